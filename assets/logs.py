@@ -1,0 +1,59 @@
+"""The two logs of the shop: what moved in and out of stock, and what changed in the catalogue."""
+
+from enum import Enum
+
+from refold import Debezium, JsonLines, Log, decimal, enum, int64, text, timestamp
+
+
+class Movement(Enum):
+    """What an event does to stock."""
+
+    ADD = "add"
+    REMOVE = "remove"
+
+
+class Op(Enum):
+    """What a change event did to a catalogue row, as Debezium writes it."""
+
+    CREATE = "c"
+    UPDATE = "u"
+    DELETE = "d"
+    READ = "r"
+
+
+stock_events = Log(
+    "stock_events",
+    key="product_id",
+    event_id="event_id",
+    event_time="occurred_at",
+    columns={
+        "event_id": text(),
+        "product_id": text(),
+        "quantity": int64(1, 10**6),
+        "event_type": enum(Movement),
+        "occurred_at": timestamp(),
+        "country": text(null=True),
+        "invoice_no": text(null=True),
+        "unit_price": decimal(18, 4, null=True),
+        "customer_id": text(null=True),
+    },
+    decoder=JsonLines(),
+    owner="team:inventory",
+    description="Every movement of goods: receipts and returns add units, sales remove them.",
+)
+
+product_changes = Log(
+    "product_changes",
+    key="product_id",
+    event_id="lsn",
+    columns={
+        "lsn": int64(0),
+        "op": enum(Op),
+        "product_id": text(),
+        "description": text(null=True),
+        "unit_price": decimal(18, 4, null=True),
+    },
+    decoder=Debezium(paths={"lsn": ("source.lsn",)}),
+    owner="team:catalogue",
+    description="Every change of the product catalogue, captured from its database in commit order.",
+)

@@ -1,0 +1,1 @@
+"""This project's code location: what Dagster loads."""

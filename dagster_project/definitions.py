@@ -1,0 +1,7 @@
+"""Everything Dagster shows of this project, from its stores (`assets`) and its connections (`resources`)."""
+
+from assets import PROJECT
+from refold.dagster import build_defs
+from resources import RefoldEngine
+
+defs = build_defs(PROJECT, RefoldEngine())

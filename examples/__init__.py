@@ -1,0 +1,1 @@
+"""Examples that run as they stand: a made-up shop to try the project on."""

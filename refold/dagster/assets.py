@@ -1,0 +1,186 @@
+"""The assets of a project: logs and states by snapshot, sinks and the release as what is served now.
+
+Logs and states are partitioned by snapshot key. A sink is one table or index that moves through snapshots, so it is
+not partitioned; run alone it publishes the newest snapshot, in a partitioned run the run's own.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from refold.dagster import metadata as md
+from refold.dagster.resource import EngineResource
+from refold.engine import Engine
+from refold.errors import RefoldError, Retry
+from refold.log.snapshot import Snapshot
+from refold.project import Project
+from refold.sinks.base import Sink
+from refold.stores.declaration import Folded, Relation, Store
+
+RETRIES, RETRY_DELAY_SECONDS = 3, 2
+
+
+class SnapshotConfig(dg.Config):  # type: ignore[misc]
+    """Which snapshot an unpartitioned asset takes."""
+
+    snapshot: str | None = None
+    """A snapshot key; None takes the run's partition, or else the newest snapshot."""
+
+
+def raised(error: RefoldError) -> Exception:
+    """The exception a step raises for an engine's error: a retry for what a retry can mend, else a plain failure."""
+    if isinstance(error, Retry):
+        return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_DELAY_SECONDS)
+    return dg.Failure(description=str(error), metadata={"kind": error.kind}, allow_retries=False)
+
+
+def snapshot_of(context: Any, engine: Engine, wanted: str | None = None) -> Snapshot:
+    """The snapshot a step works on: as configured, else the run's partition, else the newest."""
+    return engine.chain.get(wanted or context.run.tags.get("dagster/partition"))
+
+
+def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """All assets of a project."""
+    states = [_state_asset(project, store, partitions) for store in project.in_order]
+    sinks = [
+        _sink_asset(project, store, key, group)
+        for store in project.in_order
+        for key, group in md.sink_groups(store).items()
+    ]
+    return [_log_assets(project, partitions), *states, *sinks, _release_asset(project)]
+
+
+def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    specs = [
+        dg.AssetSpec(
+            md.log_key(log),
+            group_name="logs",
+            partitions_def=partitions,
+            description=log.description or f"The log {log.name}, sealed.",
+            owners=[log.owner] if log.owner else None,
+            kinds={"parquet", "log"},
+            code_version="1",
+            metadata={"dagster/column_schema": md.column_schema(log.columns, [])},
+        )
+        for log in project.logs
+    ]
+
+    @dg.multi_asset(
+        name="seal",
+        specs=specs,
+        can_subset=False,
+        pool="seal",
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        description="Seals landing objects into canonical segments and cuts the snapshot of all logs.",
+    )
+    def seal(context: dg.AssetExecutionContext, engine: EngineResource) -> Iterator[dg.MaterializeResult[Any]]:
+        opened = engine.open(project)
+        try:
+            reports = {report.snapshot.key: report for report in opened.seal(context.partition_key)}
+        except RefoldError as error:
+            raise raised(error) from error
+        for report in reports.values():
+            context.log.info(f"Sealed {report.snapshot.key}: {len(report.late)} late objects.")
+            for name in report.vanished:
+                context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
+        snapshot = opened.chain.get(context.partition_key)
+        report = reports.get(snapshot.key)
+        gone = report.vanished if report else ()
+        for log in project.logs:
+            yield dg.MaterializeResult(
+                asset_key=md.log_key(log),
+                metadata=md.log_metadata(log, snapshot, vanished=gone),
+                data_version=dg.DataVersion(snapshot.logs[log.name].id[:20]),
+            )
+
+    return seal
+
+
+def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=md.state_key(store),
+        deps=md.input_keys(store),
+        partitions_def=partitions,
+        group_name="states",
+        description=store.description,
+        owners=[store.owner] if store.owner else None,
+        kinds={"fold"} if isinstance(store, Folded) else {"duckdb"},
+        code_version=store.code_version,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        pool=f"state_{store.name}",
+        metadata={
+            "dagster/column_schema": md.column_schema(store.columns, store.key),
+            **({"query": dg.MetadataValue.md(f"```sql\n{store.sql}\n```")} if isinstance(store, Relation) else {}),
+        },
+    )
+    def state(context: dg.AssetExecutionContext, engine: EngineResource) -> dg.MaterializeResult[Any]:
+        opened = engine.open(project)
+        try:
+            record = opened.builder.build(store, opened.chain.get(context.partition_key))
+        except RefoldError as error:
+            raise raised(error) from error
+        return dg.MaterializeResult(
+            metadata={**md.state_metadata(record), "dagster/column_lineage": md.column_lineage(store)},
+            data_version=dg.DataVersion(record.data_version),
+        )
+
+    return state
+
+
+def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink]) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetDep(md.state_key(store), partition_mapping=dg.LastPartitionMapping())],
+        group_name="sinks",
+        description=f"Published, unseen until released: {store.description}",
+        owners=[store.owner] if store.owner else None,
+        kinds={sink.kind if sink.kind != "delta" else "deltalake" for sink in sinks},
+        code_version=store.code_version,
+        pool="_".join(key.path),
+        metadata={"dagster/column_schema": md.column_schema(store.columns, store.key)},
+    )
+    def published(
+        context: dg.AssetExecutionContext, config: SnapshotConfig, engine: EngineResource
+    ) -> dg.MaterializeResult[Any]:
+        opened = engine.open(project)
+        try:
+            snapshot = snapshot_of(context, opened, config.snapshot)
+            done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
+        except RefoldError as error:
+            raise raised(error) from error
+        return dg.MaterializeResult(
+            metadata={**md.published_metadata(done, snapshot), "dagster/column_lineage": md.sink_lineage(store)},
+            data_version=dg.DataVersion(done[0].digest[:20]),
+        )
+
+    return published
+
+
+def _release_asset(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=md.RELEASE_KEY,
+        deps=[key for store in project.in_order for key in md.sink_groups(store)],
+        group_name="sinks",
+        description="What readers are served: one pointer that moves all sinks to one proven snapshot at once.",
+        kinds={"refold"},
+        code_version="1",
+        pool="release",
+    )
+    def release(
+        context: dg.AssetExecutionContext, config: SnapshotConfig, engine: EngineResource
+    ) -> dg.MaterializeResult[Any]:
+        opened = engine.open(project)
+        try:
+            snapshot = snapshot_of(context, opened, config.snapshot)
+            served = opened.publisher.release(snapshot)
+        except RefoldError as error:
+            raise raised(error) from error
+        if served.snapshot != snapshot.key:
+            context.log.info(f"Snapshot {snapshot.key} is older than what is served; {served.snapshot} stays.")
+        return dg.MaterializeResult(
+            metadata=md.release_metadata(served),
+            data_version=dg.DataVersion(f"{served.number}-{served.snapshot_id[:12]}"),
+        )
+
+    return release

@@ -1,0 +1,189 @@
+"""How Refold's things look in Dagster: asset keys, and metadata that a stranger can read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from refold.expectations import ExpectationResult
+from refold.log.declaration import Log
+from refold.log.snapshot import Snapshot
+from refold.log.verify import Finding
+from refold.proof import Verdict
+from refold.publishing import Published, Release
+from refold.sinks.base import Sink
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.types import Schema
+
+RELEASE_KEY = dg.AssetKey("release")
+STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
+_ROWS_SHOWN = 20
+
+
+def log_key(log: Log) -> dg.AssetKey:
+    """`log/<name>`."""
+    return dg.AssetKey(["log", log.name])
+
+
+def state_key(store: Store) -> dg.AssetKey:
+    """`state/<name>`."""
+    return dg.AssetKey(["state", store.name])
+
+
+def sink_key(sink: Sink) -> dg.AssetKey:
+    """`sql/<table>`, `delta/<table>` or `search/<index>`."""
+    return dg.AssetKey([sink.kind, sink.name])
+
+
+def sink_groups(store: Store) -> dict[dg.AssetKey, list[Sink]]:
+    """A store's sinks by asset: those of one kind and name are published together."""
+    groups: dict[dg.AssetKey, list[Sink]] = {}
+    for sink in store.sinks:
+        groups.setdefault(sink_key(sink), []).append(sink)
+    return groups
+
+
+def input_keys(store: Store) -> list[dg.AssetKey]:
+    """The assets a store is computed from, each once."""
+    if isinstance(store, Folded):
+        return [log_key(store.log)]
+    assert isinstance(store, Relation)
+    stores = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
+    return list(dict.fromkeys(state_key(each) for each in stores))
+
+
+def column_schema(columns: Schema, key: Sequence[str]) -> dg.TableSchema:
+    """The columns for the UI, keys marked unique where there is one key column."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name,
+                str(column),
+                constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(key) == [name]),
+            )
+            for name, column in columns.items()
+        ]
+    )
+
+
+def column_lineage(store: Store) -> dg.TableColumnLineage:
+    """The lineage of a store's columns, down to the columns of logs and stores it reads."""
+    keys = {name: key for name, key in _input_names(store)}
+    deps = {
+        column: [dg.TableColumnDep(keys[source], name) for source, name in sources if source in keys]
+        for column, sources in store.lineage.items()
+    }
+    return dg.TableColumnLineage(deps)
+
+
+def _input_names(store: Store) -> Iterable[tuple[str, dg.AssetKey]]:
+    if isinstance(store, Folded):
+        yield store.log.name, log_key(store.log)
+    elif isinstance(store, Relation):
+        for source in store.reads:
+            yield source.name, state_key(source.store if isinstance(source, LedgerOf) else source)
+
+
+def sink_lineage(store: Store) -> dg.TableColumnLineage:
+    """A published column comes from the state's column of the same name."""
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(state_key(store), name)] for name in store.columns})
+
+
+def log_metadata(log: Log, snapshot: Snapshot, late: Sequence[str] = (), vanished: Sequence[str] = ()) -> dict[str, Any]:
+    """One log's part of a snapshot in numbers."""
+    cut = snapshot.logs[log.name]
+    late = [o.name for o in cut.objects if o.late] or list(late)
+    found: dict[str, Any] = {
+        "dagster/row_count": cut.events,
+        "events, whole log": cut.seq_end,
+        "records read": cut.read,
+        "records quarantined": cut.quarantined,
+        "landing objects": len(cut.objects),
+        "snapshot id": snapshot.id,
+        "log id": cut.id,
+        "same as the day before": cut.events == 0,
+    }
+    if late:
+        found["late objects"] = dg.MetadataValue.md("\n".join(f"- `{name}`" for name in late))
+    if vanished:
+        found["sealed objects that landing no longer holds"] = dg.MetadataValue.md(
+            "\n".join(f"- `{name}`" for name in vanished[:_ROWS_SHOWN])
+        )
+    return found
+
+
+def state_metadata(record: StateRecord) -> dict[str, Any]:
+    """A state in numbers and digests."""
+    found: dict[str, Any] = {
+        "dagster/row_count": record.rows,
+        "state digest": record.state_digest,
+        "code version": record.code_version,
+    }
+    if record.ledger_digest:
+        found["ledger digest"] = record.ledger_digest
+    return found | {f"events {name}": count for name, count in record.outcomes.items()}
+
+
+def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
+    """What full replay found, with every difference in a table."""
+    found: dict[str, Any] = {"method": verdict.method, "events replayed": verdict.events}
+    if verdict.record is not None:
+        found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}
+    if verdict.differences:
+        found["first difference"] = str(verdict.differences[0])
+        rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in verdict.differences]
+        found["differences"] = as_table(rows[:_ROWS_SHOWN])
+    return found
+
+
+def findings_metadata(findings: Sequence[Finding], events: int) -> dict[str, Any]:
+    """What the structural checks of a log found."""
+    found: dict[str, Any] = {"events verified": events, "findings": len(findings)}
+    if findings:
+        rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]
+        found["table of findings"] = as_table(rows[:_ROWS_SHOWN])
+    return found
+
+
+def expectations_metadata(results: Sequence[ExpectationResult]) -> dict[str, Any]:
+    """What Great Expectations found: one row per expectation, and the failing rows of each that failed."""
+    summary = [
+        {"expectation": str(r.expectation), "passed": str(r.passed), "rows against": r.rows_unexpected, "note": r.problem}
+        for r in results
+    ]
+    found: dict[str, Any] = {"expectations": as_table(summary)} if summary else {}
+    for result in results:
+        if not result.passed and result.rows:
+            found[f"failing rows: {result.expectation}"] = as_table(list(result.rows))
+    return found
+
+
+def published_metadata(published: Sequence[Published], snapshot: Snapshot) -> dict[str, Any]:
+    """What was written where, for people."""
+    return {
+        "dagster/row_count": published[0].rows,
+        "snapshot": snapshot.key,
+        "version": published[0].version,
+        "content digest, read back": published[0].digest,
+        "place": dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in published)),
+    }
+
+
+def release_metadata(served: Release) -> dict[str, Any]:
+    """What is served, store by store."""
+    rows = [{"store": name, "version": version, "proof": served.proofs[name]} for name, version in served.versions.items()]
+    return {
+        "snapshot": served.snapshot,
+        "release number": served.number,
+        "snapshot id": served.snapshot_id,
+        "stores": as_table(rows),
+    }
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows as a table in the UI; every value becomes text or a number."""
+    plain = [{k: v if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for k, v in r.items()} for r in rows]
+    names = list(dict.fromkeys(name for row in plain for name in row))
+    records = [dg.TableRecord({name: row.get(name, "") for name in names}) for row in plain]
+    return dg.MetadataValue.table(records=records, schema=dg.TableSchema([dg.TableColumn(n, "any") for n in names]))

@@ -1,0 +1,21 @@
+"""The one resource that Refold's assets ask for: something that opens an engine over this project's connections."""
+
+from abc import abstractmethod
+
+from dagster import ConfigurableResource
+
+from refold.config import Settings
+from refold.engine import Engine
+from refold.project import Project
+
+
+class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own type parameter is unused here
+    """Opens engines; a project subclasses it over its own connections and says where things are."""
+
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The places of this project, read when a run starts and never before."""
+
+    def open(self, project: Project) -> Engine:
+        """An engine for one step of a run."""
+        return Engine(project, self.settings())

@@ -1,0 +1,153 @@
+"""The engine: a project with its settings, and every piece of work on it in one place.
+
+Dagster assets, the command line and tests all call this; nothing else wires the rooms together. Opening an engine
+touches nothing but the object store; landing, database and search index are opened when they are needed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from refold.config import Settings
+from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
+from refold.log.seal import Sealer, SealReport
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.log.verify import Finding, LogVerifier
+from refold.project import Project
+from refold.proof import Prover, Verdict
+from refold.publishing import Publisher
+from refold.sinks.base import Connections
+from refold.storage import ObjectStore
+from refold.stores.building import Builder
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, Store
+from refold.why import Explainer
+
+
+class Engine:
+    """A project at work.
+
+    Args:
+        project: what to build.
+        settings: where landing, store and database are.
+    """
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.project = project
+        self.settings = settings
+        self.objects = ObjectStore.open(settings.store)
+        self.chain = SnapshotChain(self.objects)
+        self.builder = Builder(self.objects, self.chain)
+        self.prover = Prover(self.objects, self.chain, self.builder)
+        self.explainer = Explainer(self.objects, self.chain, self.builder)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Publishing and release."""
+        settings = self.settings
+        connections = Connections(self.objects, settings.store, settings.database, settings.search_folder)
+        return Publisher(self.project, connections, self.builder, self.prover)
+
+    def sealer(self) -> Sealer:
+        """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""
+        landing = ObjectStore.open(self.settings.landing, must_exist=True)
+        return Sealer(landing, self.objects, self.chain, self.project.logs)
+
+    def seal(self, through: str | None = None) -> Iterator[SealReport]:
+        """Seal every key up to `through` (None: the last folder in landing), oldest first; sealed keys are skipped."""
+        sealer = self.sealer()
+        last = through or max(sealer.folders(), default=None)
+        if last is not None:
+            self._refuse_early(sealer)
+            yield from sealer.seal(self.project.cadence.keys(last))
+
+    def _refuse_early(self, sealer: Sealer) -> None:
+        first = min(sealer.folders(), default=None)
+        if first is not None:
+            self.project.cadence.keys(first)
+
+    def due(self, now: dt.datetime) -> dict[str, list[str]]:
+        """The keys to seal at `now` (UTC), in order, each with the names of the objects that wait for it.
+
+        A key is due when its time and grace have passed, or when landing marks its folder complete, and all keys
+        before it are sealed or due. Objects that came late into sealed folders wait for the next key.
+        """
+        sealer, cadence = self.sealer(), self.project.cadence
+        pending = {folder: names for folder, names in sealer.pending().items() if names}
+        head = self.chain.head
+        late = sorted(name for folder, names in pending.items() if head and folder <= head.key for name in names)
+        ahead = [folder for folder in pending if head is None or folder > head.key]
+        following = cadence.following(head.key if head else None)
+        last = max([*ahead, *([following] if late and following else [])], default=None)
+        found: dict[str, list[str]] = {}
+        for key in cadence.keys(last) if last else ():
+            if key in self.chain:
+                continue
+            if not (cadence.closed(key, now) or sealer.complete(key)):
+                break
+            found[key] = [*late, *pending.get(key, [])]
+            late = []
+        return found
+
+    def verify_log(self, log: str, through: Snapshot) -> list[Finding]:
+        """All structural findings of one log up to a snapshot."""
+        verifier = LogVerifier(self.objects, self.chain, self.project.log(log))
+        return [f for snapshot in self.chain.through(through.key) for f in verifier.verify(snapshot)]
+
+    def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
+        """Build a store at a snapshot, and first whatever it reads."""
+        for needed in self.project.in_order:
+            if needed is store or needed in self._inputs_of(store):
+                record = self.builder.build(needed, snapshot)
+        return record
+
+    def _inputs_of(self, store: Store) -> list[Store]:
+        found: list[Store] = []
+        for source in getattr(store, "reads", ()):
+            needed = getattr(source, "store", source)
+            found += [needed, *self._inputs_of(needed)]
+        return found
+
+    def build_history(
+        self, through: Snapshot, *, fresh: bool = False
+    ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
+        """Build every folded store at every snapshot, one pass per log; yields records as they come, log by log."""
+        for log in self.project.logs:
+            yield from self.builder.fold_history(self.stores_of(log.name), through, fresh=fresh)
+
+    def prove_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+        """Verify every folded store at every snapshot, one full replay per log; yields verdicts as they come."""
+        for log in self.project.logs:
+            yield from self.prover.prove_history(self.stores_of(log.name), through)
+
+    def stores_of(self, log: str) -> list[Folded]:
+        """The folded stores of one log."""
+        return [store for store in self.project.folded if store.log.name == log]
+
+    def rows(self, store: Store, snapshot: Snapshot) -> pa.Table:
+        """What a store holds at a snapshot, as published. Raises Unproven where it is not built."""
+        return self.builder.published(store, snapshot)
+
+    def quarantine(self, through: Snapshot | None = None) -> list[Quarantined]:
+        """All quarantined records, oldest first."""
+        snapshots: Sequence[Snapshot] = self.chain.through(through.key) if through else list(self.chain)
+        return [
+            item
+            for snapshot in snapshots
+            for log in self.project.logs
+            for item in read_quarantine(self.objects, self.chain, log, snapshot)
+        ]
+
+    def retry_quarantine(self) -> dict[str, list[Quarantined]]:
+        """Offer every quarantined record again that reads as an event now; the next snapshot takes them in."""
+        return {log.name: retry_quarantine(self.objects, self.chain, log)[0] for log in self.project.logs}
+
+
+def open_engine(project: Project, root: Path) -> Engine:
+    """An engine over the places that the environment names, with defaults under the project's root."""
+    return Engine(project, Settings.from_environment(root))

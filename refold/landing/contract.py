@@ -1,0 +1,214 @@
+"""Whether decoded values keep the declared columns: one vectorised check that every decoder shares.
+
+Here lives what a declared column demands, the reasons for which a record fails, and the step that parts good rows
+from bad records. How texts become times, days, decimals and bytes is `refold.landing.texts`; how a format finds the
+values is each decoder's own room, and each of them ends here. Nothing here knows which column is a log's key.
+
+The reasons are stable names. From this module and from `texts`: `missing`, `wrong-type`, `out-of-range`,
+`unknown-value`, `empty`, `not-a-time`, `not-a-date`, `not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds
+those of its own format, such as `not-json`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.errors import DeclarationError
+from refold.landing.decoder import BadRecord, Decoded
+from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema, arrow_schema
+
+FOUND_CHARS_MAX = 60
+"""Longest piece of a record that a detail sentence repeats; the raw bytes are kept beside it in full."""
+
+EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # UTC without the cost of a zone
+MICROSECOND = dt.timedelta(microseconds=1)
+TIME_MIN = (dt.datetime(1, 1, 1) - EPOCH) // MICROSECOND  # noqa: DTZ001
+TIME_MAX = (dt.datetime(9999, 12, 31, 23, 59, 59, 999999) - EPOCH) // MICROSECOND  # noqa: DTZ001
+DAY_MIN = (dt.date(1, 1, 1) - EPOCH.date()).days
+DAY_MAX = (dt.date(9999, 12, 31) - EPOCH.date()).days
+
+
+class Fault(NamedTuple):
+    """Why one value fails: a stable reason, what was expected in its place and what was found."""
+
+    reason: str
+    expected: str
+    found: str
+
+    def sentence(self, column: str) -> str:
+        """The detail sentence that stands in quarantine."""
+        return f"Column {column}: expected {self.expected}, found {self.found}."
+
+
+class Finding(NamedTuple):
+    """Why one row fails, ready for quarantine."""
+
+    reason: str
+    detail: str
+
+
+def shorten(value: object) -> str:
+    """A value as a detail sentence shows it: texts quoted, the rest as it reads, never longer than a line.
+
+    >>> shorten("yesterday"), shorten(-5), shorten(None)
+    ("'yesterday'", '-5', 'null')
+    """
+    if value is None:
+        return "null"
+    # Cut before quoting: quoting ten megabytes to show sixty characters was most of the cost of a bad file.
+    text = repr(value[: FOUND_CHARS_MAX + 1]) if isinstance(value, str | bytes) else str(value)
+    return text if len(text) <= FOUND_CHARS_MAX else text[: FOUND_CHARS_MAX - 1] + "…"
+
+
+def expected(column: ColumnType) -> str:
+    """What a declared column admits, in words.
+
+    >>> from refold.types import int64
+    >>> expected(int64(1, 9))
+    'an integer from 1 to 9'
+    """
+    if column.kind == "int64":
+        return f"an integer from {column.minimum} to {column.maximum}"
+    if column.kind == "enum":
+        return "one of " + ", ".join(column.values)
+    if column.kind == "decimal":
+        return f"an exact decimal({column.precision}, {column.scale})"
+    if column.kind == "text" and not column.empty:
+        return "a text that is not empty"
+    return _EXPECTED[column.kind]
+
+
+_EXPECTED: Mapping[str, str] = {
+    "text": "a text",
+    "date": "a day as YYYY-MM-DD",
+    "timestamp": "a time as YYYY-MM-DDTHH:MM:SS with Z or an offset, at most microseconds",
+    "boolean": "true or false",
+    "binary": "bytes in base64",
+}
+
+
+def refuse_ratio(columns: Schema) -> None:
+    """Refuse columns that no landing may hold.
+
+    Raises:
+        DeclarationError: a column is a `ratio`, which only a computation can end in.
+    """
+    faults = [
+        f"column {name} is a ratio, but events hold no floating point; declare it as decimal(p, s)"
+        for name, column in columns.items()
+        if column.kind == "ratio"
+    ]
+    if faults:
+        raise DeclarationError("The columns of a log", faults)
+
+
+def check(
+    table: pa.Table, columns: Schema, known: Mapping[str, Mapping[int, Fault]] | None = None
+) -> dict[int, Finding]:
+    """The first fault of every row that has one, by ascending row; the first column in declared order wins.
+
+    Args:
+        table: the declared columns with their declared Arrow types; a value that could not be read is null.
+        columns: the declared columns.
+        known: faults met while reading, by column and row; they come before what this check finds in that column.
+
+    >>> from refold.types import int64
+    >>> check(pa.table({"n": pa.array([1, 7, None], pa.int64())}), {"n": int64(1, 6)})[1].detail
+    'Column n: expected an integer from 1 to 6, found 7.'
+    """
+    found: dict[int, Finding] = {}
+    for name, column in columns.items():
+        for row, fault in ((known or {}).get(name) or {}).items():
+            found.setdefault(row, Finding(fault.reason, fault.sentence(name)))
+        for row, fault in _column_faults(table.column(name), column):
+            found.setdefault(row, Finding(fault.reason, fault.sentence(name)))
+    return dict(sorted(found.items()))
+
+
+def settle(
+    table: pa.Table,
+    columns: Schema,
+    lines: npt.NDArray[np.int64],
+    raw: Callable[[int], bytes],
+    *,
+    bad: Sequence[BadRecord] = (),
+    known: Mapping[str, Mapping[int, Fault]] | None = None,
+    early: Mapping[int, Finding] | None = None,
+    control: int = 0,
+) -> Decoded:
+    """Part good rows from bad records, after `check`.
+
+    Args:
+        table: as in `check`.
+        columns: the declared columns.
+        lines: the line (from 1) of each row, ascending.
+        raw: the raw bytes of a line.
+        bad: records that never became a row.
+        known: as in `check`.
+        early: findings about whole rows; they come before any about a column.
+        control: how many control records there were.
+    """
+    findings = {**check(table, columns, known), **(early or {})}
+    failed = [BadRecord(int(lines[row]), *finding, raw(int(lines[row]))) for row, finding in findings.items()]
+    good = np.ones(len(lines), dtype=np.bool_)
+    good[list(findings)] = False
+    rows = table.filter(pa.array(good)) if findings else table
+    rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
+    return Decoded(rows, lines[good], sorted([*bad, *failed], key=lambda record: record.line), control)
+
+
+def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, Fault]]:
+    faults: list[tuple[int, Fault]] = []
+    if values.null_count and not column.null:
+        rows = np.flatnonzero(values.is_null().to_numpy())
+        faults.extend((int(row), Fault("missing", expected(column), "null or nothing")) for row in rows)
+    reason, broken = _broken(values, column)
+    if broken is None or not pc.any(broken).as_py():
+        return faults
+    rows = np.flatnonzero(pc.fill_null(broken, False).to_numpy())
+    shown = _shown(values.take(pa.array(rows)), column)
+    faults.extend((int(row), Fault(reason, expected(column), text)) for row, text in zip(rows, shown, strict=True))
+    return faults
+
+
+def _broken(values: pa.ChunkedArray, column: ColumnType) -> tuple[str, pa.ChunkedArray | None]:
+    """The reason a column's values can fail for, and which do; None where its type admits every value."""
+    if column.kind == "enum":
+        unknown = pc.invert(pc.is_in(values, pa.array(column.values, pa.string())))
+        return "unknown-value", pc.and_(unknown, values.is_valid())
+    if column.kind == "text":
+        return "empty", None if column.empty else pc.equal(values, "")
+    return "out-of-range", _out_of_range(values, column)
+
+
+def _out_of_range(values: pa.ChunkedArray, column: ColumnType) -> pa.ChunkedArray | None:
+    if column.kind == "int64":
+        low = INT64_MIN if column.minimum is None else column.minimum
+        return _outside(values, low, INT64_MAX if column.maximum is None else column.maximum)
+    if column.kind == "decimal":
+        high = Decimal(f"{10 ** (column.precision or 1) - 1}E-{column.scale}")
+        return _outside(values, high.copy_negate(), high)
+    if column.kind == "timestamp":
+        return _outside(values.cast(pa.int64()), TIME_MIN, TIME_MAX)
+    return _outside(values.cast(pa.int32()), DAY_MIN, DAY_MAX) if column.kind == "date" else None
+
+
+def _outside(values: pa.ChunkedArray, low: object, high: object) -> pa.ChunkedArray:
+    return pc.or_(pc.less(values, pa.scalar(low, values.type)), pc.greater(values, pa.scalar(high, values.type)))
+
+
+def _shown(values: pa.ChunkedArray, column: ColumnType) -> list[str]:
+    """Values as details show them; times and days by number, since Python cannot hold those out of its range."""
+    if column.kind in ("timestamp", "date"):
+        unit = "µs" if column.kind == "timestamp" else "days"
+        numbers = values.cast(pa.int64() if column.kind == "timestamp" else pa.int32())
+        return [f"{number} {unit} since 1970" for number in numbers.to_pylist()]
+    return [shorten(value) for value in values.to_pylist()]

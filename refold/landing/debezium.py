@@ -1,0 +1,162 @@
+"""Change events in Debezium's JSON envelope, one per line: `before`, `after`, `op`, `source`.
+
+Here lives what an envelope must hold and from which side of it a row's columns come. Lines, types and limits are those
+of `refold.landing.jsonl`, on which this builds. Key and value in one line, and Avro, are other formats.
+
+- `c`, `r` and `u` carry the row in `after`; `d` carries it in `before`. Without it the record is bad: `missing-after`,
+  `missing-before`. Other operations (`t` truncate, `m` message) change no single row: `unsupported-op`.
+- A line `null` is the tombstone that follows a delete in Kafka; it is a control record, counted and passed over.
+- A delete may carry the key alone, depending on the source's settings. Declare value columns with `null=True` where a
+  log has deletes; the key is found missing where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.landing.contract import Finding, refuse_ratio, settle, shorten
+from refold.landing.decoder import BadRecord, Decoded
+from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.json_line import BLANK, Place
+from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
+from refold.landing.jsonl import NO_PATHS, SUFFIXES, Paths, PlaceFinder, freeze_paths, pick
+from refold.types import Schema, text
+
+WRITES = ("c", "r", "u")
+DELETE = "d"
+ROW = "row"
+
+
+class _Envelope(NamedTuple):
+    """The numbers of the places that say which side of the envelope counts."""
+
+    op: int
+    after: int
+    before: int
+
+
+@dataclass(frozen=True)
+class Debezium:
+    """Decodes Debezium change events in JSON Lines.
+
+    A declared column is read from the row, `after` or `before` as the operation has it; `op` is read from the top of
+    the envelope.
+
+    Attributes:
+        paths: other places for columns, dotted from the top of the envelope, such as `{"lsn": ("source.lsn",)}`; the
+            first that is not null wins. A place that starts with `row.` is in the row: `{"sku": ("row.code",)}`.
+            Kept as `places`, so that the declaration can be hashed.
+        enveloped: whether each record is wrapped once more, as `{"schema": …, "payload": …}`.
+        line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
+        object_bytes_max: an object with more plain bytes is unreadable.
+
+    >>> from refold.types import int64, text
+    >>> line = b'{"op": "d", "before": {"id": "x"}, "after": null, "source": {"lsn": 7}}'
+    >>> columns = {"id": text(), "op": text(), "lsn": int64()}
+    >>> Debezium({"lsn": ("source.lsn",)}).decode("a.jsonl", line, columns).rows.to_pylist()
+    [{'id': 'x', 'op': 'd', 'lsn': 7}]
+    """
+
+    paths: InitVar[Paths] = NO_PATHS
+    enveloped: bool = False
+    line_bytes_max: int = LINE_BYTES_MAX
+    object_bytes_max: int = OBJECT_BYTES_MAX
+    places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
+
+    def __post_init__(self, paths: Paths) -> None:
+        object.__setattr__(self, "places", freeze_paths("Debezium", paths))
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The file name endings of JSON Lines."""
+        return SUFFIXES
+
+    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+        """Decode one object; see `refold.landing.decoder.Decoder`.
+
+        Raises:
+            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
+            DeclarationError: a column type that no landing may hold.
+        """
+        return self._decode(name, data, columns, fast=True)
+
+    def _decode(self, name: str, data: bytes, columns: Schema, *, fast: bool) -> Decoded:
+        refuse_ratio(columns)
+        finder = PlaceFinder()
+        envelope = _Envelope(
+            finder.add(Place(self._path("op"), text())),
+            finder.add(Place(self._path("after"), None)),
+            finder.add(Place(self._path("before"), None)),
+        )
+        sources = {column: self._sources(finder, column, columns) for column in columns}
+        records = read_records(
+            inflate(name, data, self.object_bytes_max), finder.places, self.line_bytes_max, fast=fast
+        )
+        table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
+        bad = [record for record in records.bad if not _is_tombstone(record)]
+        return settle(
+            table,
+            columns,
+            records.lines,
+            records.raw,
+            bad=bad,
+            known=known,
+            early=_row_findings(records, envelope, self.enveloped),
+            control=len(records.bad) - len(bad),
+        )
+
+    def _path(self, dotted: str) -> tuple[str, ...]:
+        return ("payload", *dotted.split(".")) if self.enveloped else tuple(dotted.split("."))
+
+    def _sources(self, finder: PlaceFinder, column: str, columns: Schema) -> tuple[tuple[int, int], ...]:
+        kind = columns[column]
+        declared = dict(self.places).get(column)
+        if declared is None and column != "op":
+            return (self._row_source(finder, Place((column,), kind)),)
+        pairs: list[tuple[int, int]] = []
+        for dotted in declared or ("op",):
+            first, *rest = dotted.split(".")
+            if first == ROW and rest:
+                pairs.append(self._row_source(finder, Place(tuple(rest), kind)))
+            else:
+                pairs.append((finder.add(Place(self._path(dotted), kind)),) * 2)
+        return tuple(pairs)
+
+    def _row_source(self, finder: PlaceFinder, place: Place) -> tuple[int, int]:
+        after = finder.add(Place((*self._path("after"), *place.path), place.type))
+        return after, finder.add(Place((*self._path("before"), *place.path), place.type))
+
+
+def _is_tombstone(record: BadRecord) -> bool:
+    return record.raw.strip(BLANK) == b"null"
+
+
+def _row_findings(records: Records, envelope: _Envelope, enveloped: bool) -> dict[int, Finding]:
+    """What is wrong with whole envelopes, by row."""
+    ops = records.table.column(envelope.op)
+    expected = "Expected an operation c, r, u or d in op, found"
+    hint = "" if enveloped else "; records wrapped in schema and payload need Debezium(enveloped=True)"
+    findings: dict[int, Finding] = {}
+    for row in _rows(pc.is_null(ops)):
+        fault = records.faults.get(row, {}).get(envelope.op)
+        missing = Finding("missing-op", f"{expected} none{hint}.")
+        findings[row] = Finding(fault.reason, fault.sentence("op")) if fault else missing
+    for row in _rows(pc.invert(pc.is_in(ops, pa.array([*WRITES, DELETE])))):
+        findings.setdefault(row, Finding("unsupported-op", f"{expected} {shorten(ops[row].as_py())}."))
+    writes, deletes = pc.is_in(ops, pa.array(WRITES)), pc.equal(ops, DELETE)
+    for side, place, needed in (("after", envelope.after, writes), ("before", envelope.before, deletes)):
+        for row in _rows(pc.and_(needed, pc.invert(records.table.column(place)))):
+            if place not in records.faults.get(row, {}):  # something is there, and each column will say what
+                sentence = f"Expected the row in {side} for the operation {ops[row].as_py()}, found none."
+                findings.setdefault(row, Finding(f"missing-{side}", sentence))
+    return findings
+
+
+def _rows(mask: pa.ChunkedArray) -> list[int]:
+    """The rows that a mask marks; a null marks none."""
+    return [int(row) for row in np.flatnonzero(pc.fill_null(mask, False).to_numpy())]

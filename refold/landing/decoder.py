@@ -1,0 +1,69 @@
+"""What a decoder of landing objects is: bytes in, records and unreadable lines out, nothing lost.
+
+A decoder knows one file format and the declared columns; it knows neither storage nor logs. Formats to come
+(Avro, CSV, Debezium envelopes) implement `Decoder` and are named in a log's declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.types import Schema
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """One record that cannot be an event: its line (from 1), a stable reason, a sentence, and its raw bytes."""
+
+    line: int
+    reason: str
+    detail: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The content of one landing object.
+
+    Attributes:
+        rows: one row per good record, in the order of the object, with exactly the declared columns and types.
+        lines: the line (from 1) of each row; int64, shape (rows,).
+        bad: the records that cannot be events, by ascending line.
+        control: records that the format uses for itself and that are no events (heartbeats and the like).
+    """
+
+    rows: pa.Table
+    lines: npt.NDArray[np.int64]
+    bad: Sequence[BadRecord]
+    control: int = 0
+
+    @property
+    def read(self) -> int:
+        """All records that the object held: events, bad records and control records."""
+        return len(self.rows) + len(self.bad) + self.control
+
+
+class Decoder(Protocol):
+    """One landing format."""
+
+    suffixes: tuple[str, ...]
+    """The file name endings this decoder takes, such as `.jsonl.gz`."""
+
+    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+        """Decode one object into rows of exactly the declared columns.
+
+        Args:
+            name: the object's name, for errors and to tell compression.
+            data: its bytes.
+            columns: the declared columns.
+
+        Raises:
+            UnreadableObject: the object as a whole cannot be read, such as a truncated gzip.
+        """
+        ...

@@ -1,0 +1,206 @@
+"""Many lines of JSON at once, by Arrow's reader: accepts only what the line by line reading accepts, with equal values.
+
+Here lives the fast path alone. `refold.landing.json_line` is its specification and comes before it; whatever this
+module is not sure of it leaves to that one, by returning None. Arrow 26 reads laxer than the specification in these
+ways, each of which is fenced here (measured, and held by a property test):
+
+- it takes two objects on a line and objects over several lines: plain lines start with `{` and end with `}`, and there
+  are as many rows as lines (`}` is never followed by `{` inside a value, so no object can span two plain lines);
+- it takes NaN and Inf, bytes that are not UTF-8 in fields it skips, a byte order mark, and nesting without end;
+- it stops at a NUL byte;
+- it reads a decimal from a number or a string alike, lets it exceed its precision, and ends the process with a
+  segmentation fault on the decimal `1e-999999999`: decimals are read as texts, or as number literals seen to be short.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from refold.landing import texts
+from refold.landing.contract import Fault
+from refold.landing.json_line import BLANK, DEPTH_MAX, Place
+from refold.types import ColumnType
+
+_CONSTANT = re.compile(rb"[:\[,\s]-?(?:NaN|Inf(?:inity)?)\s*[,}\]]")
+_LONG_NUMBER = re.compile(rb"[:\[,\s]-?(?:[0-9]{19}|[0-9]+\.[0-9]{19}|[0-9]+(?:\.[0-9]+)?[eE])")
+_STYLE = re.compile(r"Column\(/(.+)\) changed from (?:string to number|number to string)")
+
+Tree: TypeAlias = "dict[str, Tree | pa.DataType]"
+
+
+@dataclass(frozen=True)
+class LineIndex:
+    """Where the lines of an object stand: line i (from 0) is `data[starts[i]:ends[i]]`, without its newline."""
+
+    data: bytes
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, data: bytes) -> LineIndex:
+        """The lines between newlines; bytes after the last newline are a line, nothing after it is none.
+
+        >>> len(LineIndex.of(b"{}\\n\\n{}").starts)
+        3
+        """
+        newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")).astype(np.int64)
+        ends = newlines if data.endswith(b"\n") or not data else np.append(newlines, len(data))
+        return cls(data, np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)], ends)
+
+    def raw(self, index: int) -> bytes:
+        """The exact bytes of a line, a carriage return at its end included."""
+        return self.data[self.starts[index] : self.ends[index]]
+
+    def blank(self) -> npt.NDArray[np.bool_]:
+        """Which lines are nothing but white space, and therefore no records."""
+        array = np.frombuffer(self.data, np.uint8)
+        blank: npt.NDArray[np.bool_] = np.equal(self.starts, self.ends)
+        heads = array[self.starts]
+        for index in np.flatnonzero(~blank & np.isin(heads, np.frombuffer(BLANK, np.uint8))).tolist():
+            blank[index] = not self.raw(index).strip(BLANK)
+        return blank
+
+    def plain(self, line_bytes_max: int) -> npt.NDArray[np.bool_]:
+        """Which lines may be read many at once: `{…}`, not too long, not too deep, without NUL and NaN."""
+        if not len(self.starts):
+            return np.zeros(0, np.bool_)
+        array = np.frombuffer(self.data, np.uint8)
+        last = np.maximum(self.ends - 1, self.starts)
+        last = np.where((array[last] == ord("\r")) & (last > self.starts), last - 1, last)
+        openings = np.add.reduceat((array == ord("{")) | (array == ord("[")), self.starts, dtype=np.int64)
+        plain: npt.NDArray[np.bool_] = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
+        plain &= (openings <= DEPTH_MAX) & (self.ends - self.starts <= line_bytes_max)
+        odd = [match.start() for match in _CONSTANT.finditer(self.data)] if self._has_constants() else []
+        if b"\0" in self.data:
+            odd.extend(np.flatnonzero(array == 0).tolist())
+        plain[np.searchsorted(self.ends, odd)] = False
+        return plain
+
+    def _has_constants(self) -> bool:
+        return b"NaN" in self.data or b"Inf" in self.data
+
+
+@dataclass
+class BlockReader:
+    """Reads blocks of plain lines; remembers how decimals are written, so that a file is not guessed at anew."""
+
+    places: Sequence[Place]
+
+    def __post_init__(self) -> None:
+        decimals = [place for place in self.places if place.type and place.type.kind == "decimal"]
+        self._decimals = {place.path: place.type for place in decimals if place.type}
+        self._as_numbers: set[tuple[str, ...]] = set()
+        alike = all(self._decimals[place.path].arrow == place.type.arrow for place in decimals if place.type)
+        self.usable = alike and _tree(self.places, {}) is not None
+
+    def read(self, block: bytes, rows: int) -> tuple[pa.Table, dict[int, dict[int, Fault]]] | None:
+        """One column per place and the faults by row and place; None where the block must be read line by line."""
+        try:
+            block.decode()
+        except UnicodeDecodeError:
+            return None
+        table = self._parse(block)
+        if table is None or len(table) != rows:
+            return None
+        faults: dict[int, dict[int, Fault]] = {}
+        columns = [self._column(table, index, place, faults) for index, place in enumerate(self.places)]
+        return pa.table(columns, names=[str(index) for index in range(len(columns))]), faults
+
+    def _parse(self, block: bytes) -> pa.Table | None:
+        """The block as Arrow reads it, trying the other way of writing a decimal where Arrow complains of the one."""
+        turned: set[tuple[str, ...]] = set()
+        while True:
+            try:
+                return self._parse_so(block)
+            except pa.ArrowInvalid as error:
+                match = _STYLE.search(str(error))
+                path = tuple(match[1].split("/")) if match else ()
+                if path not in self._decimals or path in turned:
+                    return None
+                turned.add(path)
+                self._as_numbers ^= {path}
+
+    def _parse_so(self, block: bytes) -> pa.Table | None:
+        if not self._as_numbers:
+            return _read_json(block, _tree(self.places, {}))
+        numbers = [place for place in self.places if place.path in self._as_numbers]
+        # Arrow's decimals admit strings too; read as floats first, which no string passes, they are number literals.
+        _read_json(block, _tree(numbers, dict.fromkeys(self._as_numbers, pa.float64())))
+        if _LONG_NUMBER.search(block):
+            return None
+        table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in self._as_numbers}))
+        fits = all(_fits(_at(table, path)) for path in self._as_numbers)
+        return table if fits else None
+
+    def _column(self, table: pa.Table, index: int, place: Place, faults: dict[int, dict[int, Fault]]) -> pa.Array:
+        values = _at(table, place.path)
+        if place.type is None:
+            return values.is_valid()
+        if place.type.kind not in texts.TEXT_KINDS or place.path in self._as_numbers:
+            return values
+        values, found = texts.convert(values, place.type)
+        for row, fault in found.items():
+            faults.setdefault(row, {})[index] = fault
+        return values
+
+
+def _read_json(block: bytes, tree: Tree | None) -> pa.Table:
+    return pj.read_json(
+        pa.BufferReader(block),
+        read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+        parse_options=pj.ParseOptions(
+            explicit_schema=pa.schema(_fields(tree or {})),
+            newlines_in_values=False,
+            unexpected_field_behavior="ignore",
+        ),
+    )
+
+
+def _tree(places: Sequence[Place], instead: Mapping[tuple[str, ...], pa.DataType]) -> Tree | None:
+    """The places as nested fields with the types they are read as; None where two places exclude each other."""
+    tree: Tree = {}
+    for place in places:
+        kind = instead.get(place.path, _read_as(place.type)) if place.type else None
+        node = tree
+        for key in place.path if kind is None else place.path[:-1]:
+            inner = node.setdefault(key, {})
+            if not isinstance(inner, dict):
+                return None
+            node = inner
+        if kind is not None and node.setdefault(place.path[-1], kind) != kind:
+            return None
+    return tree
+
+
+def _read_as(column: ColumnType) -> pa.DataType:
+    return column.arrow if column.kind in ("int64", "boolean") else pa.string()
+
+
+def _fields(tree: Tree) -> list[pa.Field]:
+    return [pa.field(key, pa.struct(_fields(kind)) if isinstance(kind, dict) else kind) for key, kind in tree.items()]
+
+
+def _at(table: pa.Table, path: tuple[str, ...]) -> pa.Array:
+    """The values at a path, null where any object on the way is null."""
+    values = table.column(table.schema.get_field_index(path[0])).combine_chunks()
+    for key in path[1:]:
+        values = pc.struct_field(values, values.type.get_field_index(key))
+    return values
+
+
+def _fits(values: pa.Array) -> bool:
+    """Whether decimals keep their precision, which Arrow's reader does not see to."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

@@ -1,0 +1,217 @@
+"""One line of JSON Lines, read strictly: the specification that the fast path by columns must equal.
+
+Here lives what a record is and how the values at declared places are taken from it. The fast path is
+`refold.landing.json_block`; lines, blocks and their order are `refold.landing.json_records`. Types are never guessed:
+an integer is an integer literal, a text is a string.
+
+- A line is UTF-8 without a byte order mark, at most `line_bytes_max` long, nested at most `DEPTH_MAX` deep.
+- It is one JSON object and nothing else; NaN, Infinity, raw control characters and escapes that are half a surrogate
+  pair are refused anywhere in it.
+- A key may appear once in an object where it is, or leads to, a place that is read. Other fields may be any JSON and
+  may repeat, for what is not declared is not ours to judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from refold.landing import texts
+from refold.landing.contract import FOUND_CHARS_MAX, Fault, Finding, expected, shorten
+from refold.types import INT64_MAX, INT64_MIN, ColumnType
+
+DEPTH_MAX = 64
+"""Deepest nesting of objects and arrays in one record."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANK = b" \t\r"
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[{}\]]")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_INT64_DIGITS = 19
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a record that is read: the keys that lead to it, and the type expected there.
+
+    A place without a type asks only whether an object is there; its value is true or false.
+    """
+
+    path: tuple[str, ...]
+    type: ColumnType | None
+
+    @property
+    def dotted(self) -> str:
+        """The path as people write it."""
+        return ".".join(self.path)
+
+
+class Record(NamedTuple):
+    """The values of one line, by place, and the faults met on the way; a faulty place has no value."""
+
+    values: list[object]
+    faults: dict[int, Fault]
+
+
+class _Integer(str):
+    """An integer literal, kept as written."""
+
+    __slots__ = ()
+
+
+class _Fraction(str):
+    """A number literal with a point or an exponent, kept as written."""
+
+    __slots__ = ()
+
+
+class _Repeating(dict[str, object]):
+    """An object in which keys repeat."""
+
+    repeated: frozenset[str] = frozenset()
+
+
+def read_line(raw: bytes, places: Sequence[Place], line_bytes_max: int) -> Record | Finding:
+    """The values at `places` in one line that is not blank, or why the line is no record."""
+    found = _parse(raw, line_bytes_max)
+    if isinstance(found, Finding):
+        return found
+    values: list[object] = []
+    faults: dict[int, Fault] = {}
+    for index, place in enumerate(places):
+        value = _value(found, place)
+        if isinstance(value, Fault):
+            faults[index] = value
+        values.append(None if isinstance(value, Fault) else value)
+    return Record(values, faults)
+
+
+def _refused(raw: bytes, line_bytes_max: int) -> Finding | None:
+    """Why the bytes of a line must not even be shown to a parser."""
+    if len(raw) > line_bytes_max:
+        return Finding("line-too-long", f"Expected at most {line_bytes_max} bytes on a line, found {len(raw)}.")
+    if raw.startswith(BYTE_ORDER_MARK):
+        return Finding("byte-order-mark", "Expected UTF-8 without a byte order mark, found one before the record.")
+    if _deeper_than(raw, DEPTH_MAX):
+        return Finding("too-deep", f"Expected at most {DEPTH_MAX} levels of nesting, found more.")
+    return None
+
+
+def _parse(raw: bytes, line_bytes_max: int) -> dict[str, object] | Finding:
+    refused = _refused(raw, line_bytes_max)
+    if refused is not None:
+        return refused
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        return Finding("not-utf8", f"Expected UTF-8, found the byte 0x{byte:02x} at position {error.start + 1}.")
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        return Finding("not-json", f"Expected one JSON object, found a syntax error at character {error.pos + 1}.")
+    except _ConstantError as error:
+        return Finding("not-json", f"Expected one JSON object, found {error} in it, which is no JSON.")
+    if "\\u" in text and _half_pair(text):
+        return Finding("lone-surrogate", "Expected text, found an escape that is half of a surrogate pair.")
+    return value if isinstance(value, dict) else Finding("not-an-object", f"Expected an object, found {_shown(value)}.")
+
+
+def _value(record: dict[str, object], place: Place) -> object:
+    """The value at a place, None where there is none, or the fault on the way to it."""
+    node: object = record
+    for depth, key in enumerate(place.path):
+        if not isinstance(node, dict):
+            return Fault("wrong-type", f"an object at {'.'.join(place.path[:depth])}", _shown(node))
+        if isinstance(node, _Repeating) and key in node.repeated:
+            return Fault("duplicate-key", f"{'.'.join(place.path[: depth + 1])} once", "it more than once")
+        node = node.get(key)
+        if node is None:
+            return None if place.type is not None else False
+    if place.type is None:
+        return True if isinstance(node, dict) else Fault("wrong-type", f"an object at {place.dotted}", _shown(node))
+    return _typed(node, place.type)
+
+
+def _typed(node: object, column: ColumnType) -> object:
+    wrong = Fault("wrong-type", expected(column), _shown(node))
+    if column.kind == "boolean":
+        return node if isinstance(node, bool) else wrong
+    if column.kind == "int64":
+        return _int64(node, column) if isinstance(node, _Integer) else wrong
+    if column.kind == "decimal":
+        return texts.read(str(node), column) if isinstance(node, str) else wrong
+    if not isinstance(node, str) or isinstance(node, _Integer | _Fraction):
+        return wrong
+    return texts.read(node, column) if column.kind in texts.TEXT_KINDS else node
+
+
+def _int64(literal: _Integer, column: ColumnType) -> int | Fault:
+    # Python refuses to read integers of some thousand digits, and takes quadratic time below that.
+    if len(literal) <= _INT64_DIGITS + 1 and INT64_MIN <= int(literal) <= INT64_MAX:
+        return int(literal)
+    return Fault("out-of-range", expected(column), _shown(literal))
+
+
+def _shown(node: object) -> str:
+    if isinstance(node, _Integer | _Fraction):
+        return node if len(node) <= FOUND_CHARS_MAX else f"{node[: FOUND_CHARS_MAX - 1]}…"
+    if isinstance(node, bool):
+        return "true" if node else "false"
+    if isinstance(node, dict | list):
+        return "an object" if isinstance(node, dict) else "an array"
+    return shorten(node)
+
+
+def _deeper_than(raw: bytes, depth_max: int) -> bool:
+    """Whether brackets outside strings nest deeper, found without recursion and before any parser sees the line."""
+    if raw.count(b"{") + raw.count(b"[") <= depth_max:
+        return False
+    brackets = _BRACKETS.findall(_STRING.sub(b"", raw))
+    steps = (1 if bracket in b"[{" else -1 for bracket in brackets)
+    return any(depth > depth_max for depth in itertools.accumulate(steps))
+
+
+def _half_pair(text: str) -> bool:
+    """Whether an escape is half of a surrogate pair; found in the text, so that repeated keys cannot hide one."""
+    high_ends_at = -1
+    for match in _ESCAPE.finditer(text):
+        code = int(match[1], 16) if match[1] else 0
+        paired = high_ends_at == match.start() and 0xDC00 <= code <= 0xDFFF
+        if (high_ends_at >= 0 or 0xDC00 <= code <= 0xDFFF) and not paired:
+            return True
+        high_ends_at = match.end() if 0xD800 <= code <= 0xDBFF else -1
+    return high_ends_at >= 0
+
+
+class _ConstantError(ValueError):
+    """NaN or an infinity."""
+
+
+def _refuse_constant(name: str) -> object:
+    raise _ConstantError(name)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    repeating = _Repeating(record)
+    seen: set[str] = set()
+    repeating.repeated = frozenset(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return repeating
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_Integer,
+    parse_float=_Fraction,
+    parse_constant=_refuse_constant,
+    strict=True,
+)

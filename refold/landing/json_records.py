@@ -1,0 +1,155 @@
+"""The records of a JSON Lines object: lines found, read many at once where that is safe and one by one elsewhere.
+
+Comes after `json_line` (what a record is) and `json_block` (many at once), and before the decoders, which say which
+places make up a column. The result never depends on the way: a block that the fast path refuses is halved until the
+lines it objects to stand alone, so that one bad line costs no more than its neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.landing import texts
+from refold.landing.contract import Fault, Finding
+from refold.landing.decoder import BadRecord
+from refold.landing.json_block import BlockReader, LineIndex
+from refold.landing.json_line import Place, read_line
+
+LINE_BYTES_MAX = 1 << 20
+"""Default limit of one line: 1 MiB."""
+
+BLOCK_BYTES = 1 << 20
+FEW_LINES = 16
+"""Runs shorter than this are read line by line, which is faster there than to set up a reader for them."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """All records of one object.
+
+    Attributes:
+        table: one row per record that could be parsed, by line; one column per place, named by its position.
+        lines: the line (from 1) of each row.
+        faults: by row and place, the values that could not be read; they are null in the table.
+        bad: the lines that are no record, by ascending line.
+        index: where the lines stand in the bytes.
+    """
+
+    table: pa.Table
+    lines: npt.NDArray[np.int64]
+    faults: Mapping[int, Mapping[int, Fault]]
+    bad: Sequence[BadRecord]
+    index: LineIndex
+
+    def raw(self, line: int) -> bytes:
+        """The exact bytes of a line (from 1), without its newline."""
+        return self.index.raw(line - 1)
+
+
+def read_records(data: bytes, places: Sequence[Place], line_bytes_max: int, *, fast: bool = True) -> Records:
+    """Read the values at `places` from every record; with `fast=False` line by line throughout, to the same result."""
+    index = LineIndex.of(data)
+    collected = _Collector(index, places, line_bytes_max)
+    blank = index.blank()
+    reader = BlockReader(places)
+    plain = index.plain(line_bytes_max) if fast and reader.usable else np.zeros_like(blank)
+    for low, high, is_plain in _runs(plain | (blank & fast)):
+        if is_plain:
+            _read_run(collected, reader, blank, low, high)
+        else:
+            collected.read_lines(low, high, blank)
+    return collected.finish()
+
+
+def _runs(marks: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
+    """Maximal stretches of equal marks as (low, high, mark)."""
+    edges = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(marks)]
+    return [(low, high, bool(marks[low])) for low, high in itertools.pairwise(edges) if low < high]
+
+
+def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.bool_], low: int, high: int) -> None:
+    """Read a run of plain lines in blocks, halving each block that the reader refuses; no recursion, so no limit."""
+    index = collected.index
+    todo = [(low, high)]
+    while todo:
+        low, high = todo.pop()
+        if high - low < FEW_LINES:
+            collected.read_lines(low, high, blank)
+            continue
+        start = int(index.starts[low])
+        cut = max(int(np.searchsorted(index.ends, start + BLOCK_BYTES)), low + FEW_LINES)
+        if cut < high:
+            todo.append((cut, high))
+            high = cut
+        lines = np.arange(low, high)[~blank[low:high]] + 1
+        found = reader.read(index.data[start : index.ends[high - 1]], len(lines)) if len(lines) else None
+        if found is not None:
+            collected.add(found[0], lines, found[1])
+        elif len(lines):
+            middle = (low + high) // 2
+            todo += [(middle, high), (low, middle)]
+
+
+@dataclass
+class _Collector:
+    """Gathers rows in the order of lines, whichever way they were read."""
+
+    index: LineIndex
+    places: Sequence[Place]
+    line_bytes_max: int
+    bad: list[BadRecord] = field(default_factory=list)
+    faults: dict[int, dict[int, Fault]] = field(default_factory=dict)
+    tables: list[pa.Table] = field(default_factory=list)
+    lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    rows: int = 0
+    pending: list[list[object]] = field(default_factory=list)
+    pending_lines: list[int] = field(default_factory=list)
+
+    def read_lines(self, low: int, high: int, blank: npt.NDArray[np.bool_]) -> None:
+        for number in range(low, high):
+            if not blank[number]:
+                self._read_line(number)
+
+    def _read_line(self, number: int) -> None:
+        raw = self.index.raw(number)
+        record = read_line(raw, self.places, self.line_bytes_max)
+        if isinstance(record, Finding):
+            self.bad.append(BadRecord(number + 1, *record, raw))
+            return
+        if record.faults:
+            self.faults[self.rows] = record.faults
+        self.pending.append(record.values)
+        self.pending_lines.append(number + 1)
+        self.rows += 1
+
+    def add(self, table: pa.Table, lines: npt.NDArray[np.int64], faults: dict[int, dict[int, Fault]]) -> None:
+        self._flush()
+        self.faults.update((self.rows + row, by_place) for row, by_place in faults.items())
+        self.tables.append(table)
+        self.lines.append(lines.astype(np.int64))
+        self.rows += len(table)
+
+    def _flush(self) -> None:
+        if self.pending or not self.tables:
+            columns = list(zip(*self.pending, strict=True)) if self.pending else [()] * len(self.places)
+            arrays = [_array(values, place) for values, place in zip(columns, self.places, strict=True)]
+            self.tables.append(pa.table(arrays, names=[str(index) for index in range(len(arrays))]))
+            self.lines.append(np.array(self.pending_lines, dtype=np.int64))
+            self.pending, self.pending_lines = [], []
+
+    def finish(self) -> Records:
+        self._flush()
+        return Records(pa.concat_tables(self.tables), np.concatenate(self.lines), self.faults, self.bad, self.index)
+
+
+def _array(values: Sequence[object], place: Place) -> pa.Array:
+    if place.type is None:
+        return pa.array([bool(value) for value in values], pa.bool_())
+    return texts.typed(cast("list[texts.Value | None]", list(values)), place.type)

@@ -1,0 +1,164 @@
+"""JSON Lines, plain or gzip: one JSON object per line is one record.
+
+Here lives the declaration, and how declared columns come from places in a record. What a record is, is told in
+`refold.landing.json_line`; columns are checked in `refold.landing.contract`. Change events in Debezium's envelope
+build on this module, in `refold.landing.debezium`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.errors import DeclarationError
+from refold.landing.contract import Fault, refuse_ratio, settle
+from refold.landing.decoder import Decoded
+from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.json_line import Place
+from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
+from refold.types import Schema
+
+Paths = Mapping[str, tuple[str, ...]]
+NO_PATHS: Paths = MappingProxyType({})
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
+
+Sources = Mapping[str, tuple[tuple[int, int], ...]]
+"""For each column its alternative places, first wins, each as (usual place, place where the record deletes)."""
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """Decodes JSON Lines: lines end in `\\n`, a `\\r` before it is white space, blank lines are counted but no records.
+
+    Attributes:
+        paths: for a column that is not found under its own name at the top of a record, the dotted places to look in;
+            the first that is not null wins. Kept as `places`, so that the declaration can be hashed.
+        line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
+        object_bytes_max: an object with more plain bytes is unreadable.
+
+    >>> from refold.types import int64, text
+    >>> decoded = JsonLines({"id": ("after.id",)}).decode("a.jsonl", b'{"after": {"id": "x"}, "n": 1}', {"id": text()})
+    >>> decoded.rows.to_pylist()
+    [{'id': 'x'}]
+    """
+
+    paths: InitVar[Paths] = NO_PATHS
+    line_bytes_max: int = LINE_BYTES_MAX
+    object_bytes_max: int = OBJECT_BYTES_MAX
+    places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
+
+    def __post_init__(self, paths: Paths) -> None:
+        object.__setattr__(self, "places", freeze_paths("JsonLines", paths))
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The file name endings of JSON Lines."""
+        return SUFFIXES
+
+    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+        """Decode one object; see `refold.landing.decoder.Decoder`.
+
+        Raises:
+            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
+            DeclarationError: a column type that no landing may hold.
+        """
+        return self._decode(name, data, columns, fast=True)
+
+    def _decode(self, name: str, data: bytes, columns: Schema, *, fast: bool) -> Decoded:
+        refuse_ratio(columns)
+        paths = dict(self.places)
+        finder = PlaceFinder()
+        sources = {
+            column: tuple((place, place) for place in finder.alternatives(paths.get(column), column, columns))
+            for column in columns
+        }
+        plain = inflate(name, data, self.object_bytes_max)
+        records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
+        table, known = pick(records, sources)
+        return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known)
+
+
+class PlaceFinder:
+    """Collects the places that are read, each once, and numbers them."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+
+    def add(self, place: Place) -> int:
+        """The number of a place."""
+        if place not in self.places:
+            self.places.append(place)
+        return self.places.index(place)
+
+    def alternatives(self, dotted: tuple[str, ...] | None, column: str, columns: Schema) -> list[int]:
+        """The places of a column: those of its paths, or its own name, dots and all, at the top."""
+        paths = [(column,)] if dotted is None else [tuple(path.split(".")) for path in dotted]
+        return [self.add(Place(path, columns[column])) for path in paths]
+
+
+def freeze_paths(decoder: str, paths: Paths) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Paths in a form that can be hashed.
+
+    Raises:
+        DeclarationError: a column without any path, a single text instead of a tuple, or an empty key in a path.
+    """
+    faults: list[str] = []
+    for column, dotted in paths.items():
+        if isinstance(dotted, str) or not dotted:
+            faults.append(f"paths of {column}: expected a tuple of dotted places, found {dotted!r}")
+        else:
+            faults += [f"paths of {column}: {path!r} has an empty key" for path in dotted if "" in path.split(".")]
+    if faults:
+        raise DeclarationError(decoder, faults)
+    return tuple((column, tuple(dotted)) for column, dotted in paths.items())
+
+
+def pick(
+    records: Records, sources: Sources, deletes: pa.ChunkedArray | None = None
+) -> tuple[pa.Table, dict[str, dict[int, Fault]]]:
+    """Columns from places, and the faults of the places that were picked, by column and row.
+
+    Args:
+        records: what was read.
+        sources: the places of each column.
+        deletes: which rows take the second place of each pair; none where not given.
+    """
+    columns: dict[str, pa.ChunkedArray] = {}
+    for column, alternatives in sources.items():
+        values = [_either(records.table, pair, deletes) for pair in alternatives]
+        columns[column] = pc.coalesce(*values) if len(values) > 1 else values[0]
+    return pa.table(columns), _picked_faults(records, sources, deletes)
+
+
+def _either(table: pa.Table, pair: tuple[int, int], deletes: pa.ChunkedArray | None) -> pa.ChunkedArray:
+    usual, deleted = pair
+    if deletes is None or usual == deleted:
+        return table.column(usual)
+    return pc.if_else(deletes, table.column(deleted), table.column(usual))
+
+
+def _picked_faults(records: Records, sources: Sources, deletes: pa.ChunkedArray | None) -> dict[str, dict[int, Fault]]:
+    known: dict[str, dict[int, Fault]] = {column: {} for column in sources}
+    if not records.faults:
+        return known
+    rows = pa.array(list(records.faults), pa.int64())
+    present = {index: records.table.column(index).take(rows).is_valid().to_numpy() for index in _numbers(sources)}
+    second = np.zeros(len(rows), np.int64) if deletes is None else pc.fill_null(deletes, False).take(rows).to_numpy()
+    for position, (row, faults) in enumerate(records.faults.items()):
+        for column, alternatives in sources.items():
+            # The first place that holds anything decides: a value that cannot be read is not passed over for the next.
+            for place in (pair[int(second[position])] for pair in alternatives):
+                if place in faults:
+                    known[column][row] = faults[place]
+                if place in faults or present[place][position]:
+                    break
+    return known
+
+
+def _numbers(sources: Sources) -> set[int]:
+    return {place for alternatives in sources.values() for pair in alternatives for place in pair}

@@ -1,0 +1,1 @@
+"""The log: landing objects sealed into immutable segments, cut by snapshots, deduplicated once for all stores."""

@@ -1,0 +1,97 @@
+"""What a log is, as its user declares it: columns, key, event id, decoder and limits. Nothing is read or written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from refold.errors import DeclarationError
+from refold.landing.decoder import Decoder
+from refold.landing.jsonl import JsonLines
+from refold.types import ColumnType, Schema, arrow_schema, describe
+
+POSITION: Mapping[str, ColumnType] = {
+    "log_partition": ColumnType("int64"),
+    "log_offset": ColumnType("int64"),
+    "log_seq": ColumnType("int64"),
+}
+"""The columns that say where in the log an event stands; every state row carries those of its last event."""
+
+PROVENANCE = pa.schema([pa.field("source_object", pa.string()), pa.field("source_line", pa.int64())])
+"""The columns of a segment that say which landing record an event was."""
+
+_RESERVED = {*POSITION, *PROVENANCE.names, "outcome", "reason", "event_date", "deleted"}
+
+
+@dataclass(frozen=True)
+class QuarantineLimits:
+    """How many records of one log's part of a snapshot may be quarantined before sealing stops.
+
+    `share_max` is a share of the records read (0 to 1); `records_max` a count; passing either stops.
+    """
+
+    share_max: float = 0.05
+    records_max: int = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """A named stream of events in landing folders `<name>/dt=YYYY-MM-DD/`.
+
+    Attributes:
+        name: its folder in landing, and its name everywhere.
+        columns: the declared columns in order; fields of a record that are not declared are ignored.
+        key: the column of the entity an event belongs to. Never null; compared byte for byte.
+        event_id: the column of the deduplication key. Never null.
+        event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
+        partitions: the number of log partitions; fixed for a log once its first snapshot is sealed.
+        decoder: the format of its landing objects.
+        quarantine: when sealing stops because too much cannot be read.
+        owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
+        description: one sentence for people.
+
+    Raises DeclarationError with every fault at once.
+    """
+
+    name: str
+    columns: Schema
+    key: str
+    event_id: str
+    event_time: str | None = None
+    partitions: int = 4
+    decoder: Decoder = field(default_factory=JsonLines)
+    quarantine: QuarantineLimits = QuarantineLimits()
+    owner: str | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not self.name.isidentifier():
+            faults.append(f"its name {self.name!r} is no identifier")
+        if not 1 <= self.partitions <= 1024:
+            faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
+        for role in ("key", "event_id"):
+            column = self.columns.get(getattr(self, role))
+            if column is None:
+                faults.append(f"{role} names {getattr(self, role)!r}, which is no declared column")
+            elif column.null or column.kind not in ("text", "int64", "binary"):
+                faults.append(f"{role} {getattr(self, role)!r} is {column}; expected text, int64 or binary, not null")
+        if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
+            faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
+        faults += [f"the column name {name!r} is reserved" for name in self.columns if name in _RESERVED]
+        faults += [f"column {name!r} is a ratio; a log holds no floats" for name, c in self.columns.items() if c.kind == "ratio"]
+        if faults:
+            raise DeclarationError(f"Log {self.name!r}", faults)
+
+    @property
+    def content(self) -> str:
+        """The text of the declared columns, which enters identities: a changed declaration is another log."""
+        return describe(self.columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a segment: position, provenance, declared columns."""
+        positions = [pa.field("log_offset", pa.int64(), False), pa.field("log_seq", pa.int64(), False)]
+        return pa.schema([*positions, *PROVENANCE, *arrow_schema(self.columns)])

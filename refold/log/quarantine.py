@@ -1,0 +1,91 @@
+"""Quarantine: the landing records that could not become events, kept whole, listed, and tried again on request.
+
+A retry decodes the raw bytes under the declaration of today. Those that now read as events are written as one
+object below `retries/<log>/`, which the next snapshot takes in like a landing object, so a record keeps its
+history: quarantined once, an event later, never both at one position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from refold.landing.decoder import BadRecord
+from refold.log.declaration import Log
+from refold.log.segment import from_parquet, to_parquet
+from refold.log.snapshot import Snapshot, SnapshotChain, StoredObject
+from refold.storage import ObjectStore, canonical_json, sha256_hex
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("object", pa.string(), False),
+        pa.field("line", pa.int64(), False),
+        pa.field("reason", pa.string(), False),
+        pa.field("detail", pa.string(), False),
+        pa.field("raw", pa.binary(), False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One quarantined record: the snapshot it was read for, its landing object, and what was wrong."""
+
+    snapshot: str
+    log: str
+    object: str
+    record: BadRecord
+
+
+def write_quarantine(objects: ObjectStore, log: Log, bad: Sequence[tuple[str, BadRecord]]) -> StoredObject | None:
+    """Store bad records as (landing object, record), in order; None where there are none."""
+    if not bad:
+        return None
+    rows = [{"object": name, "line": r.line, "reason": r.reason, "detail": r.detail, "raw": r.raw} for name, r in bad]
+    data = to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA))
+    sha256 = sha256_hex(data)
+    stored = StoredObject(f"logs/{log.name}/quarantine/{sha256[:32]}.parquet", sha256)
+    objects.put(stored.name, data)
+    return stored
+
+
+def read_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshot: Snapshot) -> list[Quarantined]:
+    """The quarantined records of one log's part of a snapshot, by object and line. Raises Damaged."""
+    stored = chain.layout(snapshot, log.name).quarantine
+    if stored is None:
+        return []
+    table = from_parquet(objects.get_checked(stored.name, stored.sha256), stored.name)
+    return [
+        Quarantined(snapshot.key, log.name, row.pop("object"), BadRecord(**row)) for row in table.to_pylist()
+    ]
+
+
+def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tuple[list[Quarantined], str | None]:
+    """Decode all quarantined records of a log again; those that read now enter the next snapshot.
+
+    Returns the records that will, and the name of the object that carries them (None where there are none).
+    A rerun offers no record twice. Raises Damaged where a quarantine object cannot be read.
+    """
+    taken = {tuple(place) for name in retry_objects(objects, log) for place in objects.get_json(f"{name}.places")}
+    readable = []
+    for snapshot in chain:
+        for item in read_quarantine(objects, chain, log, snapshot):
+            if (item.object, item.record.line) not in taken and not item.object.startswith("retries/"):
+                decoded = log.decoder.decode("retry" + log.decoder.suffixes[0], item.record.raw + b"\n", log.columns)
+                if len(decoded.rows) == 1 and decoded.read == 1:
+                    readable.append(item)
+    if not readable:
+        return [], None
+    data = b"".join(item.record.raw + b"\n" for item in readable)
+    name = f"retries/{log.name}/{sha256_hex(data)[:32]}{log.decoder.suffixes[0]}"
+    objects.put(f"{name}.places", canonical_json([[item.object, item.record.line] for item in readable]))
+    objects.put(name, data)
+    return readable, name
+
+
+def retry_objects(objects: ObjectStore, log: Log) -> list[str]:
+    """The names of all objects that retries of a log have written, sorted."""
+    names = [info.name for info in objects.list(f"retries/{log.name}")]
+    return [name for name in names if not name.endswith(".places")]

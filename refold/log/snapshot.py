@@ -1,0 +1,241 @@
+"""Snapshots: the write-once, chained manifests that say where each log ends under each key.
+
+A manifest says what a snapshot is: its identity follows from its parent, the end offsets and the logical content of
+each log partition. A layout says which segment files hold it; layouts are numbered and the newest one counts, so that
+compaction changes no identity. This module reads and writes both and knows no landing and no stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refold.errors import Damaged, NotFound
+from refold.storage import ObjectStore, canonical_json, sha256_hex
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object and the sha256 of its bytes, for integrity; never part of an identity."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SealedObject:
+    """A landing object as it was sealed; `late` if its folder had been sealed before."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    records: int
+    late: bool
+
+
+@dataclass(frozen=True)
+class LogCut:
+    """One log's part of a snapshot.
+
+    Attributes:
+        id: the identity of the log up to here; equal to the parent's where no event was added.
+        starts, ends: per log partition, the offset range [start, end) that this snapshot added.
+        seq_start, seq_end: the same for `log_seq`, across log partitions.
+        content: per log partition, the sha256 of the canonical bytes of the added events.
+        schema: the text of the declared columns at sealing.
+        read, quarantined, control: counts of landing records; read = events + quarantined + control.
+        objects: the landing objects it took in.
+    """
+
+    id: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+    seq_start: int
+    seq_end: int
+    content: Sequence[str]
+    schema: str
+    read: int
+    quarantined: int
+    control: int
+    objects: Sequence[SealedObject]
+
+    @property
+    def events(self) -> int:
+        """How many events this snapshot added."""
+        return self.seq_end - self.seq_start
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A cut of every log under one key; `ordinal` counts keys from 0."""
+
+    key: str
+    ordinal: int
+    parent_key: str | None
+    parent_sha256: str | None
+    logs: Mapping[str, LogCut]
+
+    @property
+    def id(self) -> str:
+        """The identity: equal for two keys between which no event was added to any log."""
+        return sha256_hex(canonical_json({name: cut.id for name, cut in self.logs.items()}))
+
+    def to_bytes(self) -> bytes:
+        """The manifest, canonical JSON."""
+        return canonical_json({"format": FORMAT, "id": self.id, **asdict(self)})
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the manifest's bytes, which its child records and its layouts are named after."""
+        return sha256_hex(self.to_bytes())
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], name: str) -> Snapshot:
+        """Read a manifest. Raises Damaged where it does not parse or its identity is not its own."""
+        try:
+            logs = {
+                log: LogCut(**{**cut, "objects": [SealedObject(**o) for o in cut["objects"]]})
+                for log, cut in value["logs"].items()
+            }
+            fields = ("key", "ordinal", "parent_key", "parent_sha256")
+            snapshot = cls(**{field: value[field] for field in fields}, logs=logs)
+            expected = value["id"]
+        except (KeyError, TypeError) as error:
+            raise Damaged(f"The manifest {name} is not a snapshot of format {FORMAT}: {error!r}.") from error
+        if snapshot.id != expected:
+            raise Damaged(f"The manifest {name} is damaged: it says id {expected}, its cuts give {snapshot.id}.")
+        return snapshot
+
+
+def cut_id(parent_id: str | None, schema: str, ends: Sequence[int], content: Sequence[str], added: int) -> str:
+    """The identity of a log after a snapshot: the parent's where nothing was added, else the hash over the chain."""
+    if added == 0 and parent_id is not None:
+        return parent_id
+    chain = {"parent": parent_id, "schema": schema, "ends": list(ends), "content": list(content)}
+    return sha256_hex(canonical_json(chain))
+
+
+@dataclass(frozen=True)
+class SegmentFile:
+    """One segment: events [start, end) of one log partition in one Parquet object."""
+
+    partition: int
+    start: int
+    end: int
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LogLayout:
+    """Which objects hold one log's part of a snapshot.
+
+    Attributes:
+        segments: its segments by log partition and offset; none for a log partition without new events.
+        repeats: the events that repeat an id seen before, if any.
+        quarantine: the records that cannot be events, if any.
+        seen: the hashes of the ids delivered here first, a cache for sealing.
+        e_tags: the entity tags of the landing objects when they were read, by name.
+    """
+
+    segments: Sequence[SegmentFile]
+    repeats: StoredObject | None
+    quarantine: StoredObject | None
+    seen: StoredObject | None
+    e_tags: Mapping[str, str]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LogLayout:
+        """Read one log's layout."""
+        optional = {k: StoredObject(**value[k]) if value[k] else None for k in ("repeats", "quarantine", "seen")}
+        return cls([SegmentFile(**s) for s in value["segments"]], e_tags=value["e_tags"], **optional)
+
+
+class SnapshotChain:
+    """All sealed snapshots of a project, oldest first, read from storage once and kept."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._snapshots: dict[str, Snapshot] = {}
+        self._layouts: dict[str, Mapping[str, LogLayout]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the manifests sealed since, and check that each names its parent's bytes.
+
+        Raises Damaged where a manifest is missing from the middle or the chain does not hold.
+        """
+        names = [info.name for info in self._objects.list("snapshots")]
+        for name in names:
+            key = name.removeprefix("snapshots/").removesuffix(".json")
+            if key not in self._snapshots:
+                self._append(Snapshot.from_json(self._objects.get_json(name), name))
+
+    def _append(self, snapshot: Snapshot) -> None:
+        head = self.head
+        expected = (head.key, head.sha256, head.ordinal + 1) if head else (None, None, 0)
+        found = (snapshot.parent_key, snapshot.parent_sha256, snapshot.ordinal)
+        if expected != found:
+            raise Damaged(
+                f"The snapshot {snapshot.key} does not continue the chain: expected parent key, sha256 and ordinal "
+                f"{expected}, found {found}.",
+                remedy="A manifest was removed or replaced: restore snapshots/ from a copy.",
+            )
+        self._snapshots[snapshot.key] = snapshot
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(list(self._snapshots.values()))
+
+    def __len__(self) -> int:
+        return len(self._snapshots)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._snapshots
+
+    @property
+    def head(self) -> Snapshot | None:
+        """The newest snapshot; None before the first."""
+        return next(reversed(self._snapshots.values())) if self._snapshots else None
+
+    def get(self, key: str | None = None) -> Snapshot:
+        """The snapshot of a key (None: the newest). Raises NotFound, naming what there is."""
+        snapshot = self.head if key is None else self._snapshots.get(key)
+        if snapshot is None:
+            known = f"sealed are {next(iter(self._snapshots))} to {self.head.key}" if self.head else "none is sealed"
+            raise NotFound(f"There is no snapshot {key or ''}: {known}.".replace("  ", " "), remedy="Seal it first.")
+        return snapshot
+
+    def through(self, key: str) -> list[Snapshot]:
+        """The snapshots up to and including a key, oldest first. Raises NotFound."""
+        last = self.get(key).ordinal
+        return [snapshot for snapshot in self if snapshot.ordinal <= last]
+
+    def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
+        """Seal: write the layout, then the manifest, once. Raises Conflict where somebody else sealed the key first."""
+        value = {log: asdict(part) for log, part in layout.items()}
+        self._objects.put(self._layout_name(snapshot, 0), canonical_json(value))
+        self._objects.create(f"snapshots/{snapshot.key}.json", snapshot.to_bytes())
+        self._append(snapshot)
+        self._layouts[snapshot.key] = dict(layout)
+
+    def layout(self, snapshot: Snapshot, log: str) -> LogLayout:
+        """The newest layout of one log's part of a snapshot. Raises Damaged where it is missing or unreadable."""
+        if snapshot.key not in self._layouts:
+            names = [info.name for info in self._objects.list(self._layout_folder(snapshot))]
+            if not names:
+                raise Damaged(f"The snapshot {snapshot.key} has no layout: expected {self._layout_name(snapshot, 0)}.")
+            try:
+                value = self._objects.get_json(names[-1])
+                self._layouts[snapshot.key] = {name: LogLayout.from_json(part) for name, part in value.items()}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
+        return self._layouts[snapshot.key][log]
+
+    def _layout_folder(self, snapshot: Snapshot) -> str:
+        return f"layouts/{snapshot.key}-{snapshot.sha256[:16]}"
+
+    def _layout_name(self, snapshot: Snapshot, number: int) -> str:
+        return f"{self._layout_folder(snapshot)}/{number:08d}.json"

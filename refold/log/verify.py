@@ -1,0 +1,150 @@
+"""Structural checks of a sealed log: what must hold of every segment, whatever the stores make of it.
+
+All findings are returned as values, none is raised; an empty list means that the log is whole. Snapshots are
+verified oldest first, because a key must stay in its log partition through all of history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from refold.errors import Damaged
+from refold.log.declaration import Log
+from refold.log.quarantine import read_quarantine
+from refold.log.segment import LogReader, content_digest
+from refold.log.snapshot import LogCut, SegmentFile, Snapshot, SnapshotChain, cut_id
+from refold.storage import ObjectStore
+
+CHECKS = {
+    "segment-hash": "every segment has the bytes its layout names",
+    "offsets": "offsets run from the parent's end to the snapshot's without gap or repetition",
+    "order": "log_seq rises with the offset in every log partition and covers its range exactly",
+    "content": "the events' canonical bytes have the digests of the manifest, and the identity follows from them",
+    "key-partition": "no key lies in two log partitions",
+    "accounting": "records read = events + quarantined + control, for the log and over its landing objects",
+    "repeats": "the stored deduplication and the quarantine can be read",
+}
+"""The name of every structural check and what it promises."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken promise: which check, where, and what was expected and found."""
+
+    check: str
+    snapshot: str
+    where: str
+    message: str
+
+
+class LogVerifier:
+    """Verifies one log snapshot by snapshot, oldest first."""
+
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
+        self._objects = objects
+        self._chain = chain
+        self._log = log
+        self._reader = LogReader(objects, chain, log)
+        self._partition_of: dict[object, int] = {}
+        self._parent: LogCut | None = None
+        self.events = 0
+
+    def verify(self, snapshot: Snapshot) -> list[Finding]:
+        """The findings of the next snapshot; empty where all holds."""
+        cut = snapshot.logs[self._log.name]
+        findings = [Finding(check, snapshot.key, where, text) for check, where, text in self._manifest(snapshot, cut)]
+        try:
+            parts = self._segments(snapshot)
+            found = [*self._ranges(snapshot, cut, parts), *self._keys(parts), *self._stored(snapshot)]
+        except Damaged as error:
+            found = [("segment-hash", f"log {self._log.name}", str(error))]
+        self.events += cut.events
+        self._parent = cut
+        return findings + [Finding(check, snapshot.key, where, text) for check, where, text in found]
+
+    def _manifest(self, snapshot: Snapshot, cut: LogCut) -> Iterable[tuple[str, str, str]]:
+        where = f"snapshots/{snapshot.key}.json"
+        if cut.read != cut.events + cut.quarantined + cut.control:
+            yield (
+                "accounting",
+                where,
+                f"expected {cut.read} records read = events + quarantined + control, found {cut.events} + "
+                f"{cut.quarantined} + {cut.control}",
+            )
+        in_objects = sum(item.records for item in cut.objects)
+        if cut.read != in_objects:
+            yield "accounting", where, f"expected {cut.read} records over all landing objects, found {in_objects}"
+        parent = self._parent
+        starts = list(parent.ends) if parent else [0] * len(cut.ends)
+        if list(cut.starts) != starts:
+            yield "offsets", where, f"expected to start at the parent's ends {starts}, found {list(cut.starts)}"
+        if cut.seq_start != (parent.seq_end if parent else 0):
+            yield "order", where, f"expected log_seq to start at {parent.seq_end if parent else 0}, found {cut.seq_start}"
+        expected = cut_id(parent.id if parent else None, cut.schema, cut.ends, cut.content, cut.events)
+        if cut.id != expected:
+            yield "content", where, f"expected the identity {expected} from parent and content, found {cut.id}"
+
+    def _segments(self, snapshot: Snapshot) -> dict[int, list[tuple[SegmentFile, pa.Table]]]:
+        parts: dict[int, list[tuple[SegmentFile, pa.Table]]] = {}
+        for file in self._chain.layout(snapshot, self._log.name).segments:
+            parts.setdefault(file.partition, []).append((file, self._reader.segment(file)))
+        return parts
+
+    def _ranges(
+        self, snapshot: Snapshot, cut: LogCut, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]
+    ) -> Iterable[tuple[str, str, str]]:
+        seqs = []
+        for partition, (start, end) in enumerate(zip(cut.starts, cut.ends, strict=True)):
+            tables = [table for _, table in parts.get(partition, [])]
+            events = pa.concat_tables(tables) if tables else self._log.schema.empty_table()
+            where = f"log {self._log.name} partition {partition}"
+            yield from _sequence(where, events, start, end)
+            seqs.append(events["log_seq"].to_numpy())
+            digest = content_digest(self._log, events)
+            if digest != cut.content[partition]:
+                yield "content", where, f"expected content {cut.content[partition]}, found {digest}"
+        merged = np.sort(np.concatenate(seqs))
+        if not np.array_equal(merged, np.arange(cut.seq_start, cut.seq_end)):
+            text = f"expected every log_seq from {cut.seq_start} to {cut.seq_end - 1} once, found {len(merged)} that differ"
+            yield "order", f"log {self._log.name}", text
+
+    def _keys(self, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[tuple[str, str, str]]:
+        for partition, tables in parts.items():
+            for file, table in tables:
+                for key in table[self._log.key].unique().to_pylist():
+                    known = self._partition_of.setdefault(key, partition)
+                    if known != partition:
+                        yield "key-partition", file.name, f"key {key!r} is in log partitions {known} and {partition}"
+
+    def _stored(self, snapshot: Snapshot) -> Iterable[tuple[str, str, str]]:
+        try:
+            self._reader.repeats(snapshot)
+            found = len(read_quarantine(self._objects, self._chain, self._log, snapshot))
+        except Damaged as error:
+            yield "repeats", f"log {self._log.name}", str(error)
+            return
+        expected = snapshot.logs[self._log.name].quarantined
+        if found != expected:
+            yield "accounting", f"log {self._log.name}", f"expected {expected} quarantined records, found {found}"
+
+
+def _sequence(where: str, events: pa.Table, start: int, end: int) -> Iterable[tuple[str, str, str]]:
+    offsets, seqs = events["log_offset"].to_numpy(), events["log_seq"].to_numpy()
+    expected = np.arange(start, end)
+    if not np.array_equal(offsets, expected):
+        bad = next((i for i, (a, b) in enumerate(zip(offsets, expected, strict=False)) if a != b), None)
+        at = f"first wrong at {expected[bad]}: found {offsets[bad]}" if bad is not None else "some are missing or too many"
+        yield "offsets", where, f"expected offsets {start} to {end - 1}, found {len(offsets)} offsets; {at}"
+    if len(seqs) > 1 and not bool((np.diff(seqs) > 0).all()):
+        at = int(np.flatnonzero(np.diff(seqs) <= 0)[0])
+        yield "order", where, f"log_seq falls from {seqs[at]} to {seqs[at + 1]} at offset {offsets[at + 1]}"
+
+
+def verify_log(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshots: Sequence[Snapshot]) -> list[Finding]:
+    """All findings over snapshots given oldest first, from the first one on."""
+    verifier = LogVerifier(objects, chain, log)
+    return [finding for snapshot in snapshots for finding in verifier.verify(snapshot)]

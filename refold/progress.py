@@ -1,0 +1,56 @@
+"""Progress of long work, told to whoever watches: label, snapshots done, rows so far.
+
+Work announces; a watcher (the command line, a test) is set with `watching` and shows. Without one nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a piece of work stands: `done` of `total` snapshots (None: unknown), `rows` rows so far."""
+
+    label: str
+    done: int
+    total: int | None
+    rows: int
+
+
+Watcher = Callable[[Progress], None]
+_watcher: ContextVar[Watcher | None] = ContextVar("refold_watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Show progress to `watcher` while the block runs."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def track(items: Iterable[T], label: str, total: int | None, rows: Callable[[T], int]) -> Iterator[T]:
+    """Pass items on, announcing after each; `rows` says how many rows an item stood for.
+
+    >>> seen = []
+    >>> with watching(seen.append):
+    ...     _ = list(track([3, 4], "fold", 2, lambda n: n))
+    >>> seen[-1]
+    Progress(label='fold', done=2, total=2, rows=7)
+    """
+    so_far = 0
+    for done, item in enumerate(items, start=1):
+        so_far += rows(item)
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(Progress(label, done, total, so_far))
+        yield item

@@ -1,0 +1,179 @@
+"""A project: the stores of one house, the logs they come from, and the cadence of its snapshots.
+
+The declaration a user assembles once. It knows no connections; `refold.engine` puts it to work.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from refold.errors import DeclarationError, FixInput, NotFound
+from refold.log.declaration import Log
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+
+
+@dataclass(frozen=True)
+class Daily:
+    """One snapshot a day, closed when the day and a grace have passed or when landing marks it complete.
+
+    Attributes:
+        start: the first day.
+        end: the first day that is no snapshot any more; None for a log that goes on.
+        grace_hours: how long after midnight UTC a day's folder may still fill before a sensor closes it.
+    """
+
+    start: dt.date
+    end: dt.date | None = None
+    grace_hours: int = 2
+
+    def keys(self, through: str) -> list[str]:
+        """All keys from the start to `through`, inclusive, ascending. Raises FixInput outside the cadence."""
+        try:
+            last = dt.date.fromisoformat(through)
+        except ValueError:
+            raise FixInput(f"{through!r} is no snapshot key; expected a day as YYYY-MM-DD.") from None
+        if last < self.start or (self.end is not None and last >= self.end):
+            until = f"to {self.end - dt.timedelta(days=1)}" if self.end else "on"
+            raise FixInput(
+                f"The key {through} lies outside this project's snapshots, which run from {self.start} {until}.",
+                remedy="Change the project's cadence, or the landing.",
+            )
+        return [(self.start + dt.timedelta(days=n)).isoformat() for n in range((last - self.start).days + 1)]
+
+    def contains(self, key: str) -> bool:
+        """Whether a key is a snapshot of this cadence."""
+        day = dt.date.fromisoformat(key)
+        return self.start <= day and (self.end is None or day < self.end)
+
+    def following(self, key: str | None) -> str | None:
+        """The key after a key (None: the first one); None where the cadence has ended."""
+        day = self.start if key is None else dt.date.fromisoformat(key) + dt.timedelta(days=1)
+        return None if self.end is not None and day >= self.end else day.isoformat()
+
+    def closed(self, key: str, now: dt.datetime) -> bool:
+        """Whether a key's time is over at `now` (UTC), grace included."""
+        midnight = dt.datetime.combine(dt.date.fromisoformat(key), dt.time(), dt.UTC)
+        return now >= midnight + dt.timedelta(days=1, hours=self.grace_hours)
+
+
+@dataclass(frozen=True)
+class Project:
+    """The stores of one house.
+
+    Attributes:
+        name: for people.
+        cadence: when snapshots are cut.
+        stores: every derived store; relations may stand before what they read.
+        sample: writes a sample landing folder, if the project has one: (folder, late) -> summary.
+
+    Raises DeclarationError where names collide or an input is missing.
+    """
+
+    name: str
+    cadence: Daily
+    stores: Sequence[Store]
+    sample: Callable[[Path, bool], object] | None = None
+
+    def __post_init__(self) -> None:
+        names = [store.name for store in self.stores]
+        names += [log.name for log in self.logs]
+        faults = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        for store in self.stores:
+            for source in store.reads if isinstance(store, Relation) else ():
+                needed = source.store if isinstance(source, LedgerOf) else source
+                if needed not in self.stores:
+                    faults.append(f"store {store.name!r} reads {needed.name!r}, which is not in the project")
+        if faults:
+            raise DeclarationError(f"Project {self.name!r}", faults)
+
+    @property
+    def logs(self) -> list[Log]:
+        """The logs its stores are folded from, in the order of first use."""
+        found = [store.log for store in self.stores if isinstance(store, Folded)]
+        return [log for place, log in enumerate(found) if log not in found[:place]]
+
+    @property
+    def folded(self) -> list[Folded]:
+        """The stores folded from logs, in declared order."""
+        return [store for store in self.stores if isinstance(store, Folded)]
+
+    @property
+    def relations(self) -> list[Relation]:
+        """The relations, each after what it reads."""
+        waiting = [store for store in self.stores if isinstance(store, Relation)]
+        ordered: list[Relation] = []
+        while waiting:
+            ready = [r for r in waiting if not any(source in waiting for source in r.reads)]
+            if not ready:
+                raise DeclarationError(f"Project {self.name!r}", [f"{r.name!r} reads itself in a circle" for r in waiting])
+            ordered += ready
+            waiting = [r for r in waiting if r not in ready]
+        return ordered
+
+    @property
+    def in_order(self) -> list[Store]:
+        """All stores, each after what it reads."""
+        return [*self.folded, *self.relations]
+
+    def store(self, name: str) -> Store:
+        """A store by name. Raises NotFound, naming what there is."""
+        for store in self.stores:
+            if store.name == name:
+                return store
+        raise NotFound(f"There is no store {name!r}; this project has {', '.join(s.name for s in self.stores)}.")
+
+    def log(self, name: str) -> Log:
+        """A log by name. Raises NotFound, naming what there is."""
+        for log in self.logs:
+            if log.name == name:
+                return log
+        raise NotFound(f"There is no log {name!r}; this project has {', '.join(log.name for log in self.logs)}.")
+
+    def with_cadence(self, cadence: Daily) -> Project:
+        """The same stores under another cadence."""
+        return replace(self, cadence=cadence)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder, from `start` (default: the working folder) upwards, whose pyproject.toml has [tool.refold].
+
+    Raises NotFound.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if _setting(folder) is not None:
+            return folder
+    raise NotFound(
+        f"No Refold project at {here} or above it: expected a pyproject.toml with [tool.refold].",
+        remedy='Add `[tool.refold]` with `project = "assets:PROJECT"`, or change into the project.',
+    )
+
+
+def load_project(root: Path) -> Project:
+    """Import the project that `[tool.refold] project = "module:NAME"` of a root's pyproject.toml names."""
+    setting = os.environ.get("REFOLD_PROJECT") or _setting(root) or ""
+    module, _, name = setting.partition(":")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        project = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise NotFound(f"The project {setting!r} of {root} cannot be imported: {error}.") from error
+    if not isinstance(project, Project):
+        raise FixInput(f"{setting!r} of {root} is a {type(project).__name__}; expected a refold.Project.")
+    return project
+
+
+def _setting(folder: Path) -> str | None:
+    file = folder / "pyproject.toml"
+    if not file.is_file():
+        return None
+    table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold", {})
+    return table.get("project")

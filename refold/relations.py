@@ -1,0 +1,97 @@
+"""Relations: SQL over ledgers and stores at one snapshot, run so that its result can be checked.
+
+DuckDB computes; types, keys and nulls are ours. Because engines call `first` or `row_number` deterministic that are
+not, a result counts as proven only when it comes out the same over permuted rows and another number of threads.
+Time zones do not enter: timestamps are UTC without zone inside a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from refold.errors import DeclarationError, RuleError
+from refold.stores.declaration import Relation
+from refold.stores.state import sort_by
+from refold.types import ColumnType, arrow_schema
+
+_SQL_TYPES = {
+    "int64": "BIGINT",
+    "text": "VARCHAR",
+    "enum": "VARCHAR",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "boolean": "BOOLEAN",
+    "binary": "BLOB",
+    "ratio": "DOUBLE",
+}
+_SETTINGS = {"enable_external_access": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+
+
+def run_relation(relation: Relation, inputs: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
+    """The result of a relation over its inputs by name: declared columns and types, sorted by key.
+
+    `permuted` shuffles the rows of every input (by a fixed permutation) and uses another number of threads.
+
+    Raises:
+        DeclarationError: the query does not run, or its columns are not those declared.
+        RuleError: the result breaks its key or holds a null where none may be.
+    """
+    rows = {name: _permuted(table) if permuted else table for name, table in inputs.items()}
+    try:
+        with duckdb.connect(":memory:", config={**_SETTINGS, "threads": "2" if permuted else "1"}) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, table in rows.items():
+                connection.register(name, _without_zone(table))
+            result = connection.execute(_typed(relation)).to_arrow_table()
+    except duckdb.Error as error:
+        raise DeclarationError(f"Relation {relation.name!r}", [str(error).strip()]) from error
+    table = sort_by(_with_zone(relation, result), relation.key)
+    _check(relation, table)
+    return table
+
+
+def _typed(relation: Relation) -> str:
+    columns = ", ".join(f'CAST("{name}" AS {_sql_type(column)}) AS "{name}"' for name, column in relation.columns.items())
+    return f"SELECT {columns} FROM (\n{relation.sql}\n) AS result"
+
+
+def _sql_type(column: ColumnType) -> str:
+    return f"DECIMAL({column.precision}, {column.scale})" if column.kind == "decimal" else _SQL_TYPES[column.kind]
+
+
+def _permuted(table: pa.Table) -> pa.Table:
+    return table.take(pa.array(np.random.default_rng(0).permutation(len(table))))
+
+
+def _without_zone(table: pa.Table) -> pa.Table:
+    fields = [
+        pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f.with_nullable(True) for f in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _with_zone(relation: Relation, table: pa.Table) -> pa.Table:
+    nullable = pa.schema([f.with_nullable(True) for f in arrow_schema(relation.columns)])
+    return table.cast(nullable)
+
+
+def _check(relation: Relation, table: pa.Table) -> None:
+    for name, column in relation.columns.items():
+        if not column.null and table[name].null_count:
+            raise RuleError(
+                f"Relation {relation.name!r} gave {table[name].null_count} nulls in column {name!r}, declared {column}.",
+                remedy="Declare it null=True, or coalesce in the query.",
+            )
+    keys = table.select(list(relation.key))
+    groups = keys.group_by(list(relation.key)).aggregate([([], "count_all")])
+    if len(groups) != len(table):
+        counts = groups["count_all"].to_pylist()
+        twice = groups.slice(next(i for i, n in enumerate(counts) if n > 1), 1).to_pylist()[0]
+        raise RuleError(
+            f"Relation {relation.name!r} gave {len(table)} rows for {len(groups)} keys; one that repeats is {twice}.",
+            remedy="Group by the declared key, or declare the key the rows have.",
+        )

@@ -1,0 +1,351 @@
+"""Lowering of expressions: from the expressions of a rule to Python source that numba compiles to the same values.
+
+The lowering is typed by itself and does not lean on what numba would infer: a value is an integer, a boolean, an enum
+code, a row, an event or a decision (row, outcome, reason), and whatever is not certain to mean the same compiled as
+interpreted is `Unsupported`. Arithmetic goes through checked functions of the kernel, which raise instead of wrapping.
+Statements and functions are in `refold.rules.lowering`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import FunctionType
+from typing import NamedTuple, Protocol
+
+from refold.rules.constants import FUNCTIONS
+from refold.rules.outcome import Outcome, ignore, reject
+from refold.rules.source import UNKNOWN, Source
+from refold.types import INT64_MAX, INT64_MIN, Schema
+
+Kind = str | type[Enum]
+
+INT, BOOL, ROW, EVENT, DECISION = "integer", "boolean", "row", "event", "decision"
+
+_CHECKED: Mapping[type[ast.operator], str] = {
+    ast.Add: "_add",
+    ast.Sub: "_sub",
+    ast.Mult: "_mul",
+    ast.FloorDiv: "_floordiv",
+    ast.Mod: "_mod",
+}
+_BITS: Mapping[type[ast.operator], str] = {ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}
+_EQUAL: Mapping[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: "==", ast.IsNot: "!="}
+_ORDER: Mapping[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+
+
+class Unsupported(Exception):
+    """Something cannot be compiled with certainly the same meaning; the message ends the sentence 'it uses …'."""
+
+
+class Typed(NamedTuple):
+    """Lowered source of an expression, in parentheses where needed, and the kind of its value."""
+
+    code: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """The row of a rule as the kernel sees it: a tuple with one place per field."""
+
+    row: type
+    kinds: Mapping[str, Kind]
+    defaults: tuple[object, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The field names, in order."""
+        return tuple(self.kinds)
+
+
+class Functions(Protocol):
+    """Where helper functions are lowered, once per combination of argument kinds."""
+
+    shape: RowShape
+    columns: Schema
+    replacers: set[tuple[int, ...]]
+
+    def call(self, helper: FunctionType, kinds: Mapping[str, Kind]) -> tuple[str, Kind]:
+        """The name and result kind of a lowered helper function."""
+
+
+def kind_of_column(kind: str, choices: type[Enum] | None) -> Kind:
+    """The kind of an event column or row field."""
+    return choices if choices is not None else INT if kind == "int64" else BOOL
+
+
+def constant(value: object, shape: RowShape) -> Typed:
+    """A constant known at declaration. Raises Unsupported for what has no place in a kernel."""
+    if isinstance(value, bool):
+        return Typed(str(value), BOOL)
+    if isinstance(value, Enum):
+        return Typed(str(list(type(value)).index(value)), type(value))
+    if type(value) is int and INT64_MIN <= value <= INT64_MAX:
+        # numba takes the literal -2**63 for an unsigned number
+        return Typed("_MIN" if value == INT64_MIN else f"({value})" if value < 0 else str(value), INT)
+    if type(value) is shape.row and isinstance(value, tuple):
+        return Typed(f"({', '.join(constant(v, shape).code for v in value)},)", ROW)
+    raise Unsupported(f"the constant {value!r}")
+
+
+@dataclass
+class Expressions:
+    """Lowers the expressions of one function.
+
+    `kinds` are the kinds of its variables, `assigned` those that certainly have a value where lowering stands.
+    """
+
+    source: Source
+    functions: Functions
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    assigned: set[str] = field(default_factory=set)
+
+    def lower(self, node: ast.expr) -> Typed:
+        """Lower one expression."""
+        static = self.source.static(node)
+        if static is not UNKNOWN:
+            return constant(static, self.functions.shape)
+        method = _BY_NODE.get(type(node))
+        if method is None:
+            raise Unsupported(f"{type(node).__name__} ({self.source.where(node)})")
+        return method(self, node)
+
+    def condition(self, node: ast.expr) -> str:
+        """Lower an expression whose truth is asked for."""
+        return self.truth(self.lower(node))
+
+    def truth(self, value: Typed) -> str:
+        """The truth of a value as source."""
+        if value.kind == BOOL:
+            return value.code
+        if value.kind == INT:
+            return f"({value.code} != 0)"
+        raise Unsupported(f"the truth of a value that is neither integer nor boolean ({self.source.name})")
+
+    def integer(self, node: ast.expr) -> str:
+        """Lower an expression that must be a number; a boolean counts as 0 or 1."""
+        return self._as_int(self.lower(node))
+
+    def _as_int(self, value: Typed) -> str:
+        if value.kind == INT:
+            return value.code
+        if value.kind == BOOL:
+            return f"_int({value.code})"
+        raise Unsupported(f"arithmetic with a value that is no integer ({self.source.name})")
+
+    def equal(self, left: Typed, right: Typed) -> str:
+        """Source for `left == right`."""
+        return self._compare("==", left, right)
+
+    def _constant(self, node: ast.Constant) -> Typed:
+        return constant(node.value, self.functions.shape)
+
+    def _name(self, node: ast.Name) -> Typed:
+        if node.id not in self.assigned:
+            raise Unsupported(f"the variable {node.id} where it may have no value yet ({self.source.where(node)})")
+        return Typed(f"v_{node.id}", self.kinds[node.id])
+
+    def _attribute(self, node: ast.Attribute) -> Typed:
+        base = self.lower(node.value)
+        if base.kind == EVENT:
+            column = self.functions.columns[node.attr]
+            place = list(self.functions.columns).index(node.attr)
+            return Typed(f"{base.code}[{place}]", kind_of_column(column.kind, column.choices))
+        if base.kind == ROW:
+            shape = self.functions.shape
+            return Typed(f"{base.code}[{shape.names.index(node.attr)}]", shape.kinds[node.attr])
+        raise Unsupported(f"the attribute {node.attr} ({self.source.where(node)})")
+
+    def _binary(self, node: ast.BinOp) -> Typed:
+        return self.binary(node.op, self.lower(node.left), self.lower(node.right))
+
+    def binary(self, op: ast.operator, left: Typed, right: Typed) -> Typed:
+        """Lower one arithmetic operation."""
+        if type(op) in _CHECKED:
+            return Typed(f"{_CHECKED[type(op)]}({self._as_int(left)}, {self._as_int(right)})", INT)
+        if type(op) in _BITS:
+            bits = f"({self._as_int(left)} {_BITS[type(op)]} {self._as_int(right)})"
+            both = left.kind == BOOL and right.kind == BOOL
+            return Typed(f"({bits} != 0)", BOOL) if both else Typed(bits, INT)
+        raise Unsupported(f"the operator {type(op).__name__} ({self.source.name})")
+
+    def _unary(self, node: ast.UnaryOp) -> Typed:
+        if isinstance(node.op, ast.Not):
+            return Typed(f"(not {self.condition(node.operand)})", BOOL)
+        if isinstance(node.operand, ast.Constant) and type(node.operand.value) is int:
+            number = node.operand.value
+            value = {ast.USub: -number, ast.UAdd: number, ast.Invert: ~number}[type(node.op)]
+            return constant(value, self.functions.shape)
+        operand = self.lower(node.operand)
+        if isinstance(node.op, ast.Invert):
+            if operand.kind != INT:
+                raise Unsupported(f"~ of a value that is no integer ({self.source.where(node)})")
+            return Typed(f"(~{operand.code})", INT)
+        number_code = self._as_int(operand)
+        return Typed(f"_sub(0, {number_code})" if isinstance(node.op, ast.USub) else number_code, INT)
+
+    def _boolean(self, node: ast.BoolOp) -> Typed:
+        values = [self.lower(value) for value in node.values]
+        if any(value.kind != values[0].kind for value in values) or values[0].kind not in (INT, BOOL):
+            raise Unsupported(f"`and`/`or` between values of different kinds ({self.source.where(node)})")
+        word = " and " if isinstance(node.op, ast.And) else " or "
+        return Typed(f"({word.join(value.code for value in values)})", values[0].kind)
+
+    def _if(self, node: ast.IfExp) -> Typed:
+        test, body, other = self.condition(node.test), self.lower(node.body), self.lower(node.orelse)
+        if {body.kind, other.kind} == {ROW, DECISION}:
+            body, other = lifted(body), lifted(other)
+        if body.kind != other.kind:
+            raise Unsupported(f"`if … else …` between values of different kinds ({self.source.where(node)})")
+        return Typed(f"({body.code} if {test} else {other.code})", body.kind)
+
+    def _comparison(self, node: ast.Compare) -> Typed:
+        parts = []
+        left = node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            if isinstance(op, ast.In | ast.NotIn):
+                parts.append(self._membership(isinstance(op, ast.NotIn), left, right))
+            else:
+                parts.append(self._single(op, self.lower(left), self.lower(right)))
+            left = right
+        return Typed(f"({' and '.join(parts)})", BOOL)
+
+    def _single(self, op: ast.cmpop, left: Typed, right: Typed) -> str:
+        if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(left.kind, type) and left.kind is right.kind):
+            raise Unsupported(f"`is` between values that are no members of one enum ({self.source.name})")
+        return self._compare({**_EQUAL, **_ORDER}[type(op)], left, right)
+
+    def _compare(self, op: str, left: Typed, right: Typed) -> str:
+        if isinstance(left.kind, type) and left.kind is right.kind and op in ("==", "!="):
+            return f"({left.code} {op} {right.code})"
+        return f"({self._as_int(left)} {op} {self._as_int(right)})"
+
+    def _membership(self, negated: bool, item: ast.expr, container: ast.expr) -> str:
+        left, static = self.lower(item), self.source.static(container)
+        if isinstance(container, ast.Tuple | ast.List | ast.Set):
+            members = [self.lower(element) for element in container.elts]
+        elif isinstance(static, tuple | frozenset):
+            # a frozenset has no order, but `or` over its members has none either
+            members = [constant(value, self.functions.shape) for value in static]
+            members.sort(key=lambda member: member.code)
+        else:
+            raise Unsupported(f"`in` something that is no tuple ({self.source.where(container)})")
+        tests = " or ".join(self.equal(left, member) for member in members) or "False"
+        return f"(not ({tests}))" if negated else f"({tests})"
+
+    def _call(self, node: ast.Call) -> Typed:
+        called = self.source.static(node.func)
+        if called is reject or called is ignore:
+            return self._refusal(node, called is reject)
+        if called is self.functions.shape.row:
+            return self._construct(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "_replace":
+            return self._replace(node, self.lower(node.func.value))
+        if isinstance(called, FunctionType):
+            return self._helper(node, called)
+        return self._built_in(node, called)
+
+    def _refusal(self, node: ast.Call, rejected: bool) -> Typed:
+        row = constant(self.functions.shape.row(*self.functions.shape.defaults), self.functions.shape).code
+        if not rejected:
+            return Typed(f"({row}, {int(Outcome.IGNORED)}, 0)", DECISION)
+        reason = self.source.static(node.args[0])
+        assert isinstance(reason, int)
+        return Typed(f"({row}, {int(Outcome.REJECTED)}, {int(reason)})", DECISION)
+
+    def _construct(self, node: ast.Call) -> Typed:
+        shape = self.functions.shape
+        given = dict(self._fields(node))
+        fields = [
+            given.get(name) or constant(default, shape).code
+            for name, default in zip(shape.names, shape.defaults, strict=True)
+        ]
+        return Typed(f"({', '.join(fields)},)", ROW)
+
+    def _replace(self, node: ast.Call, base: Typed) -> Typed:
+        if base.kind != ROW or node.args:
+            raise Unsupported(f"_replace of something that is no row ({self.source.where(node)})")
+        given = {self.functions.shape.names.index(name): code for name, code in self._fields(node)}
+        if not given:
+            return base
+        places = tuple(sorted(given))
+        self.functions.replacers.add(places)
+        codes = ", ".join(given[place] for place in places)
+        return Typed(f"{replacer_name(places)}({base.code}, {codes})", ROW)
+
+    def _fields(self, node: ast.Call) -> list[tuple[str, str]]:
+        shape = self.functions.shape
+        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+            raise Unsupported(f"* or ** in a call ({self.source.where(node)})")
+        if len(node.args) > len(shape.names):
+            raise Unsupported(f"a row with too many fields ({self.source.where(node)})")
+        pairs = [*zip(shape.names, node.args, strict=False), *((str(k.arg), k.value) for k in node.keywords)]
+        lowered = [(name, self.lower(value)) for name, value in pairs]
+        for name, value in lowered:
+            if value.kind != shape.kinds[name]:
+                raise Unsupported(f"a value in the field {name} that is no {shape.kinds[name]}")
+        return [(name, value.code) for name, value in lowered]
+
+    def _helper(self, node: ast.Call, helper: FunctionType) -> Typed:
+        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+            raise Unsupported(f"* or ** in a call ({self.source.where(node)})")
+        signature = inspect.signature(helper)
+        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+            raise Unsupported(f"a helper function with * or ** ({helper.__name__})")
+        bound = signature.bind(*node.args, **{str(k.arg): k.value for k in node.keywords})
+        bound.apply_defaults()
+        values = {
+            name: self.lower(value) if isinstance(value, ast.expr) else constant(value, self.functions.shape)
+            for name, value in bound.arguments.items()
+        }
+        name, kind = self.functions.call(helper, {key: value.kind for key, value in values.items()})
+        return Typed(f"{name}({', '.join(value.code for value in values.values())})", kind)
+
+    def _built_in(self, node: ast.Call, called: object) -> Typed:
+        arguments = [self.lower(argument) for argument in node.args]
+        kinds = {argument.kind for argument in arguments}
+        if not node.keywords and len(arguments) == 1:
+            only = arguments[0]
+            if called is FUNCTIONS["abs"]:
+                return Typed(f"_abs({self._as_int(only)})", INT)
+            if called is FUNCTIONS["int"]:
+                return Typed(self._as_int(only), INT)
+            if called is FUNCTIONS["bool"]:
+                return Typed(self.truth(only), BOOL)
+        if not node.keywords and len(arguments) > 1 and kinds == {INT}:
+            name = {"min": "_min", "max": "_max"}.get(getattr(called, "__name__", ""))
+            if name and called is FUNCTIONS[name[1:]]:
+                return Typed(nested(name, [argument.code for argument in arguments]), INT)
+        raise Unsupported(f"the call {ast.unparse(node)} ({self.source.where(node)})")
+
+
+def lifted(value: Typed) -> Typed:
+    """A row as the decision that applies it; a decision stays as it is."""
+    return Typed(f"({value.code}, {int(Outcome.APPLIED)}, 0)", DECISION) if value.kind == ROW else value
+
+
+def replacer_name(places: tuple[int, ...]) -> str:
+    """The name of the kernel's function that replaces the fields at these places."""
+    return "_replace_" + "_".join(map(str, places))
+
+
+def nested(name: str, codes: Sequence[str]) -> str:
+    """Calls of a function of two arguments, nested so that it takes many."""
+    return codes[0] if len(codes) == 1 else f"{name}({nested(name, codes[:-1])}, {codes[-1]})"
+
+
+_BY_NODE: Mapping[type[ast.expr], Callable[..., Typed]] = {
+    ast.Constant: Expressions._constant,
+    ast.Name: Expressions._name,
+    ast.Attribute: Expressions._attribute,
+    ast.BinOp: Expressions._binary,
+    ast.UnaryOp: Expressions._unary,
+    ast.BoolOp: Expressions._boolean,
+    ast.IfExp: Expressions._if,
+    ast.Compare: Expressions._comparison,
+    ast.Call: Expressions._call,
+}

@@ -1,0 +1,236 @@
+"""Lowering of statements and functions: from a rule's program to the source of the functions of a kernel.
+
+`match` becomes `if`, `return row` becomes a decision (row, outcome, reason), a helper function is lowered once for
+each combination of argument kinds, `raise` becomes a stop at which the interpreter takes over. Loops and everything
+else not named here are `Unsupported`; the rule is interpreted then. `refold.rules.kernel` compiles the result.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType
+
+from refold.rules.expressions import (
+    BOOL,
+    DECISION,
+    EVENT,
+    INT,
+    ROW,
+    Expressions,
+    Kind,
+    RowShape,
+    Typed,
+    Unsupported,
+    lifted,
+    replacer_name,
+)
+from refold.rules.purity import Program
+from refold.rules.source import Source
+from refold.types import Schema
+
+RULE_NAME = "_rule"
+
+
+@dataclass
+class Lowering:
+    """The functions of one kernel while they are lowered; `texts` grows so that callees stand before callers."""
+
+    program: Program
+    shape: RowShape
+    columns: Schema
+    texts: list[str] = field(default_factory=list)
+    replacers: set[tuple[int, ...]] = field(default_factory=set)
+    done: dict[tuple[FunctionType, tuple[tuple[str, Kind], ...]], tuple[str, Kind]] = field(default_factory=dict)
+
+    def call(self, helper: FunctionType, kinds: Mapping[str, Kind]) -> tuple[str, Kind]:
+        """The name and result kind of a helper function for arguments of these kinds, lowered if it is not yet."""
+        key = (helper, tuple(kinds.items()))
+        if key not in self.done:
+            name = f"_helper_{len(self.done)}"
+            self.done[key] = (name, INT)  # takes the name; helpers cannot call themselves
+            self.done[key] = (name, self._function(name, self.program.functions[helper], kinds))
+        return self.done[key]
+
+    def rule(self) -> str:
+        """The source of all functions; the rule is `_rule(row, event)` and returns a decision.
+
+        Raises:
+            Unsupported: something in the rule or a helper function cannot be compiled with certainly the same meaning.
+        """
+        first, second = self.program.rule.parameters
+        kind = self._function(RULE_NAME, self.program.rule, {first: ROW, second: EVENT}, lift=True)
+        if kind != DECISION:
+            raise Unsupported("a return of something that is neither a row nor a decision")
+        fields = range(len(self.shape.names))
+        replacers = [
+            _text(f"{replacer_name(places)}(row, {', '.join(f'n{p}' for p in places)})",
+                  [f"return ({', '.join(f'n{f}' if f in places else f'row[{f}]' for f in fields)},)"])
+            for places in sorted(self.replacers)
+        ]  # fmt: skip
+        return "\n\n".join([*replacers, *self.texts])
+
+    def _function(self, name: str, source: Source, kinds: Mapping[str, Kind], lift: bool = False) -> Kind:
+        body = _Body(Expressions(source, self, dict(kinds), set(kinds)), lift)
+        lines, ended = body.block(source.body)
+        if body.returned == {ROW, DECISION}:
+            return self._function(name, source, kinds, lift=True)
+        if len(body.returned) != 1:
+            raise Unsupported(f"returns of different kinds in {source.name}")
+        parameters = ", ".join(f"v_{parameter}" for parameter in kinds)
+        self.texts.append(_text(f"{name}({parameters})", lines if ended else [*lines, _STOP]))
+        return next(iter(body.returned))
+
+
+_STOP = "raise ValueError"
+
+
+def _text(head: str, lines: list[str]) -> str:
+    return "\n".join(["@_function", f"def {head}:", *_indented(lines)])
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+Lines = tuple[list[str], bool]
+"""Lowered statements, and whether they certainly return or raise."""
+
+
+class _Body:
+    """Lowers the statements of one function."""
+
+    def __init__(self, expressions: Expressions, lift: bool) -> None:
+        self.expressions, self.lift = expressions, lift
+        self.returned: set[Kind] = set()
+        self.subjects = 0
+
+    def block(self, statements: list[ast.stmt]) -> Lines:
+        """Lower statements in order; what follows a certain return is never reached and left out."""
+        lines: list[str] = []
+        for statement in statements:
+            more, ended = self._statement(statement)
+            lines += more
+            if ended:
+                return lines, True
+        return lines or ["pass"], False
+
+    def _statement(self, node: ast.stmt) -> Lines:
+        if isinstance(node, ast.Return):
+            return self._return(node)
+        if isinstance(node, ast.If):
+            test = self.expressions.condition(node.test)
+            return self._branches(test, lambda: self.block(node.body), lambda: self.block(node.orelse))
+        if isinstance(node, ast.Match):
+            return self._match(node)
+        if isinstance(node, ast.Raise):
+            return [_STOP], True
+        if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            return [], False
+        return self._assignment(node), False
+
+    def _return(self, node: ast.Return) -> Lines:
+        if node.value is None:
+            raise Unsupported(f"a return without a value ({self.expressions.source.where(node)})")
+        value = self.expressions.lower(node.value)
+        value = lifted(value) if self.lift else value
+        if value.kind == EVENT:
+            raise Unsupported("a return of the event")
+        self.returned.add(value.kind)
+        return [f"return {value.code}"], True
+
+    def _assignment(self, node: ast.stmt) -> list[str]:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], self.expressions.lower(node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            target, value = node.target, self.expressions.lower(node.value)
+        elif isinstance(node, ast.AugAssign):
+            target = node.target
+            before = self.expressions.lower(ast.Name(id=getattr(target, "id", ""), ctx=ast.Load()))
+            value = self.expressions.binary(node.op, before, self.expressions.lower(node.value))
+        else:
+            raise Unsupported(f"{type(node).__name__} ({self.expressions.source.where(node)})")
+        if not isinstance(target, ast.Name):
+            raise Unsupported(f"an assignment to several names ({self.expressions.source.where(node)})")
+        return [self._assign(target.id, value)]
+
+    def _assign(self, name: str, value: Typed) -> str:
+        kind = self.expressions.kinds.setdefault(name, value.kind)
+        if kind != value.kind:
+            raise Unsupported(f"the variable {name} for values of different kinds")
+        self.expressions.assigned.add(name)
+        return f"v_{name} = {value.code}"
+
+    def _branches(self, test: str, body: Callable[[], Lines], other: Callable[[], Lines]) -> Lines:
+        """An `if` whose branches are lowered by calls, since each changes which variables have a value."""
+        before = set(self.expressions.assigned)
+        first, first_ended = body()
+        after_first = self.expressions.assigned
+        self.expressions.assigned = set(before)
+        second, second_ended = other()
+        after_second = self.expressions.assigned
+        if first_ended:
+            self.expressions.assigned = after_second
+        elif second_ended:
+            self.expressions.assigned = after_first
+        else:
+            self.expressions.assigned = after_first & after_second
+        lines = [f"if {test}:", *_indented(first)]
+        if second and second[0].startswith("if ") and _is_one_if(second):
+            lines += [f"el{second[0]}", *second[1:]]
+        elif second != ["pass"]:
+            lines += ["else:", *_indented(second or ["pass"])]
+        return lines, first_ended and second_ended
+
+    def _match(self, node: ast.Match) -> Lines:
+        subject = self.expressions.lower(node.subject)
+        name = f"m_{self.subjects}"
+        self.subjects += 1
+        lines, ended = self._cases(node, Typed(name, subject.kind), 0, frozenset())
+        return [f"{name} = {subject.code}", *lines], ended
+
+    def _cases(self, node: ast.Match, subject: Typed, index: int, matched: frozenset[str]) -> Lines:
+        """The cases from `index` on; `matched` are the enum codes that unguarded cases before them have taken."""
+        if index == len(node.cases):
+            members = range(len(list(subject.kind))) if isinstance(subject.kind, type) else None
+            if members is not None and matched == {str(code) for code in members}:
+                return [_STOP], True
+            return ["pass"], False
+        case = node.cases[index]
+        tests = self._pattern(case.pattern, subject)
+        taken = matched | set(tests or ()) if case.guard is None else matched
+        captured = case.pattern.name if isinstance(case.pattern, ast.MatchAs) else None
+        lines = [self._assign(captured, subject)] if captured is not None else []
+        guard = self.expressions.condition(case.guard) if case.guard is not None else None
+        if tests is None and guard is None:
+            more, ended = self.block(case.body)
+            return lines + more, ended
+        codes = [self.expressions.equal(subject, Typed(t, subject.kind)) for t in tests or ()]
+        test = " and ".join(part for part in (f"({' or '.join(codes)})" if codes else "", guard) if part)
+        more, ended = self._branches(
+            test, lambda: self.block(case.body), lambda: self._cases(node, subject, index + 1, taken)
+        )
+        return lines + more, ended
+
+    def _pattern(self, pattern: ast.pattern, subject: Typed) -> list[str] | None:
+        """The codes a pattern matches, of the subject's kind; None where it matches everything."""
+        if isinstance(pattern, ast.MatchAs) and pattern.pattern is None:
+            return None
+        if isinstance(pattern, ast.MatchOr):
+            parts = [self._pattern(part, subject) for part in pattern.patterns]
+            if any(part is None for part in parts):
+                return None
+            return [code for part in parts for code in part or ()]
+        if isinstance(pattern, ast.MatchValue):
+            value = self.expressions.lower(pattern.value)
+            if value.kind == subject.kind:
+                return [value.code]
+        if isinstance(pattern, ast.MatchSingleton) and isinstance(pattern.value, bool) and subject.kind == BOOL:
+            return [str(pattern.value)]
+        raise Unsupported(f"the pattern `{ast.unparse(pattern)}` ({self.expressions.source.where(pattern)})")
+
+
+def _is_one_if(lines: list[str]) -> bool:
+    """Whether lines are one `if` statement with its branches, so that `else: if` may be written `elif`."""
+    return all(line.startswith((" ", "elif ", "else:")) for line in lines[1:])

@@ -1,0 +1,165 @@
+"""The source of a function: its syntax tree, and what each of its names stands for.
+
+Here a function is read and its outside names are looked up, nothing is judged. `refold.rules.purity` comes next and
+judges; fingerprint, lineage and lowering all work on the `Source` made here, so all of them see the same text.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, EnumMeta
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+
+class _Unknown:
+    """The type of UNKNOWN."""
+
+
+UNKNOWN = _Unknown()
+"""Stands for a value that is not known before the function runs, or does not exist."""
+
+_FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+
+class SourceFault(Exception):
+    """The source of a function cannot be read, or is not what runs; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function with its syntax tree; line numbers are those of the file."""
+
+    function: FunctionType
+    tree: ast.FunctionDef
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters, in order."""
+        return tuple(inspect.signature(self.function).parameters)
+
+    @property
+    def doc(self) -> str:
+        """Its docstring, clean of indentation, or the empty text; kept also under `python -OO`."""
+        return ast.get_docstring(self.tree) or ""
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        """Its statements without the docstring."""
+        return self.tree.body[1:] if ast.get_docstring(self.tree, clean=False) is not None else self.tree.body
+
+    def where(self, node: ast.AST) -> str:
+        """The place of a node, for messages."""
+        line = getattr(node, "lineno", self.tree.lineno)
+        return f"{Path(self.function.__code__.co_filename).name} line {line} ({self.name})"
+
+    def is_local(self, name: str) -> bool:
+        """Whether a name is a parameter or a local variable."""
+        code = self.function.__code__
+        return name in code.co_varnames or name in code.co_cellvars
+
+    def static(self, node: ast.AST) -> object:
+        """What a name or a dotted name outside the function stands for; UNKNOWN where only running tells."""
+        if isinstance(node, ast.Name):
+            return UNKNOWN if self.is_local(node.id) else _outside(self.function, node.id)
+        if isinstance(node, ast.Attribute):
+            base = self.static(node.value)
+            return UNKNOWN if base is UNKNOWN else _member(base, node.attr)
+        return UNKNOWN
+
+
+def read_source(function: Callable[..., object]) -> Source:
+    """Read the source of a plain function.
+
+    Raises:
+        SourceFault: it is a lambda, a method or wrapped, its source cannot be found, or the file has changed since.
+    """
+    if not isinstance(function, FunctionType):
+        raise SourceFault(f"expected a function written with def, found {type(function).__name__}.")
+    if function.__name__ == "<lambda>":
+        raise SourceFault("a lambda has no name and no place for a docstring; write a function with def.")
+    if hasattr(function, "__wrapped__"):
+        raise SourceFault(f"{function.__name__} is wrapped by a decorator, which would hide it; remove the decorator.")
+    try:
+        lines, first = inspect.getsourcelines(function.__code__)
+        text = "".join(lines)
+        # Wrapping instead of dedenting keeps the content of texts that run over several lines.
+        indented = text[:1].isspace()
+        tree = ast.parse(f"if True:\n{text}" if indented else text)
+    except (OSError, TypeError, SyntaxError) as error:
+        raise SourceFault(
+            f"the source of {function.__name__} cannot be read ({error}); write it in a .py file, not at a prompt."
+        ) from error
+    outer = tree.body[0].body if indented and isinstance(tree.body[0], ast.If) else tree.body
+    definition = outer[0]
+    if not isinstance(definition, ast.FunctionDef):
+        raise SourceFault(f"expected a plain function, found an {type(definition).__name__}; write it with def.")
+    ast.increment_lineno(tree, first - 1 - int(indented))
+    if not _is_what_runs(definition, function):
+        raise SourceFault(f"the file of {function.__name__} has changed since it was loaded; start the process again.")
+    return Source(function, definition)
+
+
+def is_named_tuple(value: object) -> bool:
+    """Whether a value is a class made by `NamedTuple`."""
+    return isinstance(value, type) and value.__bases__ == (tuple,) and hasattr(value, "_field_defaults")
+
+
+def _outside(function: FunctionType, name: str) -> object:
+    code = function.__code__
+    if name in code.co_freevars:
+        cell = (function.__closure__ or ())[code.co_freevars.index(name)]
+        try:
+            return cell.cell_contents
+        except ValueError:  # the enclosing function has not assigned it yet
+            return UNKNOWN
+    if name in function.__globals__:
+        return function.__globals__[name]
+    return getattr(builtins, name, UNKNOWN)
+
+
+def _member(base: object, name: str) -> object:
+    """An attribute that cannot change: of a module, a class, an enum member or a named tuple."""
+    if isinstance(base, EnumMeta):
+        return base.__members__.get(name, UNKNOWN)
+    if isinstance(base, Enum):
+        return getattr(base, name) if name in ("name", "value") else UNKNOWN
+    if is_named_tuple(type(base)):
+        return getattr(base, name) if name in type(base)._fields else UNKNOWN  # type: ignore[attr-defined]
+    if isinstance(base, ModuleType | type):
+        return getattr(base, name, UNKNOWN)
+    return UNKNOWN
+
+
+def _is_what_runs(tree: ast.FunctionDef, function: FunctionType) -> bool:
+    """Whether the tree compiles to the code of the function, so that a file edited after loading is noticed."""
+    code = function.__code__
+    outer = ast.parse(f"def outer({', '.join(code.co_freevars)}): pass")
+    inner = copy.copy(tree)
+    inner.decorator_list = []
+    assert isinstance(outer.body[0], ast.FunctionDef)
+    outer.body[0].body = [inner]
+    module = compile(outer, "<check>", "exec", flags=code.co_flags & _FUTURES, dont_inherit=True)
+    found = _code_named(_code_named(module, "outer"), code.co_name)
+    return found is not None and _shape(found) == _shape(code)
+
+
+def _code_named(code: CodeType | None, name: str) -> CodeType | None:
+    constants = code.co_consts if code is not None else ()
+    return next((c for c in constants if isinstance(c, CodeType) and c.co_name == name), None)
+
+
+def _shape(code: CodeType) -> tuple[object, ...]:
+    constants = tuple((type(c), c) for c in code.co_consts if not isinstance(c, CodeType))
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants

@@ -1,0 +1,236 @@
+"""A database behind a URL: transactions, locks, bulk loading and understandable errors, on SQLite and PostgreSQL.
+
+What differs between the two stands here, so that `refold.sinks.sql` need not ask which it has. Every transaction
+opens a connection of its own and closes it: nothing is shared between threads or survives a fork. Which tables
+exist and what they mean is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from refold.errors import DeclarationError, FixInput, RefoldError, Unavailable
+from refold.sinks.values import from_plain, to_plain
+from refold.storage import mask_url
+from refold.types import Schema, arrow_schema
+
+_WAIT_SECONDS = 30
+_ROWS_A_BATCH = 50_000
+_TOO_LARGE = "54000"
+_DEPENDENTS = "2BP01"
+
+
+class Database:
+    """One database. Connects only inside `reading` and `writing`."""
+
+    def __init__(self, url: str) -> None:
+        parsed = _accepted(url)
+        self.url = url
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        self.place = f"sqlite:///{parsed.database}" if self.sqlite else mask_url(url)
+        self._file = Path(str(parsed.database)) if self.sqlite else None
+        self._engine = _sqlite_engine(parsed) if self.sqlite else _postgres_engine(parsed, self.place)
+        self.dialect = self._engine.dialect
+
+    def empty(self) -> bool:
+        """Whether nothing can be in it yet, because its file does not exist; asking creates none."""
+        return self._file is not None and not self._file.exists()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One transaction that sees one moment of the database."""
+        begin = "BEGIN" if self.sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with self._transaction(begin) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, *locks: str) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end or not at all, that holds the named locks of this database.
+
+        Locks are taken in one order whatever order they are given in, so that writers wait and never deadlock.
+        SQLite admits one writer at a time, whatever the names.
+        """
+        with self._transaction("BEGIN IMMEDIATE" if self.sqlite else "") as connection:
+            if not self.sqlite:
+                for number in sorted({_lock_number(name) for name in locks}):
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+            yield connection
+
+    def limit_waiting(self, connection: sa.Connection) -> None:
+        """From here on wait for locks on tables and views at most 30 seconds; for statements that readers may block."""
+        if not self.sqlite:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
+
+    def load(self, connection: sa.Connection, table: sa.Table, version: str, rows: pa.Table, columns: Schema) -> None:
+        """Insert rows into a table whose first column is the version and whose others are `columns`, in order."""
+        for start in range(0, rows.num_rows, _ROWS_A_BATCH):
+            batch = rows.slice(start, _ROWS_A_BATCH)
+            if self.sqlite:
+                plain = [to_plain(batch[name], column) for name, column in columns.items()]
+                insert = str(table.insert().compile(dialect=self.dialect))
+                connection.exec_driver_sql(insert, list(zip([version] * len(batch), *plain, strict=True)))
+            else:
+                _copy(connection, table, copy_text(version, batch))
+
+    def fetch(self, connection: sa.Connection, query: sa.Select[tuple[object, ...]], columns: Schema) -> pa.Table:
+        """The rows of a query that selects `columns` as they are stored, with exactly the declared Arrow types."""
+        schema = arrow_schema(columns)
+        result = connection.execution_options(yield_per=_ROWS_A_BATCH).execute(query)
+        batches = []
+        for rows in result.partitions():
+            values = zip(columns.values(), zip(*rows, strict=True), strict=True)
+            arrays = [from_plain(v, c) if self.sqlite else pa.array(v, c.arrow) for c, v in values]
+            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        return pa.Table.from_batches(batches, schema=schema)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        drivers_error: type[Exception] = self.dialect.loaded_dbapi.Error
+        try:
+            with self._engine.connect() as opened:
+                connection = opened.execution_options(refold_begin=begin)
+                with connection.begin():
+                    yield connection
+        except DBAPIError as error:
+            raise _told(error.orig or error, self.place) from error
+        except drivers_error as error:
+            raise _told(error, self.place) from error
+
+
+def _accepted(url: str) -> URL:
+    """The parsed URL with the driver that is meant. Raises DeclarationError for what no SQL sink can use."""
+    accepted = "Use sqlite:///path/to/file.db or postgresql+psycopg2://user:password@host/database."
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
+    except ArgumentError as error:
+        raise DeclarationError("The database URL", [f"it is not a URL. {accepted}"]) from error
+    if parsed.drivername in ("postgresql", "postgresql+psycopg2"):
+        return parsed.set(drivername="postgresql+psycopg2")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise DeclarationError("The database URL", [f"{parsed.drivername} is not supported. {accepted}"])
+    if parsed.database in (None, "", ":memory:") or "mode" in parsed.query:
+        raise DeclarationError("The database URL", [f"SQLite in memory forgets what is published. {accepted}"])
+    return parsed
+
+
+def _sqlite_engine(url: URL) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": _WAIT_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def _make_folder(*_: object) -> None:
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _: object) -> None:
+        # Left to itself, sqlite3 begins late and commits around DDL, which would let half a publish be seen.
+        connection.isolation_level = None
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            # The switch does not wait its turn where others have the file open; a later connection does it then.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
+
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _postgres_engine(url: URL, place: str) -> sa.Engine:
+    try:
+        engine = sa.create_engine(
+            url, poolclass=NullPool, hide_parameters=True, client_encoding="utf8", connect_args={"connect_timeout": 10}
+        )
+    except ImportError as error:
+        raise FixInput(f"{place} needs the PostgreSQL driver.", remedy="pip install 'refold[postgres]'.") from error
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    statement = connection.get_execution_options().get("refold_begin")
+    if statement:
+        connection.exec_driver_sql(statement)
+    if connection.dialect.name == "postgresql":
+        # With another zone a timestamp of the year 9999 comes back as one of the year 10000, which Python refuses.
+        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
+
+
+def _lock_number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"refold {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def copy_text(version: str, rows: pa.Table) -> bytes:
+    """Rows in the text format of PostgreSQL's COPY, each beginning with the version.
+
+    Not its CSV format, in which servers before 18 take a line `\\.` inside a quoted text for the end of the data.
+    """
+    fields = [_copy_field(column) for column in rows.columns]
+    start, tab = pa.scalar(version, pa.large_string()), pa.scalar("\t", pa.large_string())
+    lines = pc.binary_join_element_wise(start, *fields, tab, null_handling="replace", null_replacement="\\N")
+    return "".join(f"{line}\n" for line in lines.to_pylist()).encode()
+
+
+def _copy_field(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_binary(values.type):
+        texts = [None if value is None else f"\\\\x{value.hex()}" for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.large_string())])
+    if pa.types.is_timestamp(values.type):
+        # Through integers, because Arrow asks the machine for its time zone files even for UTC.
+        naive = values.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.large_string())
+        return pc.binary_join_element_wise(naive, pa.scalar("Z", pa.large_string()), pa.scalar("", pa.large_string()))
+    texts = values.cast(pa.large_string())
+    if not pa.types.is_string(values.type):
+        return texts
+    for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        texts = pc.replace_substring(texts, raw, escaped)
+    return texts
+
+
+def _copy(connection: sa.Connection, table: sa.Table, text: bytes) -> None:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    names = ", ".join(quote(column.name) for column in table.columns)
+    cursor = connection.connection.cursor()
+    try:
+        statement = f"COPY {quote(table.name)} ({names}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
+        cursor.copy_expert(statement, io.BytesIO(text))
+    finally:
+        cursor.close()
+
+
+def _told(error: BaseException, place: str) -> RefoldError:
+    """The Refold error for a driver's error. Only the first line of a driver's text is repeated, never a value."""
+    code = getattr(error, "pgcode", None) or ""
+    name = type(error).__name__
+    first = (str(error).splitlines() or [name])[0]
+    if code == _TOO_LARGE:
+        return FixInput(
+            f"{place} refused rows: {first}.", remedy="A key must fit in an index: about 2,700 bytes on PostgreSQL."
+        )
+    if code == _DEPENDENTS:
+        return FixInput(
+            f"{place} cannot change the columns of a view: {first}.",
+            remedy="Drop what was built upon the view, release again, and build it anew.",
+        )
+    if name in ("IntegrityError", "UniqueViolation", "NotNullViolation"):
+        return FixInput(
+            f"{place} refused rows: {first}.", remedy="The rows of a store have one row a key, and no null in it."
+        )
+    if name in ("ProgrammingError", "DataError", "NotSupportedError", "InsufficientPrivilege"):
+        return FixInput(f"{place} refused a statement: {first}.", remedy="Check the rights of the database user.")
+    return Unavailable(f"{place} did not do as asked: {first}.", remedy="Check that it runs, then try again.")

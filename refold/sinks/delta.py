@@ -1,0 +1,245 @@
+"""Delta Lake tables in the object store: data files written unseen, made visible by one commit.
+
+For a sink `Delta("daily_movement")` the store holds
+
+- `delta/daily_movement/<version>/*.parquet`: the data files of every version that is kept. Readers of the table see
+  only the files that its log lists, so a version is unseen until a commit lists its files;
+- `delta/daily_movement/_delta_log/`: the log, one commit a release, with the lineage in the commit;
+- `sinks/delta/daily_movement/<version>.json`: which files a version has, written last, so that a version without
+  it is not whole.
+
+Any reader of Delta tables (pandas, Polars, Spark, Trino) sees the old or the new version, never a mix. Releasing an
+older version lists its files again, as they are kept until `drop`; therefore **nobody else may vacuum the table**.
+Types are Delta's own: long, string, decimal(p, s), date, timestamp (UTC, µs), boolean, binary, double.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from refold.errors import Conflict, DeclarationError, NotFound
+from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
+from refold.sinks.values import require_storable
+from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.types import Schema, arrow_schema, describe
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_COLUMN_FORBIDDEN = re.compile(r"[ ,;{}()\n\t=]")
+_ROWS_A_FILE = 1_000_000
+_ATTEMPTS_MAX = 5
+
+
+class _File(TypedDict):
+    path: str
+    rows: int
+    sha256: str
+    size_bytes: int
+
+
+class _Record(TypedDict):
+    columns: str
+    files: list[_File]
+    schema: str
+    store: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Delta(Sink):
+    """A Delta table at `<store>/delta/<table>`.
+
+    >>> Delta("daily_movement").name
+    'daily_movement'
+    """
+
+    table: str
+    kind: ClassVar[str] = "delta"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.table):
+            raise DeclarationError(f"Delta({self.table!r})", [f"a table's name matches {_NAME.pattern}"])
+
+    @property
+    def name(self) -> str:
+        """The name of the table's folder."""
+        return self.table
+
+    def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> DeltaTarget:
+        """The table in the object store. Raises DeclarationError where it cannot hold the columns."""
+        faults = [
+            f"the column name {n!r} holds one of ' ,;{{}}()=', tab or newline"
+            for n in columns
+            if _COLUMN_FORBIDDEN.search(n)
+        ]
+        lowered = [name.lower() for name in columns]
+        faults += [
+            f"the column name {n!r} occurs twice, but for case" for n in sorted(set(lowered)) if lowered.count(n) > 1
+        ]
+        if connections.store_url.startswith("memory://"):
+            faults.append("a store in memory cannot be read by others; use a folder or a bucket")
+        if faults:
+            raise DeclarationError(f"{self} of store {store}", faults)
+        return DeltaTarget(self.table, connections, columns)
+
+
+class DeltaTarget(Target):
+    """One Delta table and the versions kept in its folder."""
+
+    def __init__(self, table: str, connections: Connections, columns: Schema) -> None:
+        objects = connections.objects
+        base = str(objects.root) if objects.root is not None else connections.store_url.rstrip("/")
+        self._objects: ObjectStore = objects
+        self._url = f"{base}/delta/{table}"
+        self._folder = f"delta/{table}"
+        self._records = f"sinks/delta/{table}"
+        self._place = f"{objects.url.rstrip('/')}/delta/{table}"
+        self._columns = dict(columns)
+
+    @property
+    def place(self) -> str:
+        """The folder or URL of the table, secrets masked; for example `DeltaTable(place).to_pandas()`."""
+        return self._place
+
+    def publish(self, content: Content) -> None:
+        """Write a version's files and then its record. Raises FixInput where a value cannot be stored."""
+        require_storable(content, self.place)
+        parts = _parquet_files(content.rows)
+        # Named after their bytes: a file that a commit lists must never change, not even where another library
+        # version writes the same rows as other bytes, because the log holds its size.
+        tag = sha256_hex("".join(map(sha256_hex, parts)).encode())[:16]
+        files: list[_File] = []
+        for index, data in enumerate(parts):
+            path = f"{content.version}/{tag}-{index:05d}.parquet"
+            self._objects.put(f"{self._folder}/{path}", data)
+            rows = min(_ROWS_A_FILE, content.rows.num_rows - index * _ROWS_A_FILE)
+            files.append({"path": path, "rows": rows, "sha256": sha256_hex(data), "size_bytes": len(data)})
+        record: _Record = {
+            "columns": describe(content.columns),
+            "files": files,
+            "schema": DeltaSchema.from_arrow(arrow_schema(content.columns)).to_json(),
+            "store": content.store,
+            "version": content.version,
+        }
+        self._objects.put(self._record_name(content.version), canonical_json(record))
+
+    def read(self, version: str | None = None) -> pa.Table:
+        """The rows of a version's files, or of the table as any reader sees it. Raises NotFound, FixInput, Damaged."""
+        schema = arrow_schema(self._columns)
+        if version is None:
+            table = self._table()
+            released = self.released()
+            if table is None or released is None:
+                raise NotFound(no_version(self.place, None))
+            require_columns(self.place, released, self._record(released)["columns"], describe(self._columns))
+            return table.to_pyarrow_table().select(schema.names).cast(schema)
+        record = self._record(version)
+        require_columns(self.place, version, record["columns"], describe(self._columns))
+        names = [(f"{self._folder}/{file['path']}", file["sha256"]) for file in record["files"]]
+        parts = [pq.read_table(io.BytesIO(self._objects.get_checked(*name))) for name in names]
+        return pa.concat_tables(parts).cast(schema)
+
+    def release(self, version: str, lineage: Mapping[str, str]) -> None:
+        """Commit a version's files in place of those listed now. Raises NotFound, or Conflict after lost races."""
+        record = self._record(version)
+        for _ in range(_ATTEMPTS_MAX):
+            table = self._table()
+            if table is not None and _listed(table) == {file["path"] for file in record["files"]}:
+                return
+            try:
+                self._commit(table, record, lineage)
+            except CommitFailedError:
+                continue
+            except DeltaError:
+                # Two first releases at once: the loser finds a table where it found none a moment ago.
+                if table is not None or self._table() is None:
+                    raise
+                continue
+            return
+        raise Conflict(f"{self.place} was committed to by others {_ATTEMPTS_MAX} times.", remedy="Release again.")
+
+    def released(self) -> str | None:
+        """The version whose files the table lists; None also where somebody else has rewritten them."""
+        table = self._table()
+        if table is None:
+            return None
+        versions = {path.partition("/")[0] for path in _listed(table)}
+        version = versions.pop() if len(versions) == 1 else None
+        return version if version is not None and self._objects.exists(self._record_name(version)) else None
+
+    def versions(self) -> list[str]:
+        """The versions that have a record."""
+        found = [info.name.rpartition("/")[2] for info in self._objects.list(self._records)]
+        return sorted(name.removesuffix(".json") for name in found)
+
+    def drop(self, version: str) -> None:
+        """Delete a version's record and then its files. Raises Conflict if readers see one of them."""
+        prefix = f"{version}/"
+        table = self._table()
+        if table is not None and any(path.startswith(prefix) for path in _listed(table)):
+            raise Conflict(f"{self.place} shows the version {version}.", remedy="Release another one first.")
+        self._objects.delete(self._record_name(version))
+        for info in self._objects.list(f"{self._folder}/{version}"):
+            self._objects.delete(info.name)
+
+    def _commit(self, table: DeltaTable | None, record: _Record, lineage: Mapping[str, str]) -> None:
+        told = {f"refold.{name}": value for name, value in sorted(lineage.items())}
+        told |= {"refold.store": record["store"], "refold.version": record["version"]}
+        schema = DeltaSchema.from_json(record["schema"])
+        added = [
+            AddAction(f["path"], f["size_bytes"], {}, 0, True, json.dumps({"numRecords": f["rows"]}))
+            for f in record["files"]
+        ]
+        # Without retries of its own the commit fails where the log has moved on, and the loop above looks anew.
+        properties = CommitProperties(custom_metadata=told, max_commit_retries=0)
+        if table is None:
+            create_table_with_add_actions(self._url, schema, added, mode="error", commit_properties=properties)
+        else:
+            actions: list[AddAction | RemoveAction] = [*added]
+            table.create_write_transaction(actions, "overwrite", schema, commit_properties=properties)
+
+    def _table(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._url)
+        except TableNotFoundError:
+            return None
+
+    def _record_name(self, version: str) -> str:
+        return f"{self._records}/{version}.json"
+
+    def _record(self, version: str) -> _Record:
+        try:
+            record: _Record = self._objects.get_json(self._record_name(version))
+        except NotFound as error:
+            raise NotFound(no_version(self.place, version)) from error
+        return record
+
+
+def _listed(table: DeltaTable) -> set[str]:
+    """The paths, relative to the table, of the files that readers see."""
+    return {unquote(path) for path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()}
+
+
+def _parquet_files(rows: pa.Table) -> list[bytes]:
+    """The rows as Parquet files of at most a million rows; no rows are one file, so that each commit removes one.
+
+    Two commits that only add would both succeed, and readers would see both versions.
+    """
+    files = []
+    for start in range(0, max(rows.num_rows, 1), _ROWS_A_FILE):
+        buffer = io.BytesIO()
+        pq.write_table(rows.slice(start, _ROWS_A_FILE), buffer, compression="zstd")
+        files.append(buffer.getvalue())
+    return files

@@ -1,0 +1,204 @@
+"""`_bulk` files for OpenSearch and Elasticsearch: every version as NDJSON objects, ready to be sent.
+
+For a sink `BulkNdjson("product_search")` the object store holds
+
+- `search/bulk/product_search/<version>/bulk-00000.ndjson`, …: parts for `POST _bulk`, at most 50 MB each. Every
+  document is two lines, `{"index": {"_index", "_id", "version", "version_type": "external"}}` and the document;
+- `search/bulk/product_search/<version>/aliases.json`: the body for `POST _aliases` that moves the alias
+  `product_search` to this version's index in one step, once its parts are loaded;
+- `search/bulk/product_search/<version>/meta.json`: the parts with their sha256, written last, so that a version
+  without it is not whole;
+- `search/bulk/product_search/released.json`: the version that is to be served, and its lineage.
+
+Each version has an index of its own, `product_search-<version>`. The external version is the snapshot's ordinal, so
+a part that is sent again changes nothing: its items answer 409, meaning "already there". Decimals are text, because
+JSON readers take numbers for doubles; map them as `scaled_float` or `keyword`. Nulls are written as null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict
+
+import pyarrow as pa
+
+from refold.errors import Conflict, Damaged, DeclarationError, NotFound
+from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
+from refold.sinks.values import documents, from_documents, require_storable
+from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.types import Schema, describe
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_META = "meta.json"
+
+
+class _Part(TypedDict):
+    documents: int
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class _Meta(TypedDict):
+    columns: str
+    index: str
+    ordinal: int
+    parts: list[_Part]
+    version: str
+
+
+@dataclass(frozen=True)
+class BulkNdjson(Sink):
+    """An export for the search index (by then an alias) `index`, in parts of at most `part_size_bytes_max`.
+
+    >>> BulkNdjson("product_search").name
+    'product_search'
+    """
+
+    index: str
+    part_size_bytes_max: int = 50_000_000
+    kind: ClassVar[str] = "search"
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not _NAME.fullmatch(self.index):
+            faults.append(f"an index's name matches {_NAME.pattern}")
+        if self.part_size_bytes_max < 1:
+            faults.append(f"part_size_bytes_max is {self.part_size_bytes_max}, expected at least 1")
+        if faults:
+            raise DeclarationError(f"BulkNdjson({self.index!r})", faults)
+
+    @property
+    def name(self) -> str:
+        """The name of the alias."""
+        return self.index
+
+    def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> BulkNdjsonTarget:
+        """The folder in the object store. Raises DeclarationError where a column cannot be a document's field."""
+        # A document with a field of one of these names is refused; other names with `_` in front are not.
+        reserved = {"_field_names", "_id", "_ignored", "_index", "_routing", "_source", "_type", "_version"}
+        faults = [
+            f"the column name {name!r} is a field of the search engine's own" for name in columns if name in reserved
+        ]
+        faults += ["a column has no name"] if "" in columns else []
+        if faults:
+            raise DeclarationError(f"{self} of store {store}", faults)
+        return BulkNdjsonTarget(self, connections.objects, columns)
+
+
+class BulkNdjsonTarget(Target):
+    """One index's exported versions."""
+
+    def __init__(self, sink: BulkNdjson, objects: ObjectStore, columns: Schema) -> None:
+        self._sink = sink
+        self._objects = objects
+        self._folder = f"search/bulk/{sink.index}"
+        self._columns = dict(columns)
+
+    @property
+    def place(self) -> str:
+        """The folder of the versions, secrets masked."""
+        return f"{self._objects.url.rstrip('/')}/{self._folder}"
+
+    def publish(self, content: Content) -> None:
+        """Write the parts, then the record that makes them whole, then remove parts that a killed run left."""
+        require_storable(content, self.place)
+        folder = f"{self._folder}/{content.version}"
+        index = f"{self._sink.index}-{content.version}"
+        parts: list[_Part] = []
+        for count, data in _parts(_lines(content, index), self._sink.part_size_bytes_max):
+            name = f"{folder}/bulk-{len(parts):05d}.ndjson"
+            self._objects.put(name, data)
+            parts.append({"documents": count, "name": name, "sha256": sha256_hex(data), "size_bytes": len(data)})
+        self._objects.put(f"{folder}/aliases.json", canonical_json(_move_alias(self._sink.index, index)))
+        columns = describe(content.columns)
+        meta: _Meta = {
+            "columns": columns,
+            "index": index,
+            "ordinal": content.ordinal,
+            "parts": parts,
+            "version": content.version,
+        }
+        self._objects.put(f"{folder}/{_META}", canonical_json(meta))
+        kept = {part["name"] for part in parts}
+        for info in self._objects.list(folder):
+            if info.name.endswith(".ndjson") and info.name not in kept:
+                self._objects.delete(info.name)
+
+    def read(self, version: str | None = None) -> pa.Table:
+        """The documents of a version as rows. Raises NotFound, FixInput, Damaged."""
+        sought = version if version is not None else self.released()
+        if sought is None:
+            raise NotFound(no_version(self.place, None))
+        meta = self._meta(sought)
+        require_columns(self.place, sought, meta["columns"], describe(self._columns))
+        return from_documents(self._documents(meta), self._columns)
+
+    def release(self, version: str, lineage: Mapping[str, str]) -> None:
+        """Name the version that is to be served. Raises NotFound."""
+        meta = self._meta(version)
+        told = {"alias": self._sink.index, "index": meta["index"], "lineage": dict(lineage), "version": version}
+        self._objects.put(f"{self._folder}/released.json", canonical_json(told))
+
+    def released(self) -> str | None:
+        """The version that is to be served."""
+        try:
+            return str(self._objects.get_json(f"{self._folder}/released.json")["version"])
+        except NotFound:
+            return None
+
+    def versions(self) -> list[str]:
+        """The versions that have a record."""
+        names = [info.name.split("/") for info in self._objects.list(self._folder)]
+        return sorted(name[-2] for name in names if name[-1] == _META)
+
+    def drop(self, version: str) -> None:
+        """Delete a version's record and then its parts. Raises Conflict if it is to be served."""
+        if self.released() == version:
+            raise Conflict(f"{self.place} serves the version {version}.", remedy="Release another one first.")
+        self._objects.delete(f"{self._folder}/{version}/{_META}")
+        for info in self._objects.list(f"{self._folder}/{version}"):
+            self._objects.delete(info.name)
+
+    def _meta(self, version: str) -> _Meta:
+        try:
+            meta: _Meta = self._objects.get_json(f"{self._folder}/{version}/{_META}")
+        except NotFound as error:
+            raise NotFound(no_version(self.place, version)) from error
+        return meta
+
+    def _documents(self, meta: _Meta) -> Iterator[bytes]:
+        for part in meta["parts"]:
+            # Not splitlines(), which also splits at characters that stand inside JSON texts.
+            lines = self._objects.get_checked(part["name"], part["sha256"]).split(b"\n")[:-1]
+            if len(lines) != 2 * part["documents"]:
+                raise Damaged(f"{part['name']} has {len(lines)} lines, expected {2 * part['documents']}.")
+            yield from lines[1::2]
+
+
+def _lines(content: Content, index: str) -> Iterator[bytes]:
+    """The action line and the document line of every row, each ended by a newline, as one piece."""
+    for identity, document in documents(content):
+        action = {"_id": identity, "_index": index, "version": content.ordinal, "version_type": "external"}
+        yield canonical_json({"index": action}) + b"\n" + document + b"\n"
+
+
+def _parts(pieces: Iterable[bytes], size_bytes_max: int) -> Iterator[tuple[int, bytes]]:
+    """Pieces joined to parts of at most `size_bytes_max`, each with its count; a larger piece is a part alone."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for piece in pieces:
+        if part and size_bytes + len(piece) > size_bytes_max:
+            yield len(part), b"".join(part)
+            part, size_bytes = [], 0
+        part.append(piece)
+        size_bytes += len(piece)
+    if part:
+        yield len(part), b"".join(part)
+
+
+def _move_alias(alias: str, index: str) -> Mapping[str, object]:
+    remove = {"alias": alias, "index": f"{alias}-*", "must_exist": False}
+    return {"actions": [{"remove": remove}, {"add": {"alias": alias, "index": index}}]}

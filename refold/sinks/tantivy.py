@@ -1,0 +1,284 @@
+"""Local full-text indexes by tantivy: search a store without a server.
+
+For a sink `Tantivy("product_search")` the search folder holds
+
+- `tantivy/product_search/<version>/`: one index a version, with `refold.json` beside tantivy's own files. It is built
+  in a sibling folder and renamed whole, so that a folder that is there is whole;
+- `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
+- `tantivy/product_search/.lock`: held by whoever publishes, releases or drops; readers need no lock.
+
+Text columns are indexed in lower-cased words (up to 40 characters), the key also as it stands. Index files differ
+from build to build although they hold the same; what is compared is the content that `read` gives back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tantivy
+
+from refold.digest import table_digest
+from refold.errors import Conflict, Damaged, DeclarationError, NotFound
+from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
+from refold.sinks.values import document_id, documents, from_documents, require_storable
+from refold.storage import canonical_json
+from refold.types import Schema, describe
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_KEY, _PLACE, _DOCUMENT = "refold_key", "refold_place", "refold_document"
+_MANIFEST = "refold.json"
+_BUILDING, _DROPPED = ".building-", ".dropped-"
+_HEAP_SIZE_BYTES = 64_000_000
+_KEY_BOOST = 100.0
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One row found: its score (higher is better), its key values and the whole row, as declared types."""
+
+    score: float
+    key: tuple[object, ...]
+    document: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Tantivy(Sink):
+    """A local search index; `fields` are the text columns to search in, all of them where it is None.
+
+    >>> Tantivy("product_search").name
+    'product_search'
+    """
+
+    index: str
+    fields: tuple[str, ...] | None = None
+    kind: ClassVar[str] = "search"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.index):
+            raise DeclarationError(f"Tantivy({self.index!r})", [f"an index's name matches {_NAME.pattern}"])
+        if self.fields is not None:
+            object.__setattr__(self, "fields", tuple(self.fields))
+
+    @property
+    def name(self) -> str:
+        """The name of the index's folder."""
+        return self.index
+
+    def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> TantivyTarget:
+        """The index below the search folder. Raises DeclarationError where it cannot hold the columns."""
+        texts = [name for name, column in columns.items() if column.kind in ("text", "enum")]
+        fields = list(self.fields) if self.fields is not None else texts
+        faults = [f"the field {name!r} is not one of its text columns" for name in fields if name not in texts]
+        for name in fields:
+            if name in (_KEY, _PLACE, _DOCUMENT) or not tantivy.SchemaBuilder.is_valid_field_name(name):
+                faults.append(f"the column name {name!r} cannot be a field's name")
+        if faults:
+            raise DeclarationError(f"{self} of store {store}", faults)
+        return TantivyTarget(connections.search_folder / "tantivy" / self.index, key, columns, fields)
+
+
+class TantivyTarget(Target):
+    """One index's versions in a local folder."""
+
+    def __init__(self, folder: Path, key: Sequence[str], columns: Schema, fields: Sequence[str]) -> None:
+        self._folder = folder
+        self._key = tuple(key)
+        self._columns = dict(columns)
+        self._fields = tuple(fields)
+
+    @property
+    def place(self) -> str:
+        """The folder of the versions."""
+        return str(self._folder)
+
+    def publish(self, content: Content) -> None:
+        """Build the index aside and rename it whole; one that is there and holds the same content is kept."""
+        require_storable(content, self.place)
+        with self._locked():
+            _clear([*self._folder.glob(f"{_BUILDING}*"), *self._folder.glob(f"{_DROPPED}*")])
+            if self._holds(content):
+                return
+            building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self._folder))
+            self._build(building, content)
+            self._remove(content.version)
+            building.rename(self._folder / content.version)
+
+    def read(self, version: str | None = None) -> pa.Table:
+        """The stored rows of a version. Raises NotFound, FixInput, Damaged."""
+        sought = self._sought(version)
+        searcher = self._index(sought).searcher()
+        count = searcher.num_docs
+        hits = searcher.search(tantivy.Query.all_query(), limit=count).hits if count else []
+        return from_documents((searcher.doc(address)[_DOCUMENT][0] for _, address in hits), self._columns)
+
+    def search(self, words: str, limit: int = 10, version: str | None = None) -> list[Hit]:
+        """The rows that match best, at most `limit`, best first and rows of equal score by key.
+
+        `words` may use tantivy's query syntax (`name:lamp`, `"red lamp"`, `-blue`); what is not valid syntax is
+        taken as plain words. A row whose key equals `words` comes first. Raises NotFound.
+        """
+        sought = self._sought(version)
+        index = self._index(sought)
+        searcher = index.searcher()
+        wanted = min(limit, searcher.num_docs)
+        if wanted < 1:
+            return []
+        hits = _best(searcher, self._query(index, words), wanted)
+        rows = from_documents([searcher.doc(address)[_DOCUMENT][0] for _, address in hits], self._columns).to_pylist()
+        return [
+            Hit(score, tuple(row[name] for name in self._key), row) for (score, _), row in zip(hits, rows, strict=True)
+        ]
+
+    def release(self, version: str, lineage: Mapping[str, str]) -> None:
+        """Name the version that is searched. Raises NotFound."""
+        if not self._whole(version):
+            raise NotFound(no_version(self.place, version))
+        with self._locked():
+            if not self._whole(version):
+                raise NotFound(no_version(self.place, version))
+            self._write("released.json", {"lineage": dict(lineage), "version": version})
+
+    def released(self) -> str | None:
+        """The version that is searched."""
+        try:
+            return str(json.loads((self._folder / "released.json").read_bytes())["version"])
+        except FileNotFoundError:
+            return None
+
+    def versions(self) -> list[str]:
+        """The versions whose folder is in place."""
+        return sorted(path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}"))
+
+    def drop(self, version: str) -> None:
+        """Remove a version's folder. Raises Conflict if it is the one that is searched."""
+        if not self._whole(version):
+            return
+        with self._locked():
+            if self.released() == version:
+                raise Conflict(f"{self.place} serves the version {version}.", remedy="Release another one first.")
+            self._remove(version)
+
+    def _build(self, folder: Path, content: Content) -> None:
+        builder = tantivy.SchemaBuilder().add_bytes_field(_DOCUMENT, stored=True)
+        builder = builder.add_unsigned_field(_PLACE, fast=True).add_text_field(
+            _KEY, tokenizer_name="raw", index_option="basic"
+        )
+        for name in self._fields:
+            builder = builder.add_text_field(name)
+        index = tantivy.Index(builder.build(), str(folder))
+        writer = index.writer(heap_size=_HEAP_SIZE_BYTES, num_threads=1)
+        content = _by_key(content)
+        texts = {name: content.rows[name].to_pylist() for name in self._fields}
+        for place, (identity, document) in enumerate(documents(content)):
+            entry = tantivy.Document()
+            entry.add_unsigned(_PLACE, place)
+            entry.add_text(_KEY, identity)
+            entry.add_bytes(_DOCUMENT, document)
+            for name, values in texts.items():
+                if values[place] is not None:
+                    entry.add_text(name, values[place])
+            writer.add_document(entry)
+        writer.commit()
+        writer.wait_merging_threads()
+        manifest = {"columns": describe(content.columns), "rows": content.rows.num_rows, "version": content.version}
+        (folder / _MANIFEST).write_bytes(canonical_json(manifest))
+
+    def _query(self, index: tantivy.Index, words: str) -> tantivy.Query:
+        words = words.encode(errors="replace").decode()
+        fields = list(self._fields) or [_KEY]
+        query, faults = index.parse_query_lenient(words, fields)
+        if faults:
+            # Quotes make a phrase of anything; within them only the quote itself and the backslash mean something.
+            phrases = " ".join(f'"{word}"' for word in re.sub(r'["\\]', " ", words).split())
+            query, _ = index.parse_query_lenient(phrases, fields)
+        exact = tantivy.Query.term_query(index.schema, _KEY, document_id([words]), index_option="basic")
+        boosted = tantivy.Query.const_score_query(exact, _KEY_BOOST)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Should, query), (tantivy.Occur.Should, boosted)])
+
+    def _sought(self, version: str | None) -> str:
+        sought = version if version is not None else self.released()
+        if sought is None or not self._whole(sought):
+            raise NotFound(no_version(self.place, version))
+        found = json.loads((self._folder / sought / _MANIFEST).read_bytes())
+        require_columns(self.place, sought, found["columns"], describe(self._columns))
+        return sought
+
+    def _index(self, version: str) -> tantivy.Index:
+        try:
+            return tantivy.Index.open(str(self._folder / version))
+        except (ValueError, OSError) as error:
+            raise Damaged(
+                f"The index {self._folder / version} cannot be opened: {error}.", remedy="Publish it again."
+            ) from error
+
+    def _whole(self, version: str) -> bool:
+        return (self._folder / version / _MANIFEST).is_file()
+
+    def _holds(self, content: Content) -> bool:
+        if not self._whole(content.version):
+            return False
+        try:
+            found = self.read(content.version)
+        except (Damaged, ValueError, OSError):  # whatever is wrong with the files, building them again mends it
+            return False
+        columns = describe(self._columns)
+        return table_digest(columns, found, self._key) == table_digest(columns, content.rows, self._key)
+
+    def _remove(self, version: str) -> None:
+        if not (self._folder / version).exists():
+            return
+        aside = Path(tempfile.mkdtemp(prefix=_DROPPED, dir=self._folder))
+        (self._folder / version).rename(aside / "index")
+        shutil.rmtree(aside)
+
+    def _write(self, name: str, value: Mapping[str, object]) -> None:
+        number, path = tempfile.mkstemp(prefix=_BUILDING, dir=self._folder)
+        with os.fdopen(number, "wb") as file:
+            file.write(canonical_json(value))
+        Path(path).replace(self._folder / name)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
+            yield
+
+
+def _best(searcher: tantivy.Searcher, query: tantivy.Query, wanted: int) -> list[tuple[float, tantivy.DocAddress]]:
+    """The best `wanted` hits, equal scores in the order of their keys.
+
+    tantivy cuts equal scores off in an order of its own, so all rows as good as the last one are fetched first.
+    """
+    asked = 4 * wanted
+    hits = searcher.search(query, limit=asked).hits
+    if len(hits) == asked and hits[-1][0] == hits[wanted - 1][0]:
+        hits = searcher.search(query, limit=searcher.num_docs).hits
+    places = searcher.fast_field_values(_PLACE, [address for _, address in hits])
+    ranked = sorted(zip(hits, places, strict=True), key=lambda pair: (-pair[0][0], pair[1]))
+    return [hit for hit, _ in ranked[:wanted]]
+
+
+def _by_key(content: Content) -> Content:
+    order = pc.sort_indices(content.rows, sort_keys=[(name, "ascending") for name in content.key])
+    return replace(content, rows=content.rows.take(order))
+
+
+def _clear(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,217 @@
+"""Building: a store's state at a snapshot, by resuming from the nearest sound checkpoint.
+
+A checkpoint that is damaged or missing costs a longer fold, never a wrong state. Relations are computed whole over
+the built states and ledgers of the same snapshot. Proving is `refold.proof`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.digest import table_digest
+from refold.errors import Damaged, Unproven
+from refold.log.declaration import Log
+from refold.log.repeats import Deliveries
+from refold.log.segment import LogReader
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.relations import run_relation
+from refold.rules.outcome import Outcome
+from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.stores.checkpoint import Checkpoints, StateRecord
+from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
+from refold.stores.folding import columns_to_read, fold_events
+from refold.stores.ledger import EMPTY_DIGEST
+from refold.stores.state import State, published_rows
+from refold.types import describe
+
+_log = logging.getLogger("refold")
+
+
+def stored_deliveries(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
+    """The delivery of each event of a snapshot, as sealing stored it. Raises Damaged."""
+    result = np.zeros(len(events), dtype=np.uint8)
+    repeats = reader.repeats(snapshot)
+    if repeats is not None:
+        start = snapshot.logs[reader.log.name].seq_start
+        place = np.empty(len(events), dtype=np.int64)
+        place[events["log_seq"].to_numpy() - start] = np.arange(len(events))
+        result[place[repeats["log_seq"].to_numpy() - start]] = repeats["delivery"].to_numpy()
+    return result
+
+
+@dataclass
+class _Run:
+    """One store on its way through history: `done` snapshots are folded into `state`, the last as `record`."""
+
+    store: Folded
+    done: int
+    state: State
+    record: StateRecord | None
+
+
+class Builder:
+    """Builds the stores of a project from its sealed snapshots."""
+
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain) -> None:
+        self._objects = objects
+        self._chain = chain
+        self.checkpoints = Checkpoints(objects)
+        self._ledgers: dict[tuple[str, str], pa.Table] = {}
+        self._published: dict[tuple[str, str], pa.Table] = {}
+
+    def inputs(self, store: Store, snapshot: Snapshot) -> str:
+        """The identity of what a store is computed from at a snapshot.
+
+        Raises Unproven where a relation's input has not been built there.
+        """
+        if isinstance(store, Folded):
+            return snapshot.logs[store.log.name].id
+        assert isinstance(store, Relation)
+        return sha256_hex(canonical_json([self._input_claim(source, snapshot) for source in store.reads]))
+
+    def _input_claim(self, source: Store | LedgerOf, snapshot: Snapshot) -> list[str]:
+        store = source.store if isinstance(source, LedgerOf) else source
+        record = self.require(store, snapshot)
+        return [source.name, record.inputs, record.state_digest, record.ledger_digest]
+
+    def find(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
+        """The record of a store at a snapshot; None where it is not built. Raises Damaged."""
+        try:
+            return self.checkpoints.find(store, self.inputs(store, snapshot))
+        except Unproven:
+            return None
+
+    def require(self, store: Store, snapshot: Snapshot) -> StateRecord:
+        """The record of a store at a snapshot. Raises Unproven where it is not built by today's code version."""
+        record = self.checkpoints.find(store, self.inputs(store, snapshot))
+        if record is None:
+            raise Unproven(
+                f"Store {store.name!r} has no state at snapshot {snapshot.key} by code version {store.code_version}.",
+                remedy=f"Build state/{store.name} for {snapshot.key} first.",
+            )
+        return record
+
+    def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
+        """The state of a store at a snapshot, from the nearest sound checkpoint; a rerun changes nothing."""
+        if isinstance(store, Relation):
+            return self._build_relation(store, snapshot)
+        assert isinstance(store, Folded)
+        records = [record for _, found in self.fold_history([store], snapshot) for record in found.values()]
+        return records[-1]
+
+    def fold_history(
+        self, stores: Sequence[Folded], through: Snapshot, *, fresh: bool = False
+    ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
+        """Build folded stores of one log up to a snapshot in a single pass over its events.
+
+        Yields each snapshot from the oldest position that a store resumes at, with the records known there.
+        `fresh` ignores all checkpoints and writes every record again.
+        """
+        snapshots = self._chain.through(through.key)
+        runs = [_Run(store, 0, State(store), None) if fresh else self._resume(store, snapshots) for store in stores]
+        reader = LogReader(self._objects, self._chain, stores[0].log)
+        columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
+        first = max(0, min(run.done for run in runs) - 1)
+        for place, snapshot in enumerate(snapshots[first:], start=first):
+            behind = [run for run in runs if run.done <= place]
+            if behind:
+                events = reader.events(snapshot, columns)
+                deliveries = stored_deliveries(reader, snapshot, events)
+                for run in behind:
+                    run.record = self._fold_one(run, snapshot, events, deliveries)
+                    run.done = place + 1
+            yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
+
+    def _fold_one(self, run: _Run, snapshot: Snapshot, events: pa.Table, deliveries: Deliveries) -> StateRecord:
+        cut, before = snapshot.logs[run.store.log.name], run.record
+        if before is not None and cut.id == before.inputs:
+            return before
+        part = fold_events(run.state, events, deliveries)
+        digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
+        outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
+        return self.checkpoints.save(run.store, cut.id, run.state.table, run.state.digest(), digest, outcomes, part)
+
+    def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
+        """Where to go on from: the newest sound checkpoint, else the beginning."""
+        for place in range(len(snapshots) - 1, -1, -1):
+            try:
+                record = self.find(store, snapshots[place])
+                if record is not None:
+                    self.checkpoints.ledger(record)
+                    return _Run(store, place + 1, self.checkpoints.state(store, record), record)
+            except Damaged as error:
+                _log.warning("%s Going on from an earlier checkpoint.", error)
+        return _Run(store, 0, State(store), None)
+
+    def _build_relation(self, relation: Relation, snapshot: Snapshot) -> StateRecord:
+        inputs = self.inputs(relation, snapshot)
+        try:
+            found = self.checkpoints.find(relation, inputs)
+            if found is not None:
+                self.checkpoints.rows(found, relation.columns, relation.key)
+                return found
+        except Damaged as error:
+            _log.warning("%s Computing it again.", error)
+        table = run_relation(relation, self.tables(relation, snapshot))
+        digest = table_digest(describe(relation.columns), table, relation.key)
+        return self.checkpoints.save(relation, inputs, table, digest)
+
+    def tables(self, relation: Relation, snapshot: Snapshot) -> dict[str, pa.Table]:
+        """The inputs of a relation at a snapshot, by the name they have in SQL. Raises Unproven or Damaged."""
+        return {
+            source.name: self.ledger_rows(source.store, snapshot)
+            if isinstance(source, LedgerOf)
+            else self.published(source, snapshot)
+            for source in relation.reads
+        }
+
+    def published(self, store: Store, snapshot: Snapshot) -> pa.Table:
+        """What readers of a store are given at a snapshot: no tombstones, declared columns, sorted by key."""
+        record = self.require(store, snapshot)
+        place = (store.name, record.state_digest)
+        if place not in self._published:
+            self._published = {k: v for k, v in self._published.items() if k[0] != store.name}
+            self._published[place] = self._published_rows(store, record)
+        return self._published[place]
+
+    def _published_rows(self, store: Store, record: StateRecord) -> pa.Table:
+        if isinstance(store, Folded):
+            table = self.checkpoints.rows(record, store.state_columns, (store.log.key,))
+            return published_rows(store, table)
+        return self.checkpoints.rows(record, store.columns, store.key)
+
+    def ledger_rows(self, store: Folded, snapshot: Snapshot) -> pa.Table:
+        """The ledger of a store up to a snapshot with the events' columns, one row per event."""
+        return pa.concat_tables([self._ledger_part(store, each) for each in self._chain.through(snapshot.key)])
+
+    def _ledger_part(self, store: Folded, snapshot: Snapshot) -> pa.Table:
+        record = self.require(store, snapshot)
+        place = (store.name + store.code_version, snapshot.key)
+        if place not in self._ledgers:
+            events = LogReader(self._objects, self._chain, store.log).events(snapshot)
+            added = snapshot.logs[store.log.name].events > 0
+            part = self.checkpoints.ledger(record) if added else None
+            outcomes = part.outcomes if part else np.zeros(0, dtype=np.uint8)
+            reasons = part.reasons if part else np.zeros(0, dtype=np.uint8)
+            self._ledgers[place] = with_outcomes(store, store.log, events, outcomes, reasons)
+        return self._ledgers[place]
+
+
+def with_outcomes(
+    store: Folded, log: Log, events: pa.Table, outcomes: Deliveries, reasons: Deliveries
+) -> pa.Table:
+    """Events with `event_date` (where the log has an event time), `outcome` and `reason` as text."""
+    names = pa.array([outcome.name.lower() for outcome in Outcome])
+    texts = store.rule.reasons if isinstance(store, RuleStore) else {}
+    reason_names = pa.array([texts.get(code) for code in range(256)], pa.string())
+    table = events.append_column("outcome", names.take(pa.array(outcomes)))
+    table = table.append_column("reason", reason_names.take(pa.array(reasons)))
+    if log.event_time is not None:
+        table = table.append_column("event_date", pc.cast(events[log.event_time], pa.timestamp("us")).cast(pa.date32()))
+    return table

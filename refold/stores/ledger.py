@@ -1,0 +1,63 @@
+"""The ledger: what became of every event of a store's log, one outcome per event, chained by digests.
+
+A ledger part belongs to one snapshot and stands in the order (log partition, offset) of its events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.log.snapshot import LogCut
+from refold.rules.outcome import Outcome
+from refold.storage import canonical_json
+
+Codes = npt.NDArray[np.uint8]
+
+_SCHEMA = pa.schema([pa.field(name, pa.uint8(), False) for name in ("outcome", "reason")])
+EMPTY_DIGEST = hashlib.sha256(b"refold ledger 1\n").hexdigest()
+"""The digest of the ledger before the first event."""
+
+
+@dataclass(frozen=True)
+class LedgerPart:
+    """The outcomes and reason codes of the events one snapshot added, in the order (log partition, offset)."""
+
+    outcomes: Codes
+    reasons: Codes
+
+    def digest(self, before: str, cut: LogCut) -> str:
+        """The digest of the ledger up to here, from the one before; unchanged where no event was added."""
+        if len(self.outcomes) == 0:
+            return before
+        ranges = canonical_json([list(cut.starts), list(cut.ends)])
+        body = self.outcomes.tobytes() + self.reasons.tobytes()
+        return hashlib.sha256(b"refold ledger 1\n" + before.encode() + ranges + body).hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        """How many events had each outcome, by its lower-case name; outcomes that did not occur are 0."""
+        found = np.bincount(self.outcomes, minlength=len(Outcome))
+        return {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
+
+    def to_table(self) -> pa.Table:
+        """Columns outcome and reason, codes."""
+        return pa.table([self.outcomes, self.reasons], schema=_SCHEMA)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> LedgerPart:
+        """Read back what `to_table` wrote."""
+        return cls(table["outcome"].to_numpy(), table["reason"].to_numpy())
+
+    def first_difference(self, other: LedgerPart) -> int | None:
+        """The place of the first event whose outcome or reason differs; None where all are equal."""
+        if len(self.outcomes) != len(other.outcomes):
+            return min(len(self.outcomes), len(other.outcomes))
+        differ = np.flatnonzero((self.outcomes != other.outcomes) | (self.reasons != other.reasons))
+        return int(differ[0]) if len(differ) else None
+
+
+NO_EVENTS = LedgerPart(np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.uint8))

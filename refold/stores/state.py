@@ -1,0 +1,88 @@
+"""The state of a folded store in memory: its rows, where each key stands, and the digest tree over them.
+
+Rows never leave a state (a delete leaves a tombstone), so a key keeps its place and only what changed is hashed
+again. Folding is `refold.stores.folding`; storing is `refold.stores.checkpoint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.digest import DigestTree, bucket_of
+from refold.stores.declaration import DELETED, Folded
+from refold.types import arrow_schema, describe
+
+Rows = npt.NDArray[np.int64]
+
+
+class State:
+    """A store's rows at one position of its log, one per key, tombstones included."""
+
+    def __init__(self, store: Folded, table: pa.Table | None = None) -> None:
+        self.store = store
+        self._key = store.log.key
+        self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
+        self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
+        self._row_of: dict[Any, int] = {key: row for row, key in enumerate(self.table[self._key].to_pylist())}
+        self._buckets = bucket_of([self.table[self._key]])
+        self.tree = DigestTree(describe(store.state_columns))
+        self.tree.update(self.table, self._buckets, np.unique(self._buckets))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def digest(self) -> str:
+        """The digest of the rows, tombstones and positions included."""
+        return self.tree.digest()
+
+    def locate(self, keys: pa.Array) -> Rows:
+        """The row of each key, -1 where it has none yet; shape (keys,)."""
+        return np.fromiter((self._row_of.get(key, -1) for key in keys.to_pylist()), dtype=np.int64, count=len(keys))
+
+    def values(self, rows: Rows, default: pa.Table) -> pa.Table:
+        """The value columns of rows; rows of -1 take the one row of `default`."""
+        names = list(self.store.values)
+        source = pa.concat_tables([self.table.select(names), default.cast(self.table.select(names).schema)])
+        return source.take(pa.array(np.where(rows < 0, len(self.table), rows))).combine_chunks()
+
+    def put(self, rows: Rows, table: pa.Table) -> None:
+        """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
+        table = table.select(self.schema.names).cast(self.schema)
+        new = np.flatnonzero(rows < 0)
+        order = np.arange(len(self.table) + len(new))
+        places = rows.copy()
+        places[new] = len(self.table) + np.arange(len(new))
+        order[places] = len(self.table) + np.arange(len(table))
+        for row, key in zip(places[new].tolist(), table[self._key].take(pa.array(new)).to_pylist(), strict=True):
+            self._row_of[key] = row
+        buckets = bucket_of([table[self._key]])
+        self._buckets = np.concatenate([self._buckets, buckets[new]])
+        self.table = pa.concat_tables([self.table, table]).take(pa.array(order)).combine_chunks()
+        self.tree.update(self.table, self._buckets, np.unique(buckets))
+
+    def row(self, key: Any) -> dict[str, Any] | None:
+        """The row of one key, tombstone or not; None where the log never had the key."""
+        place = self._row_of.get(key)
+        return None if place is None else self.table.slice(place, 1).to_pylist()[0]
+
+    def published(self) -> pa.Table:
+        """What readers are given: no tombstones, the published columns, sorted by key."""
+        return published_rows(self.store, self.table)
+
+
+def published_rows(store: Folded, table: pa.Table) -> pa.Table:
+    """The rows of a state table that are published: no tombstones, declared columns and types, sorted by key bytes."""
+    live = table.filter(pc.invert(table[DELETED])) if store.deletes else table
+    return sort_by(live.select(list(store.columns)).cast(arrow_schema(store.columns)), store.key)
+
+
+def sort_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """The table sorted by its key columns, text by bytes, nulls first."""
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in key], null_placement="at_start")
+    return table.take(order).combine_chunks()

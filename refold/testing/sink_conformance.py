@@ -1,0 +1,393 @@
+"""The promises of `refold.sinks.base.Target` as tests: subclass `SinkConformance` to hold a sink to them.
+
+A subclass is named `Test…`, gives the two fixtures below and says how a killed publish looks in its sink. Nothing is
+mocked: the tests write to the place that `connections` names, which each test needs fresh. Needs pytest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from refold.digest import table_digest
+from refold.errors import Conflict, DeclarationError, FixInput, NotFound
+from refold.sinks.base import Connections, Content, Sink, Target
+from refold.types import (
+    INT64_MAX,
+    INT64_MIN,
+    Schema,
+    arrow_schema,
+    binary,
+    boolean,
+    date,
+    decimal,
+    describe,
+    int64,
+    ratio,
+    text,
+    timestamp,
+)
+
+LEVELS: Schema = {"product_id": text(), "level": int64()}
+ALL_TYPES: Schema = {
+    "name": text(),
+    "day": date(),
+    "number": int64(null=True),
+    "note": text(null=True),
+    "price": decimal(38, 10, null=True),
+    "units": decimal(18, 0, null=True),
+    "until": date(null=True),
+    "at": timestamp(null=True),
+    "active": boolean(null=True),
+    "raw": binary(null=True),
+    "share": ratio(null=True),
+}
+NAUGHTY: Sequence[str] = (
+    *("", " ", "  ", "a", "A", "a ", "ä", "a\u0308", "Å", "\u212b", "null", "NULL", "None", "\\N", "\\.", "\\", "\\\\"),
+    *('"', "'", "''", "P'; DROP TABLE stock_view;--", "%", "%s", "%(x)s", ":x", "?", "$1", "{}", "[", '["a"]', '[""]'),
+    *(
+        "[sha256]",
+        "a,b",
+        "a\tb",
+        "a\nb",
+        "a\r\nb",
+        "\n\\.\n",
+        "\u2028",
+        "\ufeff",
+        "\x7f",
+        "\u202etest",
+        "😀",
+        "田中さん",
+    ),
+    *("1e5", "007", "-0", "2020-01-01", "true", "a/b", "../etc", "*", "_", "<b>", "\U0010ffff", "\ufffd", "k" * 600),
+)
+_EARLIEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+_LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
+_WIDE = Decimal("9999999999999999999999999999.9999999999")
+MakeSink = Callable[[str], Sink]
+
+
+def content_of(columns: Schema, rows: Sequence[Sequence[object]], version: str, *, ordinal: int = 1) -> Content:
+    """Content for a test: `rows` in any order, keyed by the first column (the first two of `ALL_TYPES`)."""
+    key = list(columns)[: 2 if columns is ALL_TYPES else 1]
+    table = pa.table(
+        [pa.array([row[i] for row in rows], column.arrow) for i, column in enumerate(columns.values())],
+        schema=arrow_schema(columns),
+    ).sort_by([(name, "ascending") for name in key])
+    lineage = {"snapshot": f"2020-01-{ordinal:02d}", "digest": "d" * 64, "code_version": "1-abc", "proof": "p"}
+    return Content("a_store", key, columns, table, version, ordinal, lineage)
+
+
+def levels(version: str, level: int, *, count: int = 20, ordinal: int = 1) -> Content:
+    """`count` products that all have the same level, so that a mix of versions shows."""
+    return content_of(LEVELS, [(f"P-{i:04d}", level) for i in range(count)], version, ordinal=ordinal)
+
+
+def assert_holds(content: Content, found: pa.Table) -> None:
+    """Fail unless `found` has exactly the declared types and, in any order, the rows of `content`."""
+    assert found.schema.equals(arrow_schema(content.columns))
+    schema = describe(content.columns)
+    expected_rows = sorted(map(repr, content.rows.to_pylist()))
+    assert expected_rows == sorted(map(repr, found.to_pylist()))
+    assert table_digest(schema, content.rows, content.key) == table_digest(schema, found, content.key)
+
+
+class SinkConformance(ABC):
+    """Every promise that a target makes; a subclass inherits all tests."""
+
+    @pytest.fixture
+    @abstractmethod
+    def make_sink(self) -> MakeSink:
+        """A function from a table's or index's name (lower-case) to the sink's declaration."""
+
+    @pytest.fixture
+    @abstractmethod
+    def connections(self) -> Connections:
+        """Places that nothing was written to."""
+
+    @abstractmethod
+    def leave_leftovers(self, connections: Connections, target: Target, content: Content) -> None:
+        """Put there what a publish of `content` that was killed midway would leave."""
+
+    @pytest.fixture
+    def open_target(self, make_sink: MakeSink, connections: Connections) -> Callable[..., Target]:
+        """A function that opens the target named `stock_view`, or another, for some content."""
+
+        def opened(content: Content, name: str = "stock_view") -> Target:
+            return make_sink(name).open(connections, content.store, content.key, content.columns)
+
+        return opened
+
+    def test_nothing_is_held_or_released_before_the_first_publish(self, open_target: Callable[..., Target]) -> None:
+        """Opening and asking write nothing and find nothing."""
+        target = open_target(levels("v1", 1))
+        assert target.versions() == []
+        assert target.released() is None
+        for version in (None, "v1"):
+            with pytest.raises(NotFound):
+                target.read(version)
+        with pytest.raises(NotFound):
+            target.release("v1", {})
+        target.drop("v1")
+
+    def test_all_types_nulls_and_extremes_are_read_back_exactly(self, open_target: Callable[..., Target]) -> None:
+        """Exact values with exactly the declared Arrow types come back, by version and as released."""
+        lowest = _WIDE.copy_negate()  # the minus sign would round to the 28 digits of the decimal context
+        low = (dt.date.min, INT64_MIN, "", lowest, Decimal(-(10**18) + 1), dt.date.min, _EARLIEST, False, b"", -1e308)
+        high = (dt.date.max, INT64_MAX, "z", _WIDE, Decimal(10**18 - 1), dt.date.max, _LATEST, True, b"\0\xff", 5e-324)
+        before_1970 = dt.datetime(1969, 12, 31, 23, 59, 59, 1, dt.UTC)
+        tiny = (Decimal("1E-10"), Decimal(0), None, before_1970, None, bytes(range(256)), 0.1)
+        small = (dt.date(2020, 2, 29), 0, " ", *tiny)
+        empty = (dt.date(2020, 1, 1), *(None,) * 9)
+        content = content_of(ALL_TYPES, [("low", *low), ("high", *high), ("low", *small), ("", *empty)], "v1")
+        target = open_target(content)
+        target.publish(content)
+        target.release("v1", content.lineage)
+        assert_holds(content, target.read("v1"))
+        assert_holds(content, target.read())
+
+    def test_naughty_strings_stay_distinct_keys_and_exact_values(self, open_target: Callable[..., Target]) -> None:
+        """Keys compare byte for byte: nothing is trimmed, folded, normalized, unescaped or executed."""
+        rows = [(word, dt.date(2020, 1, 1), i, word, *(None,) * 7) for i, word in enumerate(NAUGHTY)]
+        content = content_of(ALL_TYPES, rows, "v1")
+        target = open_target(content)
+        target.publish(content)
+        target.release("v1", content.lineage)
+        assert_holds(content, target.read("v1"))
+        assert_holds(content, target.read())
+
+    def test_a_version_without_rows_is_a_version(self, open_target: Callable[..., Target]) -> None:
+        """No rows differ from no version."""
+        content = content_of(ALL_TYPES, [], "v1")
+        target = open_target(content)
+        target.publish(content)
+        assert target.versions() == ["v1"]
+        target.release("v1", content.lineage)
+        assert_holds(content, target.read())
+        assert target.released() == "v1"
+
+    def test_a_published_version_is_unseen_until_its_release(self, open_target: Callable[..., Target]) -> None:
+        """Readers see nothing, then the first version, then still the first although the second is held."""
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target = open_target(first)
+        target.publish(first)
+        assert target.versions() == ["v1"]
+        assert target.released() is None
+        with pytest.raises(NotFound):
+            target.read()
+        target.release("v1", first.lineage)
+        target.publish(second)
+        assert target.versions() == ["v1", "v2"]
+        assert_holds(first, target.read())
+        assert_holds(second, target.read("v2"))
+
+    def test_a_release_moves_readers_forward_and_back_and_a_rerun_changes_nothing(
+        self, open_target: Callable[..., Target]
+    ) -> None:
+        """Older versions that are kept can be released again; another opening sees the same."""
+        first, second = levels("v1", 1), levels("v2", 2, count=5, ordinal=2)
+        target = open_target(first)
+        for content in (first, second):
+            target.publish(content)
+        for content in (first, first, second, second, first, second):
+            target.release(content.version, content.lineage)
+            assert target.released() == content.version
+            assert_holds(content, target.read())
+            assert_holds(content, open_target(first).read())
+        assert target.versions() == ["v1", "v2"]
+
+    def test_publishing_twice_is_the_same_as_once(self, open_target: Callable[..., Target]) -> None:
+        """Before its release and after it, since a rerun may come at any time."""
+        content = levels("v1", 1)
+        target = open_target(content)
+        target.publish(content)
+        target.publish(content)
+        assert_holds(content, target.read("v1"))
+        target.release("v1", content.lineage)
+        open_target(content).publish(content)
+        assert target.released() == "v1"
+        assert_holds(content, target.read())
+
+    def test_what_a_killed_publish_left_is_neither_counted_nor_kept(
+        self, connections: Connections, open_target: Callable[..., Target]
+    ) -> None:
+        """A version that is not whole is no version, and publishing again makes it whole and exact."""
+        other, content = levels("v0", 9), levels("v1", 1, ordinal=2)
+        target = open_target(content)
+        target.publish(other)
+        self.leave_leftovers(connections, target, content)
+        assert target.versions() == ["v0"]
+        with pytest.raises(NotFound):
+            target.read("v1")
+        with pytest.raises(NotFound):
+            target.release("v1", {})
+        target.publish(content)
+        assert target.versions() == ["v0", "v1"]
+        assert_holds(content, target.read("v1"))
+        assert_holds(other, target.read("v0"))
+
+    def test_a_dropped_version_is_gone_and_can_be_published_again(self, open_target: Callable[..., Target]) -> None:
+        """Dropping twice is no error, and other versions stay."""
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target = open_target(first)
+        for content in (first, second):
+            target.publish(content)
+        target.release("v2", second.lineage)
+        target.drop("v1")
+        target.drop("v1")
+        assert target.versions() == ["v2"]
+        with pytest.raises(NotFound):
+            target.read("v1")
+        with pytest.raises(NotFound):
+            target.release("v1", first.lineage)
+        assert_holds(second, target.read())
+        target.publish(first)
+        assert_holds(first, target.read("v1"))
+
+    def test_the_released_version_cannot_be_dropped(self, open_target: Callable[..., Target]) -> None:
+        """The refusal changes nothing."""
+        content = levels("v1", 1)
+        target = open_target(content)
+        target.publish(content)
+        target.release("v1", content.lineage)
+        with pytest.raises(Conflict):
+            target.drop("v1")
+        assert_holds(content, target.read())
+
+    def test_an_unknown_version_is_not_found_and_changes_nothing(self, open_target: Callable[..., Target]) -> None:
+        """Neither reading nor releasing it."""
+        content = levels("v1", 1)
+        target = open_target(content)
+        target.publish(content)
+        target.release("v1", content.lineage)
+        with pytest.raises(NotFound):
+            target.read("v9")
+        with pytest.raises(NotFound):
+            target.release("v9", {})
+        assert target.released() == "v1"
+
+    def test_two_stores_do_not_touch_each_other(self, open_target: Callable[..., Target]) -> None:
+        """Even where one name begins with the other and the versions are named alike."""
+        first, second = levels("v1", 1), levels("v1", 2)
+        here, there = open_target(first, "stock"), open_target(second, "stock_view")
+        here.publish(first)
+        assert there.versions() == []
+        there.publish(second)
+        here.release("v1", first.lineage)
+        assert there.released() is None
+        there.release("v1", second.lineage)
+        assert_holds(first, here.read())
+        assert_holds(second, there.read())
+
+    def test_several_targets_are_released_together(
+        self, make_sink: MakeSink, open_target: Callable[..., Target]
+    ) -> None:
+        """Each ends at the version that its move names."""
+        first, second = levels("v1", 1), levels("v2", 2)
+        here, there = open_target(first, "stock"), open_target(second, "catalog")
+        here.publish(first)
+        there.publish(second)
+        make_sink("stock").release_together([(there, "v2", second.lineage), (here, "v1", first.lineage)])
+        assert (here.released(), there.released()) == ("v1", "v2")
+
+    def test_versions_of_other_columns_can_be_released_but_not_read_as_what_they_are_not(
+        self, open_target: Callable[..., Target]
+    ) -> None:
+        """A declaration may change between versions, and readers may be moved forward and back over the change."""
+        former = levels("v1", 1)
+        later = content_of(
+            {"product_id": text(), "level": decimal(20, 2), "note": text(null=True)}, [("P", 1, None)], "v2"
+        )
+        before, after = open_target(former), open_target(later)
+        before.publish(former)
+        before.release("v1", former.lineage)
+        after.publish(later)
+        assert_holds(former, before.read())
+        with pytest.raises(FixInput, match="other columns"):
+            after.read()
+        after.release("v2", later.lineage)
+        assert_holds(later, after.read())
+        assert_holds(former, before.read("v1"))
+        after.release("v1", former.lineage)
+        assert_holds(former, before.read())
+        assert after.versions() == ["v1", "v2"]
+
+    def test_ratios_that_are_not_finite_are_refused_by_name(self, open_target: Callable[..., Target]) -> None:
+        """Before anything is written, and the message names the column and the key."""
+        columns: Schema = {"product_id": text(), "share": ratio()}
+        content = content_of(columns, [("P-1", 0.5), ("P-2", float("nan")), ("P-3", float("inf"))], "v1")
+        target = open_target(content)
+        with pytest.raises(FixInput, match=r"share.*P-2"):
+            target.publish(content)
+        assert target.versions() == []
+
+    def test_content_that_contradicts_itself_is_refused(self) -> None:
+        """All faults are listed."""
+        content = levels("v1", 1)
+        with pytest.raises(DeclarationError) as caught:
+            Content("s", ["sku"], {"level": int64()}, content.rows, "V 1", -1, {})
+        assert len(caught.value.faults) == 4
+
+    def test_concurrent_publishers_of_one_version_end_with_it_whole(self, open_target: Callable[..., Target]) -> None:
+        """Neither tears what the other wrote, and none waits for ever."""
+        content = levels("v1", 1, count=500)
+        barrier = threading.Barrier(4)
+
+        def publish(_: int) -> None:
+            barrier.wait()
+            open_target(content).publish(content)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(publish, range(4)))
+        target = open_target(content)
+        assert target.versions() == ["v1"]
+        assert_holds(content, target.read("v1"))
+
+    def test_concurrent_first_releases_end_at_one_of_them(self, open_target: Callable[..., Target]) -> None:
+        """Whoever is last wins; readers see all of one version."""
+        contents = {f"v{i}": levels(f"v{i}", i, ordinal=i) for i in (1, 2)}
+        for content in contents.values():
+            open_target(content).publish(content)
+        barrier = threading.Barrier(2)
+
+        def release(content: Content) -> None:
+            barrier.wait()
+            open_target(content).release(content.version, content.lineage)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(release, contents.values()))
+        target = open_target(contents["v1"])
+        assert_holds(contents[target.released() or ""], target.read())
+
+    def test_readers_never_see_a_mix_while_releases_move_them(self, open_target: Callable[..., Target]) -> None:
+        """Every read during twenty releases is one whole version."""
+        first, second = levels("v1", 1), levels("v2", 2, count=30, ordinal=2)
+        target = open_target(first)
+        for content in (first, second):
+            target.publish(content)
+        target.release("v1", first.lineage)
+        done = threading.Event()
+
+        def read() -> set[tuple[int, int]]:
+            seen, reader = set(), open_target(first)
+            while not done.is_set():
+                found = reader.read()
+                seen.add((found.num_rows, sum(found["level"].to_pylist())))
+            return seen
+
+        with ThreadPoolExecutor(2) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            try:
+                for content in (second, first) * 10:
+                    target.release(content.version, content.lineage)
+            finally:
+                done.set()
+            seen = set().union(*(reader.result() for reader in readers))
+        assert seen <= {(20, 20), (30, 60)}

@@ -1,0 +1,166 @@
+"""Column types: the few that a log or a store may hold, and how they map to Arrow.
+
+Here lives what a type is and which values it admits. How values become bytes is `refold.encoding`;
+how a sink stores them is each sink's own table. Floating point exists only as `ratio()`, the final
+result of a division, because sums of floats depend on their order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import pyarrow as pa
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """One column's type and the values it admits.
+
+    `kind` is one of int64, text, enum, decimal, date, timestamp, boolean, binary, ratio.
+    `null` says whether the column may be null. Bounds are inclusive.
+    """
+
+    kind: str
+    null: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+    precision: int | None = None
+    scale: int | None = None
+    empty: bool = True
+    choices: type[Enum] | None = None
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type in segments, states and results."""
+        if self.kind == "decimal":
+            assert self.precision is not None and self.scale is not None
+            return pa.decimal128(self.precision, self.scale)
+        return _ARROW[self.kind]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The texts an enum column admits, in declared order; empty for other kinds."""
+        return tuple(member_text(m) for m in self.choices) if self.choices is not None else ()
+
+    def __str__(self) -> str:
+        name = f"decimal({self.precision}, {self.scale})" if self.kind == "decimal" else self.kind
+        return f"{name}?" if self.null else name
+
+
+_ARROW: Mapping[str, pa.DataType] = {
+    "int64": pa.int64(),
+    "text": pa.string(),
+    "enum": pa.string(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "boolean": pa.bool_(),
+    "binary": pa.binary(),
+    "ratio": pa.float64(),
+}
+
+
+def member_text(member: Enum) -> str:
+    """The text by which an enum member appears in landing: its value if that is text, else its lower-case name.
+
+    >>> class Movement(Enum):
+    ...     ADD = 1
+    >>> member_text(Movement.ADD)
+    'add'
+    """
+    return member.value if isinstance(member.value, str) else member.name.lower()
+
+
+def int64(minimum: int = INT64_MIN, maximum: int = INT64_MAX, *, null: bool = False) -> ColumnType:
+    """A 64-bit signed integer between `minimum` and `maximum`, both inclusive."""
+    return ColumnType("int64", null=null, minimum=minimum, maximum=maximum)
+
+
+def text(*, null: bool = False, empty: bool = True) -> ColumnType:
+    """UTF-8 text, compared byte for byte. `empty=False` forbids the empty string."""
+    return ColumnType("text", null=null, empty=empty)
+
+
+def enum(choices: type[Enum], *, null: bool = False) -> ColumnType:
+    """One of the members of `choices`; anything else is quarantined as an unknown value."""
+    return ColumnType("enum", null=null, choices=choices)
+
+
+def decimal(precision: int, scale: int, *, null: bool = False) -> ColumnType:
+    """An exact decimal with `precision` digits, `scale` of them after the point (at most 38)."""
+    return ColumnType("decimal", null=null, precision=precision, scale=scale)
+
+
+def date(*, null: bool = False) -> ColumnType:
+    """A calendar day."""
+    return ColumnType("date", null=null)
+
+
+def timestamp(*, null: bool = False) -> ColumnType:
+    """An instant in UTC, in microseconds."""
+    return ColumnType("timestamp", null=null)
+
+
+def boolean(*, null: bool = False) -> ColumnType:
+    """True or false."""
+    return ColumnType("boolean", null=null)
+
+
+def binary(*, null: bool = False) -> ColumnType:
+    """Bytes."""
+    return ColumnType("binary", null=null)
+
+
+def ratio(*, null: bool = True) -> ColumnType:
+    """A 64-bit float that is the last step of a computation; never sum or compare it for equality."""
+    return ColumnType("ratio", null=null)
+
+
+Schema = Mapping[str, ColumnType]
+
+
+def arrow_schema(columns: Schema) -> pa.Schema:
+    """The Arrow schema of declared columns, in their declared order."""
+    return pa.schema([pa.field(name, column.arrow, nullable=column.null) for name, column in columns.items()])
+
+
+def describe(columns: Schema) -> str:
+    """One line per column, `name type`, the form that enters digests and fingerprints.
+
+    >>> describe({"level": int64(), "country": text(null=True)})
+    'level int64\\ncountry text?'
+    """
+    return "\n".join(f"{name} {column}" for name, column in columns.items())
+
+
+_PYTHON: Mapping[type, ColumnType] = {
+    int: ColumnType("int64", minimum=INT64_MIN, maximum=INT64_MAX),
+    str: ColumnType("text"),
+    bool: ColumnType("boolean"),
+    bytes: ColumnType("binary"),
+    dt.datetime: ColumnType("timestamp"),
+    dt.date: ColumnType("date"),
+}
+
+
+def from_annotation(annotation: Any) -> ColumnType | None:
+    """The column type of a Python annotation such as `int` or `str | None`; None where there is none.
+
+    `Decimal` has no one scale and must be declared with `decimal(p, s)`.
+
+    >>> str(from_annotation(int | None))
+    'int64?'
+    """
+    members = getattr(annotation, "__args__", None)
+    if members is not None and type(None) in members and len(members) == 2:
+        inner = from_annotation(next(m for m in members if m is not type(None)))
+        return replace(inner, null=True) if inner is not None else None
+    if isinstance(annotation, ColumnType):
+        return annotation
+    return _PYTHON.get(annotation) if annotation is not Decimal else None

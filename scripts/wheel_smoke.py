@@ -1,0 +1,51 @@
+"""Asserts, with the Python of a clean environment, that a wheel holds the package alone and works on its own.
+
+Here live the assertions; `wheel_smoke.sh` makes the environment. Takes the wheel's path as its one argument.
+"""
+
+import importlib.util
+import pkgutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+PROJECT_FOLDERS = ("assets", "resources", "dagster_project", "tests", "examples", "benchmarks")
+
+
+def foreign_members(wheel: Path) -> list[str]:
+    """The files in a wheel that are neither the package's nor its metadata; two wheels could overwrite such files."""
+    with zipfile.ZipFile(wheel) as archive:
+        tops = ("refold/", f"refold-{wheel.name.split('-')[1]}.dist-info/")
+        return [name for name in archive.namelist() if not name.startswith(tops)]
+
+
+def modules_outside_dagster() -> list[str]:
+    """The names of all modules of the installed package except its one room that imports Dagster."""
+    package = importlib.import_module("refold")
+    names = (module.name for module in pkgutil.walk_packages(package.__path__, "refold."))
+    return [name for name in names if not name.startswith("refold.dagster") and not name.endswith("__main__")]
+
+
+def main(wheel: Path) -> None:
+    """Check the wheel and the installed package; exits with the first finding."""
+    if strays := foreign_members(wheel):
+        sys.exit(f"{wheel.name} holds files outside refold/: {strays}")
+    package = Path(importlib.import_module("refold").__file__ or "").parent
+    if Path(sys.prefix) not in package.parents:
+        sys.exit(f"refold was imported from {package}, not from the clean environment {sys.prefix}")
+    for folder in PROJECT_FOLDERS:
+        if importlib.util.find_spec(folder) is not None:
+            sys.exit(f"the top-level package {folder} can be imported: it is in the wheel or in a dependency")
+    names = modules_outside_dagster()
+    for name in names:
+        importlib.import_module(name)
+    if leaked := sorted(name for name in sys.modules if name.split(".")[0] == "dagster"):
+        sys.exit(f"importing refold without refold.dagster imported Dagster: {leaked[:3]}")
+    importlib.import_module("refold.dagster")
+    subprocess.run([Path(sys.prefix, "bin", "refold"), "--help"], check=True, stdout=subprocess.DEVNULL)
+    sys.stdout.write(f"{wheel.name}: {len(names)} modules import without Dagster, and the command answers\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,541 @@
+"""JSON Lines: the strict reading of a line, the fast reading of many, and files that nobody would send on purpose."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from refold.errors import DeclarationError, UnreadableObject
+from refold.landing.decoder import Decoded
+from refold.landing.json_block import BlockReader, LineIndex
+from refold.landing.json_line import Place
+from refold.landing.json_records import read_records
+from refold.landing.jsonl import JsonLines
+from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+UTC = dt.UTC
+
+
+class Movement(Enum):
+    ADD = "add"
+    REMOVE = "remove"
+
+
+STOCK = {
+    "event_id": text(),
+    "product_id": text(),
+    "quantity": int64(1, 10**6),
+    "event_type": enum(Movement),
+    "occurred_at": timestamp(),
+    "country": text(null=True),
+    "invoice_no": text(null=True),
+    "unit_price": decimal(18, 4, null=True),
+    "customer_id": text(null=True),
+}
+
+
+def decode(data: bytes, columns: dict, name: str = "a.jsonl", fast: bool = True, **options: object) -> Decoded:
+    return JsonLines(**options)._decode(name, data, columns, fast=fast)
+
+
+def assert_same(one: Decoded, other: Decoded) -> None:
+    assert one.rows.equals(other.rows)
+    assert one.rows.schema.equals(other.rows.schema)
+    assert one.lines.tolist() == other.lines.tolist()
+    assert one.lines.dtype == other.lines.dtype
+    assert list(one.bad) == list(other.bad)
+    assert one.control == other.control
+
+
+def only(line: bytes, **columns: object) -> object:
+    """The value of the one column of a one-line object, or the reason it is bad; the same read among many."""
+    decoded = decode(line, columns)
+    crowd = decode(b"\n".join([line] * 40), columns)
+    assert (len(crowd.rows), len(crowd.bad)) == (40 * len(decoded.rows), 40 * len(decoded.bad))
+    if decoded.bad:
+        assert {bad.reason for bad in crowd.bad} == {decoded.bad[0].reason}
+        assert decoded.bad[0].raw == line
+        return decoded.bad[0].reason
+    values = {tuple(row.values()) for row in [*decoded.rows.to_pylist(), *crowd.rows.to_pylist()]}
+    assert len(values) == 1
+    return values.pop()[0]
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ("7", 7),
+        ("-0", 0),
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("9223372036854775808", "out-of-range"),
+        ("-9223372036854775809", "out-of-range"),
+        ("100000000000000000000000", "out-of-range"),
+        ("9" * 10_000, "out-of-range"),
+        ("1.0", "wrong-type"),
+        ("1e2", "wrong-type"),
+        ('"7"', "wrong-type"),
+        ("true", "wrong-type"),
+        ("[7]", "wrong-type"),
+        ("null", "missing"),
+        ("NaN", "not-json"),
+        ("-Infinity", "not-json"),
+        ("01", "not-json"),
+        ("+1", "not-json"),
+    ],
+)
+def test_an_integer_is_an_integer_literal_of_64_bits_and_nothing_else(literal: str, expected: object) -> None:
+    assert only(f'{{"n":{literal}}}'.encode(), n=int64()) == expected
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ('"1.50"', Decimal("1.5000")),
+        ("1.50", Decimal("1.5000")),
+        ('"-0.0"', Decimal("0.0000")),
+        ('"1.50000"', Decimal("1.5000")),
+        ("1e2", Decimal("100.0000")),
+        ('"1E-4"', Decimal("0.0001")),
+        ("0e999999999999", Decimal("0.0000")),
+        ('"99999999999999.9999"', Decimal("99999999999999.9999")),
+        ("99999999999999.9999", Decimal("99999999999999.9999")),
+        ("100000000000000", "out-of-range"),
+        ("999999999999999999", "out-of-range"),
+        ('"100000000000000"', "out-of-range"),
+        ('"0.00001"', "out-of-range"),
+        ("3.140000104904175", "out-of-range"),
+        ("1e-999999999", "out-of-range"),
+        ('"1e-999999999"', "out-of-range"),
+        ('"1e99999999999999999999"', "out-of-range"),
+        ('"+1"', "not-a-decimal"),
+        ('".5"', "not-a-decimal"),
+        ('"5."', "not-a-decimal"),
+        ('" 1"', "not-a-decimal"),
+        ('"00.5"', "not-a-decimal"),
+        ('"NaN"', "not-a-decimal"),
+        ('"1_000"', "not-a-decimal"),
+        ('"٣"', "not-a-decimal"),
+        ('""', "not-a-decimal"),
+        ("true", "wrong-type"),
+    ],
+)
+def test_a_decimal_is_exact_whether_text_or_number_and_never_rounded(literal: str, expected: object) -> None:
+    assert only(f'{{"n":{literal}}}'.encode(), n=decimal(18, 4)) == expected
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [
+        ("2026-02-01T10:20:30Z", dt.datetime(2026, 2, 1, 10, 20, 30, tzinfo=UTC)),
+        ("2026-02-01 10:20:30.000001Z", dt.datetime(2026, 2, 1, 10, 20, 30, 1, tzinfo=UTC)),
+        ("2026-02-01t10:20:30.5z", dt.datetime(2026, 2, 1, 10, 20, 30, 500_000, tzinfo=UTC)),
+        ("2026-02-01T00:20:30+05:30", dt.datetime(2026, 1, 31, 18, 50, 30, tzinfo=UTC)),
+        ("1969-12-31T23:59:59.5-00:00", dt.datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", dt.datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", dt.datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        ("0000-01-01T00:00:00Z", "not-a-time"),
+        ("0001-01-01T00:00:00+00:01", "not-a-time"),
+        ("9999-12-31T23:59:59-00:01", "not-a-time"),
+        ("2026-02-01T10:20:30", "not-a-time"),
+        ("2026-02-01T10:20:30.1234567Z", "not-a-time"),
+        ("2026-02-30T10:20:30Z", "not-a-time"),
+        ("2026-02-01T24:00:00Z", "not-a-time"),
+        ("2026-02-01T23:59:60Z", "not-a-time"),
+        ("2026-02-01T10:20:30+24:00", "not-a-time"),
+        ("2026-02-01T10:20:30+0530", "not-a-time"),
+        ("2026-02-01T10:20Z", "not-a-time"),
+        ("2026-02-01T10:20:30Z ", "not-a-time"),
+        ("2026-02-01T10:20:30Z\\n", "not-a-time"),
+        ("yesterday", "not-a-time"),
+        ("", "not-a-time"),
+    ],
+)
+def test_a_timestamp_names_its_zone_and_at_most_microseconds(literal: str, expected: object) -> None:
+    assert only(f'{{"at":"{literal}"}}'.encode(), at=timestamp()) == expected
+
+
+def test_dates_booleans_bytes_texts_and_enums_take_their_own_form_only() -> None:
+    assert only(b'{"x":"2026-02-28"}', x=date()) == dt.date(2026, 2, 28)
+    assert only(b'{"x":"0000-02-28"}', x=date()) == "not-a-date"
+    assert only(b'{"x":"2026-2-28"}', x=date()) == "not-a-date"
+    assert only(b'{"x":20260228}', x=date()) == "wrong-type"
+    assert only(b'{"x":true}', x=boolean()) is True
+    assert only(b'{"x":"true"}', x=boolean()) == "wrong-type"
+    assert only(b'{"x":1}', x=boolean()) == "wrong-type"
+    assert only(b'{"x":"aGk="}', x=binary()) == b"hi"
+    assert only(b'{"x":"aGk"}', x=binary()) == "not-base64"
+    assert only(b'{"x":"a\\u0000\\ud83d\\ude00"}', x=text()) == "a\0\U0001f600"
+    assert only(b'{"x":""}', x=text()) == ""
+    assert only(b'{"x":""}', x=text(empty=False)) == "empty"
+    assert only(b'{"x":7}', x=text()) == "wrong-type"
+    assert only(b'{"x":"add"}', x=enum(Movement)) == "add"
+    assert only(b'{"x":"Add"}', x=enum(Movement)) == "unknown-value"
+    assert only(b'{"x":null}', x=enum(Movement, null=True)) is None
+    assert only(b"{}", x=enum(Movement)) == "missing"
+
+
+def test_a_ratio_cannot_be_read_from_landing() -> None:
+    with pytest.raises(DeclarationError, match=r"decimal\(p, s\)"):
+        decode(b"", {"x": ratio()})
+
+
+# --- lines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"not json", "not-json"),
+        (b'{"x": "a"', "not-json"),
+        (b'{"x": "a"} {"x": "b"}', "not-json"),
+        (b'{"x": "a"}{"x": "b"}', "not-json"),
+        (b'{"x": "a",}', "not-json"),
+        (b"{'x': 'a'}", "not-json"),
+        (b'{"x": "tab\there"}', "not-json"),
+        (b'{"x": "a"}\x00', "not-json"),
+        (b'{"y": NaN, "x": "a"}', "not-json"),
+        (b'{"y": [-Infinity], "x": "a"}', "not-json"),
+        (b'{"y": Inf, "x": "a"}', "not-json"),
+        (b"null", "not-an-object"),
+        (b"[1, 2]", "not-an-object"),
+        (b'"text"', "not-an-object"),
+        (b'{"x": "a", "x": "a"}', "duplicate-key"),
+        (b'{"x": null, "\\u0078": "a"}', "duplicate-key"),
+        (b'{"x": "\xe9t\xe9"}', "not-utf8"),
+        (b'{"x": "\xed\xa0\x80"}', "not-utf8"),
+        (b'{"y": "\x80", "x": "a"}', "not-utf8"),
+        (b'\xef\xbb\xbf{"x": "a"}', "byte-order-mark"),
+        (b'{"x": "\\ud800"}', "lone-surrogate"),
+        (b'{"x": "a", "y": "\\udc00\\ud800"}', "lone-surrogate"),
+        (b'{"y": "\\ud800", "y": 1, "x": "a"}', "lone-surrogate"),
+        (b"[" * 100_000, "too-deep"),
+        (b'{"x": "a", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too-deep"),
+        (b'{"x": "a", "y": ' + b"[" * 64 + b"]" * 64 + b"}", "too-deep"),
+        (b"\x0b", "not-json"),
+    ],
+)
+def test_a_line_that_is_no_record_is_kept_whole_with_its_reason(line: bytes, reason: str) -> None:
+    assert only(line, x=text()) == reason
+    neighbour = b'{"x": "good"}'
+    decoded = decode(b"\n".join([neighbour] * 30 + [line] + [neighbour] * 30), {"x": text()})
+    assert [(bad.line, bad.reason, bad.raw) for bad in decoded.bad] == [(31, reason, line)]
+    assert decoded.lines.tolist() == [n for n in range(1, 62) if n != 31]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"x": "a", "y": ' + b"[" * 63 + b"]" * 63 + b"}",
+        b'{"x": "a", "y": "' + b"[{" * 1000 + b'"}',
+        b'{"y": 1, "y": {"y": 2}, "x": "a"}',
+        b'{"y": 1e999, "z": 0.' + b"1" * 5000 + b', "x": "a"}',
+        b'{"y": "x: NaN, y: Inf}", "x": "a"}',
+        b'{"y": "\\\\ud800", "x": "a"}',
+        b'\t {"x": "a"} \r',
+        b'{"\\u0078": "a"}',
+        b'{"x\\u0000": "b", "x": "a"}',
+        b'{"x":\r"a"}',
+    ],
+)
+def test_what_is_not_declared_is_not_judged_and_white_space_is_no_matter(line: bytes) -> None:
+    assert only(line, x=text()) == "a"
+
+
+def test_blank_lines_count_for_line_numbers_and_are_no_records() -> None:
+    good = b'{"x": "a"}'
+    decoded = decode(b"\n \t\r\n" + good + b"\r\n\r\n\n" + good + b"\n\n" + good, {"x": text()})
+    assert decoded.lines.tolist() == [3, 6, 8]
+    assert decoded.read == 3
+    assert [bad.line for bad in decode(b'\n\n{"x', {"x": text()}).bad] == [3]
+
+
+def test_raw_bytes_keep_the_carriage_return_and_lack_the_newline() -> None:
+    assert decode(b'oh\r\n{"x":"a"}', {"x": text()}).bad[0].raw == b"oh\r"
+
+
+def test_no_bytes_and_only_blank_lines_are_no_records() -> None:
+    for data in (b"", b"\n", b"\r\n  \n"):
+        decoded = decode(data, {"x": text(), "at": timestamp(null=True)})
+        assert decoded.read == 0
+        assert decoded.rows.schema.names == ["x", "at"]
+
+
+def test_a_line_of_ten_megabytes_is_quarantined_whole_and_costs_its_neighbours_nothing() -> None:
+    long = b'{"x": "' + b"a" * 10_000_000 + b'"}'
+    decoded = decode(b'{"x": "b"}\n' + long + b'\n{"x": "c"}\n', {"x": text()})
+    assert decoded.rows.column("x").to_pylist() == ["b", "c"]
+    assert [(bad.line, bad.reason, bad.raw == long) for bad in decoded.bad] == [(2, "line-too-long", True)]
+    assert len(decode(long, {"x": text()}, line_bytes_max=len(long)).rows) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_file_in_another_encoding_gives_a_place_and_a_reason_for_each_line(encoding: str) -> None:
+    decoded = decode(("\n".join(['{"x": "é"}'] * 50)).encode(encoding), {"x": text()})
+    assert len(decoded.rows) == 0
+    assert len(decoded.bad) >= 50
+    assert {bad.reason for bad in decoded.bad} <= {"not-utf8", "not-json"}
+
+
+def test_the_first_failing_column_in_declared_order_gives_the_reason() -> None:
+    line = b'{"quantity": 0, "event_id": "e", "product_id": 5, "event_type": "x", "occurred_at": "soon"}'
+    decoded = decode(line, STOCK)
+    assert decoded.bad[0].reason == "wrong-type"
+    assert decoded.bad[0].detail == "Column product_id: expected a text, found 5."
+    assert decode(line.replace(b": 5", b': "p"'), STOCK).bad[0].reason == "out-of-range"
+    assert decode(line.replace(b": 5", b': "p"').replace(b"0", b"1"), STOCK).bad[0].reason == "unknown-value"
+
+
+# --- places -------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_is_read_from_the_first_of_its_places_that_is_not_null() -> None:
+    decoder = JsonLines({"id": ("after.id", "before.id")})
+    lines = [
+        b'{"after": {"id": "a"}, "before": {"id": "b"}}',
+        b'{"after": {"id": null}, "before": {"id": "b"}}',
+        b'{"after": null, "before": {"id": "b"}}',
+        b'{"before": {"id": "b"}, "after": {}}',
+        b'{"after": {"id": "a"}, "before": 7}',
+        b'{"after": {"id": 7}, "before": {"id": "b"}}',
+        b'{"after": [], "before": {"id": "b"}}',
+        b'{"after": {"id": "a", "id": "a"}}',
+        b'{"after": {"id": "a"}, "after": {"id": "a"}}',
+        b"{}",
+    ]
+    expected = ["a", "b", "b", "b", "a", "wrong-type", "wrong-type", "duplicate-key", "duplicate-key", "missing"]
+    for line, outcome in zip(lines, expected, strict=True):
+        decoded = decoder.decode("a.jsonl", b"\n".join([line] * 20), {"id": text()})
+        assert {row["id"] for row in decoded.rows.to_pylist()} | {bad.reason for bad in decoded.bad} == {outcome}
+
+
+def test_a_name_with_dots_is_one_key_at_the_top_unless_paths_say_otherwise() -> None:
+    assert only(b'{"a.b": "x", "a": {"b": "y"}}', **{"a.b": text()}) == "x"
+
+
+def test_places_that_exclude_each_other_are_read_all_the_same() -> None:
+    decoder = JsonLines({"whole": ("a",), "part": ("a.b",)})
+    decoded = decoder.decode("a.jsonl", b'{"a": {"b": "x"}}\n' * 20, {"whole": text(null=True), "part": text()})
+    assert {bad.reason for bad in decoded.bad} == {"wrong-type"}
+    twice = JsonLines({"n": ("v",), "s": ("v",)})
+    decoded = twice.decode("a.jsonl", b'{"v": 1}\n{"v": null}\n' * 20, {"n": int64(null=True), "s": text(null=True)})
+    assert (len(decoded.rows), len(decoded.bad)) == (20, 20)
+
+
+def test_the_declaration_can_be_hashed_and_compared() -> None:
+    assert JsonLines({"id": ("a.id",)}) == JsonLines({"id": ("a.id",)})
+    assert len({JsonLines({"id": ("a.id",)}), JsonLines({"id": ("a.id",)}), JsonLines()}) == 2
+
+
+def test_paths_that_cannot_work_are_refused_all_at_once() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        JsonLines({"a": "after.a", "b": (), "c": ("after..c",)})  # type: ignore[dict-item]
+    assert len(caught.value.faults) == 3
+
+
+# --- objects ------------------------------------------------------------------------------------------------------
+
+LINES = b'{"x": "a"}\n' * 500
+
+
+def test_gzip_of_several_members_and_padding_is_read_whole() -> None:
+    members = b"".join(gzip.compress(LINES, mtime=0) for _ in range(50))
+    assert len(decode(members, {"x": text()}, "a.jsonl.gz").rows) == 25_000
+    assert len(decode(members + b"\0" * 512, {"x": text()}, "a.jsonl.gz").rows) == 25_000
+
+
+def test_a_damaged_gzip_is_unreadable_wherever_it_breaks_off() -> None:
+    whole = gzip.compress(b"".join(f'{{"x": "{n * 7919 % 1000}"}}\n'.encode() for n in range(500)), mtime=0)
+    damaged = [whole[:cut] for cut in (0, 1, 5, 10, 11, len(whole) // 2, len(whole) - 8, len(whole) - 1)]
+    damaged += [whole + whole[:20], whole + b"rubbish", LINES, b"\0" * 64, whole[:-8] + b"\1" * 8]
+    for data in damaged:
+        with pytest.raises(UnreadableObject, match=r"a\.jsonl\.gz, found .*Deliver"):
+            decode(data, {"x": text()}, "a.jsonl.gz")
+
+
+def test_gzip_under_a_plain_name_is_unreadable_rather_than_all_bad() -> None:
+    with pytest.raises(UnreadableObject, match=r"ends in \.gz"):
+        decode(gzip.compress(LINES), {"x": text()})
+
+
+def test_an_object_larger_than_its_limit_is_unreadable_before_it_is_unpacked() -> None:
+    bomb = gzip.compress(b"\n" * 50_000_000)
+    with pytest.raises(UnreadableObject, match="at most 1000000 plain bytes"):
+        decode(bomb, {"x": text()}, "a.jsonl.gz", object_bytes_max=1_000_000)
+    with pytest.raises(UnreadableObject, match="at most 10 plain bytes"):
+        decode(LINES, {"x": text()}, object_bytes_max=10)
+    assert decode(gzip.compress(LINES), {"x": text()}, "a.jsonl.gz", object_bytes_max=len(LINES)).read == 500
+
+
+# --- the fast path equals the general path --------------------------------------------------------------------------
+
+WIDE = {
+    "id": text(),
+    "n": int64(-(2**63), 2**63 - 1, null=True),
+    "price": decimal(6, 2, null=True),
+    "rate": decimal(38, 38, null=True),
+    "at": timestamp(null=True),
+    "day": date(null=True),
+    "kind": enum(Movement, null=True),
+    "flag": boolean(null=True),
+    "raw": binary(null=True),
+    "deep": text(null=True, empty=False),
+}
+DEEP = {"deep": ("o.p.deep", "o.q")}
+KEYS = ["id", "n", "price", "rate", "at", "day", "kind", "flag", "raw", "o", "p", "q", "deep", "other", "", "\\u0069d"]
+SCALARS = [
+    *['"add"', '"x"', '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud800"', '"é"', '"\x7f"', '"a\tb"', '"\\/"', '"}{"'],
+    *["0", "-0", "7", "1.5", "-1.50", "9999.99", "10000", "9999.990", "0.001", "1e2", "1E400", "1e-999999999", "01"],
+    *["9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "1" * 30],
+    *['"1.5"', '"+1"', '".5"', '"1e2"', '"1e-999999999"', '"10000"', '"0.001"'],
+    *['"0.' + "1" * 38 + '"', "0." + "1" * 38],
+    *['"2026-02-01T10:20:30Z"', '"2026-02-30T10:20:30Z"', '"2026-02-01t10:20:30.5+05:30"', '"0000-01-01T00:00:00Z"'],
+    *['"2026-02-01"', '"0000-01-01"', '"2026-02-30"', '"aGk="', '"aGk"', "true", "false", "null", "NaN", "-Inf", "Inf"],
+    *["{}", "[]", "[[]]", "[NaN]", "[" * 70 + "]" * 70],
+]
+values = st.recursive(
+    st.sampled_from(SCALARS) | st.integers().map(str) | st.text(max_size=5).map(json.dumps),
+    lambda inner: st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=4).map(
+        lambda pairs: "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+    ),
+    max_leaves=6,
+)
+GOOD = [
+    ("id", st.sampled_from(['"a"', '"\\u00e9"', '"x\\n"'])),
+    ("n", st.integers(-(2**63), 2**63 - 1).map(str) | st.just("null")),
+    ("price", st.sampled_from(['"1.50"', "1.5", "-0", "null", '"9999.99"', "9999.99", '"1e1"'])),
+    ("rate", st.sampled_from(['"0.1"', "0.1", "null", "0"])),
+    ("at", st.sampled_from(['"2026-02-01T10:20:30Z"', '"2026-02-01 10:20:30.25-01:00"', '"2026-02-01t10:20:30z"'])),
+    ("day", st.sampled_from(['"2026-02-01"', "null"])),
+    ("kind", st.sampled_from(['"add"', '"remove"', "null"])),
+    ("flag", st.sampled_from(["true", "false", "null"])),
+    ("raw", st.sampled_from(['"aGk="', '""', "null"])),
+    ("o", st.sampled_from(["null", "{}", '{"p":{"deep":"x"}}', '{"p":null,"q":"y"}', '{"p":{"deep":null},"q":"z"}'])),
+]
+
+
+@st.composite
+def records(draw: st.DrawFn) -> bytes:
+    """A line of JSON, mostly good, with keys that repeat, are missing, or hold something odd."""
+    pairs = [(key, draw(good)) for key, good in GOOD if draw(st.integers(0, 9))]
+    pairs += draw(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=2)) if draw(st.booleans()) else []
+    pairs = draw(st.permutations(pairs)) if draw(st.booleans()) else pairs
+    space = draw(st.sampled_from(["", "", " ", "\t", "\r"]))
+    return ("{" + ",".join(f'"{key}":{space}{value}' for key, value in pairs) + space + "}").encode()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A record with a few bytes replaced, taken out or put in."""
+    line = bytearray(draw(records()))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(line)))
+        piece = draw(st.sampled_from([b"", b"{", b"}", b'"', b",", b"\\", b"\0", b"\xff", b"\r", b"NaN", b"}{", b"1"]))
+        line[at : at + draw(st.integers(0, 2))] = piece
+    return bytes(line).replace(b"\n", b"")
+
+
+ODD = [b"", b"", b" \t", b"\r", b"null", b"[1]", b"{}", b'{"id"', b"\xef\xbb\xbf{}", b"\x0b", b"{}{}", b"[" * 200]
+odd_lines = st.sampled_from(ODD) | st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b""))
+lines = st.one_of(records(), records(), mutated(), odd_lines)
+
+
+@given(st.lists(st.one_of(records(), mutated()), min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[bytes]) -> None:
+    """Asks the fast reader directly, so that no block is too small for it."""
+    places = [Place(tuple(path.split(".")), WIDE[name]) for name in WIDE for path in DEEP.get(name, (name,))]
+    index = LineIndex.of(b"\n".join(block))
+    if not index.plain(1 << 20).all():
+        event("not plain")
+        return
+    found = BlockReader(places).read(index.data, len(block))
+    event("accepted" if found else "refused")
+    if found is not None:
+        general = read_records(index.data, places, 1 << 20, fast=False)
+        assert not general.bad
+        assert found[0].equals(general.table)
+        assert found[1] == general.faults
+
+
+@given(st.lists(lines, max_size=12), st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\n"]))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_fast_path_gives_what_the_general_path_gives(some: list[bytes], newline: bytes, last: bytes) -> None:
+    """Good neighbours on both sides make the blocks large enough for the fast path."""
+    neighbours = [b'{"id":"g","n":1,"price":"1.25","o":{"q":"%d"}}' % n for n in range(20)]
+    data = newline.join([*neighbours, *some, *neighbours]) + last
+    assert_same(decode(data, WIDE, paths=DEEP), decode(data, WIDE, paths=DEEP, fast=False))
+
+
+def test_the_fast_path_equals_the_general_path_over_many_blocks_with_sparse_damage() -> None:
+    good = '{"event_id":"e%d","product_id":"p","quantity":%d,"event_type":"add","occurred_at":"2026-02-01T00:00:%02dZ"}'
+    all_lines = [(good % (n, n % 900 + 1, n % 60)).encode() for n in range(20_000)]
+    for n in range(17, 20_000, 1_501):
+        all_lines[n] = [b"oops", b"", all_lines[n][:-9], all_lines[n].replace(b"add", b"\xff")][n % 4]
+    data = b"\n".join(all_lines)
+    fast = decode(data, STOCK)
+    assert_same(fast, decode(data, STOCK, fast=False))
+    assert len(fast.bad) == sum(1 for n in range(17, 20_000, 1_501) if n % 4 != 1)
+
+
+@pytest.mark.parametrize("price", ['"1.25"', "1.25", "null"])
+def test_a_file_that_changes_how_it_writes_decimals_is_read_to_the_same_result(price: str) -> None:
+    styles = ['"2.50"', price, "3.5", price]
+    data = "".join(f'{{"price":{style}}}\n' * 30_000 for style in styles).encode()
+    decoded = decode(data, {"price": decimal(9, 2, null=True)})
+    values_expected = [Decimal(style.strip('"')) if style != "null" else None for style in styles]
+    assert [decoded.rows.column("price")[30_000 * n].as_py() for n in range(4)] == values_expected
+    assert (len(decoded.rows), len(decoded.bad)) == (120_000, 0)
+
+
+# --- real and hostile data ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared_data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip("the shared data folder is not here")
+    return DATA
+
+
+@pytest.mark.parametrize(("part", "key"), [("landing", "first"), ("late", "then")])
+def test_the_torture_landing_gives_exactly_the_quarantine_of_its_oracle(shared_data: Path, part: str, key: str) -> None:
+    root = shared_data / "torture" / part
+    expected = json.loads((shared_data / "torture" / "expected.json").read_text())[key]["quarantined"]
+    expected = [tuple(place) for place in expected if (root / place[0]).exists()]
+    found = []
+    for path in sorted((root / "stock_events").rglob("*.jsonl*")):
+        decoded = JsonLines().decode(path.name, path.read_bytes(), STOCK)
+        found += [(str(path.relative_to(root)), bad.line) for bad in decoded.bad]
+        data = path.read_bytes()
+        plain = gzip.decompress(data) if path.suffix == ".gz" else data
+        assert all(plain.split(b"\n")[bad.line - 1] == bad.raw for bad in decoded.bad)
+        assert decoded.read == sum(1 for line in plain.split(b"\n") if line.strip())
+    assert found == sorted(expected)
+
+
+def test_the_retail_shop_decodes_without_one_bad_record(shared_data: Path) -> None:
+    total = 0
+    for path in sorted((shared_data / "retail" / "landing" / "stock_events").rglob("*.jsonl.gz")):
+        decoded = JsonLines().decode(path.name, path.read_bytes(), STOCK)
+        assert not decoded.bad
+        total += len(decoded.rows)
+    assert total == 212_890
+
+
+def test_naughty_strings_come_through_byte_for_byte(shared_data: Path) -> None:
+    data = (shared_data / "naughty" / "events.jsonl").read_bytes()
+    expected = [json.loads(line)["product_id"] for line in data.split(b"\n") if line.strip()]
+    assert decode(data, STOCK).rows.column("product_id").to_pylist() == expected
