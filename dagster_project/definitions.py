@@ -2,6 +2,9 @@
 
 from assets import PROJECT
 from refold.dagster import build_defs
-from resources import RefoldEngine
+from resources import Database, ObjectStorage, RefoldEngine, SearchIndex
 
-defs = build_defs(PROJECT, RefoldEngine())
+defs = build_defs(
+    PROJECT,
+    RefoldEngine(storage=ObjectStorage(), database=Database(), search=SearchIndex()),
+)

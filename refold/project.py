@@ -85,6 +85,8 @@ class Project:
         names = [store.name for store in self.stores]
         names += [log.name for log in self.logs]
         faults = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        sinks = [(type(sink).__name__, sink.name) for store in self.stores for sink in store.sinks]
+        faults += [f"the sink {kind}({name!r}) is used twice" for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})]
         for store in self.stores:
             for source in store.reads if isinstance(store, Relation) else ():
                 needed = source.store if isinstance(source, LedgerOf) else source

@@ -18,7 +18,6 @@ from refold.errors import Damaged, Unproven
 from refold.log.declaration import POSITION
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.records import read_record, write_record
-from refold.relations import run_relation
 from refold.replay import Boundary, replay
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
@@ -185,13 +184,15 @@ class Prover:
         if not differences:
             try:
                 record = self._builder.require(relation, snapshot)
-                stored = self._builder.checkpoints.rows(record, relation.columns, relation.key)
+                self._builder.checkpoints.rows(record, relation.columns, relation.key)
                 inputs = self._builder.tables(relation, snapshot)
                 rows = sum(len(table) for table in inputs.values())
-                again = table_digest(describe(relation.columns), run_relation(relation, inputs, permuted=True), relation.key)
-                found = table_digest(describe(relation.columns), stored, relation.key)
-                if again != found:
-                    differences.append(Difference("relation", where, f"{again} from permuted inputs", found))
+                again = self._builder.runner.run(relation, inputs, permuted=True)
+                expected = table_digest(describe(relation.columns), again, relation.key)
+                if expected != record.state_digest:
+                    differences.append(
+                        Difference("relation", where, f"{expected} from permuted inputs", record.state_digest)
+                    )
             except (Damaged, Unproven) as error:
                 differences.append(Difference("checkpoint", where, "a sound result", str(error)))
         method = "the same query over proven inputs with permuted rows"

@@ -60,14 +60,14 @@ class Publisher:
 
     def __init__(self, project: Project, connections: Connections, builder: Builder, prover: Prover) -> None:
         self._project = project
-        self._connections = connections
+        self.connections = connections
         self._objects = connections.objects
         self._builder = builder
         self._prover = prover
 
     def target(self, store: Store, sink: Sink) -> Target:
         """A store's sink, connected."""
-        return sink.open(self._connections, store.name, store.key, store.columns)
+        return sink.open(self.connections, store.name, store.key, store.columns)
 
     def version(self, snapshot: Snapshot, record: StateRecord) -> str:
         """The name of a version: the snapshot's ordinal, then content. Equal names have equal content."""

@@ -31,27 +31,41 @@ _SQL_TYPES = {
 _SETTINGS = {"enable_external_access": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
-def run_relation(relation: Relation, inputs: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
-    """The result of a relation over its inputs by name: declared columns and types, sorted by key.
+class RelationRunner:
+    """Runs relations, one at a time, on in-memory connections that reach neither files nor network."""
 
-    `permuted` shuffles the rows of every input (by a fixed permutation) and uses another number of threads.
+    def __init__(self) -> None:
+        self._connections: dict[int, duckdb.DuckDBPyConnection] = {}
 
-    Raises:
-        DeclarationError: the query does not run, or its columns are not those declared.
-        RuleError: the result breaks its key or holds a null where none may be.
-    """
-    rows = {name: _permuted(table) if permuted else table for name, table in inputs.items()}
-    try:
-        with duckdb.connect(":memory:", config={**_SETTINGS, "threads": "2" if permuted else "1"}) as connection:
+    def run(self, relation: Relation, inputs: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
+        """The result of a relation over its inputs by name: declared columns and types, sorted by key.
+
+        `permuted` shuffles the rows of every input (by a fixed permutation) and uses another number of threads.
+
+        Raises:
+            DeclarationError: the query does not run, or its columns are not those declared.
+            RuleError: the result breaks its key or holds a null where none may be.
+        """
+        connection = self._connection(threads=2 if permuted else 1)
+        try:
+            for name, table in inputs.items():
+                connection.register(name, _without_zone(_permuted(table) if permuted else table))
+            result = connection.sql(_typed(relation)).to_arrow_table()
+        except duckdb.Error as error:
+            raise DeclarationError(f"Relation {relation.name!r}", [str(error).strip()]) from error
+        finally:
+            for name in inputs:
+                connection.unregister(name)
+        table = sort_by(_with_zone(relation, result), relation.key)
+        _check(relation, table)
+        return table
+
+    def _connection(self, threads: int) -> duckdb.DuckDBPyConnection:
+        if threads not in self._connections:
+            connection = duckdb.connect(":memory:", config={**_SETTINGS, "threads": str(threads)})
             connection.execute("SET TimeZone = 'UTC'")
-            for name, table in rows.items():
-                connection.register(name, _without_zone(table))
-            result = connection.execute(_typed(relation)).to_arrow_table()
-    except duckdb.Error as error:
-        raise DeclarationError(f"Relation {relation.name!r}", [str(error).strip()]) from error
-    table = sort_by(_with_zone(relation, result), relation.key)
-    _check(relation, table)
-    return table
+            self._connections[threads] = connection
+        return self._connections[threads]
 
 
 def _typed(relation: Relation) -> str:

@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotFoundError
@@ -21,6 +20,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from refold.errors import Conflict, Damaged, NotFound
 
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 _SECRET = re.compile(r"(?i)((?:[\w-]*(?:password|passwd|secret|token|signature|credential|access_key|sig))=)[^&\s]+")
 
 
@@ -30,9 +30,8 @@ def mask_url(url: str) -> str:
     >>> mask_url("postgresql://ann:hunter2@db/shop?sslpassword=x&connect_timeout=3")
     'postgresql://ann:***@db/shop?sslpassword=***&connect_timeout=3'
     """
-    parts = urlsplit(url)
-    network = re.sub(r":[^:@]*@", ":***@", parts.netloc) if "@" in parts.netloc else parts.netloc
-    return urlunsplit(parts._replace(netloc=network, query=_SECRET.sub(r"\1***", parts.query)))
+    place, mark, query = url.partition("?")
+    return _PASSWORD.sub(r"\1:***@", place) + mark + _SECRET.sub(r"\1***", query)
 
 
 def sha256_hex(data: bytes) -> str:

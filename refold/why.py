@@ -103,7 +103,7 @@ class Explainer:
                 continue
             part = self._builder.checkpoints.ledger(self._builder.require(store, each))
             assert part is not None
-            events = with_outcomes(store, store.log, reader.events(each), part.outcomes, part.reasons)
+            events = with_outcomes(store, reader.events(each), part)
             for event in _matching(events, wanted).to_pylist():
                 if set(wanted) == {store.log.key}:
                     row = _next_row(store, row, event)

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 class RefoldEngine(EngineResource):
     """Opens engines over object storage, database and search index."""
 
-    storage: ObjectStorage = ObjectStorage()
-    database: Database = Database()
-    search: SearchIndex = SearchIndex()
+    storage: ObjectStorage
+    database: Database
+    search: SearchIndex
 
     def settings(self) -> Settings:
         """The environment's settings, overridden by what is configured here."""

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from refold.dagster.resource import EngineResource
 from refold.errors import RefoldError
@@ -14,7 +15,7 @@ _SENSOR_SECONDS = 60
 _BACKFILL_DAYS = 7
 
 
-def build_sensors(project: Project, daily: dg.UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+def build_sensors(project: Project, daily: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
     """The landing sensor and the run-failure sensor."""
 
     @dg.sensor(
@@ -59,7 +60,7 @@ def failure_report(context: dg.RunFailureSensorContext) -> str:
     return "\n".join(lines)
 
 
-def build_schedules(project: Project, daily: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
+def build_schedules(project: Project, daily: UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
     """The daily rebuild after the grace, and a weekly backfill of the last seven snapshots."""
     hour = project.cadence.grace_hours
 

@@ -1,6 +1,6 @@
 """How Refold's things look in Dagster: asset keys, and metadata that a stranger can read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -45,12 +45,15 @@ def sink_groups(store: Store) -> dict[dg.AssetKey, list[Sink]]:
 
 
 def input_keys(store: Store) -> list[dg.AssetKey]:
-    """The assets a store is computed from, each once."""
+    """The assets a store is computed from, each once; a ledger is a state's, and its events are the log's."""
     if isinstance(store, Folded):
         return [log_key(store.log)]
     assert isinstance(store, Relation)
-    stores = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
-    return list(dict.fromkeys(state_key(each) for each in stores))
+    found = []
+    for source in store.reads:
+        ledger = isinstance(source, LedgerOf)
+        found += [state_key(source.store), log_key(source.store.log)] if ledger else [state_key(source)]
+    return list(dict.fromkeys(found))
 
 
 def column_schema(columns: Schema, key: Sequence[str]) -> dg.TableSchema:
@@ -69,20 +72,27 @@ def column_schema(columns: Schema, key: Sequence[str]) -> dg.TableSchema:
 
 def column_lineage(store: Store) -> dg.TableColumnLineage:
     """The lineage of a store's columns, down to the columns of logs and stores it reads."""
-    keys = {name: key for name, key in _input_names(store)}
-    deps = {
-        column: [dg.TableColumnDep(keys[source], name) for source, name in sources if source in keys]
-        for column, sources in store.lineage.items()
-    }
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    for column, sources in store.lineage.items():
+        found = [_column(store, source, name) for source, name in sources]
+        deps[column] = [dg.TableColumnDep(*place) for place in dict.fromkeys(found)]
     return dg.TableColumnLineage(deps)
 
 
-def _input_names(store: Store) -> Iterable[tuple[str, dg.AssetKey]]:
+def _column(store: Store, source: str, column: str) -> tuple[dg.AssetKey, str]:
+    """The asset and column behind an input's column; a ledger's event columns are the log's."""
     if isinstance(store, Folded):
-        yield store.log.name, log_key(store.log)
-    elif isinstance(store, Relation):
-        for source in store.reads:
-            yield source.name, state_key(source.store if isinstance(source, LedgerOf) else source)
+        return log_key(store.log), column
+    assert isinstance(store, Relation)
+    read = next(each for each in store.reads if each.name == source)
+    if not isinstance(read, LedgerOf):
+        return state_key(read), column
+    log = read.store.log
+    if column in log.columns:
+        return log_key(log), column
+    if column == "event_date" and log.event_time is not None:
+        return log_key(log), log.event_time
+    return state_key(read.store), column
 
 
 def sink_lineage(store: Store) -> dg.TableColumnLineage:

@@ -8,8 +8,9 @@ ways, each of which is fenced here (measured, and held by a property test):
   are as many rows as lines (`}` is never followed by `{` inside a value, so no object can span two plain lines);
 - it takes NaN and Inf, bytes that are not UTF-8 in fields it skips, a byte order mark, and nesting without end;
 - it stops at a NUL byte;
-- it reads a decimal from a number or a string alike, lets it exceed its precision, and ends the process with a
-  segmentation fault on the decimal `1e-999999999`: decimals are read as texts, or as number literals seen to be short.
+- it reads a decimal from a number or a string alike, lets it exceed its precision, wraps around 128 bits when it
+  rescales (174 as decimal(38, 38)), and ends the process with a segmentation fault on the decimal `1e-999999999`:
+  decimals are read as texts, or as number literals seen to be short enough.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from refold.types import ColumnType
 
 _CONSTANT = re.compile(rb"[:\[,\s]-?(?:NaN|Inf(?:inity)?)\s*[,}\]]")
 _LONG_NUMBER = re.compile(rb"[:\[,\s]-?(?:[0-9]{19}|[0-9]+\.[0-9]{19}|[0-9]+(?:\.[0-9]+)?[eE])")
+_NUMBER_SCALE_MAX = 20  # the 18 whole digits that _LONG_NUMBER lets through, times 10**20, still fit 128 bits
 _STYLE = re.compile(r"Column\(/(.+)\) changed from (?:string to number|number to string)")
 
 Tree: TypeAlias = "dict[str, Tree | pa.DataType]"
@@ -124,10 +126,13 @@ class BlockReader:
             except pa.ArrowInvalid as error:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
-                if path not in self._decimals or path in turned:
+                if path in turned or not self._may_be_number(path):
                     return None
                 turned.add(path)
                 self._as_numbers ^= {path}
+
+    def _may_be_number(self, path: tuple[str, ...]) -> bool:
+        return path in self._decimals and (self._decimals[path].scale or 0) <= _NUMBER_SCALE_MAX
 
     def _parse_so(self, block: bytes) -> pa.Table | None:
         if not self._as_numbers:

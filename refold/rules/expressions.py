@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -31,6 +32,13 @@ _CHECKED: Mapping[type[ast.operator], str] = {
     ast.Mult: "_mul",
     ast.FloorDiv: "_floordiv",
     ast.Mod: "_mod",
+}
+_EXACT: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Pow: operator.pow,
+    ast.LShift: operator.lshift,
 }
 _BITS: Mapping[type[ast.operator], str] = {ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}
 _EQUAL: Mapping[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: "==", ast.IsNot: "!="}
@@ -109,10 +117,28 @@ class Expressions:
         static = self.source.static(node)
         if static is not UNKNOWN:
             return constant(static, self.functions.shape)
+        literal = self._literal(node)
+        if literal is not None:
+            return constant(literal, self.functions.shape)
         method = _BY_NODE.get(type(node))
         if method is None:
             raise Unsupported(f"{type(node).__name__} ({self.source.where(node)})")
         return method(self, node)
+
+    def _literal(self, node: ast.expr) -> int | None:
+        """The exact value of an integer written as a term of literals and constants, such as `-(2**40)`."""
+        if isinstance(node, ast.BinOp):
+            left, right = self._literal(node.left), self._literal(node.right)
+            if left is None or right is None:
+                return None
+            small = 0 <= right <= 64 and abs(left) <= INT64_MAX
+            combine = _EXACT.get(type(node.op)) if small or not isinstance(node.op, ast.Pow | ast.LShift) else None
+            return combine(left, right) if combine is not None else None
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            operand = self._literal(node.operand)
+            return None if operand is None else -operand
+        value = node.value if isinstance(node, ast.Constant) else self.source.static(node)
+        return value if type(value) is int else None
 
     def condition(self, node: ast.expr) -> str:
         """Lower an expression whose truth is asked for."""
@@ -176,10 +202,6 @@ class Expressions:
     def _unary(self, node: ast.UnaryOp) -> Typed:
         if isinstance(node.op, ast.Not):
             return Typed(f"(not {self.condition(node.operand)})", BOOL)
-        if isinstance(node.operand, ast.Constant) and type(node.operand.value) is int:
-            number = node.operand.value
-            value = {ast.USub: -number, ast.UAdd: number, ast.Invert: ~number}[type(node.op)]
-            return constant(value, self.functions.shape)
         operand = self.lower(node.operand)
         if isinstance(node.op, ast.Invert):
             if operand.kind != INT:
@@ -215,8 +237,9 @@ class Expressions:
         return Typed(f"({' and '.join(parts)})", BOOL)
 
     def _single(self, op: ast.cmpop, left: Typed, right: Typed) -> str:
-        if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(left.kind, type) and left.kind is right.kind):
-            raise Unsupported(f"`is` between values that are no members of one enum ({self.source.name})")
+        singletons = left.kind == BOOL or isinstance(left.kind, type)
+        if isinstance(op, ast.Is | ast.IsNot) and not (singletons and left.kind == right.kind):
+            raise Unsupported(f"`is` between values that are not both booleans or of one enum ({self.source.name})")
         return self._compare({**_EQUAL, **_ORDER}[type(op)], left, right)
 
     def _compare(self, op: str, left: Typed, right: Typed) -> str:

@@ -59,6 +59,7 @@ class _Context:
     columns: Sequence[str]
     read: set[str] = field(default_factory=set)
     faults: dict[str, None] = field(default_factory=dict)
+    results: dict[tuple[FunctionType, tuple[tuple[str, Flow], ...]], Flow] = field(default_factory=dict)
 
 
 def analyse(program: Program, row: type, row_fields: tuple[str, ...], columns: Sequence[str]) -> FlowReport:
@@ -194,9 +195,7 @@ class _Function:
             return self.value(node.value)
         if isinstance(node, ast.IfExp):
             either = self.value(node.body) | self.value(node.orelse)
-            test = self.plain(node.test)
-            fields = tuple(f | test for f in either.fields) if either.fields is not None else None
-            return Flow(either.sources | test, fields, either.is_event)
+            return Flow(either.sources | self.plain(node.test), either.fields, either.is_event)
         return Flow(self._children(node))
 
     def _children(self, node: ast.AST) -> Names:
@@ -266,7 +265,11 @@ class _Function:
         for name in helper.parameters:
             value = bound.arguments.get(name)
             arguments[name] = (self.value(value) if isinstance(value, ast.expr) else self._several(value)) | extra
-        return _Function(self.context, helper, arguments).result()
+        key = (helper.function, tuple(arguments.items()))
+        if key not in self.context.results:
+            self.context.results[key] = Flow()  # ends a helper that calls itself; purity refuses it
+            self.context.results[key] = _Function(self.context, helper, arguments).result()
+        return self.context.results[key]
 
     def _several(self, values: object) -> Flow:
         """The flow of what a `*args` or `**kwargs` parameter collects; nothing where a default stands in."""

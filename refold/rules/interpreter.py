@@ -24,7 +24,7 @@ Codes = npt.NDArray[np.int64]
 Live = npt.NDArray[np.bool_]
 Row = tuple[object, ...]
 
-_CHUNK_EVENTS = 16384  # bounds the memory of Python values; larger chunks measured slower, for the garbage collector
+_CHUNK_EVENTS = 1024  # bounds the memory of Python values; larger chunks measured slower, for the garbage collector
 
 
 def fixed_context() -> decimal.Context:

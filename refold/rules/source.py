@@ -9,11 +9,12 @@ import __future__
 
 import ast
 import builtins
-import copy
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, EnumMeta
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -143,23 +144,32 @@ def _member(base: object, name: str) -> object:
 
 
 def _is_what_runs(tree: ast.FunctionDef, function: FunctionType) -> bool:
-    """Whether the tree compiles to the code of the function, so that a file edited after loading is noticed."""
+    """Whether the file, compiled again, holds the code of the function; so a file edited after loading is noticed.
+
+    The whole file is compiled, because the code of a function depends on the imports around it.
+    """
+    if any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+        return True  # test runners rewrite these; purity refuses them with a better sentence
     code = function.__code__
-    outer = ast.parse(f"def outer({', '.join(code.co_freevars)}): pass")
-    inner = copy.copy(tree)
-    inner.decorator_list = []
-    assert isinstance(outer.body[0], ast.FunctionDef)
-    outer.body[0].body = [inner]
-    module = compile(outer, "<check>", "exec", flags=code.co_flags & _FUTURES, dont_inherit=True)
-    found = _code_named(_code_named(module, "outer"), code.co_name)
-    return found is not None and _shape(found) == _shape(code)
+    lines, _ = inspect.findsource(code)
+    codes = _codes_of("".join(lines), code.co_flags & _FUTURES)
+    return any(found.co_firstlineno == code.co_firstlineno and _shape(found) == _shape(code) for found in codes)
 
 
-def _code_named(code: CodeType | None, name: str) -> CodeType | None:
-    constants = code.co_consts if code is not None else ()
-    return next((c for c in constants if isinstance(c, CodeType) and c.co_name == name), None)
+@lru_cache(maxsize=64)
+def _codes_of(text: str, flags: int) -> tuple[CodeType, ...]:
+    """The code of everything in a file, or nothing where it does not compile."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = [compile(text, "<check>", "exec", flags=flags, dont_inherit=True)]
+    except SyntaxError:
+        return ()
+    for code in found:
+        found += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return tuple(found)
 
 
 def _shape(code: CodeType) -> tuple[object, ...]:
     constants = tuple((type(c), c) for c in code.co_consts if not isinstance(c, CodeType))
-    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants
+    return code.co_name, code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants

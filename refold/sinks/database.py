@@ -31,6 +31,8 @@ _WAIT_SECONDS = 30
 _ROWS_A_BATCH = 50_000
 _TOO_LARGE = "54000"
 _DEPENDENTS = "2BP01"
+_PASSING = ("08", "40", "53", "55", "57", "58")
+"""Classes of PostgreSQL's error codes that pass: connection, rollback, resources, locks, operator, system."""
 
 
 class Database:
@@ -203,11 +205,11 @@ def _copy_field(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _copy(connection: sa.Connection, table: sa.Table, text: bytes) -> None:
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    names = ", ".join(quote(column.name) for column in table.columns)
+    # Not SQLAlchemy's quoting, which doubles % for psycopg2's parameters; copy_expert has none.
+    relation, *names = ('"' + part.replace('"', '""') + '"' for part in (table.name, *table.columns.keys()))
     cursor = connection.connection.cursor()
     try:
-        statement = f"COPY {quote(table.name)} ({names}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
+        statement = f"COPY {relation} ({', '.join(names)}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
         cursor.copy_expert(statement, io.BytesIO(text))
     finally:
         cursor.close()
@@ -216,21 +218,16 @@ def _copy(connection: sa.Connection, table: sa.Table, text: bytes) -> None:
 def _told(error: BaseException, place: str) -> RefoldError:
     """The Refold error for a driver's error. Only the first line of a driver's text is repeated, never a value."""
     code = getattr(error, "pgcode", None) or ""
-    name = type(error).__name__
-    first = (str(error).splitlines() or [name])[0]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
     if code == _TOO_LARGE:
-        return FixInput(
-            f"{place} refused rows: {first}.", remedy="A key must fit in an index: about 2,700 bytes on PostgreSQL."
-        )
+        remedy = "A key must fit in an index: about 2,700 bytes on PostgreSQL."
+        return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
     if code == _DEPENDENTS:
-        return FixInput(
-            f"{place} cannot change the columns of a view: {first}.",
-            remedy="Drop what was built upon the view, release again, and build it anew.",
-        )
-    if name in ("IntegrityError", "UniqueViolation", "NotNullViolation"):
-        return FixInput(
-            f"{place} refused rows: {first}.", remedy="The rows of a store have one row a key, and no null in it."
-        )
-    if name in ("ProgrammingError", "DataError", "NotSupportedError", "InsufficientPrivilege"):
-        return FixInput(f"{place} refused a statement: {first}.", remedy="Check the rights of the database user.")
-    return Unavailable(f"{place} did not do as asked: {first}.", remedy="Check that it runs, then try again.")
+        remedy = "Drop what was built upon the view, release again, and build it anew."
+        return FixInput(f"{place} cannot change the columns of a view: {first}.", remedy=remedy)
+    if code[:2] == "23" or isinstance(error, sqlite3.IntegrityError):
+        remedy = "A store has one row a key, and null only where it is declared."
+        return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
+    if code[:2] in _PASSING or (not code and type(error).__name__ in ("InterfaceError", "OperationalError")):
+        return Unavailable(f"{place} did not do as asked: {first}.", remedy="Check that it runs, then try again.")
+    return FixInput(f"{place} refused a statement: {first}.", remedy="Check the rights of the database user.")

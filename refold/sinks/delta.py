@@ -30,7 +30,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from refold.errors import Conflict, DeclarationError, NotFound
+from refold.errors import Conflict, DeclarationError, NotFound, Unavailable
 from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
 from refold.sinks.values import require_storable
 from refold.storage import ObjectStore, canonical_json, sha256_hex
@@ -152,7 +152,7 @@ class DeltaTarget(Target):
         return pa.concat_tables(parts).cast(schema)
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
-        """Commit a version's files in place of those listed now. Raises NotFound, or Conflict after lost races."""
+        """Commit a version's files in place of those listed now. Raises NotFound, Conflict, Unavailable."""
         record = self._record(version)
         for _ in range(_ATTEMPTS_MAX):
             table = self._table()
@@ -162,11 +162,11 @@ class DeltaTarget(Target):
                 self._commit(table, record, lineage)
             except CommitFailedError:
                 continue
-            except DeltaError:
+            except DeltaError as error:
                 # Two first releases at once: the loser finds a table where it found none a moment ago.
-                if table is not None or self._table() is None:
-                    raise
-                continue
+                if table is None and self._table() is not None:
+                    continue
+                raise Unavailable(f"{self.place} did not take the commit: {error}.", remedy="Release again.") from error
             return
         raise Conflict(f"{self.place} was committed to by others {_ATTEMPTS_MAX} times.", remedy="Release again.")
 

@@ -7,7 +7,7 @@ For a sink `Tantivy("product_search")` the search folder holds
 - `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
 - `tantivy/product_search/.lock`: held by whoever publishes, releases or drops; readers need no lock.
 
-Text columns are indexed in lower-cased words (up to 40 characters), the key also as it stands. Index files differ
+Text columns are indexed in lower-cased words (of less than 40 bytes), the key also as it stands. Index files differ
 from build to build although they hold the same; what is compared is the content that `read` gives back.
 """
 
@@ -30,9 +30,9 @@ import pyarrow.compute as pc
 import tantivy
 
 from refold.digest import table_digest
-from refold.errors import Conflict, Damaged, DeclarationError, NotFound
+from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound
 from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
-from refold.sinks.values import document_id, documents, from_documents, require_storable
+from refold.sinks.values import documents, from_documents, require_storable, to_json
 from refold.storage import canonical_json
 from refold.types import Schema, describe
 
@@ -127,7 +127,8 @@ class TantivyTarget(Target):
         """The rows that match best, at most `limit`, best first and rows of equal score by key.
 
         `words` may use tantivy's query syntax (`name:lamp`, `"red lamp"`, `-blue`); what is not valid syntax is
-        taken as plain words. A row whose key equals `words` comes first. Raises NotFound.
+        taken as plain words. A row whose key equals `words` (several columns: with spaces between) comes first.
+        Raises NotFound, Damaged.
         """
         sought = self._sought(version)
         index = self._index(sought)
@@ -181,10 +182,11 @@ class TantivyTarget(Target):
         writer = index.writer(heap_size=_HEAP_SIZE_BYTES, num_threads=1)
         content = _by_key(content)
         texts = {name: content.rows[name].to_pylist() for name in self._fields}
-        for place, (identity, document) in enumerate(documents(content)):
+        keys = _key_texts(content)
+        for place, (_, document) in enumerate(documents(content)):
             entry = tantivy.Document()
             entry.add_unsigned(_PLACE, place)
-            entry.add_text(_KEY, identity)
+            entry.add_text(_KEY, keys[place])
             entry.add_bytes(_DOCUMENT, document)
             for name, values in texts.items():
                 if values[place] is not None:
@@ -200,10 +202,9 @@ class TantivyTarget(Target):
         fields = list(self._fields) or [_KEY]
         query, faults = index.parse_query_lenient(words, fields)
         if faults:
-            # Quotes make a phrase of anything; within them only the quote itself and the backslash mean something.
-            phrases = " ".join(f'"{word}"' for word in re.sub(r'["\\]', " ", words).split())
-            query, _ = index.parse_query_lenient(phrases, fields)
-        exact = tantivy.Query.term_query(index.schema, _KEY, document_id([words]), index_option="basic")
+            plain = " ".join(f'"{word}"' for word in re.findall(r"[^\W_]+", words))
+            query, _ = index.parse_query_lenient(plain, fields)
+        exact = tantivy.Query.term_query(index.schema, _KEY, words, index_option="basic")
         boosted = tantivy.Query.const_score_query(exact, _KEY_BOOST)
         return tantivy.Query.boolean_query([(tantivy.Occur.Should, query), (tantivy.Occur.Should, boosted)])
 
@@ -231,7 +232,12 @@ class TantivyTarget(Target):
             return False
         try:
             found = self.read(content.version)
-        except (Damaged, ValueError, OSError):  # whatever is wrong with the files, building them again mends it
+        except (
+            Damaged,
+            FixInput,
+            ValueError,
+            OSError,
+        ):  # whatever is wrong with the files, building them again mends it
             return False
         columns = describe(self._columns)
         return table_digest(columns, found, self._key) == table_digest(columns, content.rows, self._key)
@@ -269,6 +275,12 @@ def _best(searcher: tantivy.Searcher, query: tantivy.Query, wanted: int) -> list
     places = searcher.fast_field_values(_PLACE, [address for _, address in hits])
     ranked = sorted(zip(hits, places, strict=True), key=lambda pair: (-pair[0][0], pair[1]))
     return [hit for hit, _ in ranked[:wanted]]
+
+
+def _key_texts(content: Content) -> list[str]:
+    """What a person would type to name each row: its key values as text, with spaces between several."""
+    columns = [to_json(content.rows[name], content.columns[name]) for name in content.key]
+    return [" ".join("" if value is None else str(value) for value in key) for key in zip(*columns, strict=True)]
 
 
 def _by_key(content: Content) -> Content:

@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 
 from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
-from refold.log.declaration import Log
 from refold.log.repeats import Deliveries
 from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.relations import run_relation
+from refold.relations import RelationRunner
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
 from refold.stores.folding import columns_to_read, fold_events
-from refold.stores.ledger import EMPTY_DIGEST
+from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
+from refold.stores.sql_lineage import mentioned_columns
 from refold.stores.state import State, published_rows
 from refold.types import describe
 
@@ -62,7 +62,8 @@ class Builder:
         self._objects = objects
         self._chain = chain
         self.checkpoints = Checkpoints(objects)
-        self._ledgers: dict[tuple[str, str], pa.Table] = {}
+        self.runner = RelationRunner()
+        self._ledgers: dict[tuple[str, str, str], pa.Table] = {}
         self._published: dict[tuple[str, str], pa.Table] = {}
 
     def inputs(self, store: Store, snapshot: Snapshot) -> str:
@@ -158,17 +159,25 @@ class Builder:
                 return found
         except Damaged as error:
             _log.warning("%s Computing it again.", error)
-        table = run_relation(relation, self.tables(relation, snapshot))
+        table = self.runner.run(relation, self.tables(relation, snapshot))
         digest = table_digest(describe(relation.columns), table, relation.key)
         return self.checkpoints.save(relation, inputs, table, digest)
 
     def tables(self, relation: Relation, snapshot: Snapshot) -> dict[str, pa.Table]:
-        """The inputs of a relation at a snapshot, by the name they have in SQL. Raises Unproven or Damaged."""
-        return {
+        """The inputs of a relation at a snapshot, by the name they have in SQL; only columns the query mentions.
+
+        Raises Unproven or Damaged.
+        """
+        tables = {
             source.name: self.ledger_rows(source.store, snapshot)
             if isinstance(source, LedgerOf)
             else self.published(source, snapshot)
             for source in relation.reads
+        }
+        mentioned = mentioned_columns(relation.sql)
+        return {
+            name: table if mentioned is None else table.select([c for c in table.column_names if c in mentioned])
+            for name, table in tables.items()
         }
 
     def published(self, store: Store, snapshot: Snapshot) -> pa.Table:
@@ -191,27 +200,23 @@ class Builder:
         return pa.concat_tables([self._ledger_part(store, each) for each in self._chain.through(snapshot.key)])
 
     def _ledger_part(self, store: Folded, snapshot: Snapshot) -> pa.Table:
-        record = self.require(store, snapshot)
-        place = (store.name + store.code_version, snapshot.key)
+        place = (store.name, store.code_version, snapshot.key)
         if place not in self._ledgers:
+            record = self.require(store, snapshot)
             events = LogReader(self._objects, self._chain, store.log).events(snapshot)
-            added = snapshot.logs[store.log.name].events > 0
-            part = self.checkpoints.ledger(record) if added else None
-            outcomes = part.outcomes if part else np.zeros(0, dtype=np.uint8)
-            reasons = part.reasons if part else np.zeros(0, dtype=np.uint8)
-            self._ledgers[place] = with_outcomes(store, store.log, events, outcomes, reasons)
+            part = self.checkpoints.ledger(record) if snapshot.logs[store.log.name].events else None
+            self._ledgers[place] = with_outcomes(store, events, part or NO_EVENTS)
         return self._ledgers[place]
 
 
-def with_outcomes(
-    store: Folded, log: Log, events: pa.Table, outcomes: Deliveries, reasons: Deliveries
-) -> pa.Table:
+def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:
     """Events with `event_date` (where the log has an event time), `outcome` and `reason` as text."""
     names = pa.array([outcome.name.lower() for outcome in Outcome])
     texts = store.rule.reasons if isinstance(store, RuleStore) else {}
-    reason_names = pa.array([texts.get(code) for code in range(256)], pa.string())
-    table = events.append_column("outcome", names.take(pa.array(outcomes)))
-    table = table.append_column("reason", reason_names.take(pa.array(reasons)))
-    if log.event_time is not None:
-        table = table.append_column("event_date", pc.cast(events[log.event_time], pa.timestamp("us")).cast(pa.date32()))
-    return table
+    reasons = pa.array([texts.get(code) for code in range(256)], pa.string())
+    table = events.append_column("outcome", names.take(pa.array(part.outcomes)))
+    table = table.append_column("reason", reasons.take(pa.array(part.reasons)))
+    time = store.log.event_time
+    if time is not None:
+        table = table.append_column("event_date", pc.cast(events[time], pa.timestamp("us")).cast(pa.date32()))
+    return table.combine_chunks()

@@ -76,11 +76,17 @@ class Checkpoints:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self._known: dict[str, StateRecord] = {}
 
     def find(self, store: Store, inputs: str) -> StateRecord | None:
         """The record of a store at a position; None where it was never built. Raises Damaged."""
-        body = read_record(self._objects, record_name(store, inputs))
-        return None if body is None else _parse(body)
+        name = record_name(store, inputs)
+        if name not in self._known:
+            body = read_record(self._objects, name)
+            if body is None:
+                return None
+            self._known[name] = _parse(body)
+        return self._known[name]
 
     def save(
         self,
@@ -104,7 +110,9 @@ class Checkpoints:
             state=self._put(store, "rows", table),
             ledger=self._put(store, "ledger", part.to_table()) if part is not None and len(part.outcomes) else None,
         )
-        write_record(self._objects, record_name(store, inputs), asdict(record))
+        name = record_name(store, inputs)
+        write_record(self._objects, name, asdict(record))
+        self._known[name] = record
         return record
 
     def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:

@@ -1,10 +1,12 @@
-"""Column lineage of relations: which input columns each result column is computed from, read from the query by sqlglot."""
+"""What a relation's query reads, told from its text by sqlglot: the columns it mentions, and the lineage of its results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlglot import exp
+from functools import cache
+
+from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import lineage
 
@@ -23,6 +25,19 @@ def input_columns(relation: Relation) -> dict[str, list[str]]:
         else:
             found[source.name] = list(source.columns)
     return found
+
+
+@cache
+def mentioned_columns(sql: str) -> frozenset[str] | None:
+    """The names of all columns a query mentions; None where it has a star or cannot be parsed, so that all are needed."""
+    try:
+        tree = parse_one(sql, dialect="duckdb")
+    except SqlglotError:
+        return None
+    if any(not isinstance(star.parent, exp.Count) for star in tree.find_all(exp.Star)):
+        return None
+    joined = {name.name for join in tree.find_all(exp.Join) for name in join.args.get("using") or ()}
+    return frozenset({column.name for column in tree.find_all(exp.Column)} | joined)
 
 
 def column_lineage(relation: Relation) -> Mapping[str, Sequence[tuple[str, str]]]:

@@ -84,5 +84,5 @@ def published_rows(store: Folded, table: pa.Table) -> pa.Table:
 
 def sort_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """The table sorted by its key columns, text by bytes, nulls first."""
-    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in key], null_placement="at_start")
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending", "at_start") for name in key])
     return table.take(order).combine_chunks()

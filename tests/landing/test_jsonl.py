@@ -167,6 +167,13 @@ def test_a_timestamp_names_its_zone_and_at_most_microseconds(literal: str, expec
     assert only(f'{{"at":"{literal}"}}'.encode(), at=timestamp()) == expected
 
 
+def test_a_number_that_would_wrap_around_128_bits_is_out_of_range() -> None:
+    """Arrow rescales 174 to decimal(38, 38) without looking whether it fits."""
+    for literal in (b"174", b"1", b"17014118346046923174", b"340282366920938463463.4"):
+        assert only(b'{"n":' + literal + b"}", n=decimal(38, 38)) == "out-of-range"
+    assert only(b'{"n":174}', n=decimal(38, 20)) == Decimal("174.00000000000000000000")
+
+
 def test_dates_booleans_bytes_texts_and_enums_take_their_own_form_only() -> None:
     assert only(b'{"x":"2026-02-28"}', x=date()) == dt.date(2026, 2, 28)
     assert only(b'{"x":"0000-02-28"}', x=date()) == "not-a-date"
@@ -222,7 +229,7 @@ def test_a_ratio_cannot_be_read_from_landing() -> None:
         (b'{"x": "a", "y": "\\udc00\\ud800"}', "lone-surrogate"),
         (b'{"y": "\\ud800", "y": 1, "x": "a"}', "lone-surrogate"),
         (b"[" * 100_000, "too-deep"),
-        (b'{"x": "a", "y": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too-deep"),
+        (b'{"x": "a", "y": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "too-deep"),
         (b'{"x": "a", "y": ' + b"[" * 64 + b"]" * 64 + b"}", "too-deep"),
         (b"\x0b", "not-json"),
     ],
@@ -453,7 +460,7 @@ lines = st.one_of(records(), records(), mutated(), odd_lines)
 
 
 @given(st.lists(st.one_of(records(), mutated()), min_size=1, max_size=4))
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[bytes]) -> None:
     """Asks the fast reader directly, so that no block is too small for it."""
     places = [Place(tuple(path.split(".")), WIDE[name]) for name in WIDE for path in DEEP.get(name, (name,))]
@@ -471,7 +478,7 @@ def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[byte
 
 
 @given(st.lists(lines, max_size=12), st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\n"]))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_fast_path_gives_what_the_general_path_gives(some: list[bytes], newline: bytes, last: bytes) -> None:
     """Good neighbours on both sides make the blocks large enough for the fast path."""
     neighbours = [b'{"id":"g","n":1,"price":"1.25","o":{"q":"%d"}}' % n for n in range(20)]

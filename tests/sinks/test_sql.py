@@ -359,8 +359,9 @@ import sys
 from refold.testing.sink_conformance import levels
 from refold.sinks import Sql, Connections
 from refold.storage import ObjectStore
-content = levels("v1", 1, count=60_000)
-target = Sql("stock_view").open(Connections(ObjectStore.open(sys.argv[1]), sys.argv[1], sys.argv[2], None), "s", content.key, content.columns)
+content = levels("v1", 1, count=20_000)
+places = Connections(ObjectStore.open(sys.argv[1]), sys.argv[1], sys.argv[2], None)
+target = Sql("stock_view").open(places, "s", content.key, content.columns)
 print("ready", flush=True)
 while True:
     target.publish(content)
@@ -372,10 +373,10 @@ while True:
         lines = [process.stdout.readline() for _ in range(2)]
         process.send_signal(signal.SIGKILL)
     assert lines == ["ready\n", "published\n"]
-    content = levels("v1", 1, count=60_000)
+    content = levels("v1", 1, count=20_000)
     target = opened(connections, content)
     assert target.versions() == ["v1"]
-    assert target.read("v1").num_rows == 60_000
+    assert target.read("v1").num_rows == 20_000
     smaller = levels("v2", 2)
     target.publish(smaller)
     assert_holds(smaller, target.read("v2"))

@@ -1,0 +1,115 @@
+"""Compiled kernels are kept between processes, and do without the cache where it cannot be used."""
+
+import os
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from refold.rules import Rule
+from refold.rules import kernel as kernel_module
+from refold.types import int64
+
+
+class Kind(Enum):
+    A = 1
+
+
+class Total(NamedTuple):
+    total: int = 0
+
+
+def total(row: Total, event):
+    return row._replace(total=row.total + event.number)
+
+
+def folded(rule):
+    result = rule._kernel.fold(
+        rule.default_rows(2), np.array([0, 1, 0]), pa.table({"number": [1, 2, 3]}), np.ones(3, bool)
+    )
+    return result.rows.to_pydict()
+
+
+def test_a_kernel_is_compiled_once_and_loaded_afterwards(tmp_path, monkeypatch):
+    """This process compiles, another loads: numba counts a hit and no miss there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    first = Rule.of(total, {"number": int64()}, 1)
+    assert first.compile()
+    assert folded(first) == {"total": [4, 2]}
+    assert sum(first._kernel._fold.stats.cache_misses.values()) == 1
+    assert [path.suffix for path in (tmp_path / "refold").glob("refold_rule_*")] == [".py"]
+    script = (
+        "import sys; from pathlib import Path; from refold.rules.kernel import _compiled\n"
+        "stats = _compiled(Path(sys.argv[1]).read_text()).stats\n"
+        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
+    )
+    generated = next((tmp_path / "refold").glob("*.py"))
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(generated)], capture_output=True, text=True, env=dict(os.environ), check=True
+    )
+    assert run.stdout.split() == ["1", "0"]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    """A file stands where the folder should be."""
+    (tmp_path / "refold").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    rule = Rule.of(total, {"number": int64()}, 1)
+    assert rule.compile()
+    assert folded(rule) == {"total": [4, 2]}
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
+    """The name says what the content must be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    rule = Rule.of(total, {"number": int64()}, 1)
+    path = kernel_module._written(rule._kernel.source)
+    path.write_text("fold = None")
+    assert kernel_module._written(rule._kernel.source) == path
+    assert path.read_text() == rule._kernel.source
+    assert sorted(Path(tmp_path / "refold").iterdir()) == [path]
+
+
+def test_the_cache_folder_follows_numbas_setting(tmp_path, monkeypatch):
+    """Whoever has moved numba's cache has moved ours."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert kernel_module.cache_folder() == tmp_path / "refold"
+
+
+def test_a_rule_that_numba_refuses_is_interpreted_and_says_so():
+    """The kernel's source is replaced by one that numba cannot type."""
+    rule = Rule.of(total, {"number": int64()}, 1)
+    rule._kernel.source = rule._kernel.source.replace("row, outcome, reason = ", "row, outcome, reason = 'x' + ")
+    assert rule.interpreted_because is None
+    assert not rule.compile()
+    assert "numba refuses it" in rule.interpreted_because
+    n = 30_000
+    result = rule.fold(
+        rule.default_rows(1), np.zeros(n, np.int64), pa.table({"number": np.ones(n, int)}), np.ones(n, bool)
+    )
+    assert result.rows.to_pydict() == {"total": [n]}
+
+
+def test_switched_off_compiling_is_a_reason_to_interpret(monkeypatch):
+    """numba's own switch."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert "switched off" in Rule.of(total, {"number": int64()}, 1).interpreted_because
+
+
+@pytest.mark.parametrize("source", ["", "fold = 1\n"])
+def test_generated_files_are_private_to_the_user(tmp_path, monkeypatch, source):
+    """numba trusts the files it loads, so nobody else may write them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    path = kernel_module._written(source)
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
