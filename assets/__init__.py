@@ -17,14 +17,14 @@ from refold import Daily, Project
 
 
 def _sample(folder: Path, late: bool) -> object:
-    from examples.shop_landing import write, write_late  # only the command `refold sample` needs it
+    from examples.shop_landing import write, write_late  # noqa: PLC0415  # only `refold sample` needs it
 
     return write_late(folder) if late else write(folder)
 
 
 PROJECT = Project(
     "shop",
-    cadence=Daily(start=dt.date(2010, 12, 1), end=dt.date(2011, 6, 1)),  # a live log has no end
+    cadence=Daily(start=dt.date(2010, 12, 1), end=dt.date(2011, 6, 2)),  # a live log has no end
     stores=[
         stock,
         product_catalog,

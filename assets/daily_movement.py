@@ -16,7 +16,9 @@ from refold import Delta, date, expect, int64, relation, text
         "rejected_events": int64(),
     },
     sinks=[Delta("daily_movement")],
-    expect=[expect("column_values_to_be_between", column=name, min_value=0) for name in ("units_added", "units_removed")],
+    expect=[
+        expect("column_values_to_be_between", column=name, min_value=0) for name in ("units_added", "units_removed")
+    ],
     owner="team:analytics",
 )
 def daily_movement():

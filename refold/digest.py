@@ -65,9 +65,7 @@ class DigestTree:
         """The root, as 64 hexadecimal digits."""
         level = self.leaves
         while len(level) > 1:
-            level = [
-                hashlib.sha256(b"".join(level[i : i + _FAN_OUT])).digest() for i in range(0, len(level), _FAN_OUT)
-            ]
+            level = [hashlib.sha256(b"".join(level[i : i + _FAN_OUT])).digest() for i in range(0, len(level), _FAN_OUT)]
         return hashlib.sha256(b"refold table 1\n" + self.schema.encode() + b"\n" + level[0]).hexdigest()
 
     def differing(self, other: DigestTree) -> list[int]:

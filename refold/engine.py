@@ -18,6 +18,7 @@ from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.seal import Sealer, SealReport
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.log.verify import Finding, LogVerifier
+from refold.progress import track
 from refold.project import Project
 from refold.proof import Prover, Verdict
 from refold.publishing import Publisher
@@ -64,7 +65,8 @@ class Engine:
         last = through or max(sealer.folders(), default=None)
         if last is not None:
             self._refuse_early(sealer)
-            yield from sealer.seal(self.project.cadence.keys(last))
+            reports = sealer.seal(self.project.cadence.keys(last))
+            yield from track(reports, "seal", None, lambda report: report.snapshot.events)
 
     def _refuse_early(self, sealer: Sealer) -> None:
         first = min(sealer.folders(), default=None)
@@ -94,10 +96,12 @@ class Engine:
             late = []
         return found
 
-    def verify_log(self, log: str, through: Snapshot) -> list[Finding]:
-        """All structural findings of one log up to a snapshot."""
+    def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[Finding]]]:
+        """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""
         verifier = LogVerifier(self.objects, self.chain, self.project.log(log))
-        return [f for snapshot in self.chain.through(through.key) for f in verifier.verify(snapshot)]
+        snapshots = self.chain.through(through.key)
+        for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.logs[log].events):
+            yield snapshot, verifier.verify(snapshot)
 
     def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
         """Build a store at a snapshot, and first whatever it reads."""
@@ -113,17 +117,25 @@ class Engine:
             found += [needed, *self._inputs_of(needed)]
         return found
 
-    def build_history(
-        self, through: Snapshot, *, fresh: bool = False
+    def fold_history(
+        self, log: str, through: Snapshot, *, fresh: bool = False
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
-        """Build every folded store at every snapshot, one pass per log; yields records as they come, log by log."""
-        for log in self.project.logs:
-            yield from self.builder.fold_history(self.stores_of(log.name), through, fresh=fresh)
+        """Build a log's stores at every snapshot in one pass; yields what had to be visited, oldest first."""
+        visited = self.builder.fold_history(self.stores_of(log), through, fresh=fresh)
+        yield from track(visited, f"fold {log}", None, lambda item: item[0].logs[log].events)
 
-    def prove_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
-        """Verify every folded store at every snapshot, one full replay per log; yields verdicts as they come."""
-        for log in self.project.logs:
-            yield from self.prover.prove_history(self.stores_of(log.name), through)
+    def prove_history(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+        """Verify a log's stores at every snapshot in one full replay; yields verdicts, oldest first."""
+        verdicts = self.prover.prove_history(self.stores_of(log), through)
+        yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].logs[log].events)
+
+    def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+        """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first."""
+        snapshots = self.chain.through(through.key)
+        for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
+            for relation in self.project.relations:
+                self.builder.build(relation, snapshot)
+            yield snapshot, {r.name: self.prover.prove(r, snapshot) for r in self.project.relations}
 
     def stores_of(self, log: str) -> list[Folded]:
         """The folded stores of one log."""

@@ -86,7 +86,10 @@ class Project:
         names += [log.name for log in self.logs]
         faults = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
         sinks = [(type(sink).__name__, sink.name) for store in self.stores for sink in store.sinks]
-        faults += [f"the sink {kind}({name!r}) is used twice" for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})]
+        faults += [
+            f"the sink {kind}({name!r}) is used twice"
+            for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})
+        ]
         for store in self.stores:
             for source in store.reads if isinstance(store, Relation) else ():
                 needed = source.store if isinstance(source, LedgerOf) else source
@@ -114,7 +117,9 @@ class Project:
         while waiting:
             ready = [r for r in waiting if not any(source in waiting for source in r.reads)]
             if not ready:
-                raise DeclarationError(f"Project {self.name!r}", [f"{r.name!r} reads itself in a circle" for r in waiting])
+                raise DeclarationError(
+                    f"Project {self.name!r}", [f"{r.name!r} reads itself in a circle" for r in waiting]
+                )
             ordered += ready
             waiting = [r for r in waiting if r not in ready]
         return ordered
@@ -178,4 +183,5 @@ def _setting(folder: Path) -> str | None:
     if not file.is_file():
         return None
     table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold", {})
-    return table.get("project")
+    setting = table.get("project")
+    return setting if isinstance(setting, str) else None

@@ -93,7 +93,9 @@ class Prover:
         every = [difference for verdict in verdicts for difference in verdict.differences]
         return replace(verdicts[-1], differences=list(dict.fromkeys(every)))
 
-    def prove_history(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+    def prove_history(
+        self, stores: Sequence[Folded], through: Snapshot
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
 
         A ledger that differs at one snapshot fails every later one as well, since they rest on it.
@@ -118,7 +120,9 @@ class Prover:
             return verdict
         name = _proof_name(verdict.record)
         if verdict.passed:
-            write_record(self._objects, name, {**verdict.record.claim, "method": verdict.method, "events": verdict.events})
+            write_record(
+                self._objects, name, {**verdict.record.claim, "method": verdict.method, "events": verdict.events}
+            )
         else:
             self._objects.delete(name)
         return verdict

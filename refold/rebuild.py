@@ -20,8 +20,7 @@ def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = Fal
         Unproven: a store differs from full replay, or an expectation does not hold; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
     """
-    sealed = engine.seal(through)
-    for _ in track(sealed, "seal", None, lambda report: sum(cut.events for cut in report.snapshot.logs.values())):
+    for _ in engine.seal(through):
         pass
     if len(engine.chain) == 0:
         raise NotFound(
@@ -30,29 +29,21 @@ def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = Fal
         )
     snapshot = engine.chain.get(through)
     for log in engine.project.logs:
-        built = engine.builder.fold_history(engine.stores_of(log.name), snapshot, fresh=fresh)
-        for _ in track(built, f"fold {log.name}", None, lambda item, name=log.name: item[0].logs[name].events):
+        for _ in engine.fold_history(log.name, snapshot, fresh=fresh):
             pass
-    total = snapshot.ordinal + 1
     for log in engine.project.logs:
-        verdicts = engine.prover.prove_history(engine.stores_of(log.name), snapshot)
-        for _, found in track(verdicts, f"replay {log.name}", total, lambda i, name=log.name: i[0].logs[name].events):
-            _refuse_failed(found)
-    for each in track(engine.chain.through(snapshot.key), "relations", total, _rows):
-        for relation in engine.project.relations:
-            engine.builder.build(relation, each)
-            _refuse_failed({relation.name: engine.prover.prove(relation, each)})
+        for _, verdicts in engine.prove_history(log.name, snapshot):
+            _refuse_failed(verdicts)
+    for _, verdicts in engine.relate_history(snapshot):
+        _refuse_failed(verdicts)
     publish_all(engine, snapshot)
     return snapshot
 
 
-def _rows(snapshot: Snapshot) -> int:
-    return sum(cut.seq_end for cut in snapshot.logs.values())
-
-
 def publish_all(engine: Engine, snapshot: Snapshot) -> None:
     """Publish every store at a snapshot, check its expectations, and release. Raises Unproven."""
-    for store in track(engine.project.in_order, "publish", len(engine.project.stores), lambda s: len(engine.rows(s, snapshot))):
+    stores = engine.project.in_order
+    for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, snapshot))):
         for sink in store.sinks:
             engine.publisher.publish(store, sink, snapshot)
         broken = [r for r in engine.publisher.check_expectations(store, snapshot) if not r.passed]

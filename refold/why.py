@@ -17,7 +17,9 @@ from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.building import Builder, with_outcomes
-from refold.stores.declaration import DELETED, Folded, LedgerOf, Relation, RuleStore, Store
+from refold.stores.declaration import DELETED, Folded, LatestStore, LedgerOf, Relation, RuleStore, Store
+
+Row = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -90,28 +92,26 @@ class Explainer:
                 yield from self._folded(store, dict(zip(relation.key, key, strict=True)), snapshot)
         if not followed:
             raise FixInput(
-                f"The key ({', '.join(relation.key)}) of {relation.name!r} cannot be followed to events, because no input "
+                f"The key ({', '.join(relation.key)}) of {relation.name!r} cannot be followed to events: no input "
                 "has all of its columns.",
                 remedy=f"Ask for the keys of its inputs: {', '.join(s.name for s in relation.reads)}.",
             )
 
     def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[Step]:
         reader = LogReader(self._objects, self._chain, store.log)
-        row: Any = None
+        running = set(wanted) == {store.log.key}
+        row: Row = None
         for each in self._chain.through(snapshot.key):
             if each.logs[store.log.name].events == 0:
                 continue
             part = self._builder.checkpoints.ledger(self._builder.require(store, each))
             assert part is not None
-            events = with_outcomes(store, reader.events(each), part)
-            for event in _matching(events, wanted).to_pylist():
-                if set(wanted) == {store.log.key}:
-                    row = _next_row(store, row, event)
-                file = next(
-                    f.name
-                    for f in self._chain.layout(each, store.log.name).segments
-                    if f.partition == event["log_partition"] and f.start <= event["log_offset"] < f.end
-                )
+            events = _matching(with_outcomes(store, reader.events(each), part), wanted)
+            rows = _running_rows(store, row, events) if running else [None] * len(events)
+            files = self._chain.layout(each, store.log.name).segments
+            for event, row in zip(events.to_pylist(), rows, strict=True):
+                place = (event["log_partition"], event["log_offset"])
+                file = next(f.name for f in files if f.partition == place[0] and f.start <= place[1] < f.end)
                 yield _step(store, each, file, event, row)
 
 
@@ -124,21 +124,34 @@ def _matching(events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
     return events
 
 
-def _next_row(store: Folded, row: Any, event: Mapping[str, Any]) -> Any:
-    if event["outcome"] in ("duplicate", "conflict"):
-        return row
-    if isinstance(store, RuleStore):
-        before = row if row is not None else store.rule.row()
-        after, _, _ = next(iter(store.rule.steps(before, [event])))
-        return after
-    values = {name: event[name] for name in store.values}
-    delete = getattr(store, "delete_when", None)
-    return {DELETED: True} if delete and event[delete[0]] == delete[1] else values
+def _running_rows(store: Folded, row: Row, events: pa.Table) -> list[Row]:
+    """The row after each event of one key, given in log order; duplicates and conflicts leave it as it is."""
+    repeated = pc.is_in(events["outcome"], pa.array(["duplicate", "conflict"]))
+    live = events.filter(pc.invert(repeated))
+    after = _after_rule(store, row, live) if isinstance(store, RuleStore) else _after_latest(store, live)
+    rows = []
+    for again in repeated.to_pylist():
+        row = row if again else next(after)
+        rows.append(row)
+    return rows
 
 
-def _step(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Any) -> Step:
-    shown = [store.log.event_id, *(name for name in store.columns_read if name != store.log.event_id)]
-    after = row._asdict() if hasattr(row, "_asdict") else row
+def _after_rule(store: RuleStore, row: Row, events: pa.Table) -> Iterator[Row]:
+    before = store.rule.row(**row) if row is not None else store.rule.row()
+    names = list(store.values)
+    return (dict(zip(names, after, strict=True)) for after, _, _ in store.rule.steps(before, events))
+
+
+def _after_latest(store: Folded, events: pa.Table) -> Iterator[Row]:
+    delete = store.delete_when if isinstance(store, LatestStore) else None
+    for event in events.to_pylist():
+        deleted = delete is not None and event[delete[0]] == delete[1]
+        yield {DELETED: True} if deleted else {name: event[name] for name in store.values}
+
+
+def _step(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> Step:
+    log = store.log
+    shown = dict.fromkeys([log.event_id, log.key, *([log.event_time] if log.event_time else []), *store.columns_read])
     return Step(
         store=store.name,
         snapshot=snapshot.key,
@@ -150,7 +163,5 @@ def _step(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, A
         event={name: event[name] for name in shown},
         outcome=event["outcome"],
         reason=event["reason"],
-        after=after,
+        after=row,
     )
-
-

@@ -10,13 +10,11 @@ from typing import Any
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
 
-from refold.cli import show as view
+from refold import terminal as view
 from refold.engine import Engine, open_engine
 from refold.errors import NotFound, RefoldError
 from refold.log.snapshot import Snapshot
-from refold.progress import track
 from refold.project import find_root, load_project
 from refold.rebuild import rebuild_all
 from refold.sinks import Tantivy
@@ -33,7 +31,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RefoldError as error:
-            Console(stderr=True).print(f"[bold red]{error.kind}[/bold red]", view.cell(str(error)), soft_wrap=True)
+            view.console(stderr=True).print(f"[bold red]{error.kind}[/bold red]", view.cell(str(error)), soft_wrap=True)
             sys.exit(1)
 
 
@@ -51,10 +49,6 @@ def _engine(context: click.Context) -> Engine:
     return open_engine(load_project(root), root)
 
 
-def _console() -> Console:
-    return Console(soft_wrap=False)
-
-
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--late", is_flag=True, help="Add the object that arrives late, into a folder that was sealed before.")
@@ -67,7 +61,7 @@ def sample(context: click.Context, folder: Path | None, late: bool) -> None:
         raise NotFound(f"The project {project.name!r} has no sample.", remedy="Declare Project(sample=...).")
     target = folder or root / ".refold" / "landing"
     summary = project.sample(target, late)
-    console = _console()
+    console = view.console()
     console.print(f"Wrote the sample to {target}")
     counts = getattr(summary, "counts", None)
     if counts:
@@ -80,7 +74,7 @@ def sample(context: click.Context, folder: Path | None, late: bool) -> None:
 @click.pass_context
 def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> None:
     """Seal, fold, prove, publish and release everything, without Dagster."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     with view.progress(console):
         snapshot = rebuild_all(engine, through, fresh=from_scratch)
     view.summary(engine, snapshot, console)
@@ -96,7 +90,7 @@ def log() -> None:
 @click.pass_context
 def log_ls(context: click.Context, limit: int) -> None:
     """List snapshots: key, identity, and for each log its events, quarantine and late objects."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     snapshots = list(engine.chain)
     rows = []
     for snapshot in snapshots[-limit:]:
@@ -115,12 +109,15 @@ def log_ls(context: click.Context, limit: int) -> None:
 @click.pass_context
 def log_verify(context: click.Context, as_of: str | None) -> None:
     """Check every segment: hashes, offsets, order, content, keys, accounting. Exits 1 on a finding."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     snapshot = engine.chain.get(as_of)
-    findings = []
     with view.progress(console):
-        for each in track(engine.project.logs, "verify", len(engine.project.logs), lambda x: snapshot.logs[x.name].seq_end):
-            findings += engine.verify_log(each.name, snapshot)
+        findings = [
+            finding
+            for each in engine.project.logs
+            for _, found in engine.verify_log(each.name, snapshot)
+            for finding in found
+        ]
     if findings:
         rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]
         console.print(view.table(f"{len(findings)} findings", rows))
@@ -136,7 +133,7 @@ def log_verify(context: click.Context, as_of: str | None) -> None:
 @click.pass_context
 def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
     """Show the rows of a STORE, or the row of a KEY, at a snapshot."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     declared = engine.project.store(store)
     snapshot = _snapshot(engine, as_of)
     rows = engine.rows(declared, snapshot)
@@ -144,7 +141,9 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
         rows = _with_key(declared, rows, key)
         if len(rows) == 0:
             raise NotFound(f"Store {store!r} has no row {' '.join(map(repr, key))} at snapshot {snapshot.key}.")
-    title = f"{store} at snapshot {snapshot.key}: {len(rows):,} rows" + (f", the first {limit}" if len(rows) > limit else "")
+    title = f"{store} at snapshot {snapshot.key}: {len(rows):,} rows" + (
+        f", the first {limit}" if len(rows) > limit else ""
+    )
     console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
 
 
@@ -169,13 +168,15 @@ def _with_key(store: Store, rows: pa.Table, key: Sequence[str]) -> pa.Table:
 @click.pass_context
 def why(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
     """Show the events behind the row of a KEY: place in the log, outcome, running value."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     declared = engine.project.store(store)
     snapshot = _snapshot(engine, as_of)
     steps = list(engine.explainer.why(declared, list(key), snapshot))
     for name in dict.fromkeys(step.store for step in steps):
         mine = [step for step in steps if step.store == name]
-        title = f"{name}: {len(mine)} events up to snapshot {snapshot.key}" + (f", the last {limit}" if len(mine) > limit else "")
+        title = f"{name}: {len(mine)} events up to snapshot {snapshot.key}" + (
+            f", the last {limit}" if len(mine) > limit else ""
+        )
         console.print(view.table(title, [_step_row(step) for step in mine[-limit:]]))
         console.print(view.cell("Segments: " + ", ".join(dict.fromkeys(step.segment for step in mine[-limit:][-5:]))))
 
@@ -185,9 +186,9 @@ def _step_row(step: Step) -> dict[str, Any]:
         "log_seq": step.log_seq,
         "place": f"{step.log_partition}:{step.log_offset}",
         "landed as": step.origin,
-        **{name: value for name, value in step.event.items()},
+        **{name: None if value is None else str(value) for name, value in step.event.items()},
         "outcome": step.outcome + (f" ({step.reason})" if step.reason else ""),
-        "after": "" if step.after is None else ", ".join(f"{n}={v}" for n, v in step.after.items()),
+        **({} if step.after is None else {"after": ", ".join(f"{n}={v}" for n, v in step.after.items())}),
     }
 
 
@@ -197,7 +198,7 @@ def _step_row(step: Step) -> dict[str, Any]:
 @click.pass_context
 def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
     """Search the released documents for WORDS."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     found = [(store, sink) for store in engine.project.stores for sink in store.sinks if isinstance(sink, Tantivy)]
     if not found:
         raise NotFound(f"The project {engine.project.name!r} has no search index.")
@@ -221,7 +222,7 @@ def quarantine() -> None:
 @click.pass_context
 def quarantine_ls(context: click.Context, limit: int) -> None:
     """List quarantined records: snapshot, object, line, reason, and the beginning of the raw bytes."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     items = engine.quarantine()
     rows = [
         {
@@ -241,6 +242,8 @@ def quarantine_ls(context: click.Context, limit: int) -> None:
 @click.pass_context
 def quarantine_retry(context: click.Context) -> None:
     """Decode all of them again under today's declarations; those that read now enter the next snapshot."""
-    engine, console = _engine(context), _console()
+    engine, console = _engine(context), view.console()
     found = engine.retry_quarantine()
-    console.print(view.table("Now readable, in the next snapshot", [{"log": n, "records": len(i)} for n, i in found.items()]))
+    console.print(
+        view.table("Now readable, in the next snapshot", [{"log": n, "records": len(i)} for n, i in found.items()])
+    )

@@ -21,7 +21,7 @@ from refold.stores.declaration import Folded, Relation, Store
 RETRIES, RETRY_DELAY_SECONDS = 3, 2
 
 
-class SnapshotConfig(dg.Config):  # type: ignore[misc]
+class SnapshotConfig(dg.Config):
     """Which snapshot an unpartitioned asset takes."""
 
     snapshot: str | None = None
@@ -80,9 +80,9 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
             reports = {report.snapshot.key: report for report in opened.seal(context.partition_key)}
         except RefoldError as error:
             raise raised(error) from error
-        for report in reports.values():
-            context.log.info(f"Sealed {report.snapshot.key}: {len(report.late)} late objects.")
-            for name in report.vanished:
+        for each in reports.values():
+            context.log.info(f"Sealed {each.snapshot.key}: {len(each.late)} late objects.")
+            for name in each.vanished:
                 context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
         snapshot = opened.chain.get(context.partition_key)
         report = reports.get(snapshot.key)

@@ -55,7 +55,9 @@ def failure_report(context: dg.RunFailureSensorContext) -> str:
     for event in context.get_step_failure_events():
         failure = event.step_failure_data
         described = failure.user_failure_data.description if failure.user_failure_data else None
-        lines.append(f"  step {event.step_key}: {described or (failure.error.message if failure.error else 'no message')}")
+        lines.append(
+            f"  step {event.step_key}: {described or (failure.error.message if failure.error else 'no message')}"
+        )
     lines.append(f"  What is served has not changed. Open it with: dagster run {run.run_id} in the UI under Runs.")
     return "\n".join(lines)
 

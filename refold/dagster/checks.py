@@ -45,7 +45,7 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
         opened = engine.open(project)
         try:
             snapshot = snapshot_of(context, opened)
-            findings = opened.verify_log(log.name, snapshot)
+            findings = [f for _, found in opened.verify_log(log.name, snapshot) for f in found]
         except RefoldError as error:
             return failed(error)
         return dg.AssetCheckResult(
@@ -59,7 +59,7 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
 
 def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     how = (
-        "State and ledger equal a fold of the whole log from offset 0, which uses no checkpoint and finds duplicates anew."
+        "State and ledger equal a fold of the whole log from offset 0, with no checkpoint and duplicates found anew."
         if isinstance(store, Folded)
         else "The same query over proven inputs gives the same rows, whatever the order of its input."
     )

@@ -24,15 +24,13 @@ from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
-from refold.log.verify import LogVerifier
-from refold.progress import track
 from refold.project import Project
 from refold.proof import Verdict
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
 
-class HistoryConfig(dg.Config):  # type: ignore[misc]
+class HistoryConfig(dg.Config):
     """How far to rebuild."""
 
     through: str | None = None
@@ -72,7 +70,7 @@ class _Reporter:
     ) -> None:
         """Log one check result of one partition."""
         self._context.log_event(
-            dg.AssetCheckEvaluation(
+            dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # Dagster logs it, though its annotation is narrower
                 asset_key=key,
                 check_name=check,
                 passed=passed,
@@ -136,7 +134,9 @@ def _ops(project: Project) -> list[dg.OpDefinition]:
     def relate(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> None:
         _guarded(_relate, context, engine.open(project), config)
 
-    @dg.op(name="publish_and_release", ins=follows, description="Publish the newest snapshot to all sinks and release it.")
+    @dg.op(
+        name="publish_and_release", ins=follows, description="Publish the newest snapshot to all sinks and release it."
+    )
     def publish(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> None:
         _guarded(_publish, context, engine.open(project), config)
 
@@ -154,28 +154,22 @@ def _last(engine: Engine, config: HistoryConfig) -> Snapshot:
     return engine.chain.get(config.through)
 
 
-def _total(engine: Engine, config: HistoryConfig) -> int:
-    return _last(engine, config).ordinal + 1
-
-
 def _stop_if(context: dg.OpExecutionContext, faults: Sequence[str], what: str) -> None:
     if faults:
         raise dg.Failure(f"{what} failed {len(faults)} times; the first: {faults[0]}", allow_retries=False)
 
 
 def _seal(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> None:
-    reports = engine.seal(config.through)
-    sealed = list(track(reports, "seal", None, lambda r: sum(cut.events for cut in r.snapshot.logs.values())))
-    context.log.info(f"Sealed {len(sealed)} new snapshots; the log holds {len(engine.chain)}.")
-    report, faults = _Reporter(context), []
-    verifiers = {log.name: LogVerifier(engine.objects, engine.chain, log) for log in engine.project.logs}
-    snapshots = engine.chain.through(_last(engine, config).key)
-    for snapshot in track(snapshots, "check log", len(snapshots), lambda s: sum(c.events for c in s.logs.values())):
-        for log in engine.project.logs:
-            key, cut = md.log_key(log), snapshot.logs[log.name]
+    sealed = list(engine.seal(config.through))
+    context.log.info(f"Sealed {len(sealed)} new snapshots; there are {len(engine.chain)}.")
+    report, last = _Reporter(context), _last(engine, config)
+    faults: list[str] = []
+    for log in engine.project.logs:
+        key = md.log_key(log)
+        for snapshot, findings in engine.verify_log(log.name, last):
+            cut = snapshot.logs[log.name]
             report.materialized(key, snapshot.key, cut.id[:20], "1", [], md.log_metadata(log, snapshot))
-            findings = verifiers[log.name].verify(snapshot)
-            faults += [f.message for f in findings]
+            faults += [finding.message for finding in findings]
             text = findings[0].message if findings else "The log is whole."
             found = md.findings_metadata(findings, cut.events)
             report.evaluated(key, md.STRUCTURE, snapshot.key, not findings, text, found)
@@ -199,37 +193,31 @@ def _fold(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig)
     report, last = _Reporter(context), _last(engine, config)
     lineages = {store.name: md.column_lineage(store) for store in engine.project.folded}
     for log in engine.project.logs:
-        stores = engine.stores_of(log.name)
-        built = engine.builder.fold_history(stores, last, fresh=config.fresh)
-        visited = track(built, f"fold {log.name}", None, lambda item, name=log.name: item[0].logs[name].events)
-        records = {snapshot.key: found for snapshot, found in visited}
+        for _ in engine.fold_history(log.name, last, fresh=config.fresh):
+            pass
         for snapshot in engine.chain.through(last.key):
-            for store in stores:
-                record = records.get(snapshot.key, {}).get(store.name) or engine.builder.require(store, snapshot)
+            for store in engine.stores_of(log.name):
+                record = engine.builder.require(store, snapshot)
                 _materialize(report, store, snapshot, record, lineages[store.name])
 
 
 def _prove(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> None:
-    report, faults = _Reporter(context), []
+    report, faults, last = _Reporter(context), [], _last(engine, config)
     for log in engine.project.logs:
-        verdicts = engine.prover.prove_history(engine.stores_of(log.name), _last(engine, config))
-        total = _total(engine, config)
-        for _, found in track(verdicts, f"replay {log.name}", total, lambda i, name=log.name: i[0].logs[name].events):
-            for verdict in found.values():
+        for _, verdicts in engine.prove_history(log.name, last):
+            for verdict in verdicts.values():
                 faults += _judge(report, verdict)
     _stop_if(context, faults, "Full replay")
 
 
 def _relate(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> None:
     report, faults = _Reporter(context), []
-    relations = engine.project.relations
-    lineages = {store.name: md.column_lineage(store) for store in relations}
-    snapshots = engine.chain.through(_last(engine, config).key)
-    for snapshot in track(snapshots, "relations", len(snapshots), lambda s: sum(c.seq_end for c in s.logs.values())):
-        for relation in relations:
-            record = engine.builder.build(relation, snapshot)
-            _materialize(report, relation, snapshot, record, lineages[relation.name])
-            faults += _judge(report, engine.prover.prove(relation, snapshot))
+    lineages = {store.name: md.column_lineage(store) for store in engine.project.relations}
+    for snapshot, verdicts in engine.relate_history(_last(engine, config)):
+        for verdict in verdicts.values():
+            record = engine.builder.require(verdict.store, snapshot)
+            _materialize(report, verdict.store, snapshot, record, lineages[verdict.store.name])
+            faults += _judge(report, verdict)
     _stop_if(context, faults, "The check of the relations")
 
 

@@ -51,8 +51,10 @@ def input_keys(store: Store) -> list[dg.AssetKey]:
     assert isinstance(store, Relation)
     found = []
     for source in store.reads:
-        ledger = isinstance(source, LedgerOf)
-        found += [state_key(source.store), log_key(source.store.log)] if ledger else [state_key(source)]
+        if isinstance(source, LedgerOf):
+            found += [state_key(source.store), log_key(source.store.log)]
+        else:
+            found.append(state_key(source))
     return list(dict.fromkeys(found))
 
 
@@ -100,7 +102,9 @@ def sink_lineage(store: Store) -> dg.TableColumnLineage:
     return dg.TableColumnLineage({name: [dg.TableColumnDep(state_key(store), name)] for name in store.columns})
 
 
-def log_metadata(log: Log, snapshot: Snapshot, late: Sequence[str] = (), vanished: Sequence[str] = ()) -> dict[str, Any]:
+def log_metadata(
+    log: Log, snapshot: Snapshot, late: Sequence[str] = (), vanished: Sequence[str] = ()
+) -> dict[str, Any]:
     """One log's part of a snapshot in numbers."""
     cut = snapshot.logs[log.name]
     late = [o.name for o in cut.objects if o.late] or list(late)
@@ -142,7 +146,9 @@ def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
         found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}
     if verdict.differences:
         found["first difference"] = str(verdict.differences[0])
-        rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in verdict.differences]
+        rows = [
+            {"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in verdict.differences
+        ]
         found["differences"] = as_table(rows[:_ROWS_SHOWN])
     return found
 
@@ -159,7 +165,12 @@ def findings_metadata(findings: Sequence[Finding], events: int) -> dict[str, Any
 def expectations_metadata(results: Sequence[ExpectationResult]) -> dict[str, Any]:
     """What Great Expectations found: one row per expectation, and the failing rows of each that failed."""
     summary = [
-        {"expectation": str(r.expectation), "passed": str(r.passed), "rows against": r.rows_unexpected, "note": r.problem}
+        {
+            "expectation": str(r.expectation),
+            "passed": str(r.passed),
+            "rows against": r.rows_unexpected,
+            "note": r.problem,
+        }
         for r in results
     ]
     found: dict[str, Any] = {"expectations": as_table(summary)} if summary else {}
@@ -182,7 +193,9 @@ def published_metadata(published: Sequence[Published], snapshot: Snapshot) -> di
 
 def release_metadata(served: Release) -> dict[str, Any]:
     """What is served, store by store."""
-    rows = [{"store": name, "version": version, "proof": served.proofs[name]} for name, version in served.versions.items()]
+    rows = [
+        {"store": name, "version": version, "proof": served.proofs[name]} for name, version in served.versions.items()
+    ]
     return {
         "snapshot": served.snapshot,
         "release number": served.number,
@@ -193,7 +206,9 @@ def release_metadata(served: Release) -> dict[str, Any]:
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Rows as a table in the UI; every value becomes text or a number."""
-    plain = [{k: v if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for k, v in r.items()} for r in rows]
+    plain = [
+        {k: v if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for k, v in r.items()} for r in rows
+    ]
     names = list(dict.fromkeys(name for row in plain for name in row))
     records = [dg.TableRecord({name: row.get(name, "") for name in names}) for row in plain]
     return dg.MetadataValue.table(records=records, schema=dg.TableSchema([dg.TableColumn(n, "any") for n in names]))

@@ -16,7 +16,7 @@ from pathlib import Path
 import dagster as dg
 from rich.console import Console
 
-from refold.cli import show as view
+from refold import terminal as view
 from refold.engine import open_engine
 from refold.errors import RefoldError
 from refold.project import Project, find_root, load_project
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--definitions", default="dagster_project.definitions", help="module that defines `defs`")
     parser.add_argument("--through", help="the last snapshot; by default the last folder in landing")
     arguments = parser.parse_args()
-    console, root = Console(), find_root()
+    console, root = view.console(), find_root()
     started = time.monotonic()
     logging.getLogger("dagster").setLevel(logging.ERROR)
     os.environ["DAGSTER_HOME"] = str(prepare_home(root))
@@ -68,7 +68,10 @@ def main() -> int:
         console.print(view.cell(f"{error.kind}: {error}"), style="bold red")
         return 1
     checks = len(result.get_asset_check_evaluations())
-    console.print(f"{checks} asset checks passed in {time.monotonic() - started:.0f} s. Next: `make ui`, `refold why stock <product>`.")
+    console.print(
+        f"{checks} asset checks passed in {time.monotonic() - started:.0f} s. "
+        "Next: `make ui` for the Dagster UI, `refold --help` for the rest."
+    )
     return 0
 
 

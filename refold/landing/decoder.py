@@ -52,8 +52,10 @@ class Decoded:
 class Decoder(Protocol):
     """One landing format."""
 
-    suffixes: tuple[str, ...]
-    """The file name endings this decoder takes, such as `.jsonl.gz`."""
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The file name endings this decoder takes, such as `.jsonl.gz`."""
+        ...
 
     def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
         """Decode one object into rows of exactly the declared columns.

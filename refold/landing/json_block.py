@@ -36,6 +36,8 @@ _LONG_NUMBER = re.compile(rb"[:\[,\s]-?(?:[0-9]{19}|[0-9]+\.[0-9]{19}|[0-9]+(?:\
 _NUMBER_SCALE_MAX = 20  # the 18 whole digits that _LONG_NUMBER lets through, times 10**20, still fit 128 bits
 _STYLE = re.compile(r"Column\(/(.+)\) changed from (?:string to number|number to string)")
 
+_ROW = re.compile(r"in row ([0-9]+)\b")
+
 Tree: TypeAlias = "dict[str, Tree | pa.DataType]"
 
 
@@ -93,7 +95,10 @@ class LineIndex:
 
 @dataclass
 class BlockReader:
-    """Reads blocks of plain lines; remembers how decimals are written, so that a file is not guessed at anew."""
+    """Reads blocks of plain lines; remembers how decimals are written, so that a file is not guessed at anew.
+
+    After a refusal `stopped_at` is the row that Arrow named, if it did: a hint where to cut the block, no more.
+    """
 
     places: Sequence[Place]
 
@@ -101,11 +106,13 @@ class BlockReader:
         decimals = [place for place in self.places if place.type and place.type.kind == "decimal"]
         self._decimals = {place.path: place.type for place in decimals if place.type}
         self._as_numbers: set[tuple[str, ...]] = set()
+        self.stopped_at: int | None = None
         alike = all(self._decimals[place.path].arrow == place.type.arrow for place in decimals if place.type)
         self.usable = alike and _tree(self.places, {}) is not None
 
     def read(self, block: bytes, rows: int) -> tuple[pa.Table, dict[int, dict[int, Fault]]] | None:
         """One column per place and the faults by row and place; None where the block must be read line by line."""
+        self.stopped_at = None
         try:
             block.decode()
         except UnicodeDecodeError:
@@ -127,6 +134,8 @@ class BlockReader:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
                 if path in turned or not self._may_be_number(path):
+                    row = _ROW.search(str(error))
+                    self.stopped_at = int(row[1]) if row else None
                     return None
                 turned.add(path)
                 self._as_numbers ^= {path}

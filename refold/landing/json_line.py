@@ -34,6 +34,7 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[{}\]]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _INT64_DIGITS = 19
+_NO_STRING = frozenset({"int64", "boolean", "decimal"})
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,16 @@ def _value(record: dict[str, object], place: Place) -> object:
 
 
 def _typed(node: object, column: ColumnType) -> object:
-    wrong = Fault("wrong-type", expected(column), _shown(node))
-    if column.kind == "boolean":
-        return node if isinstance(node, bool) else wrong
-    if column.kind == "int64":
-        return _int64(node, column) if isinstance(node, _Integer) else wrong
-    if column.kind == "decimal":
-        return texts.read(str(node), column) if isinstance(node, str) else wrong
-    if not isinstance(node, str) or isinstance(node, _Integer | _Fraction):
-        return wrong
-    return texts.read(node, column) if column.kind in texts.TEXT_KINDS else node
+    kind = column.kind
+    if kind == "int64" and isinstance(node, _Integer):
+        return _int64(node, column)
+    if kind == "decimal" and isinstance(node, str):
+        return texts.read(str(node), column)
+    if kind == "boolean" and isinstance(node, bool):
+        return node
+    if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
+        return texts.read(node, column) if kind in texts.TEXT_KINDS else node
+    return Fault("wrong-type", expected(column), _shown(node))
 
 
 def _int64(literal: _Integer, column: ColumnType) -> int | Fault:

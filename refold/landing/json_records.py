@@ -1,8 +1,8 @@
 """The records of a JSON Lines object: lines found, read many at once where that is safe and one by one elsewhere.
 
 Comes after `json_line` (what a record is) and `json_block` (many at once), and before the decoders, which say which
-places make up a column. The result never depends on the way: a block that the fast path refuses is halved until the
-lines it objects to stand alone, so that one bad line costs no more than its neighbours.
+places make up a column. The result never depends on the way: a block that the fast path refuses is cut until the lines
+it objects to stand alone, so that one bad line costs no more than its neighbours.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _runs(marks: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
 
 
 def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.bool_], low: int, high: int) -> None:
-    """Read a run of plain lines in blocks, halving each block that the reader refuses; no recursion, so no limit."""
+    """Read a run of plain lines in blocks, cutting each block that the reader refuses; no recursion, so no limit."""
     index = collected.index
     todo = [(low, high)]
     while todo:
@@ -93,8 +93,17 @@ def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.
         if found is not None:
             collected.add(found[0], lines, found[1])
         elif len(lines):
-            middle = (low + high) // 2
-            todo += [(middle, high), (low, middle)]
+            todo += _cut(low, high, lines, reader.stopped_at)
+
+
+def _cut(low: int, high: int, lines: npt.NDArray[np.int64], stopped_at: int | None) -> list[tuple[int, int]]:
+    """The parts of a refused block, last first: around a few lines from where the reader stopped, or else its halves."""
+    if stopped_at is None or stopped_at >= len(lines):
+        middle = (low + high) // 2
+        return [(middle, high), (low, middle)]
+    line = int(lines[stopped_at]) - 1
+    beyond = min(line + FEW_LINES - 1, high)  # bad lines come in company: one at a time, they would cost a read each
+    return [(beyond, high), (line, beyond), (low, line)]
 
 
 @dataclass

@@ -74,7 +74,7 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landi
 
 
 def suspicious(landing: Landing, e_tags: Mapping[str, str]) -> list[LandingObject]:
-    """The objects among those sealed (`e_tags` by name) whose entity tag differs, so that their bytes must be compared."""
+    """The sealed objects (`e_tags` by name) whose entity tag differs, so that their bytes must be compared."""
     return [item for item in landing.objects if item.name in e_tags and item.info.e_tag != e_tags[item.name]]
 
 

@@ -1,4 +1,4 @@
-"""What a log is, as its user declares it: columns, key, event id, decoder and limits. Nothing is read or written here."""
+"""What a log is, as its user declares it: columns, key, event id, decoder, limits. Nothing is read or written."""
 
 from __future__ import annotations
 
@@ -81,7 +81,11 @@ class Log:
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
         faults += [f"the column name {name!r} is reserved" for name in self.columns if name in _RESERVED]
-        faults += [f"column {name!r} is a ratio; a log holds no floats" for name, c in self.columns.items() if c.kind == "ratio"]
+        faults += [
+            f"column {name!r} is a ratio; a log holds no floats"
+            for name, c in self.columns.items()
+            if c.kind == "ratio"
+        ]
         if faults:
             raise DeclarationError(f"Log {self.name!r}", faults)
 

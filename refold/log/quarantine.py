@@ -57,9 +57,7 @@ def read_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log, snapsh
     if stored is None:
         return []
     table = from_parquet(objects.get_checked(stored.name, stored.sha256), stored.name)
-    return [
-        Quarantined(snapshot.key, log.name, row.pop("object"), BadRecord(**row)) for row in table.to_pylist()
-    ]
+    return [Quarantined(snapshot.key, log.name, row.pop("object"), BadRecord(**row)) for row in table.to_pylist()]
 
 
 def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tuple[list[Quarantined], str | None]:

@@ -76,7 +76,9 @@ Fetch = Callable[[Sequence[int]], Iterable[tuple[int, bytes, bytes]]]
 """Given log_seqs of earlier events, yields (log_seq, encoded id, encoded content) for each."""
 
 
-def seal_deliveries(log: Log, events: pa.Table, hashes: Hashes, index: SeenIndex, fetch: Fetch) -> tuple[Deliveries, Seqs]:
+def seal_deliveries(
+    log: Log, events: pa.Table, hashes: Hashes, index: SeenIndex, fetch: Fetch
+) -> tuple[Deliveries, Seqs]:
     """Deduplicate new events, in `log_seq` order, against each other and against `index`.
 
     Returns the delivery of each event and the log_seq of its first delivery, both of shape (events,).

@@ -153,11 +153,17 @@ class _LogSealer:
         cut = self._cut(head)
         faults = []
         if cut.schema != self.log.content:
-            faults.append(f"its columns changed since it was sealed: expected {cut.schema!r}, found {self.log.content!r}")
+            faults.append(
+                f"its columns changed since it was sealed: expected {cut.schema!r}, found {self.log.content!r}"
+            )
         if len(cut.ends) != self.log.partitions:
-            faults.append(f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}")
+            faults.append(
+                f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}"
+            )
         if faults:
-            raise DeclarationError(f"Log {self.log.name!r}", [*faults, "declare it as sealed, or give REFOLD_STORE a new place"])
+            raise DeclarationError(
+                f"Log {self.log.name!r}", [*faults, "declare it as sealed, or give REFOLD_STORE a new place"]
+            )
 
     def refuse_changed(self) -> None:
         """Raise ChangedObject, naming every sealed object whose bytes are others now."""
@@ -178,9 +184,7 @@ class _LogSealer:
 
     def unsealed(self) -> list[LandingObject]:
         """The objects, landing's and retried ones, that no snapshot holds, by name; retried ones have folder ''."""
-        retried = [
-            LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)
-        ]
+        retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
         return [item for item in [*self.landing.objects, *retried] if item.name not in self._sealed]
 
     def seal(self, key: str, parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
@@ -269,7 +273,9 @@ class _LogSealer:
         events = events.cast(self.log.schema).combine_chunks()
         return events, [events.take(pa.array(mine)) for mine in rows]
 
-    def _deduplicate(self, events: pa.Table, parts: Sequence[pa.Table]) -> tuple[StoredObject | None, StoredObject | None]:
+    def _deduplicate(
+        self, events: pa.Table, parts: Sequence[pa.Table]
+    ) -> tuple[StoredObject | None, StoredObject | None]:
         if len(events) == 0:
             return None, None
         index = self._seen_index()
@@ -345,6 +351,3 @@ def _with_source(decoded: Decoded, name: str) -> pa.Table:
 
 def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     return keys.cast(pa.string()) if pa.types.is_integer(keys.type) else keys
-
-
-

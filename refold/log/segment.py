@@ -31,7 +31,9 @@ def to_parquet(table: pa.Table) -> bytes:
 def from_parquet(data: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A table from Parquet bytes. Raises Damaged, naming the object, where they cannot be read."""
     try:
-        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns), use_threads=False)
+        return pq.read_table(
+            pa.BufferReader(data), columns=None if columns is None else list(columns), use_threads=False
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise Damaged(f"The object {name} is not readable Parquet: {error}.") from error
 

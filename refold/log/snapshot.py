@@ -83,6 +83,16 @@ class Snapshot:
         """The identity: equal for two keys between which no event was added to any log."""
         return sha256_hex(canonical_json({name: cut.id for name, cut in self.logs.items()}))
 
+    @property
+    def events(self) -> int:
+        """How many events this snapshot added to all logs."""
+        return sum(cut.events for cut in self.logs.values())
+
+    @property
+    def events_through(self) -> int:
+        """How many events all logs hold up to here."""
+        return sum(cut.seq_end for cut in self.logs.values())
+
     def to_bytes(self) -> bytes:
         """The manifest, canonical JSON."""
         return canonical_json({"format": FORMAT, "id": self.id, **asdict(self)})

@@ -282,7 +282,7 @@ class _Check(ast.NodeVisitor):
         """Admit or refuse one name from outside the function."""
         name, value = ast.unparse(node), self.source.static(node)
         if value is UNKNOWN:
-            self.fault(node, f"{name} is not defined.")
+            self.fault(node, f"{name} is not defined here; define or import it above the rule.")
             return
         why = _refusal(name, value, sets)
         if why:

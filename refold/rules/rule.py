@@ -65,6 +65,19 @@ class Rule:
 
         Raises:
             DeclarationError: with every fault found in the signature, the row, the function and its helpers.
+
+        >>> from typing import NamedTuple
+        >>> from refold.types import int64, text
+        >>> class Total(NamedTuple):
+        ...     amount: int = 0
+        >>> def total(row: Total, event):
+        ...     return row._replace(amount=row.amount + event.amount)
+        >>> rule = Rule.of(total, {"amount": int64(), "note": text()}, version=1)
+        >>> rule.columns_read, dict(rule.lineage)
+        (('amount',), {'amount': ('amount',)})
+        >>> events = pa.table({"amount": [3, 4, 5]})
+        >>> rule.fold(rule.default_rows(2), np.array([0, 1, 0]), events, np.ones(3, bool)).rows.to_pydict()
+        {'amount': [8, 4]}
         """
         where = f"The rule {getattr(function, '__name__', function)}"
         faults = _version_faults(version)

@@ -43,8 +43,11 @@ def python_values(column: pa.Array | pa.ChunkedArray, kind: ColumnType) -> list[
     """The values of a column as a rule sees them, in order; null is None.
 
     Raises:
-        ValueError: a text is no member of the enum, or a timestamp lies outside the years 1 to 9999.
+        ValueError: a null where none may be, a text that is no member of the enum, or a timestamp outside the years
+            1 to 9999.
     """
+    if column.null_count and not kind.null:
+        raise ValueError(f"it holds null, and is declared as {kind}")
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return [value for chunk in chunks for value in _chunk_values(chunk, kind)]
 

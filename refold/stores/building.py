@@ -19,13 +19,13 @@ from refold.errors import Damaged, Unproven
 from refold.log.repeats import Deliveries
 from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.relations import RelationRunner
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
 from refold.stores.folding import columns_to_read, fold_events
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
+from refold.stores.relating import RelationRunner
 from refold.stores.sql_lineage import mentioned_columns
 from refold.stores.state import State, published_rows
 from refold.types import describe

@@ -178,7 +178,9 @@ class Relation(Store):
     @property
     def code_version(self) -> str:
         """The declared version and the fingerprint of query, result and key."""
-        return f"{self.version}-{fingerprint_text('relation', self.sql, describe(self.columns), ','.join(self.key))[:12]}"
+        return (
+            f"{self.version}-{fingerprint_text('relation', self.sql, describe(self.columns), ','.join(self.key))[:12]}"
+        )
 
     @property
     def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
@@ -338,4 +340,3 @@ def documents(
         sql=f"SELECT {chosen}, {fields} FROM {left.name} l {how.upper()} JOIN {right.name} r ON l.{key} = r.{key}",
         documents=True,
     )
-

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from refold.errors import RuleError
 from refold.log.declaration import POSITION
 from refold.log.repeats import Deliveries, Delivery
-from refold.rules.outcome import Outcome
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
 from refold.stores.ledger import NO_EVENTS, LedgerPart
 from refold.stores.state import Rows, State
@@ -73,7 +72,9 @@ def _fold_latest(
 ) -> tuple[pa.Table, LedgerPart]:
     names = [*store.values, DELETED] if store.deletes else list(store.values)
     nothing = {n: pa.nulls(1, state.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
-    before = pa.concat_tables([state.table.select(names), pa.table({n: nothing[n] for n in names}).cast(state.table.select(names).schema)])
+    before = pa.concat_tables(
+        [state.table.select(names), pa.table({n: nothing[n] for n in names}).cast(state.table.select(names).schema)]
+    )
     kept = before.take(pa.array(np.where(rows < 0, len(state), rows)))
     live = np.flatnonzero(deliveries == Delivery.FIRST)
     last = np.full(len(rows), -1, dtype=np.int64)
@@ -111,5 +112,3 @@ def _named(store: Folded, events: pa.Table, error: RuleError) -> RuleError:
         f"(log_seq {at['log_seq']}, {store.log.key} {at[store.log.key]!r}): {error}",
         remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
     )
-
-

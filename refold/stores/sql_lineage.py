@@ -1,9 +1,8 @@
-"""What a relation's query reads, told from its text by sqlglot: the columns it mentions, and the lineage of its results."""
+"""What a relation's query reads, told by sqlglot: the columns it mentions, and the lineage of its results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from functools import cache
 
 from sqlglot import exp, parse_one
@@ -29,7 +28,7 @@ def input_columns(relation: Relation) -> dict[str, list[str]]:
 
 @cache
 def mentioned_columns(sql: str) -> frozenset[str] | None:
-    """The names of all columns a query mentions; None where it has a star or cannot be parsed, so that all are needed."""
+    """The names of all columns a query mentions; None where it has a star, so that all are needed."""
     try:
         tree = parse_one(sql, dialect="duckdb")
     except SqlglotError:

@@ -60,6 +60,7 @@ def only(line: bytes, **columns: object) -> object:
     """The value of the one column of a one-line object, or the reason it is bad; the same read among many."""
     decoded = decode(line, columns)
     crowd = decode(b"\n".join([line] * 40), columns)
+    assert_same(crowd, decode(b"\n".join([line] * 40), columns, fast=False))
     assert (len(crowd.rows), len(crowd.bad)) == (40 * len(decoded.rows), 40 * len(decoded.bad))
     if decoded.bad:
         assert {bad.reason for bad in crowd.bad} == {decoded.bad[0].reason}
@@ -267,6 +268,20 @@ def test_blank_lines_count_for_line_numbers_and_are_no_records() -> None:
     assert decoded.lines.tolist() == [3, 6, 8]
     assert decoded.read == 3
     assert [bad.line for bad in decode(b'\n\n{"x', {"x": text()}).bad] == [3]
+
+
+def test_an_object_over_two_lines_is_not_made_up_for_by_two_objects_on_one() -> None:
+    """Rows and lines are equally many here; only the form of each line tells."""
+    odd = [b'{"x": "a", "y":', b'{"z": 1}}', b'{"x": "b"}{"x": "c"}']
+    data = b"\n".join([b'{"x": "good"}'] * 20 + odd + [b'{"x": "good"}'] * 20)
+    decoded = decode(data, {"x": text()})
+    assert [(bad.line, bad.reason) for bad in decoded.bad] == [(21, "not-json"), (22, "not-json"), (23, "not-json")]
+
+
+def test_a_nul_byte_keeps_a_line_from_the_fast_path_whatever_arrow_makes_of_it() -> None:
+    assert LineIndex.of(b'{"x":1}\n{"x":\0}\n{"x":1}').plain(100).tolist() == [True, False, True]
+    data = b"\n".join([b'{"x": "a"}'] * 30 + [b'{"x": "a"}\0{"x": "b"}', b'{"x": "\0"}'] + [b'{"x": "a"}'] * 30)
+    assert [(bad.line, bad.reason) for bad in decode(data, {"x": text()}).bad] == [(31, "not-json"), (32, "not-json")]
 
 
 def test_raw_bytes_keep_the_carriage_return_and_lack_the_newline() -> None:
@@ -505,6 +520,14 @@ def test_a_file_that_changes_how_it_writes_decimals_is_read_to_the_same_result(p
     values_expected = [Decimal(style.strip('"')) if style != "null" else None for style in styles]
     assert [decoded.rows.column("price")[30_000 * n].as_py() for n in range(4)] == values_expected
     assert (len(decoded.rows), len(decoded.bad)) == (120_000, 0)
+
+
+def test_a_text_among_number_decimals_is_judged_as_a_text() -> None:
+    """Arrow's own decimals take texts and numbers alike, also texts that we refuse."""
+    data = b'{"price":1.5}\n' * 40 + b'{"price":"+1"}\n' * 40 + b'{"price":"1.5"}\n' * 40
+    decoded = decode(data, {"price": decimal(9, 2)})
+    assert_same(decoded, decode(data, {"price": decimal(9, 2)}, fast=False))
+    assert (len(decoded.rows), {bad.reason for bad in decoded.bad}, len(decoded.bad)) == (80, {"not-a-decimal"}, 40)
 
 
 # --- real and hostile data ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The law of the compiled fold: the same rows, outcomes, reasons and errors as the interpreter gives."""
 
 from enum import Enum, IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -153,7 +154,7 @@ def bounded(row: Bounded, event):
             return reject(Why.CLOSED) if event.flag else row
 
 
-def operations(row: Stock, event):
+def operations(row: Stock, event):  # noqa: PLR0911
     """Every operation on numbers alone, so that each meets the borders."""
     match event.operation:
         case Operation.ADD:
@@ -212,7 +213,7 @@ event_rows = st.tuples(
 )
 
 
-def result_or_error(fold, rule, rows, codes, events, live):
+def result_or_error(fold, rule, rows, codes, events, live):  # noqa: PLR0917
     try:
         return fold(rows, codes, events.select(list(rule.columns_read)), live)
     except RuleError as error:
@@ -262,7 +263,7 @@ def test_chunks_and_dictionaries_of_the_columns_do_not_matter(rules, rows, cuts)
     """The same events in several Arrow chunks with their own dictionaries give the same fold."""
     codes, live, whole = events_of(rows)
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    pieces = [events_of(rows[a:b])[2] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [events_of(rows[a:b])[2] for a, b in pairwise(edges)]
     assert_same(rules["account"], codes, live, pa.concat_tables(pieces))
     one = result_or_error(
         rules["account"].fold, rules["account"], rules["account"].default_rows(KEYS), codes, whole, live

@@ -157,7 +157,8 @@ def test_hash_seed_and_folder_do_not_count(tmp_path):
     script = (
         "import sys, importlib; sys.path.insert(0, sys.argv[1]); m = importlib.import_module('kept');\n"
         "from refold.rules import Rule\nfrom refold.types import *\n"
-        "print(Rule.of(m.stock, {'quantity': int64(), 'event_type': enum(m.Movement), 'country': text()}, 1).fingerprint)"
+        "columns = {'quantity': int64(), 'event_type': enum(m.Movement), 'country': text()}\n"
+        "print(Rule.of(m.stock, columns, 1).fingerprint)"
     )
     (tmp_path / "kept.py").write_text(BASE)
     environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -167,7 +168,7 @@ def test_hash_seed_and_folder_do_not_count(tmp_path):
 
 
 def test_the_fingerprint_of_a_known_rule_is_frozen(tmp_path):
-    """Another value here invalidates every checkpoint and proof of every user: change it only with the format's name."""
+    """Another value here invalidates the checkpoints and proofs of all users: change the format's name with it."""
     assert fingerprint_of(tmp_path, BASE) == "0cb7d8e21f229e2e58270605e5d3973b5234f2c4a5a2a389806759b33f54ffcf"
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from refold.errors import RuleError
 from refold.rules import Outcome, Rule, ignore, reject
+from refold.rules.interpreter import Interpreter
 from refold.rules.rule import COMPILED_FROM_EVENTS
 from refold.rules.values import admits
 from refold.types import arrow_schema, binary, boolean, date, enum, int64, text, timestamp
@@ -139,7 +140,7 @@ def test_an_exception_in_a_rule_names_its_event_and_keeps_its_cause():
 
     rule = Rule.of(divided, COLUMNS, 1)
     table = events_table(*((n, *EMPTY[1:]) for n in (0, 5, 0)))
-    with pytest.raises(RuleError, match="divided raised ZeroDivisionError.* at event 2 with the row") as caught:
+    with pytest.raises(RuleError, match=r"divided raised ZeroDivisionError.* at event 2 with the row") as caught:
         rule.fold(rule.default_rows(1), np.zeros(3, np.int64), table, np.array([False, True, True]))
     assert caught.value.event_index == 2
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -163,16 +164,10 @@ def test_an_exception_in_a_rule_names_its_event_and_keeps_its_cause():
 )
 def test_an_impossible_row_is_refused(changes, expected):
     """What a field cannot hold is an error of the rule, at the event where it happened."""
-    names, values = tuple(changes), tuple(changes.values())
-
-    class Row(NamedTuple):
-        pass
-
-    rule = Rule.of(last, COLUMNS, 1)
-    broken = Last()._replace(**dict(zip(names, values, strict=True)))
-    step = type(rule.interpreter)("broken", lambda row, event: broken, Last, rule.row_columns, {})
+    rule, broken = Rule.of(last, COLUMNS, 1), Last()._replace(**changes)
+    interpreter = Interpreter("broken", lambda row, event: broken, Last, rule.row_columns, {})
     with pytest.raises(RuleError, match=f"{expected}.*at event 0"):
-        step.fold(rule.default_rows(1), np.zeros(1, np.int64), pa.table({}), np.ones(1, bool))
+        interpreter.fold(rule.default_rows(1), np.zeros(1, np.int64), pa.table({}), np.ones(1, bool))
 
 
 def test_an_answer_that_is_no_row_is_refused():
@@ -200,7 +195,7 @@ def test_decimals_do_not_depend_on_the_context_of_the_process():
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None))
 def test_a_decimal_field_admits_what_arrow_stores_without_rounding(value):
-    """Our integer test against the definition: the value times ten to the scale is a whole number below 10**precision."""
+    """Our integer test against the definition: times ten to the scale it is a whole number of few digits."""
     with decimal.localcontext(decimal.Context(prec=2000, Emin=-999999, Emax=999999)):
         scaled = value.scaleb(4)
         expected = scaled == scaled.to_integral_value() and abs(scaled) < 10**18
@@ -240,6 +235,23 @@ def test_inputs_that_do_not_fit_each_other_are_refused():
     rule = Rule.of(last, COLUMNS, 1)
     with pytest.raises(ValueError, match="2 codes, 2 live flags and 1 events"):
         rule.fold(rule.default_rows(1), np.zeros(2, np.int64), events_table(FULL), np.ones(2, bool))
+
+
+def test_a_null_in_a_column_declared_without_is_refused():
+    """The rule was written for columns without null; compiled or not, it is not asked."""
+
+    class Seen(NamedTuple):
+        seen: int = 0
+
+    def added(row: Seen, event):
+        return row._replace(seen=row.seen + event.number)
+
+    rule = Rule.of(added, {"number": int64()}, 1)
+    table = pa.table({"number": pa.array([1, None], pa.int64())})
+    for _ in range(2):
+        with pytest.raises(RuleError, match=r"cannot read the column number.*it holds null"):
+            rule.fold(rule.default_rows(1), np.zeros(2, np.int64), table, np.ones(2, bool))
+        assert rule.compile()
 
 
 def test_columns_whose_names_are_odd_can_be_read():

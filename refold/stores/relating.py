@@ -28,7 +28,11 @@ _SQL_TYPES = {
     "binary": "BLOB",
     "ratio": "DOUBLE",
 }
-_SETTINGS = {"enable_external_access": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_SETTINGS = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 
 
 class RelationRunner:
@@ -69,7 +73,9 @@ class RelationRunner:
 
 
 def _typed(relation: Relation) -> str:
-    columns = ", ".join(f'CAST("{name}" AS {_sql_type(column)}) AS "{name}"' for name, column in relation.columns.items())
+    columns = ", ".join(
+        f'CAST("{name}" AS {_sql_type(column)}) AS "{name}"' for name, column in relation.columns.items()
+    )
     return f"SELECT {columns} FROM (\n{relation.sql}\n) AS result"
 
 
@@ -83,7 +89,8 @@ def _permuted(table: pa.Table) -> pa.Table:
 
 def _without_zone(table: pa.Table) -> pa.Table:
     fields = [
-        pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f.with_nullable(True) for f in table.schema
+        pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f.with_nullable(True)
+        for f in table.schema
     ]
     return table.cast(pa.schema(fields))
 
@@ -97,7 +104,7 @@ def _check(relation: Relation, table: pa.Table) -> None:
     for name, column in relation.columns.items():
         if not column.null and table[name].null_count:
             raise RuleError(
-                f"Relation {relation.name!r} gave {table[name].null_count} nulls in column {name!r}, declared {column}.",
+                f"Relation {relation.name!r} gave {table[name].null_count} nulls in {name!r}, declared {column}.",
                 remedy="Declare it null=True, or coalesce in the query.",
             )
     keys = table.select(list(relation.key))

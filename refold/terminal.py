@@ -1,12 +1,14 @@
-"""How the command line shows things: tables, progress with rows per second and time left, the closing summary."""
+"""How a terminal shows things: tables, progress with rows per second and time left, the closing summary."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -17,7 +19,7 @@ from refold.engine import Engine
 from refold.log.snapshot import Snapshot
 from refold.progress import Progress, watching
 from refold.storage import mask_url
-from refold.stores.declaration import Folded
+from refold.stores.declaration import Folded, Store
 
 
 class _Rate(ProgressColumn):
@@ -26,6 +28,12 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         rows, seconds = task.fields.get("rows", 0), task.finished_time or task.elapsed or 0
         return Text(f"{rows:,} rows  {rows / seconds:,.0f}/s" if seconds > 0 else f"{rows:,} rows", style="cyan")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or 160 columns where the output is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 160)
 
 
 @contextmanager
@@ -44,11 +52,13 @@ def progress(console: Console) -> Iterator[None]:
             yield
 
 
-def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table:
-    """A rich table of rows; numbers to the right, nothing interpreted as markup."""
+def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table | Text:
+    """A rich table of rows, or its title where there is none; numbers to the right, nothing taken as markup."""
     found = list(rows)
+    if not found:
+        return Text(title, "bold")
     names = list(columns or dict.fromkeys(name for row in found for name in row))
-    shown = Table(title=Text(title), title_justify="left", header_style="bold")
+    shown = Table(title=Text(title), title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD)
     for name in names:
         numeric = all(isinstance(row.get(name), int) or row.get(name) is None for row in found)
         shown.add_column(name, justify="right" if numeric and found else "left", overflow="fold")
@@ -75,8 +85,10 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
         f"\n[bold]{distinct} snapshots[/bold] under {len(snapshots)} keys, {snapshots[0].key} to {snapshot.key}"
         f" ({len(snapshots) - distinct} days without events)"
     )
-    console.print(table("Logs", (_log_row(log.name, snapshots) for log in engine.project.logs)))
-    console.print(table("Stores, each equal to full replay", (_store_row(engine, s.name, snapshot) for s in engine.project.in_order)))
+    stores = engine.project.in_order
+    console.print(table("Logs", [_log_row(log.name, snapshots) for log in engine.project.logs]))
+    console.print(table("Outcomes of events", [_outcome_row(engine, s, snapshot) for s in engine.project.folded]))
+    console.print(table("Stores, each equal to full replay", [_store_row(engine, s, snapshot) for s in stores]))
     reasons = Counter((q.log, q.record.reason) for q in engine.quarantine(snapshot))
     if reasons:
         rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
@@ -85,7 +97,9 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
     shown = engine.settings.shown()
-    console.print(Text(f"Landing {shown['landing']}\nStore {shown['store']}\nDatabase {mask_url(shown['database'])}", "dim"))
+    console.print(
+        Text(f"Landing {shown['landing']}\nStore {shown['store']}\nDatabase {mask_url(shown['database'])}", "dim")
+    )
 
 
 def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
@@ -96,15 +110,19 @@ def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
         "events": cuts[-1].seq_end,
         "quarantined": sum(cut.quarantined for cut in cuts),
         "late objects": sum(o.late for cut in cuts for o in cut.objects),
-        "log id": cuts[-1].id[:16],
+        "log id": cuts[-1].id[:12],
     }
 
 
-def _store_row(engine: Engine, name: str, snapshot: Snapshot) -> dict[str, Any]:
-    store = engine.project.store(name)
+def _outcome_row(engine: Engine, store: Folded, snapshot: Snapshot) -> dict[str, Any]:
+    return {"store": store.name, **engine.builder.require(store, snapshot).outcomes}
+
+
+def _store_row(engine: Engine, store: Store, snapshot: Snapshot) -> dict[str, Any]:
     record, _ = engine.prover.require(store, snapshot)
-    row: dict[str, Any] = {"store": name, "rows": len(engine.rows(store, snapshot)), "digest": record.state_digest[:16]}
-    for outcome in ("applied", "rejected", "duplicate", "conflict"):
-        row[outcome] = record.outcomes.get(outcome) if isinstance(store, Folded) else None
-    row["sinks"] = ", ".join(f"{sink.kind}/{sink.name}" for sink in store.sinks)
-    return row
+    return {
+        "store": store.name,
+        "rows": len(engine.rows(store, snapshot)),
+        "digest": record.state_digest[:16],
+        "published to": ", ".join(dict.fromkeys(f"{sink.kind}/{sink.name}" for sink in store.sinks)),
+    }
