@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -132,10 +133,16 @@ class Engine:
     def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first."""
         snapshots = self.chain.through(through.key)
+        before, verdicts = "", dict[str, Verdict]()
         for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
-            for relation in self.project.relations:
-                self.builder.build(relation, snapshot)
-            yield snapshot, {r.name: self.prover.prove(r, snapshot) for r in self.project.relations}
+            if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
+                verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
+            else:
+                for relation in self.project.relations:
+                    self.builder.build(relation, snapshot)
+                verdicts = {r.name: self.prover.prove(r, snapshot) for r in self.project.relations}
+            before = snapshot.id
+            yield snapshot, verdicts
 
     def stores_of(self, log: str) -> list[Folded]:
         """The folded stores of one log."""

@@ -1,1 +1,9 @@
-"""What users need to test their own stores and sinks; import the module you need, since some need pytest."""
+"""What users need to test their own stores and sinks.
+
+`assert_replay_equal` is the one test a new store needs. Import the other modules yourself, since they need packages
+that Refold does not: `refold.testing.strategies` Hypothesis, `refold.testing.sink_conformance` pytest.
+"""
+
+from refold.testing.replay_equal import assert_replay_equal
+
+__all__ = ["assert_replay_equal"]

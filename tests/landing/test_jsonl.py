@@ -10,14 +10,10 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
 
 from refold.errors import DeclarationError, UnreadableObject
 from refold.landing.decoder import Decoded
-from refold.landing.json_block import BlockReader, LineIndex
-from refold.landing.json_line import Place
-from refold.landing.json_records import read_records
+from refold.landing.json_block import LineIndex
 from refold.landing.jsonl import JsonLines
 from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
@@ -399,135 +395,6 @@ def test_an_object_larger_than_its_limit_is_unreadable_before_it_is_unpacked() -
     with pytest.raises(UnreadableObject, match="at most 10 plain bytes"):
         decode(LINES, {"x": text()}, object_bytes_max=10)
     assert decode(gzip.compress(LINES), {"x": text()}, "a.jsonl.gz", object_bytes_max=len(LINES)).read == 500
-
-
-# --- the fast path equals the general path --------------------------------------------------------------------------
-
-WIDE = {
-    "id": text(),
-    "n": int64(-(2**63), 2**63 - 1, null=True),
-    "price": decimal(6, 2, null=True),
-    "rate": decimal(38, 38, null=True),
-    "at": timestamp(null=True),
-    "day": date(null=True),
-    "kind": enum(Movement, null=True),
-    "flag": boolean(null=True),
-    "raw": binary(null=True),
-    "deep": text(null=True, empty=False),
-}
-DEEP = {"deep": ("o.p.deep", "o.q")}
-KEYS = ["id", "n", "price", "rate", "at", "day", "kind", "flag", "raw", "o", "p", "q", "deep", "other", "", "\\u0069d"]
-SCALARS = [
-    *['"add"', '"x"', '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud800"', '"é"', '"\x7f"', '"a\tb"', '"\\/"', '"}{"'],
-    *["0", "-0", "7", "1.5", "-1.50", "9999.99", "10000", "9999.990", "0.001", "1e2", "1E400", "1e-999999999", "01"],
-    *["9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "1" * 30],
-    *['"1.5"', '"+1"', '".5"', '"1e2"', '"1e-999999999"', '"10000"', '"0.001"'],
-    *['"0.' + "1" * 38 + '"', "0." + "1" * 38],
-    *['"2026-02-01T10:20:30Z"', '"2026-02-30T10:20:30Z"', '"2026-02-01t10:20:30.5+05:30"', '"0000-01-01T00:00:00Z"'],
-    *['"2026-02-01"', '"0000-01-01"', '"2026-02-30"', '"aGk="', '"aGk"', "true", "false", "null", "NaN", "-Inf", "Inf"],
-    *["{}", "[]", "[[]]", "[NaN]", "[" * 70 + "]" * 70],
-]
-values = st.recursive(
-    st.sampled_from(SCALARS) | st.integers().map(str) | st.text(max_size=5).map(json.dumps),
-    lambda inner: st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=4).map(
-        lambda pairs: "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
-    ),
-    max_leaves=6,
-)
-GOOD = [
-    ("id", st.sampled_from(['"a"', '"\\u00e9"', '"x\\n"'])),
-    ("n", st.integers(-(2**63), 2**63 - 1).map(str) | st.just("null")),
-    ("price", st.sampled_from(['"1.50"', "1.5", "-0", "null", '"9999.99"', "9999.99", '"1e1"'])),
-    ("rate", st.sampled_from(['"0.1"', "0.1", "null", "0"])),
-    ("at", st.sampled_from(['"2026-02-01T10:20:30Z"', '"2026-02-01 10:20:30.25-01:00"', '"2026-02-01t10:20:30z"'])),
-    ("day", st.sampled_from(['"2026-02-01"', "null"])),
-    ("kind", st.sampled_from(['"add"', '"remove"', "null"])),
-    ("flag", st.sampled_from(["true", "false", "null"])),
-    ("raw", st.sampled_from(['"aGk="', '""', "null"])),
-    ("o", st.sampled_from(["null", "{}", '{"p":{"deep":"x"}}', '{"p":null,"q":"y"}', '{"p":{"deep":null},"q":"z"}'])),
-]
-
-
-@st.composite
-def records(draw: st.DrawFn) -> bytes:
-    """A line of JSON, mostly good, with keys that repeat, are missing, or hold something odd."""
-    pairs = [(key, draw(good)) for key, good in GOOD if draw(st.integers(0, 9))]
-    pairs += draw(st.lists(st.tuples(st.sampled_from(KEYS), values), max_size=2)) if draw(st.booleans()) else []
-    pairs = draw(st.permutations(pairs)) if draw(st.booleans()) else pairs
-    space = draw(st.sampled_from(["", "", " ", "\t", "\r"]))
-    return ("{" + ",".join(f'"{key}":{space}{value}' for key, value in pairs) + space + "}").encode()
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """A record with a few bytes replaced, taken out or put in."""
-    line = bytearray(draw(records()))
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(line)))
-        piece = draw(st.sampled_from([b"", b"{", b"}", b'"', b",", b"\\", b"\0", b"\xff", b"\r", b"NaN", b"}{", b"1"]))
-        line[at : at + draw(st.integers(0, 2))] = piece
-    return bytes(line).replace(b"\n", b"")
-
-
-ODD = [b"", b"", b" \t", b"\r", b"null", b"[1]", b"{}", b'{"id"', b"\xef\xbb\xbf{}", b"\x0b", b"{}{}", b"[" * 200]
-odd_lines = st.sampled_from(ODD) | st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b""))
-lines = st.one_of(records(), records(), mutated(), odd_lines)
-
-
-@given(st.lists(st.one_of(records(), mutated()), min_size=1, max_size=4))
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[bytes]) -> None:
-    """Asks the fast reader directly, so that no block is too small for it."""
-    places = [Place(tuple(path.split(".")), WIDE[name]) for name in WIDE for path in DEEP.get(name, (name,))]
-    index = LineIndex.of(b"\n".join(block))
-    if not index.plain(1 << 20).all():
-        event("not plain")
-        return
-    found = BlockReader(places).read(index.data, len(block))
-    event("accepted" if found else "refused")
-    if found is not None:
-        general = read_records(index.data, places, 1 << 20, fast=False)
-        assert not general.bad
-        assert found[0].equals(general.table)
-        assert found[1] == general.faults
-
-
-@given(st.lists(lines, max_size=12), st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\n"]))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_fast_path_gives_what_the_general_path_gives(some: list[bytes], newline: bytes, last: bytes) -> None:
-    """Good neighbours on both sides make the blocks large enough for the fast path."""
-    neighbours = [b'{"id":"g","n":1,"price":"1.25","o":{"q":"%d"}}' % n for n in range(20)]
-    data = newline.join([*neighbours, *some, *neighbours]) + last
-    assert_same(decode(data, WIDE, paths=DEEP), decode(data, WIDE, paths=DEEP, fast=False))
-
-
-def test_the_fast_path_equals_the_general_path_over_many_blocks_with_sparse_damage() -> None:
-    good = '{"event_id":"e%d","product_id":"p","quantity":%d,"event_type":"add","occurred_at":"2026-02-01T00:00:%02dZ"}'
-    all_lines = [(good % (n, n % 900 + 1, n % 60)).encode() for n in range(20_000)]
-    for n in range(17, 20_000, 1_501):
-        all_lines[n] = [b"oops", b"", all_lines[n][:-9], all_lines[n].replace(b"add", b"\xff")][n % 4]
-    data = b"\n".join(all_lines)
-    fast = decode(data, STOCK)
-    assert_same(fast, decode(data, STOCK, fast=False))
-    assert len(fast.bad) == sum(1 for n in range(17, 20_000, 1_501) if n % 4 != 1)
-
-
-@pytest.mark.parametrize("price", ['"1.25"', "1.25", "null"])
-def test_a_file_that_changes_how_it_writes_decimals_is_read_to_the_same_result(price: str) -> None:
-    styles = ['"2.50"', price, "3.5", price]
-    data = "".join(f'{{"price":{style}}}\n' * 30_000 for style in styles).encode()
-    decoded = decode(data, {"price": decimal(9, 2, null=True)})
-    values_expected = [Decimal(style.strip('"')) if style != "null" else None for style in styles]
-    assert [decoded.rows.column("price")[30_000 * n].as_py() for n in range(4)] == values_expected
-    assert (len(decoded.rows), len(decoded.bad)) == (120_000, 0)
-
-
-def test_a_text_among_number_decimals_is_judged_as_a_text() -> None:
-    """Arrow's own decimals take texts and numbers alike, also texts that we refuse."""
-    data = b'{"price":1.5}\n' * 40 + b'{"price":"+1"}\n' * 40 + b'{"price":"1.5"}\n' * 40
-    decoded = decode(data, {"price": decimal(9, 2)})
-    assert_same(decoded, decode(data, {"price": decimal(9, 2)}, fast=False))
-    assert (len(decoded.rows), {bad.reason for bad in decoded.bad}, len(decoded.bad)) == (80, {"not-a-decimal"}, 40)
 
 
 # --- real and hostile data ------------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ event_rows = st.tuples(
 )
 
 
-def result_or_error(fold, rule, rows, codes, events, live):  # noqa: PLR0917
+def result_or_error(fold, rule, rows, codes, events, live):
     try:
         return fold(rows, codes, events.select(list(rule.columns_read)), live)
     except RuleError as error:
