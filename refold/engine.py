@@ -66,8 +66,8 @@ class Engine:
         last = through or max(sealer.folders(), default=None)
         if last is not None:
             self._refuse_early(sealer)
-            reports = sealer.seal(self.project.cadence.keys(last))
-            yield from track(reports, "seal", None, lambda report: report.snapshot.events)
+            keys = [key for key in self.project.cadence.keys(last) if key not in self.chain]
+            yield from track(sealer.seal(keys), "seal", len(keys), lambda report: report.snapshot.events)
 
     def _refuse_early(self, sealer: Sealer) -> None:
         first = min(sealer.folders(), default=None)
@@ -122,8 +122,7 @@ class Engine:
         self, log: str, through: Snapshot, *, fresh: bool = False
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
         """Build a log's stores at every snapshot in one pass; yields what had to be visited, oldest first."""
-        visited = self.builder.fold_history(self.stores_of(log), through, fresh=fresh)
-        yield from track(visited, f"fold {log}", None, lambda item: item[0].logs[log].events)
+        yield from self.builder.fold_history(self.stores_of(log), through, fresh=fresh)
 
     def prove_history(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify a log's stores at every snapshot in one full replay; yields verdicts, oldest first."""

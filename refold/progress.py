@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a piece of work stands: `done` of `total` snapshots (None: unknown), `rows` rows so far."""
+    """Where a piece of work stands: `done` of `total` items, `rows` rows so far."""
 
     label: str
     done: int
-    total: int | None
+    total: int
     rows: int
 
 
@@ -38,8 +38,8 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def track(items: Iterable[T], label: str, total: int | None, rows: Callable[[T], int]) -> Iterator[T]:
-    """Pass items on, announcing after each; `rows` says how many rows an item stood for.
+def track(items: Iterable[T], label: str, total: int, rows: Callable[[T], int]) -> Iterator[T]:
+    """Pass items on, announcing each when it is done with; `rows` says how many rows an item stood for.
 
     >>> seen = []
     >>> with watching(seen.append):
@@ -49,8 +49,8 @@ def track(items: Iterable[T], label: str, total: int | None, rows: Callable[[T],
     """
     so_far = 0
     for done, item in enumerate(items, start=1):
+        yield item
         so_far += rows(item)
         watcher = _watcher.get()
         if watcher is not None:
             watcher(Progress(label, done, total, so_far))
-        yield item

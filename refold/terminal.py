@@ -46,7 +46,7 @@ def progress(console: Console) -> Iterator[None]:
         def watch(now: Progress) -> None:
             if now.label not in tasks:
                 tasks[now.label] = bars.add_task(now.label, total=now.total)
-            bars.update(tasks[now.label], completed=now.done, total=now.total or now.done, rows=now.rows)
+            bars.update(tasks[now.label], completed=now.done, total=now.total, rows=now.rows)
 
         with watching(watch):
             yield

@@ -97,7 +97,7 @@ def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.
 
 
 def _cut(low: int, high: int, lines: npt.NDArray[np.int64], stopped_at: int | None) -> list[tuple[int, int]]:
-    """The parts of a refused block, last first: around a few lines from where the reader stopped, or else its halves."""
+    """The parts of a refused block, last first: around a few lines where the reader stopped, or else its halves."""
     if stopped_at is None or stopped_at >= len(lines):
         middle = (low + high) // 2
         return [(middle, high), (low, middle)]

@@ -19,6 +19,7 @@ from refold.errors import Damaged, Unproven
 from refold.log.repeats import Deliveries
 from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.progress import track
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
@@ -119,7 +120,9 @@ class Builder:
         reader = LogReader(self._objects, self._chain, stores[0].log)
         columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
         first = max(0, min(run.done for run in runs) - 1)
-        for place, snapshot in enumerate(snapshots[first:], start=first):
+        log = reader.log.name
+        visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.logs[log].events)
+        for place, snapshot in enumerate(visited, start=first):
             behind = [run for run in runs if run.done <= place]
             if behind:
                 events = reader.events(snapshot, columns)

@@ -7,6 +7,7 @@ content and with other; empty days; keys that differ only by case, by white spac
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +34,7 @@ def _decimals(column: ColumnType) -> st.SearchStrategy[str]:
     return st.integers(-largest, largest).map(lambda units: str(Decimal(units).scaleb(-(column.scale or 0))))
 
 
-_VALUES = {
+_VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {
     "int64": lambda c: st.integers(
         INT64_MIN if c.minimum is None else c.minimum, INT64_MAX if c.maximum is None else c.maximum
     ),

@@ -1,4 +1,4 @@
-"""The fast path of JSON Lines is the general path, only faster: equal rows, lines and bad records for whatever comes."""
+"""The fast path of JSON Lines is the general path, only faster: equal rows and bad records for whatever comes."""
 
 from __future__ import annotations
 

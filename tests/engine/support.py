@@ -1,0 +1,103 @@
+"""The shop of this project at work on hand-written landing: what the engine's tests share."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refold.config import Settings
+from refold.engine import Engine
+from refold.project import Project
+from refold.storage import sha256_hex
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A project in a folder: `landing`, `store`, `refold.db` and `search` lie below its root."""
+
+    root: Path
+    project: Project
+    landing_folder: Path | None = None
+
+    @property
+    def landing(self) -> Path:
+        return self.landing_folder or self.root / "landing"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def settings(self) -> Settings:
+        database = f"sqlite:///{self.root / 'refold.db'}"
+        return Settings(str(self.landing), str(self.store), database, self.root / "search")
+
+    def engine(self) -> Engine:
+        """A new engine, which knows what is stored and nothing else, like one in another process."""
+        return Engine(self.project, self.settings)
+
+    def declared(self, **changes: Any) -> Shop:
+        """The same folder under another project: `stores=...`, `cadence=...`."""
+        return replace(self, project=replace(self.project, **changes))
+
+    def land(self, name: str, *records: Mapping[str, Any] | str | bytes) -> Path:
+        """Write a landing object of stock_events (`dt=2026-01-01/a.jsonl`) or, by its full name, of any log."""
+        path = self.landing / (name if name.count("/") > 1 else f"stock_events/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = b"".join(line(record) for record in records)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
+        return path
+
+    def files(self, below: str = "") -> dict[str, str]:
+        """The sha256 of everything in the store by name: what a rerun must leave alone."""
+        folder = self.store / below
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.store)): sha256_hex(path.read_bytes()) for path in paths}
+
+
+def line(record: Mapping[str, Any] | str | bytes) -> bytes:
+    """A record as one line of landing."""
+    if isinstance(record, Mapping):
+        record = json.dumps(record)
+    return (record.encode() if isinstance(record, str) else record) + b"\n"
+
+
+def moved(event_id: str, product_id: str, quantity: int, **more: Any) -> dict[str, Any]:
+    """A stock event: units added, or removed where the quantity is negative."""
+    kind = "add" if quantity > 0 else "remove"
+    event = {"event_id": event_id, "product_id": product_id, "quantity": abs(quantity), "event_type": kind}
+    return event | {"occurred_at": "2026-01-01T10:00:00Z"} | more
+
+
+def changed(lsn: int, op: str, product_id: str, description: str | None = None, price: str | None = None) -> dict:
+    """A catalogue change in Debezium's envelope."""
+    row = {"product_id": product_id, "description": description, "unit_price": price}
+    before, after = (row, None) if op == "d" else (None, row)
+    return {"before": before, "after": after, "op": op, "source": {"lsn": lsn}}
+
+
+def levels(engine: Engine) -> dict[str, int]:
+    """The units on hand by product, as built at the newest snapshot."""
+    rows = engine.rows(engine.project.store("stock"), engine.chain.get())
+    return dict(zip(rows["product_id"].to_pylist(), rows["level"].to_pylist(), strict=True))
+
+
+def outcomes(engine: Engine, key: str | None = None) -> list[tuple[str, str]]:
+    """What became of every stock event, as (event id, outcome), by `log_seq`."""
+    rows = engine.builder.ledger_rows(engine.project.store("stock"), engine.chain.get(key)).sort_by("log_seq")
+    return list(zip(rows["event_id"].to_pylist(), rows["outcome"].to_pylist(), strict=True))
+
+
+def digests(engine: Engine, stores: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Identity and digests of every snapshot and store: equal here means equal content."""
+    found = {}
+    for snapshot in engine.chain:
+        for store in engine.project.stores:
+            record = engine.builder.find(store, snapshot)
+            if record is not None and (stores is None or store.name in stores):
+                found[f"{snapshot.key} {store.name}"] = (snapshot.id, record.state_digest, record.ledger_digest)
+    return found
