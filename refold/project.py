@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
-import os
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -165,7 +164,7 @@ def find_root(start: Path | None = None) -> Path:
 
 def load_project(root: Path) -> Project:
     """Import the project that `[tool.refold] project = "module:NAME"` of a root's pyproject.toml names."""
-    setting = os.environ.get("REFOLD_PROJECT") or _setting(root) or ""
+    setting = _setting(root) or ""
     module, _, name = setting.partition(":")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))

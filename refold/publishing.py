@@ -7,7 +7,7 @@ was killed in between is finished by the next. Backfilling the past never moves 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 from refold.types import describe
+
+Move = tuple[Target, str, Mapping[str, str]]
+"""A target, the version to serve, and the lineage that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,13 @@ class Publisher:
         """
         current = self.current()
         if current is not None and current.ordinal > snapshot.ordinal:
-            self.roll_forward(current)
+            self.roll_forward()
             return current
         wanted = self._wanted(snapshot, current)
         if current is None or asdict(current) != asdict(wanted) | {"number": current.number}:
             self._move(wanted)
             current = wanted
-        self.roll_forward(current)
+        self.roll_forward()
         return current
 
     def _wanted(self, snapshot: Snapshot, current: Release | None) -> Release:
@@ -202,20 +205,34 @@ class Publisher:
                 remedy="Run the release again if it is still wanted.",
             ) from error
 
-    def roll_forward(self, release: Release) -> None:
-        """Make every sink serve what the pointer says; a rerun changes nothing."""
-        moves: dict[str, tuple[Sink, list[tuple[Target, str, Mapping[str, str]]]]] = {}
+    def roll_forward(self) -> None:
+        """Make every sink serve what the pointer says; a rerun changes nothing.
+
+        The pointer is read again after the move: of two that roll forward at once, the one that finishes last sees
+        the newest pointer.
+        """
+        release = self.current()
+        while release is not None:
+            for sink, moves in self._moves(release):
+                sink.release_together(moves)
+            moved, release = release, self.current()
+            if release is not None and release.number == moved.number:
+                return
+
+    def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[Move]]]:
+        """The targets that do not serve a release yet, by kind of sink."""
+        moves: dict[str, tuple[Sink, list[Move]]] = {}
         for store in self._project.stores:
             version = release.versions.get(store.name)
-            for sink in store.sinks if version else ():
-                assert version is not None
+            if version is None:
+                continue
+            lineage = {"snapshot": release.snapshot, "snapshot_id": release.snapshot_id}
+            lineage |= {"release": str(release.number), "proof": release.proofs[store.name]}
+            for sink in store.sinks:
                 target = self.target(store, sink)
                 if target.released() != version:
-                    lineage = {"snapshot": release.snapshot, "snapshot_id": release.snapshot_id}
-                    lineage |= {"release": str(release.number), "proof": release.proofs[store.name]}
                     moves.setdefault(type(sink).__name__, (sink, []))[1].append((target, version, lineage))
-        for sink, targets in moves.values():
-            sink.release_together(targets)
+        return moves.values()
 
     def served(self, store: Store) -> Sequence[tuple[str, pa.Table]]:
         """What the sinks of a store serve, as (place, rows)."""

@@ -8,7 +8,6 @@ import argparse
 import importlib
 import logging
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -26,9 +25,10 @@ def prepare_home(root: Path) -> Path:
     """The absolute Dagster home under a project's root, with the project's dagster.yaml in it; idempotent."""
     home = root / ".refold" / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    committed = root / "dagster.yaml"
-    if committed.is_file():
-        shutil.copyfile(committed, home / "dagster.yaml")
+    committed, linked = root / "dagster.yaml", home / "dagster.yaml"
+    if committed.is_file() and not linked.exists():
+        linked.unlink(missing_ok=True)
+        linked.symlink_to(committed)
     return home
 
 
