@@ -23,6 +23,7 @@ from refold.progress import track
 from refold.project import Project
 from refold.proof import Prover, Verdict
 from refold.publishing import Publisher
+from refold.release import Releaser
 from refold.sinks.base import Connections
 from refold.storage import ObjectStore
 from refold.stores.building import Builder
@@ -50,10 +51,15 @@ class Engine:
 
     @cached_property
     def publisher(self) -> Publisher:
-        """Publishing and release."""
+        """Publishing to sinks."""
         settings = self.settings
         connections = Connections(self.objects, settings.store, settings.database, settings.search_folder)
-        return Publisher(self.project, connections, self.builder, self.prover)
+        return Publisher(connections, self.builder, self.prover)
+
+    @cached_property
+    def releaser(self) -> Releaser:
+        """The pointer to what is served."""
+        return Releaser(self.project, self.objects, self.prover, self.publisher)
 
     def sealer(self) -> Sealer:
         """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""

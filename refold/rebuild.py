@@ -51,7 +51,7 @@ def publish_all(engine: Engine, snapshot: Snapshot) -> None:
         if errors:
             texts = "; ".join(f"{r.expectation}: {r.rows_unexpected} rows against it {r.problem}" for r in errors)
             raise Unproven(f"Store {store.name!r} does not keep its expectations at snapshot {snapshot.key}: {texts}.")
-    engine.publisher.release(snapshot)
+    engine.releaser.release(snapshot)
 
 
 def _refuse_failed(verdicts: Mapping[str, Verdict]) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from refold.errors import Damaged, NotFound
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
 
-def write_record(objects: ObjectStore, name: str, body: dict[str, Any]) -> None:
+def write_record(objects: ObjectStore, name: str, body: Mapping[str, Any]) -> None:
     """Write a record whose name determines its content, so that a rerun writes the same bytes."""
-    objects.put(name, canonical_json({"body": body, "sha256": sha256_hex(canonical_json(body))}))
+    objects.put(name, record_bytes(body))
+
+
+def record_bytes(body: Mapping[str, Any]) -> bytes:
+    """The bytes of a record: its body and the sha256 of it."""
+    return canonical_json({"body": body, "sha256": sha256_hex(canonical_json(body))})
 
 
 def read_record(objects: ObjectStore, name: str) -> dict[str, Any] | None:

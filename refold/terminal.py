@@ -93,7 +93,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if reasons:
         rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
         console.print(table("Quarantine", rows))
-    served = engine.publisher.current()
+    served = engine.releaser.current()
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
     shown = engine.settings.shown()

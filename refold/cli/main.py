@@ -148,7 +148,7 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
 
 
 def _snapshot(engine: Engine, as_of: str | None) -> Snapshot:
-    served = engine.publisher.current() if as_of is None else None
+    served = engine.releaser.current() if as_of is None else None
     return engine.chain.get(served.snapshot if served else as_of)
 
 
@@ -202,7 +202,7 @@ def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
     found = [(store, sink) for store in engine.project.stores for sink in store.sinks if isinstance(sink, Tantivy)]
     if not found:
         raise NotFound(f"The project {engine.project.name!r} has no search index.")
-    served = engine.publisher.current()
+    served = engine.releaser.current()
     if served is None:
         raise NotFound("Nothing has been released yet.", remedy="Run a rebuild first.")
     for store, sink in found:

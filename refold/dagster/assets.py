@@ -1,7 +1,9 @@
 """The assets of a project: logs and states by snapshot, sinks and the release as what is served now.
 
 Logs and states are partitioned by snapshot key. A sink is one table or index that moves through snapshots, so it is
-not partitioned; run alone it publishes the newest snapshot, in a partitioned run the run's own.
+not partitioned; run alone it publishes the newest snapshot, in a partitioned run the run's own. A sink depends on all
+partitions of its state, so that a backfill of a range runs it once, after the range: with a mapping to the last
+partition it would start first, and fail where nothing is proven yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,8 +62,8 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
             description=log.description or f"The log {log.name}, sealed.",
             owners=[log.owner] if log.owner else None,
             kinds={"parquet", "log"},
-            code_version="1",
-            metadata={"dagster/column_schema": md.column_schema(log.columns, [])},
+            code_version=md.log_code_version(log),
+            metadata={"dagster/column_schema": md.log_schema(log)},
         )
         for log in project.logs
     ]
@@ -110,7 +112,7 @@ def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefini
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         pool=f"state_{store.name}",
         metadata={
-            "dagster/column_schema": md.column_schema(store.columns, store.key),
+            "dagster/column_schema": md.store_schema(store),
             **({"query": dg.MetadataValue.md(f"```sql\n{store.sql}\n```")} if isinstance(store, Relation) else {}),
         },
     )
@@ -131,14 +133,14 @@ def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefini
 def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink]) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
-        deps=[dg.AssetDep(md.state_key(store), partition_mapping=dg.LastPartitionMapping())],
+        deps=[dg.AssetDep(md.state_key(store), partition_mapping=dg.AllPartitionMapping())],
         group_name="sinks",
         description=f"Published, unseen until released: {store.description}",
         owners=[store.owner] if store.owner else None,
         kinds={sink.kind if sink.kind != "delta" else "deltalake" for sink in sinks},
         code_version=store.code_version,
         pool="_".join(key.path),
-        metadata={"dagster/column_schema": md.column_schema(store.columns, store.key)},
+        metadata={"dagster/column_schema": md.sink_schema(store)},
     )
     def published(
         context: dg.AssetExecutionContext, config: SnapshotConfig, engine: EngineResource
@@ -164,7 +166,7 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
         group_name="sinks",
         description="What readers are served: one pointer that moves all sinks to one proven snapshot at once.",
         kinds={"refold"},
-        code_version="1",
+        code_version=md.RELEASE_CODE,
         pool="release",
     )
     def release(
@@ -173,14 +175,14 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
         opened = engine.open(project)
         try:
             snapshot = snapshot_of(context, opened, config.snapshot)
-            served = opened.publisher.release(snapshot)
+            served = opened.releaser.release(snapshot)
         except RefoldError as error:
             raise raised(error) from error
         if served.snapshot != snapshot.key:
             context.log.info(f"Snapshot {snapshot.key} is older than what is served; {served.snapshot} stays.")
         return dg.MaterializeResult(
             metadata=md.release_metadata(served),
-            data_version=dg.DataVersion(f"{served.number}-{served.snapshot_id[:12]}"),
+            data_version=dg.DataVersion(md.release_version(served)),
         )
 
     return release

@@ -1,17 +1,19 @@
 """The asset checks of a project: log structure, full replay, expectations on what is published.
 
 All of them guard, so all are blocking; an expectation declared `severity="warn"` fails as a warning and stops nothing.
-A check that cannot run fails.
+A check that cannot run fails. What is asked and how the answer reads is `refold.dagster.results`.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import dagster as dg
 
 from refold.dagster import metadata as md
-from refold.dagster.assets import SnapshotConfig, snapshot_of
+from refold.dagster import results
+from refold.dagster.assets import SnapshotConfig, raised, snapshot_of
 from refold.dagster.resource import EngineResource
-from refold.errors import RefoldError
+from refold.dagster.results import Result
+from refold.errors import RefoldError, Retry
 from refold.log.declaration import Log
 from refold.log.verify import CHECKS
 from refold.project import Project
@@ -22,46 +24,34 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     """All checks of a project."""
     structure = [_structure(project, log, partitions) for log in project.logs]
     replays = [_full_replay(project, store, partitions) for store in project.in_order]
-    suites = [
-        _expectations(project, store, key)
-        for store in project.in_order
-        if store.expect
-        for key in list(md.sink_groups(store))[:1]
-    ]
+    suites = [_expectations(project, store) for store in project.in_order if md.checked_sink(store)]
     return [*structure, *replays, *suites]
 
 
 def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
-    promises = "; ".join(f"{text} ({name})" for name, text in CHECKS.items())
+    promises = "".join(f"\n- {text} (`{name}`)" for name, text in CHECKS.items())
 
     @dg.asset_check(
         asset=md.log_key(log),
         name=md.STRUCTURE,
         blocking=True,
         partitions_def=partitions,
-        description=f"The log is whole from offset 0 to this snapshot: {promises}.",
+        description=f"The log is whole from offset 0 to this snapshot:\n{promises}",
     )
     def structure(context: dg.AssetCheckExecutionContext, engine: EngineResource) -> dg.AssetCheckResult:
         opened = engine.open(project)
-        try:
-            snapshot = snapshot_of(context, opened)
-            findings = [f for _, found in opened.verify_log(log.name, snapshot) for f in found]
-        except RefoldError as error:
-            return failed(error)
-        return dg.AssetCheckResult(
-            passed=not findings,
-            metadata=md.findings_metadata(findings, snapshot.logs[log.name].seq_end),
-            description=findings[0].message if findings else "The log is whole.",
-        )
+        return _answered(lambda: results.structure_through(opened, log, snapshot_of(context, opened)))
 
     return structure
 
 
 def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     how = (
-        "State and ledger equal a fold of the whole log from offset 0, with no checkpoint and duplicates found anew."
+        "State and ledger equal a fold of the whole log from offset 0, which uses no checkpoint and finds duplicates "
+        "anew. Nothing is published before this has passed."
         if isinstance(store, Folded)
-        else "The same query over proven inputs gives the same rows, whatever the order of its input."
+        else "The same query over proven inputs gives the same rows, whatever the order of its input. Nothing is "
+        "published before this has passed."
     )
 
     @dg.asset_check(
@@ -73,48 +63,39 @@ def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefini
     )
     def full_replay(context: dg.AssetCheckExecutionContext, engine: EngineResource) -> dg.AssetCheckResult:
         opened = engine.open(project)
-        try:
-            verdict = opened.prover.prove(store, snapshot_of(context, opened))
-        except RefoldError as error:
-            return failed(error)
-        return dg.AssetCheckResult(
-            passed=verdict.passed,
-            metadata=md.verdict_metadata(verdict),
-            description="Equal to full replay." if verdict.passed else str(verdict.differences[0]),
-        )
+        return _answered(lambda: results.replay(opened.prover.prove(store, snapshot_of(context, opened))))
 
     return full_replay
 
 
-def _expectations(project: Project, store: Store, key: dg.AssetKey) -> dg.AssetChecksDefinition:
+def _expectations(project: Project, store: Store) -> dg.AssetChecksDefinition:
+    promises = "".join(f"\n- `{each}`{'' if each.severity == 'error' else ' (warns)'}" for each in store.expect)
+
     @dg.asset_check(
-        asset=key,
+        asset=md.checked_sink(store),
         name=md.EXPECTATIONS,
         blocking=True,
-        description="Published content keeps what was declared of it: " + "; ".join(map(str, store.expect)) + ".",
+        description=f"What is published, read back, keeps what was declared of it:\n{promises}",
     )
     def expectations(
         context: dg.AssetCheckExecutionContext, config: SnapshotConfig, engine: EngineResource
     ) -> dg.AssetCheckResult:
         opened = engine.open(project)
-        try:
-            snapshot = snapshot_of(context, opened, config.snapshot)
-            results = opened.publisher.check_expectations(store, snapshot)
-        except RefoldError as error:
-            return failed(error)
-        broken = [r for r in results if not r.passed]
-        errors = [r for r in broken if r.expectation.severity == "error"]
-        return dg.AssetCheckResult(
-            passed=not broken,
-            severity=dg.AssetCheckSeverity.ERROR if errors or not broken else dg.AssetCheckSeverity.WARN,
-            metadata={"snapshot": snapshot.key, **md.expectations_metadata(results)},
-            description=f"{len(results) - len(broken)} of {len(results)} expectations hold.",
+        return _answered(
+            lambda: results.expectations(opened, store, snapshot_of(context, opened, config.snapshot)),
         )
 
     return expectations
 
 
-def failed(error: RefoldError) -> dg.AssetCheckResult:
-    """A check that could not run has failed, with the reason."""
-    metadata: dict[str, Any] = {"kind": error.kind, "error": str(error)}
-    return dg.AssetCheckResult(passed=False, description=str(error), metadata=metadata)
+def _answered(ask: Callable[[], Result]) -> dg.AssetCheckResult:
+    """The result for Dagster. What a retry can mend is tried again; a check that could not run has failed."""
+    try:
+        result = ask()
+    except Retry as error:
+        raise raised(error) from error
+    except RefoldError as error:
+        result = results.could_not_run(error)
+    return dg.AssetCheckResult(
+        passed=result.passed, severity=result.severity, metadata=result.metadata, description=result.text
+    )

@@ -6,17 +6,19 @@ from typing import Any
 import dagster as dg
 
 from refold.expectations import ExpectationResult
-from refold.log.declaration import Log
+from refold.log.declaration import POSITION, Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import Finding
 from refold.proof import Verdict
-from refold.publishing import Published, Release
+from refold.publishing import Published
+from refold.release import Release
 from refold.sinks.base import Sink
+from refold.storage import canonical_json, sha256_hex
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
-from refold.types import Schema
+from refold.types import ColumnType, Schema
 
-RELEASE_KEY = dg.AssetKey("release")
+RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
 STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
 _ROWS_SHOWN = 20
 
@@ -44,6 +46,11 @@ def sink_groups(store: Store) -> dict[dg.AssetKey, list[Sink]]:
     return groups
 
 
+def checked_sink(store: Store) -> dg.AssetKey | None:
+    """The asset that shows a store's expectations: its first sink; None where it has no sink or expects nothing."""
+    return next(iter(sink_groups(store)), None) if store.expect else None
+
+
 def input_keys(store: Store) -> list[dg.AssetKey]:
     """The assets a store is computed from, each once; a ledger is a state's, and its events are the log's."""
     if isinstance(store, Folded):
@@ -58,18 +65,51 @@ def input_keys(store: Store) -> list[dg.AssetKey]:
     return list(dict.fromkeys(found))
 
 
-def column_schema(columns: Schema, key: Sequence[str]) -> dg.TableSchema:
-    """The columns for the UI, keys marked unique where there is one key column."""
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                name,
-                str(column),
-                constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(key) == [name]),
-            )
-            for name, column in columns.items()
-        ]
-    )
+def log_code_version(log: Log) -> str:
+    """Another one where the log is declared differently: columns, key, event id, log partitions, decoder."""
+    decoder = type(log.decoder).__name__
+    return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, decoder]))[:12]
+
+
+def log_schema(log: Log) -> dg.TableSchema:
+    """The columns of a log's events: place, origin, and what is declared."""
+    return dg.TableSchema([*_columns(POSITION), *_columns(_ORIGIN), *_columns(log.columns, unique=(log.event_id,))])
+
+
+def store_schema(store: Store) -> dg.TableSchema:
+    """The columns of a store's rows, and of its ledger where it is folded."""
+    ledger = _columns(_LEDGER) if isinstance(store, Folded) else []
+    return dg.TableSchema([*_columns(store.columns, unique=store.key), *ledger])
+
+
+def sink_schema(store: Store) -> dg.TableSchema:
+    """The columns as published; a single key column is unique."""
+    return dg.TableSchema(_columns(store.columns, unique=store.key))
+
+
+_ORIGIN: Schema = {"source_object": ColumnType("text"), "source_line": ColumnType("int64")}
+_LEDGER: Schema = {"ledger.outcome": ColumnType("text"), "ledger.reason": ColumnType("text", null=True)}
+_MEANINGS = {
+    "log_partition": "The log partition of the (last) event.",
+    "log_offset": "Its offset in the log partition.",
+    "log_seq": "Its place in the order of the whole log.",
+    "source_object": "The landing object it was read from.",
+    "source_line": "Its line there, from 1.",
+    "ledger.outcome": "What became of each event: applied, duplicate, rejected, conflict, ignored.",
+    "ledger.reason": "Why the rule rejected it.",
+}
+
+
+def _columns(columns: Schema, unique: Sequence[str] = ()) -> list[dg.TableColumn]:
+    return [
+        dg.TableColumn(
+            name,
+            str(column).rstrip("?"),
+            description=_MEANINGS.get(name),
+            constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
+        )
+        for name, column in columns.items()
+    ]
 
 
 def column_lineage(store: Store) -> dg.TableColumnLineage:
@@ -78,6 +118,9 @@ def column_lineage(store: Store) -> dg.TableColumnLineage:
     for column, sources in store.lineage.items():
         found = [_column(store, source, name) for source, name in sources]
         deps[column] = [dg.TableColumnDep(*place) for place in dict.fromkeys(found)]
+    if isinstance(store, Folded):
+        decisive = dict.fromkeys([store.log.event_id, store.log.key, *store.columns_read])
+        deps |= {name: [dg.TableColumnDep(log_key(store.log), column) for column in decisive] for name in _LEDGER}
     return dg.TableColumnLineage(deps)
 
 
@@ -90,11 +133,11 @@ def _column(store: Store, source: str, column: str) -> tuple[dg.AssetKey, str]:
     if not isinstance(read, LedgerOf):
         return state_key(read), column
     log = read.store.log
-    if column in log.columns:
+    if column in log.columns or column in POSITION:
         return log_key(log), column
     if column == "event_date" and log.event_time is not None:
         return log_key(log), log.event_time
-    return state_key(read.store), column
+    return state_key(read.store), f"ledger.{column}"
 
 
 def sink_lineage(store: Store) -> dg.TableColumnLineage:
@@ -202,6 +245,11 @@ def release_metadata(served: Release) -> dict[str, Any]:
         "snapshot id": served.snapshot_id,
         "stores": as_table(rows),
     }
+
+
+def release_version(served: Release) -> str:
+    """The data version of the release: its number and what it serves."""
+    return f"{served.number}-{served.snapshot_id[:12]}"
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from refold.errors import DeclarationError
 from refold.expectations import Expectation
-from refold.log.declaration import POSITION, Log
+from refold.log.declaration import POSITION, PROVENANCE, Log
 from refold.rules.fingerprint import fingerprint_text
 from refold.rules.rule import Rule
 from refold.sinks.base import Sink
@@ -102,6 +102,13 @@ class LedgerOf:
         """The name of the table in SQL."""
         return f"{self.store.name}_ledger"
 
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of the table's columns: the log's, the day of its event time, position, provenance, outcome."""
+        log = self.store.log
+        dated = ["event_date"] if log.event_time else []
+        return [*log.columns, *dated, *POSITION, *PROVENANCE.names, "outcome", "reason"]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RuleStore(Folded):
@@ -187,7 +194,8 @@ class Relation(Store):
         """The columns that the query computes each column from; empty where that cannot be told."""
         from refold.stores.sql_lineage import column_lineage  # noqa: PLC0415  # sqlglot takes 0.2 s to import
 
-        return column_lineage(self)
+        tables = {source.name: list(source.columns) for source in self.reads}
+        return column_lineage(self.sql, list(self.columns), tables)
 
 
 def fold(

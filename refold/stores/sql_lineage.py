@@ -1,4 +1,4 @@
-"""What a relation's query reads, told by sqlglot: the columns it mentions, and the lineage of its results."""
+"""What a query reads, told by sqlglot from its text: the columns it mentions, and the lineage of its results."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import lineage
 
-from refold.stores.declaration import LedgerOf, Relation
-
-
-def input_columns(relation: Relation) -> dict[str, list[str]]:
-    """The column names of each input of a relation, by its name in SQL."""
-    found = {}
-    for source in relation.reads:
-        if isinstance(source, LedgerOf):
-            log = source.store.log
-            dated = ["event_date"] if log.event_time else []
-            position = ["log_partition", "log_offset", "log_seq"]
-            found[source.name] = [*log.columns, *dated, *position, "outcome", "reason", "source_object", "source_line"]
-        else:
-            found[source.name] = list(source.columns)
-    return found
+Tables = Mapping[str, Sequence[str]]
+"""The column names of every table a query may read."""
 
 
 @cache
 def mentioned_columns(sql: str) -> frozenset[str] | None:
-    """The names of all columns a query mentions; None where it has a star, so that all are needed."""
+    """The names of all columns a query mentions; None where it has a star, so that all are needed.
+
+    >>> sorted(mentioned_columns("SELECT a, count(*) FROM t JOIN u USING (k) GROUP BY a"))
+    ['a', 'k']
+    """
     try:
         tree = parse_one(sql, dialect="duckdb")
     except SqlglotError:
@@ -39,15 +30,19 @@ def mentioned_columns(sql: str) -> frozenset[str] | None:
     return frozenset({column.name for column in tree.find_all(exp.Column)} | joined)
 
 
-def column_lineage(relation: Relation) -> Mapping[str, Sequence[tuple[str, str]]]:
-    """For each column the sorted (input, column) pairs it is computed from; empty where sqlglot cannot tell."""
-    schema = {name: dict.fromkeys(columns, "VARCHAR") for name, columns in input_columns(relation).items()}
-    return {column: _leaves(relation, column, schema) for column in relation.columns}
+def column_lineage(sql: str, columns: Sequence[str], tables: Tables) -> dict[str, list[tuple[str, str]]]:
+    """For each result column the sorted (table, column) pairs it is computed from; empty where it cannot be told.
+
+    >>> column_lineage("SELECT max(n) AS top FROM t", ["top"], {"t": ["k", "n"]})
+    {'top': [('t', 'n')]}
+    """
+    schema = {name: dict.fromkeys(names, "VARCHAR") for name, names in tables.items()}
+    return {column: _leaves(sql, column, schema) for column in columns}
 
 
-def _leaves(relation: Relation, column: str, schema: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
+def _leaves(sql: str, column: str, schema: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
     try:
-        root = lineage(column, relation.sql, schema=schema, dialect="duckdb")
+        root = lineage(column, sql, schema=schema, dialect="duckdb")
     except SqlglotError:
         return []
     found = set()

@@ -1,0 +1,77 @@
+"""What came of a check, in words and numbers: the same for asset checks, the history job and the verify job.
+
+Here the engine is asked and its answer is told. Who asks, and where the answer is recorded, is `refold.dagster.checks`,
+`refold.dagster.history` and `refold.dagster.verification`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from refold.dagster import metadata as md
+from refold.engine import Engine
+from refold.errors import RefoldError
+from refold.log.declaration import Log
+from refold.log.snapshot import Snapshot
+from refold.log.verify import Finding
+from refold.proof import Verdict
+from refold.stores.declaration import Store
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check: passed or not, a sentence, numbers; `warns` where a failure stops nothing."""
+
+    passed: bool
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    warns: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing may rest on what was checked."""
+        return not self.passed and not self.warns
+
+    @property
+    def severity(self) -> dg.AssetCheckSeverity:
+        """The severity that Dagster shows."""
+        return dg.AssetCheckSeverity.WARN if self.warns else dg.AssetCheckSeverity.ERROR
+
+
+def structure(findings: Sequence[Finding], events: int) -> Result:
+    """What the structural checks found over `events` events of a log."""
+    more = f" ({len(findings)} findings)" if len(findings) > 1 else ""
+    text = f"{findings[0].message}{more}" if findings else f"The log is whole: {events:,} events verified."
+    return Result(not findings, text, md.findings_metadata(findings, events))
+
+
+def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
+    """Verify a log from offset 0 to a snapshot."""
+    findings = [finding for _, found in engine.verify_log(log.name, snapshot) for finding in found]
+    return structure(findings, snapshot.logs[log.name].seq_end)
+
+
+def replay(verdict: Verdict) -> Result:
+    """What full replay said of a store."""
+    text = f"Equal: {verdict.method}." if verdict.passed else str(verdict.differences[0])
+    return Result(verdict.passed, text, md.verdict_metadata(verdict))
+
+
+def expectations(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
+    """Check what a store's sinks hold for a snapshot. A failed expectation of severity warn only warns."""
+    results = engine.publisher.check_expectations(store, snapshot)
+    broken = [result for result in results if not result.passed]
+    names = "".join(f" Broken: {result.expectation}." for result in broken)
+    return Result(
+        passed=not broken,
+        text=f"{len(results) - len(broken)} of {len(results)} expectations hold.{names}",
+        metadata={"snapshot": snapshot.key, **md.expectations_metadata(results)},
+        warns=bool(broken) and all(result.expectation.severity == "warn" for result in broken),
+    )
+
+
+def could_not_run(error: RefoldError) -> Result:
+    """A check that could not run has failed, with the reason."""
+    return Result(False, str(error), {"kind of error": error.kind})

@@ -1,0 +1,105 @@
+"""The job `verify`: every check of a project, alone, on one snapshot; it fails when one fails.
+
+An asset job of checks cannot do this: without a partition its partitioned checks do not run at all, and with one the
+expectations ask the sinks for a snapshot that they may never have held. Results are recorded on the same asset checks.
+"""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from refold.dagster import metadata as md
+from refold.dagster import results
+from refold.dagster.assets import SnapshotConfig, raised, snapshot_of
+from refold.dagster.reporting import Place, Reporter
+from refold.dagster.resource import EngineResource
+from refold.dagster.results import Result
+from refold.engine import Engine
+from refold.errors import NotFound, RefoldError, Retry
+from refold.log.snapshot import Snapshot
+from refold.project import Project
+from refold.stores.declaration import Store
+
+_Check = tuple[Place, str, Callable[[], Result | None]]
+"""Where a check stands, its name, and what runs it; None where there is nothing to check."""
+
+
+def build_verify_job(project: Project) -> dg.JobDefinition:
+    """The job `verify`."""
+    logs = _op(project, "verify_logs", _logs, "Check the structure of every log from offset 0.")
+    states = _op(project, "verify_states", _states, "Compare every state with full replay.")
+    sinks = _op(project, "verify_sinks", _sinks, "Read back what is published and check what is expected of it.")
+
+    @dg.job(
+        name="verify",
+        description="Runs all checks alone, for CI: it fails when one fails. It takes the newest snapshot, or the one "
+        "that the configuration or the tag `dagster/partition` names. An older snapshot's expectations are checked in "
+        "those sinks that hold it.",
+    )
+    def verify() -> None:
+        logs()
+        states()
+        sinks()
+
+    return verify
+
+
+def _op(
+    project: Project, name: str, checks: Callable[[Engine, Snapshot], Iterator[_Check]], description: str
+) -> dg.OpDefinition:
+    @dg.op(name=name, description=description, out=dg.Out(dg.Nothing))
+    def run(context: dg.OpExecutionContext, config: SnapshotConfig, engine: EngineResource) -> None:
+        reporter, broken = Reporter(context), []
+        try:
+            opened = engine.open(project)
+            for place, check, ask in checks(opened, snapshot_of(context, opened, config.snapshot)):
+                result = _answer(ask)
+                if result is None:
+                    context.log.info(f"{place[0].to_user_string()} does not hold this snapshot: nothing to check.")
+                    continue
+                reporter.evaluated(place, check, result)
+                if result.stops:
+                    broken.append(f"{place[0].to_user_string()}: {check}: {result.text}")
+        except RefoldError as error:
+            raise raised(error) from error
+        if broken:
+            raise dg.Failure(f"{len(broken)} checks failed:\n" + "\n".join(broken), allow_retries=False)
+
+    return run
+
+
+def _answer(ask: Callable[[], Result | None]) -> Result | None:
+    try:
+        return ask()
+    except Retry:
+        raise
+    except RefoldError as error:
+        return results.could_not_run(error)
+
+
+def _logs(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
+    for log in engine.project.logs:
+        place = (md.log_key(log), snapshot.key)
+        yield place, md.STRUCTURE, lambda log=log: results.structure_through(engine, log, snapshot)
+
+
+def _states(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
+    for store in engine.project.in_order:
+        place = (md.state_key(store), snapshot.key)
+        yield place, md.FULL_REPLAY, lambda store=store: results.replay(engine.prover.prove(store, snapshot))
+
+
+def _sinks(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
+    for store in engine.project.in_order:
+        sink = md.checked_sink(store)
+        if sink is not None:
+            yield (sink, None), md.EXPECTATIONS, lambda store=store: _published(engine, store, snapshot)
+
+
+def _published(engine: Engine, store: Store, snapshot: Snapshot) -> Result | None:
+    try:
+        return results.expectations(engine, store, snapshot)
+    except NotFound:
+        if snapshot is engine.chain.head:
+            raise
+        return None
