@@ -80,13 +80,13 @@ class Engine:
         if first is not None:
             self.project.cadence.keys(first)
 
-    def due(self, now: dt.datetime) -> dict[str, list[str]]:
+    def due(self, now: dt.datetime, sealer: Sealer | None = None) -> dict[str, list[str]]:
         """The keys to seal at `now` (UTC), in order, each with the names of the objects that wait for it.
 
         A key is due when its time and grace have passed, or when landing marks its folder complete, and all keys
         before it are sealed or due. Objects that came late into sealed folders wait for the next key.
         """
-        sealer, cadence = self.sealer(), self.project.cadence
+        sealer, cadence = sealer or self.sealer(), self.project.cadence
         pending = {folder: names for folder, names in sealer.pending().items() if names}
         head = self.chain.head
         late = sorted(name for folder, names in pending.items() if head and folder <= head.key for name in names)
@@ -113,15 +113,16 @@ class Engine:
     def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
         """Build a store at a snapshot, and first whatever it reads."""
         for needed in self.project.in_order:
-            if needed is store or needed in self._inputs_of(store):
+            if needed is store or needed in self.inputs_of(store):
                 record = self.builder.build(needed, snapshot)
         return record
 
-    def _inputs_of(self, store: Store) -> list[Store]:
+    def inputs_of(self, store: Store) -> list[Store]:
+        """The stores a relation is computed from, directly or not; none for a folded store."""
         found: list[Store] = []
         for source in getattr(store, "reads", ()):
             needed = getattr(source, "store", source)
-            found += [needed, *self._inputs_of(needed)]
+            found += [needed, *self.inputs_of(needed)]
         return found
 
     def fold_history(

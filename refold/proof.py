@@ -143,6 +143,8 @@ class Prover:
         differences += self._compare_ledger(store, snapshot, record, boundary)
         if record.ledger_digest != boundary.ledger_digest:
             differences.append(Difference("ledger", where, boundary.ledger_digest, record.ledger_digest))
+        if dict(record.outcomes) != dict(boundary.outcomes):
+            differences.append(Difference("ledger", where, _counts(boundary.outcomes), _counts(record.outcomes)))
         if record.state_digest != boundary.state_digest:
             differences.append(Difference("state", where, boundary.state_digest, record.state_digest))
         return record, [*differences, *self._compare_rows(store, snapshot, record, boundary)]
@@ -213,6 +215,10 @@ def _outcome(part: LedgerPart, place: int) -> str:
         return "no outcome"
     reason = f" (reason {reasons[place]})" if reasons[place] else ""
     return f"{Outcome(int(outcomes[place])).name.lower()}{reason}"
+
+
+def _counts(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in outcomes.items())
 
 
 def _differing_rows(

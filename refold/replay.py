@@ -19,18 +19,22 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.declaration import Folded
 from refold.stores.folding import columns_to_read, fold_events
-from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
+from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary."""
+    """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary.
+
+    `part` holds the outcomes of the snapshot's events, `outcomes` how many there were of each from offset 0.
+    """
 
     store: Folded
     state: State
     state_digest: str
     ledger_digest: str
+    outcomes: Mapping[str, int]
     part: LedgerPart
     events: pa.Table
 
@@ -49,6 +53,7 @@ def replay(
     columns = [name for name in log.schema.names if name in needed]
     states = {store.name: State(store) for store in stores}
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
+    outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
         events = reader.events(snapshot, columns)
         deliveries = dedup.deliveries(events)
@@ -56,8 +61,11 @@ def replay(
         for store in stores:
             part = fold_events(states[store.name], events, deliveries)
             ledgers[store.name] = part.digest(ledgers[store.name], snapshot.logs[log.name])
+            outcomes[store.name] = {name: n + outcomes[store.name][name] for name, n in part.counts().items()}
             state = states[store.name]
-            found[store.name] = Boundary(store, state, state.digest(), ledgers[store.name], part, events)
+            found[store.name] = Boundary(
+                store, state, state.digest(), ledgers[store.name], outcomes[store.name], part, events
+            )
         yield snapshot, found
 
 

@@ -135,7 +135,7 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         key=key,
         deps=[dg.AssetDep(md.state_key(store), partition_mapping=dg.AllPartitionMapping())],
         group_name="sinks",
-        description=f"Published, unseen until released: {store.description}",
+        description=md.sink_description(store, sinks),
         owners=[store.owner] if store.owner else None,
         kinds={sink.kind if sink.kind != "delta" else "deltalake" for sink in sinks},
         code_version=store.code_version,
@@ -149,10 +149,14 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         try:
             snapshot = snapshot_of(context, opened, config.snapshot)
             done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
+            served = opened.releaser.current()
         except RefoldError as error:
             raise raised(error) from error
         return dg.MaterializeResult(
-            metadata={**md.published_metadata(done, snapshot), "dagster/column_lineage": md.sink_lineage(store)},
+            metadata={
+                **md.published_metadata(done, snapshot, served),
+                "dagster/column_lineage": md.sink_lineage(store),
+            },
             data_version=dg.DataVersion(done[0].digest[:20]),
         )
 

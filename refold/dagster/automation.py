@@ -2,37 +2,42 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from refold.dagster.failures import failure_report
 from refold.dagster.resource import EngineResource
 from refold.errors import RefoldError
-from refold.project import Project
+from refold.project import Daily, Project
 from refold.storage import canonical_json, sha256_hex
 
 _SENSOR_SECONDS = 60
 _BACKFILL_DAYS = 7
 
 
-def build_sensors(project: Project, daily: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
-    """The landing sensor and the run-failure sensor."""
+def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
+    """The landing sensor, which asks for the job `daily`, and the run-failure sensor."""
 
     @dg.sensor(
         name="landing",
         job=daily,
         minimum_interval_seconds=_SENSOR_SECONDS,
-        description="Seals and rebuilds a day once its landing is complete: marked by _SUCCESS, or past its grace.",
+        description="Seals and rebuilds a day once its landing is complete: marked by _SUCCESS in the folder of every "
+        f"log, or {project.cadence.grace_hours} hours after its end. What comes late enters the next day's snapshot.",
     )
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
         try:
-            due = engine.open(project).due(dt.datetime.now(dt.UTC))
+            opened = engine.open(project)
+            sealer = opened.sealer()
+            due, tags = opened.due(engine.now(), sealer), sealer.e_tags()
         except RefoldError as error:
-            return dg.SensorResult(skip_reason=f"Landing cannot be sealed: {error}")
+            return dg.SensorResult(skip_reason=f"Landing cannot be read: {error}")
         if not due:
             return dg.SensorResult(skip_reason="Nothing new in landing is complete.")
+        # The run key says what was found, so that a day is asked for again once somebody has mended its objects.
         requests = [
-            dg.RunRequest(run_key=f"{key}-{sha256_hex(canonical_json(names))[:16]}", partition_key=key)
+            dg.RunRequest(run_key=f"{key}-{_digest([[name, tags.get(name, '')] for name in names])}", partition_key=key)
             for key, names in due.items()
         ]
         return dg.SensorResult(run_requests=requests)
@@ -44,49 +49,47 @@ def build_sensors(project: Project, daily: UnresolvedAssetJobDefinition) -> list
     return [landing, run_failed]
 
 
-def failure_report(context: dg.RunFailureSensorContext) -> str:
-    """Which run failed, on which partition, at which steps, with what, and what to do."""
-    run = context.dagster_run
-    lines = [
-        f"Run {run.run_id} of job {run.job_name} failed"
-        + (f" for snapshot {run.tags['dagster/partition']}" if "dagster/partition" in run.tags else "")
-        + f": {context.failure_event.message}"
-    ]
-    for event in context.get_step_failure_events():
-        failure = event.step_failure_data
-        described = failure.user_failure_data.description if failure.user_failure_data else None
-        lines.append(
-            f"  step {event.step_key}: {described or (failure.error.message if failure.error else 'no message')}"
-        )
-    lines.append(f"  What is served has not changed. Open it with: dagster run {run.run_id} in the UI under Runs.")
-    return "\n".join(lines)
+def _digest(value: Any) -> str:
+    return sha256_hex(canonical_json(value))[:16]
 
 
-def build_schedules(project: Project, daily: UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
-    """The daily rebuild after the grace, and a weekly backfill of the last seven snapshots."""
-    hour = project.cadence.grace_hours
+def build_schedules(project: Project, *, daily: Any, weekly: Any) -> list[dg.ScheduleDefinition]:
+    """The daily rebuild after the grace, by job `daily`, and a weekly backfill of seven snapshots, by job `weekly`."""
+    cadence = project.cadence
+    hour = cadence.grace_hours % 24
 
-    nightly = dg.build_schedule_from_partitioned_job(
-        daily,
+    @dg.schedule(
         name="daily_rebuild",
-        hour_of_day=hour % 24,
-        minute_of_hour=0,
-        description="Seals, builds, proves, publishes and releases the day that has passed.",
+        job=daily,
+        cron_schedule=f"0 {hour} * * *",
+        description="Seals, builds, proves, publishes and releases the day whose grace has just ended.",
     )
+    def daily_rebuild(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        yield from _requests("daily", cadence, [_closed(cadence, context.scheduled_execution_time)])
 
     @dg.schedule(
         name="weekly_backfill",
-        job=daily,
-        cron_schedule=f"30 {hour % 24} * * 0",
-        description=f"Builds and proves the last {_BACKFILL_DAYS} snapshots again.",
+        job=weekly,
+        cron_schedule=f"30 {hour} * * 0",
+        description=f"Builds and proves the last {_BACKFILL_DAYS} snapshots again. Nothing is published.",
     )
     def weekly_backfill(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        day = context.scheduled_execution_time.date()
-        keys = [(day - dt.timedelta(days=n)).isoformat() for n in range(_BACKFILL_DAYS, 0, -1)]
-        inside = [key for key in keys if project.cadence.contains(key)]
-        if not inside:
-            yield dg.SkipReason(f"No snapshot of this project lies between {keys[0]} and {keys[-1]}.")
-        for key in inside:
-            yield dg.RunRequest(run_key=f"weekly-{day}-{key}", partition_key=key)
+        last = _closed(cadence, context.scheduled_execution_time)
+        days = [last - dt.timedelta(days=n) for n in reversed(range(_BACKFILL_DAYS))]
+        yield from _requests(f"weekly-{last}", cadence, days)
 
-    return [nightly, weekly_backfill]  # type: ignore[list-item]
+    return [daily_rebuild, weekly_backfill]
+
+
+def _closed(cadence: Daily, now: dt.datetime) -> dt.date:
+    """The last day whose time and grace are over."""
+    return (now - dt.timedelta(days=1, hours=cadence.grace_hours)).date()
+
+
+def _requests(name: str, cadence: Daily, days: list[dt.date]) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    inside = [day.isoformat() for day in days if cadence.contains(day.isoformat())]
+    if not inside:
+        until = f"to {cadence.end - dt.timedelta(days=1)}" if cadence.end else "on"
+        yield dg.SkipReason(f"This project's snapshots run from {cadence.start} {until}; {days[-1]} lies outside.")
+    for key in inside:
+        yield dg.RunRequest(run_key=f"{name}-{key}", partition_key=key)

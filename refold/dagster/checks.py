@@ -24,7 +24,8 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     """All checks of a project."""
     structure = [_structure(project, log, partitions) for log in project.logs]
     replays = [_full_replay(project, store, partitions) for store in project.in_order]
-    suites = [_expectations(project, store) for store in project.in_order if md.checked_sink(store)]
+    sinks = [(store, md.checked_sink(store)) for store in project.in_order]
+    suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
     return [*structure, *replays, *suites]
 
 
@@ -68,13 +69,14 @@ def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefini
     return full_replay
 
 
-def _expectations(project: Project, store: Store) -> dg.AssetChecksDefinition:
+def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.AssetChecksDefinition:
     promises = "".join(f"\n- `{each}`{'' if each.severity == 'error' else ' (warns)'}" for each in store.expect)
 
     @dg.asset_check(
-        asset=md.checked_sink(store),
+        asset=sink,
         name=md.EXPECTATIONS,
         blocking=True,
+        additional_deps=[key for key in md.sink_groups(store) if key != sink],  # it reads all sinks of the store
         description=f"What is published, read back, keeps what was declared of it:\n{promises}",
     )
     def expectations(

@@ -1,5 +1,6 @@
 """The one assembly point: a project and its engine resource become Dagster definitions."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from refold.dagster.automation import build_schedules, build_sensors
 from refold.dagster.checks import build_checks
 from refold.dagster.history import build_history_job
 from refold.dagster.resource import EngineResource
+from refold.dagster.verification import build_verify_job
 from refold.project import Daily, Project
 
 
@@ -18,7 +20,6 @@ def partitions_of(cadence: Daily) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(
         start_date=cadence.start.isoformat(),
         end_date=cadence.end.isoformat() if cadence.end else None,
-        hour_offset=0,
     )
 
 
@@ -28,38 +29,56 @@ def build_defs(
     *,
     assets: Sequence[Any] = (),
     resources: Mapping[str, Any] | None = None,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
 ) -> dg.Definitions:
-    """Definitions of a project.
+    """Definitions of a project. Nothing is read or connected to.
 
     Args:
         project: its stores.
         engine: the resource that opens engines; tests pass one over temporary places here.
         assets: further assets of the code location.
         resources: further resources.
+        executor: how the steps of a run are executed. By default in the run's one process: a step takes less time
+            than a process of its own takes to start. Runs still have a process each.
     """
-    partitions = partitions_of(project.cadence)
-    owned = build_assets(project, partitions)
-    checks = build_checks(project, partitions)
-    snapshot = dg.define_asset_job(
-        "rebuild_snapshot",
-        selection=dg.AssetSelection.assets(*[key for each in owned for key in each.keys]),
-        description="Seals, builds, proves, publishes and releases one snapshot.",
-    )
-    verify = dg.define_asset_job(
-        "verify",
-        selection=dg.AssetSelection.checks(*[key for each in checks for key in each.check_keys]),
-        description="Runs all checks alone on one snapshot, for CI: it fails when one fails.",
-    )
-    publish = dg.define_asset_job(
-        "publish_and_release_newest",
-        selection=dg.AssetSelection.groups("sinks"),
-        description="Publishes the newest proven snapshot to all sinks, checks it there, and releases it.",
-    )
+    with warnings.catch_warnings():
+        # Checks by partition and backfill policies work in the pinned version of Dagster; users cannot act on the news
+        # that they may change.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        partitions = partitions_of(project.cadence)
+        owned = build_assets(project, partitions)
+        checks = build_checks(project, partitions)
+    snapshot, prove, publish = _jobs(owned)
     return dg.Definitions(
         assets=[*owned, *assets],
         asset_checks=checks,
-        jobs=[build_history_job(project), snapshot, verify, publish],
-        schedules=build_schedules(project, snapshot),
+        jobs=[build_history_job(project), build_verify_job(project), snapshot, prove, publish],
+        schedules=build_schedules(project, daily=snapshot, weekly=prove),
         sensors=build_sensors(project, snapshot),
         resources={"engine": engine, **(resources or {})},
+        executor=executor,
     )
+
+
+def _jobs(owned: Sequence[dg.AssetsDefinition]) -> list[Any]:
+    keys = {key: each for each in owned for key in each.keys}
+    partitioned = [key for key, each in keys.items() if each.partitions_def is not None]
+    return [
+        dg.define_asset_job(
+            "rebuild_snapshot",
+            selection=dg.AssetSelection.assets(*keys),
+            description="Seals, builds, proves, publishes and releases one snapshot.",
+        ),
+        dg.define_asset_job(
+            "prove_snapshot",
+            selection=dg.AssetSelection.assets(*partitioned),
+            description="Seals, builds and proves one snapshot and publishes nothing: for backfills of a range.",
+        ),
+        dg.define_asset_job(
+            "publish_newest",
+            selection=dg.AssetSelection.groups("sinks"),
+            description="Publishes the newest snapshot, which must be proven, to all sinks, checks it there, and "
+            "releases it.",
+        ),
+    ]

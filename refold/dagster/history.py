@@ -167,7 +167,8 @@ def _publish(context: dg.OpExecutionContext, engine: Engine, config: HistoryConf
     for store in engine.project.in_order:
         for key, sinks in md.sink_groups(store).items():
             done = [engine.publisher.publish(store, sink, snapshot) for sink in sinks]
-            found = {**md.published_metadata(done, snapshot), "dagster/column_lineage": md.sink_lineage(store)}
+            served = engine.releaser.current()
+            found = {**md.published_metadata(done, snapshot, served), "dagster/column_lineage": md.sink_lineage(store)}
             inputs: list[Place] = [(md.state_key(store), snapshot.key)]
             report.materialized((key, None), done[0].digest[:20], store.code_version, inputs, found)
         faults += _expectations(report, engine, store, snapshot)

@@ -16,11 +16,12 @@ from refold.sinks.base import Sink
 from refold.storage import canonical_json, sha256_hex
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
-from refold.types import ColumnType, Schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
 STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
 _ROWS_SHOWN = 20
+_OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
 
 
 def log_key(log: Log) -> dg.AssetKey:
@@ -72,27 +73,32 @@ def log_code_version(log: Log) -> str:
 
 
 def log_schema(log: Log) -> dg.TableSchema:
-    """The columns of a log's events: place, origin, and what is declared."""
-    return dg.TableSchema([*_columns(POSITION), *_columns(_ORIGIN), *_columns(log.columns, unique=(log.event_id,))])
+    """The columns of a log's events: place, origin, and what is declared. Event ids repeat: a log keeps repetitions."""
+    roles = {log.key: "The key: which entity the event belongs to.", log.event_id: "The event id, for deduplication."}
+    if log.event_time is not None:
+        roles[log.event_time] = "When it happened."
+    return dg.TableSchema([*_columns(POSITION), *_columns(_ORIGIN), *_columns(log.columns, roles)])
 
 
 def store_schema(store: Store) -> dg.TableSchema:
     """The columns of a store's rows, and of its ledger where it is folded."""
-    ledger = _columns(_LEDGER) if isinstance(store, Folded) else []
-    return dg.TableSchema([*_columns(store.columns, unique=store.key), *ledger])
+    return dg.TableSchema([*sink_schema(store).columns, *(_columns(_LEDGER) if isinstance(store, Folded) else [])])
 
 
 def sink_schema(store: Store) -> dg.TableSchema:
     """The columns as published; a single key column is unique."""
-    return dg.TableSchema(_columns(store.columns, unique=store.key))
+    roles = dict.fromkeys(store.key, "Key." if len(store.key) == 1 else f"Part of the key ({', '.join(store.key)}).")
+    if isinstance(store, Folded):
+        roles |= dict.fromkeys(POSITION, "Of the last event of this key.")
+    return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
 
 
 _ORIGIN: Schema = {"source_object": ColumnType("text"), "source_line": ColumnType("int64")}
 _LEDGER: Schema = {"ledger.outcome": ColumnType("text"), "ledger.reason": ColumnType("text", null=True)}
 _MEANINGS = {
-    "log_partition": "The log partition of the (last) event.",
-    "log_offset": "Its offset in the log partition.",
-    "log_seq": "Its place in the order of the whole log.",
+    "log_partition": "The part of the log that holds all events of a key.",
+    "log_offset": "The place in the log partition, from 0.",
+    "log_seq": "The place in the order of the whole log, from 0.",
     "source_object": "The landing object it was read from.",
     "source_line": "Its line there, from 1.",
     "ledger.outcome": "What became of each event: applied, duplicate, rejected, conflict, ignored.",
@@ -100,16 +106,28 @@ _MEANINGS = {
 }
 
 
-def _columns(columns: Schema, unique: Sequence[str] = ()) -> list[dg.TableColumn]:
+def _columns(
+    columns: Schema, roles: Mapping[str, str] | None = None, unique: Sequence[str] = ()
+) -> list[dg.TableColumn]:
     return [
         dg.TableColumn(
             name,
-            str(column).rstrip("?"),
-            description=_MEANINGS.get(name),
+            "text" if column.kind == "enum" else str(column).rstrip("?"),
+            description=" ".join(filter(None, [_MEANINGS.get(name), (roles or {}).get(name), _values(column)])) or None,
             constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
         )
         for name, column in columns.items()
     ]
+
+
+def _values(column: ColumnType) -> str:
+    """Which values a column admits, where fewer than its type has."""
+    if column.choices is not None:
+        return f"One of {', '.join(column.values)}."
+    low = column.minimum if column.minimum not in (None, INT64_MIN) else None
+    high = column.maximum if column.maximum not in (None, INT64_MAX) else None
+    bounds = [f"at least {low:,}" if low is not None else "", f"at most {high:,}" if high is not None else ""]
+    return ", ".join(filter(None, bounds)).capitalize() + "." if any(bounds) else ""
 
 
 def column_lineage(store: Store) -> dg.TableColumnLineage:
@@ -153,38 +171,40 @@ def log_metadata(
     late = [o.name for o in cut.objects if o.late] or list(late)
     found: dict[str, Any] = {
         "dagster/row_count": cut.events,
-        "events, whole log": cut.seq_end,
-        "records read": cut.read,
-        "records quarantined": cut.quarantined,
-        "landing objects": len(cut.objects),
-        "snapshot id": snapshot.id,
-        "log id": cut.id,
-        "same as the day before": cut.events == 0,
+        "new events": cut.events,
+        "events in the log so far": cut.seq_end,
+        "new landing records": cut.read,
+        "of them quarantined": cut.quarantined,
+        "new landing objects": len(cut.objects),
     }
+    if cut.events == 0:
+        found["note"] = "No new events: the log is what it was a day before, under another key."
     if late:
-        found["late objects"] = dg.MetadataValue.md("\n".join(f"- `{name}`" for name in late))
+        found["late objects"] = _listed(late)
     if vanished:
-        found["sealed objects that landing no longer holds"] = dg.MetadataValue.md(
-            "\n".join(f"- `{name}`" for name in vanished[:_ROWS_SHOWN])
-        )
-    return found
+        found["sealed objects that landing no longer holds"] = _listed(vanished)
+    return found | {"log identity": cut.id, "snapshot identity": snapshot.id}
+
+
+def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
+    more = f"\n- … and {len(names) - _ROWS_SHOWN} more" if len(names) > _ROWS_SHOWN else ""
+    return dg.MetadataValue.md("\n".join(f"- `{name}`" for name in names[:_ROWS_SHOWN]) + more)
 
 
 def state_metadata(record: StateRecord) -> dict[str, Any]:
-    """A state in numbers and digests."""
-    found: dict[str, Any] = {
-        "dagster/row_count": record.rows,
-        "state digest": record.state_digest,
-        "code version": record.code_version,
-    }
+    """A state in numbers and digests; outcomes are counted from offset 0."""
+    found: dict[str, Any] = {"dagster/row_count": record.rows, "rows": record.rows}
+    found |= {f"events {name} so far": record.outcomes[name] for name in _OUTCOMES if name in record.outcomes}
+    found["state digest"] = record.state_digest
     if record.ledger_digest:
         found["ledger digest"] = record.ledger_digest
-    return found | {f"events {name}": count for name, count in record.outcomes.items()}
+    return found | {"code version": record.code_version, "stored as": record.state.name}
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
     """What full replay found, with every difference in a table."""
-    found: dict[str, Any] = {"method": verdict.method, "events replayed": verdict.events}
+    what = "rows of inputs" if isinstance(verdict.store, Relation) else "events replayed"
+    found: dict[str, Any] = {"method": verdict.method, what: verdict.events}
     if verdict.record is not None:
         found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}
     if verdict.differences:
@@ -205,45 +225,69 @@ def findings_metadata(findings: Sequence[Finding], events: int) -> dict[str, Any
     return found
 
 
-def expectations_metadata(results: Sequence[ExpectationResult]) -> dict[str, Any]:
-    """What Great Expectations found: one row per expectation, and the failing rows of each that failed."""
+def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) -> dict[str, Any]:
+    """What Great Expectations found: one row per sink and expectation, and the failing rows of each that failed.
+
+    `results` are those of one sink after the other, as the publisher gives them.
+    """
+    sinks = [_sink_name(sink) for sink in store.sinks for _ in store.expect]
     summary = [
         {
             "expectation": str(r.expectation),
-            "passed": str(r.passed),
-            "rows against": r.rows_unexpected,
+            "in": sink,
+            "result": "passed" if r.passed else ("warns" if r.expectation.severity == "warn" else "failed"),
+            "rows against it": r.rows_unexpected,
             "note": r.problem,
         }
-        for r in results
+        for sink, r in zip(sinks, results, strict=True)
     ]
-    found: dict[str, Any] = {"expectations": as_table(summary)} if summary else {}
-    for result in results:
+    found: dict[str, Any] = {
+        "expectations that hold": sum(r.passed for r in results),
+        "expectations": as_table(summary),
+    }
+    for sink, result in zip(sinks, results, strict=True):
         if not result.passed and result.rows:
-            found[f"failing rows: {result.expectation}"] = as_table(list(result.rows))
+            found[f"failing rows in {sink}: {result.expectation}"] = as_table(list(result.rows))
     return found
 
 
-def published_metadata(published: Sequence[Published], snapshot: Snapshot) -> dict[str, Any]:
-    """What was written where, for people."""
+def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
+    """What a sink holds, and when readers see it."""
+    names = " and ".join(_sink_name(sink) for sink in sinks)
+    return (
+        f"{store.description}\n\nThe rows of `state/{store.name}`, published to {names}: a new version is unseen "
+        "until `release` moves all readers to it."
+    )
+
+
+def _sink_name(sink: Sink) -> str:
+    return f"{type(sink).__name__} `{sink.name}`"
+
+
+def published_metadata(published: Sequence[Published], snapshot: Snapshot, served: Release | None) -> dict[str, Any]:
+    """What was written where, and what readers see meanwhile."""
     return {
         "dagster/row_count": published[0].rows,
-        "snapshot": snapshot.key,
+        "rows": published[0].rows,
+        "published snapshot": snapshot.key,
         "version": published[0].version,
-        "content digest, read back": published[0].digest,
+        "served when published": f"snapshot {served.snapshot}, release {served.number}" if served else "nothing yet",
         "place": dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in published)),
+        "content digest, read back": published[0].digest,
     }
 
 
 def release_metadata(served: Release) -> dict[str, Any]:
     """What is served, store by store."""
     rows = [
-        {"store": name, "version": version, "proof": served.proofs[name]} for name, version in served.versions.items()
+        {"store": name, "version": version, "proof": served.proofs[name].rsplit("/", 1)[-1][:12]}
+        for name, version in served.versions.items()
     ]
     return {
-        "snapshot": served.snapshot,
+        "served snapshot": served.snapshot,
         "release number": served.number,
-        "snapshot id": served.snapshot_id,
         "stores": as_table(rows),
+        "snapshot identity": served.snapshot_id,
     }
 
 

@@ -1,88 +1,142 @@
 """`python -m refold.dagster.rebuild`: run the project's history job in this process and end with a summary.
 
-Dagster records the run in the one home that the UI and the daemon share. With REFOLD_LANDING unset, the project's
-sample is written first and used.
+Dagster records the run in the one home that the UI and the daemon share: DAGSTER_HOME, or `.refold/dagster` of the
+project. With REFOLD_LANDING unset, the project's sample is written first and used. A rerun after a kill goes on from
+what is sealed and built.
 """
 
 import argparse
+import contextlib
 import importlib
-import logging
 import os
+import shutil
+import socket
 import sys
+import tempfile
 import time
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 from rich.console import Console
 
 from refold import terminal as view
+from refold.dagster.failures import failure_texts
 from refold.engine import open_engine
-from refold.errors import RefoldError
+from refold.errors import NotFound, RefoldError
 from refold.project import Project, find_root, load_project
+
+_JOB = "rebuild_history"
+_RUNNER_TAG = "refold/process"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def prepare_home(root: Path) -> Path:
-    """The absolute Dagster home under a project's root, with the project's dagster.yaml in it; idempotent."""
-    home = root / ".refold" / "dagster"
+    """The absolute Dagster home, with a link to the project's dagster.yaml unless it has one; idempotent."""
+    home = Path(os.environ.get("DAGSTER_HOME") or root / ".refold" / "dagster").expanduser().resolve()
     home.mkdir(parents=True, exist_ok=True)
     committed, linked = root / "dagster.yaml", home / "dagster.yaml"
     if committed.is_file() and not linked.exists():
         linked.unlink(missing_ok=True)
-        linked.symlink_to(committed)
+        with contextlib.suppress(FileExistsError):  # another rebuild linked it just now
+            linked.symlink_to(committed)
     return home
 
 
 def write_sample(project: Project, root: Path, console: Console) -> None:
-    """Write the project's sample to the default landing, if nothing names another and the project has one."""
+    """Write the project's sample to the default landing, whole or not at all, unless one is there or is named."""
     landing = root / ".refold" / "landing"
     if os.environ.get("REFOLD_LANDING") or project.sample is None or landing.is_dir():
         return
-    console.print(f"REFOLD_LANDING is not set: writing the sample shop to {landing}")
-    project.sample(landing, False)
-
-
-def main() -> int:
-    """Run the history job. Returns the exit code: 0 when everything was proven and released."""
-    parser = argparse.ArgumentParser(description="Rebuild the whole history in Dagster, in this process.")
-    parser.add_argument("--definitions", default="dagster_project.definitions", help="module that defines `defs`")
-    parser.add_argument("--through", help="the last snapshot; by default the last folder in landing")
-    arguments = parser.parse_args()
-    console, root = view.console(), find_root()
-    started = time.monotonic()
-    logging.getLogger("dagster").setLevel(logging.ERROR)
-    os.environ["DAGSTER_HOME"] = str(prepare_home(root))
+    console.print(view.cell(f"REFOLD_LANDING is not set: writing the sample to {landing}"))
+    landing.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix="landing-", dir=landing.parent))
     try:
+        project.sample(draft, False)
+        draft.chmod(0o755)
+        with contextlib.suppress(OSError):  # another rebuild has put the same sample there
+            draft.rename(landing)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the history job. Returns the exit code: 0 when everything was proven and released."""
+    parser = argparse.ArgumentParser(prog="refold.dagster.rebuild", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--definitions", default="dagster_project.definitions", help="module that defines `defs`")
+    parser.add_argument("--through", metavar="SNAPSHOT", help="the last snapshot; by default the last in landing")
+    parser.add_argument("--from-scratch", action="store_true", help="ignore all checkpoints and fold from offset 0")
+    given = parser.parse_args(arguments)
+    console, started = view.console(), time.monotonic()
+    try:
+        root = find_root()
+        os.environ["DAGSTER_HOME"] = str(prepare_home(root))
         project = load_project(root)
         write_sample(project, root, console)
-        defs: dg.Definitions = importlib.import_module(arguments.definitions).defs
-        job = defs.resolve_job_def("rebuild_history")
-        ops = ("seal_history", "fold_history", "prove_history", "relate_history", "publish_and_release")
-        config = {"ops": {op: {"config": {"through": arguments.through}} for op in ops}}
-        with view.progress(console), dg.DagsterInstance.get() as instance:
-            result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+        with view.progress(console):
+            result = _run(_definitions(given.definitions), given.through, given.from_scratch)
         if not result.success:
-            return _failed(result, console)
+            return _told(console, failure_texts(result.all_events))
         engine = open_engine(project, root)
-        view.summary(engine, engine.chain.get(arguments.through), console)
+        view.summary(engine, engine.chain.get(given.through), console)
     except RefoldError as error:
-        console.print(view.cell(f"{error.kind}: {error}"), style="bold red")
-        return 1
-    checks = len(result.get_asset_check_evaluations())
+        return _told(console, [f"{error.kind}: {error}"])
+    passed = [check.passed for check in result.get_asset_check_evaluations()]
+    warned = f", {passed.count(False)} warned" if not all(passed) else ""
     console.print(
-        f"{checks} asset checks passed in {time.monotonic() - started:.0f} s. "
+        f"{passed.count(True)} asset checks passed{warned} in {time.monotonic() - started:.0f} s. "
         "Next: `make ui` for the Dagster UI, `refold --help` for the rest."
     )
     return 0
 
 
-def _failed(result: dg.ExecuteInProcessResult, console: Console) -> int:
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            described = data.user_failure_data.description if data.user_failure_data else None
-            text = described or (data.error.to_string() if data.error else "no message")
-            console.print(view.cell(f"{event.step_key} failed: {text}"), style="bold red")
-    console.print("What is served has not changed.")
+def _definitions(module: str) -> dg.Definitions:
+    try:
+        return importlib.import_module(module).defs
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise NotFound(f"The definitions {module}.defs cannot be imported: {error}.") from error
+
+
+def _run(defs: dg.Definitions, through: str | None, from_scratch: bool) -> dg.ExecuteInProcessResult:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        job = defs.resolve_job_def(_JOB)
+    config = {"config": {"through": through, "fresh": from_scratch}}
+    with dg.DagsterInstance.get() as instance:
+        _bury_killed(instance)
+        return job.execute_in_process(
+            instance=instance,
+            run_config={"ops": {node.name: config for node in job.nodes}, **_QUIET},
+            tags={_RUNNER_TAG: f"{socket.gethostname()} {os.getpid()}"},
+            raise_on_error=False,
+        )
+
+
+def _bury_killed(instance: dg.DagsterInstance) -> None:
+    """Mark runs of this command as failed whose process on this machine is gone; else they seem to run for ever."""
+    filters = dg.RunsFilter(job_name=_JOB, statuses=[dg.DagsterRunStatus.STARTED])
+    for run in instance.get_runs(filters):
+        host, _, pid = run.tags.get(_RUNNER_TAG, "").partition(" ")
+        if host == socket.gethostname() and not _alive(int(pid)):
+            instance.report_run_failed(run, "The process of this run was killed; the next rebuild goes on from there.")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _told(console: Console, reasons: Sequence[str]) -> int:
+    for line in "\n".join(reasons).splitlines():
+        console.print(view.cell(line), style="bold red", soft_wrap=True)
+    console.print("What is served has not moved, unless the release itself is what failed.")
     return 1
 
 

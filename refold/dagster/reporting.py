@@ -49,7 +49,7 @@ class Reporter:
         """Log one check result."""
         key, partition = place
         self._context.log_event(
-            dg.AssetCheckEvaluation(
+            dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # taken, though Dagster's annotation forgets it
                 asset_key=key,
                 check_name=check,
                 passed=result.passed,
@@ -81,5 +81,9 @@ class Reporter:
 
     def _newest_unpartitioned(self, key: dg.AssetKey) -> Mapping[str | None, tuple[int, str]]:
         records = self._context.instance.fetch_materializations(AssetRecordsFilter(asset_key=key), limit=1).records
-        events = [(record.storage_id, record.asset_materialization) for record in records]
-        return {None: (at, event.tags[DATA_VERSION_TAG]) for at, event in events if event and event.tags}
+        found: dict[str | None, tuple[int, str]] = {}
+        for record in records:
+            event = record.asset_materialization
+            if event is not None and event.tags and DATA_VERSION_TAG in event.tags:
+                found[None] = (record.storage_id, event.tags[DATA_VERSION_TAG])
+        return found

@@ -1,5 +1,6 @@
 """The one resource that Refold's assets ask for: something that opens an engine over this project's connections."""
 
+import datetime as dt
 from abc import abstractmethod
 
 from dagster import ConfigurableResource
@@ -15,6 +16,10 @@ class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster
     @abstractmethod
     def settings(self) -> Settings:
         """The places of this project, read when a run starts and never before."""
+
+    def now(self) -> dt.datetime:
+        """The time in UTC, by which the landing sensor tells which days are over."""
+        return dt.datetime.now(dt.UTC)
 
     def open(self, project: Project) -> Engine:
         """An engine for one step of a run."""

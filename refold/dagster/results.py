@@ -67,7 +67,7 @@ def expectations(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
     return Result(
         passed=not broken,
         text=f"{len(results) - len(broken)} of {len(results)} expectations hold.{names}",
-        metadata={"snapshot": snapshot.key, **md.expectations_metadata(results)},
+        metadata={"snapshot": snapshot.key, **md.expectations_metadata(store, results)},
         warns=bool(broken) and all(result.expectation.severity == "warn" for result in broken),
     )
 

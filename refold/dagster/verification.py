@@ -5,6 +5,7 @@ expectations ask the sinks for a snapshot that they may never have held. Results
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -80,20 +81,24 @@ def _answer(ask: Callable[[], Result | None]) -> Result | None:
 def _logs(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for log in engine.project.logs:
         place = (md.log_key(log), snapshot.key)
-        yield place, md.STRUCTURE, lambda log=log: results.structure_through(engine, log, snapshot)
+        yield place, md.STRUCTURE, partial(results.structure_through, engine, log, snapshot)
 
 
 def _states(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for store in engine.project.in_order:
         place = (md.state_key(store), snapshot.key)
-        yield place, md.FULL_REPLAY, lambda store=store: results.replay(engine.prover.prove(store, snapshot))
+        yield place, md.FULL_REPLAY, partial(_replayed, engine, store, snapshot)
 
 
 def _sinks(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for store in engine.project.in_order:
         sink = md.checked_sink(store)
         if sink is not None:
-            yield (sink, None), md.EXPECTATIONS, lambda store=store: _published(engine, store, snapshot)
+            yield (sink, None), md.EXPECTATIONS, partial(_published, engine, store, snapshot)
+
+
+def _replayed(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
+    return results.replay(engine.prover.prove(store, snapshot))
 
 
 def _published(engine: Engine, store: Store, snapshot: Snapshot) -> Result | None:

@@ -76,6 +76,10 @@ class Sealer:
                 found.setdefault(item.folder, []).append(item.name)
         return {folder: sorted(names) for folder, names in sorted(found.items())}
 
+    def e_tags(self) -> dict[str, str]:
+        """The entity tag of every object in landing, by name; another one means that somebody wrote it again."""
+        return {item.name: item.info.e_tag for part in self._parts for item in part.landing.objects}
+
     def complete(self, folder: str) -> bool:
         """Whether every log has marked the folder of a key as complete."""
         return all(folder in part.landing.marked for part in self._parts)

@@ -30,7 +30,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from refold.errors import Conflict, DeclarationError, NotFound, Unavailable
+from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavailable
 from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
 from refold.sinks.values import require_storable
 from refold.storage import ObjectStore, canonical_json, sha256_hex
@@ -144,7 +144,11 @@ class DeltaTarget(Target):
             if table is None or released is None:
                 raise NotFound(no_version(self.place, None))
             require_columns(self.place, released, self._record(released)["columns"], describe(self._columns))
-            return table.to_pyarrow_table().select(schema.names).cast(schema)
+            try:
+                return table.to_pyarrow_table().select(schema.names).cast(schema)
+            except (OSError, pa.ArrowInvalid) as error:
+                remedy = "Publish the version again; `refold repair` does."
+                raise Damaged(f"{self.place} lists a file that cannot be read: {error}.", remedy=remedy) from error
         record = self._record(version)
         require_columns(self.place, version, record["columns"], describe(self._columns))
         names = [(f"{self._folder}/{file['path']}", file["sha256"]) for file in record["files"]]

@@ -64,7 +64,7 @@ class Builder:
         self._chain = chain
         self.checkpoints = Checkpoints(objects)
         self.runner = RelationRunner()
-        self._ledgers: dict[tuple[str, str, str], pa.Table] = {}
+        self._ledgers: dict[tuple[str, str, str], tuple[pa.Table, str]] = {}
         self._published: dict[tuple[str, str], pa.Table] = {}
 
     def inputs(self, store: Store, snapshot: Snapshot) -> str:
@@ -199,16 +199,32 @@ class Builder:
         return self.checkpoints.rows(record, store.columns, store.key)
 
     def ledger_rows(self, store: Folded, snapshot: Snapshot) -> pa.Table:
-        """The ledger of a store up to a snapshot with the events' columns, one row per event."""
-        return pa.concat_tables([self._ledger_part(store, each) for each in self._chain.through(snapshot.key)])
+        """The ledger of a store up to a snapshot with the events' columns, one row per event.
 
-    def _ledger_part(self, store: Folded, snapshot: Snapshot) -> pa.Table:
+        Raises Damaged where the stored parts are not those that the snapshot's digest, and so its proof, is over.
+        """
+        tables, digest = [], EMPTY_DIGEST
+        for each in self._chain.through(snapshot.key):
+            table, digest = self._ledger_part(store, each, digest)
+            tables.append(table)
+        expected = self.require(store, snapshot).ledger_digest
+        if digest != expected:
+            raise Damaged(
+                f"The ledger of store {store.name!r} is damaged: its parts up to snapshot {snapshot.key} have digest "
+                f"{digest}, expected {expected}.",
+                remedy=f"Run the check full_replay of state/{store.name}, and rebuild it from the beginning.",
+            )
+        return pa.concat_tables(tables)
+
+    def _ledger_part(self, store: Folded, snapshot: Snapshot, before: str) -> tuple[pa.Table, str]:
+        """The ledger part of one snapshot as a table, and the ledger's digest after it, from the one before."""
         place = (store.name, store.code_version, snapshot.key)
         if place not in self._ledgers:
             record = self.require(store, snapshot)
             events = LogReader(self._objects, self._chain, store.log).events(snapshot)
-            part = self.checkpoints.ledger(record) if snapshot.logs[store.log.name].events else None
-            self._ledgers[place] = with_outcomes(store, events, part or NO_EVENTS)
+            cut = snapshot.logs[store.log.name]
+            part = (self.checkpoints.ledger(record) if cut.events else None) or NO_EVENTS
+            self._ledgers[place] = with_outcomes(store, events, part), part.digest(before, cut)
         return self._ledgers[place]
 
 

@@ -1,0 +1,44 @@
+"""`refold sample` and `refold rebuild`: a landing folder to try, and the main job without Dagster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from refold import terminal as view
+from refold.cli.group import cli, open_project
+from refold.errors import NotFound
+from refold.project import find_root, load_project
+from refold.rebuild import rebuild_all
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--late", is_flag=True, help="Add the object that arrives late, into a folder that was sealed before.")
+@click.pass_context
+def sample(context: click.Context, folder: Path | None, late: bool) -> None:
+    """Write the project's sample landing folder; the same bytes on every machine."""
+    root = find_root(context.obj)
+    project = load_project(root)
+    if project.sample is None:
+        raise NotFound(f"The project {project.name!r} has no sample.", remedy="Declare Project(sample=...).")
+    target = folder or root / ".refold" / "landing"
+    summary = project.sample(target, late)
+    console = view.console()
+    console.print(f"Wrote the sample to {target}")
+    counts = getattr(summary, "counts", None)
+    if counts:
+        console.print(view.table("What it holds", [{"kind": kind, "records": n} for kind, n in counts.items()]))
+
+
+@cli.command()
+@click.option("--through", metavar="SNAPSHOT", help="The last snapshot; by default the last folder in landing.")
+@click.option("--from-scratch", is_flag=True, help="Ignore all checkpoints and fold from offset 0.")
+@click.pass_context
+def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> None:
+    """Seal, fold, prove, publish and release everything, without Dagster."""
+    engine, console = open_project(context), view.console()
+    with view.progress(console):
+        snapshot = rebuild_all(engine, through, fresh=from_scratch)
+    view.summary(engine, snapshot, console)

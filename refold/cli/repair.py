@@ -1,0 +1,131 @@
+"""`refold repair` and `refold demo`: find what differs from full replay, rebuild just that, and see it done."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from refold import terminal as view
+from refold.cli.group import cli, open_project, snapshot_of
+from refold.cli.store import step_row
+from refold.config import Settings
+from refold.drift import Drift, find_drift, repair
+from refold.engine import Engine
+from refold.errors import NotFound
+from refold.project import find_root, load_project
+from refold.proof import Difference
+from refold.rebuild import rebuild_all
+from refold.sinks import Sql
+from refold.stores.declaration import Folded, Store
+
+_DEMO_DAYS = 20
+
+
+@cli.command("repair")
+@click.argument("store", required=False)
+@click.option("--as-of", metavar="SNAPSHOT", help="The snapshot to repair; by default what is served, else the newest.")
+@click.pass_context
+def repair_command(context: click.Context, store: str | None, as_of: str | None) -> None:
+    """Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it cannot."""
+    engine, console = open_project(context), view.console()
+    snapshot = snapshot_of(engine, as_of)
+    mended = True
+    for each in engine.project.in_order if store is None else [engine.project.store(store)]:
+        drift = find_drift(engine, each, snapshot)
+        if not drift.differences:
+            console.print(f"{each.name} at snapshot {snapshot.key}: nothing differs.")
+            continue
+        show_differences(console, drift)
+        mended = _mend(engine, console, drift) and mended
+    sys.exit(0 if mended else 1)
+
+
+def show_differences(console: Console, drift: Drift) -> None:
+    """The differences of one store as a table."""
+    title = f"{drift.store.name} at snapshot {drift.snapshot.key}: differences: {len(drift.differences)}"
+    console.print(view.table(title, [_difference_row(each) for each in drift.differences]))
+
+
+def _difference_row(difference: Difference) -> dict[str, str]:
+    return {
+        "what": difference.what,
+        "where": difference.where,
+        "expected": difference.expected,
+        "found": difference.found,
+    }
+
+
+def _mend(engine: Engine, console: Console, drift: Drift) -> bool:
+    verdict = repair(engine, drift)
+    if verdict.passed and not find_drift(engine, drift.store, drift.snapshot).differences:
+        console.print(f"{drift.store.name}: rebuilt and proven equal to full replay.")
+        return True
+    console.print(f"{drift.store.name}: still differs; the log or the rule is at fault. Run `refold log verify`.")
+    return False
+
+
+@cli.command()
+@click.option("--break", "damage", is_flag=True, help="Damage one cell of what is served, find it, and repair it.")
+@click.pass_context
+def demo(context: click.Context, damage: bool) -> None:
+    """Rebuild three weeks of the sample in a temporary folder; with --break, damage one cell and see it found."""
+    root = find_root(context.obj)
+    project, console = load_project(root), view.console()
+    if project.sample is None:
+        raise NotFound(f"The project {project.name!r} has no sample.", remedy="Declare Project(sample=...).")
+    with tempfile.TemporaryDirectory(prefix="refold-demo-") as folder:
+        place = Path(folder)
+        settings = Settings(
+            str(place / "landing"), str(place / "store"), f"sqlite:///{place / 'shop.db'}", place / "search"
+        )
+        project.sample(place / "landing", False)
+        engine = Engine(project, settings)
+        last = project.cadence.start + dt.timedelta(days=_DEMO_DAYS)
+        with view.progress(console):
+            snapshot = rebuild_all(engine, last.isoformat())
+        view.summary(engine, snapshot, console)
+        if damage:
+            _break_and_mend(engine, console, place / "shop.db")
+
+
+def _break_and_mend(engine: Engine, console: Console, database: Path) -> None:
+    snapshot = engine.chain.get()
+    store, sink = _first_view(engine)
+    column = next(name for name, kind in store.columns.items() if kind.kind == "int64")
+    row = engine.rows(store, snapshot).to_pylist()[0]
+    wrong = row[column] + 1000
+    with sqlite3.connect(database) as connection:
+        (rows_table,) = connection.execute(
+            "SELECT rows_table FROM refold_release WHERE table_name = ?", [sink.name]
+        ).fetchone()
+        connection.execute(
+            f'UPDATE "{rows_table}" SET "{column}" = ? WHERE "{store.key[0]}" = ?', [wrong, row[store.key[0]]]
+        )
+    connection.close()
+    console.rule("somebody changes a cell behind our back")
+    key = row[store.key[0]]
+    console.print(f"{sink.name}: {column} of {store.key[0]} {key!r} is now {wrong}; it should be {row[column]}.")
+    console.rule("refold verify")
+    drift = find_drift(engine, store, snapshot)
+    show_differences(console, drift)
+    console.rule(f"refold why {store.name} {key}")
+    steps = list(engine.explainer.why(store, [str(key)], snapshot))
+    console.print(
+        view.table(f"The last of {len(steps)} events behind the right value", [step_row(step) for step in steps[-3:]])
+    )
+    console.rule("refold repair")
+    _mend(engine, console, drift)
+
+
+def _first_view(engine: Engine) -> tuple[Store, Sql]:
+    for store in engine.project.stores:
+        for sink in store.sinks:
+            if isinstance(sink, Sql) and isinstance(store, Folded):
+                return store, sink
+    raise NotFound(f"The project {engine.project.name!r} publishes no folded store to SQL.")

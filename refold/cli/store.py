@@ -1,0 +1,102 @@
+"""`refold show`, `why` and `search`: what stores hold, and the events behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold import terminal as view
+from refold.cli.group import cli, open_project, snapshot_of
+from refold.errors import NotFound
+from refold.sinks import Tantivy
+from refold.stores.declaration import Store
+from refold.why import Step
+
+_ROWS_SHOWN = 50
+
+
+@cli.command()
+@click.argument("store")
+@click.argument("key", nargs=-1)
+@click.option("--as-of", metavar="SNAPSHOT", help="The snapshot to show; by default what is served, else the newest.")
+@click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many rows to show without a key.")
+@click.pass_context
+def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
+    """Show the rows of a STORE, or the row of a KEY, at a snapshot."""
+    engine, console = open_project(context), view.console()
+    declared = engine.project.store(store)
+    snapshot = snapshot_of(engine, as_of)
+    rows = engine.rows(declared, snapshot)
+    if key:
+        rows = _with_key(declared, rows, key)
+        if len(rows) == 0:
+            raise NotFound(f"Store {store!r} has no row {' '.join(map(repr, key))} at snapshot {snapshot.key}.")
+    title = f"{store} at snapshot {snapshot.key}: {len(rows):,} rows" + (
+        f", the first {limit}" if len(rows) > limit else ""
+    )
+    console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
+
+
+def _with_key(store: Store, rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    if len(key) != len(store.key):
+        raise click.UsageError(f"The key of {store.name} is {' '.join(store.key)}; found {len(key)} values.")
+    for name, value in zip(store.key, key, strict=True):
+        rows = rows.filter(pc.equal(pc.fill_null(pc.cast(rows[name], pa.string()), ""), value))
+    return rows
+
+
+@cli.command()
+@click.argument("store")
+@click.argument("key", nargs=-1, required=True)
+@click.option("--as-of", metavar="SNAPSHOT", help="Explain the value at this snapshot; by default what is served.")
+@click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many of the last events to show.")
+@click.pass_context
+def why(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
+    """Show the events behind the row of a KEY: place in the log, outcome, running value."""
+    engine, console = open_project(context), view.console()
+    declared = engine.project.store(store)
+    snapshot = snapshot_of(engine, as_of)
+    steps = list(engine.explainer.why(declared, list(key), snapshot))
+    for name in dict.fromkeys(step.store for step in steps):
+        mine = [step for step in steps if step.store == name]
+        title = f"{name}: {len(mine)} events up to snapshot {snapshot.key}" + (
+            f", the last {limit}" if len(mine) > limit else ""
+        )
+        console.print(view.table(title, [step_row(step) for step in mine[-limit:]]))
+        console.print(view.cell("Segments: " + ", ".join(dict.fromkeys(step.segment for step in mine[-limit:][-5:]))))
+
+
+@cli.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", default=10, show_default=True, help="How many documents to show.")
+@click.pass_context
+def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
+    """Search the released documents for WORDS."""
+    engine, console = open_project(context), view.console()
+    found = [(store, sink) for store in engine.project.stores for sink in store.sinks if isinstance(sink, Tantivy)]
+    if not found:
+        raise NotFound(f"The project {engine.project.name!r} has no search index.")
+    served = engine.releaser.current()
+    if served is None:
+        raise NotFound("Nothing has been released yet.", remedy="Run a rebuild first.")
+    for store, sink in found:
+        target = sink.open(engine.publisher.connections, store.name, store.key, store.columns)
+        hits = target.search(" ".join(words), limit=limit, version=served.versions[store.name])
+        rows = [{"score": f"{hit.score:.2f}", **hit.document} for hit in hits]
+        console.print(view.table(f"{sink.name} at snapshot {served.snapshot}: {len(rows)} documents", rows))
+
+
+def step_row(step: Step) -> dict[str, Any]:
+    """One event behind a value, as a row to show."""
+    return {
+        "log_seq": step.log_seq,
+        "place": f"{step.log_partition}:{step.log_offset}",
+        "landed as": step.origin,
+        **{name: None if value is None else str(value) for name, value in step.event.items()},
+        "outcome": step.outcome + (f" ({step.reason})" if step.reason else ""),
+        **({} if step.after is None else {"after": ", ".join(f"{n}={v}" for n, v in step.after.items())}),
+    }

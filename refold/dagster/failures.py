@@ -1,0 +1,42 @@
+"""Failed steps in sentences: for the run-failure sensor, and for the command that runs the history job."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
+
+
+def failure_text(failure: StepFailureData) -> str:
+    """Why a step failed, in the words of whoever knew best; no traceback."""
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else "no message"
+
+
+def failure_report(context: dg.RunFailureSensorContext) -> str:
+    """Which run failed, on which snapshot, at which steps and checks, with what, and what to do."""
+    run = context.dagster_run
+    partition = run.tags.get("dagster/partition")
+    where = f" for snapshot {partition}" if partition else ""
+    lines = [f"Run {run.run_id} of job {run.job_name} failed{where}: {context.failure_event.message}"]
+    for event in context.get_step_failure_events():
+        lines.append(f"  step {event.step_key}: {failure_text(event.step_failure_data)}")
+    lines += [f"  check {text}" for text in _failed_checks(context.instance, run.run_id)]
+    lines.append(f"  What is served has not moved unless `release` succeeded. In the UI: Runs, {run.run_id[:8]}.")
+    return "\n".join(lines)
+
+
+def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+        event = entry.dagster_event
+        if event is not None and not event.asset_check_evaluation_data.passed:
+            check = event.asset_check_evaluation_data
+            yield f"{check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
+
+
+def failure_texts(events: Sequence[dg.DagsterEvent]) -> list[str]:
+    """One text for each failed step among a run's events."""
+    return [f"{e.step_key}: {failure_text(e.step_failure_data)}" for e in events if e.is_step_failure]
