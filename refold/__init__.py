@@ -1,6 +1,6 @@
 """Refold: rebuild every derived store by folding the log again, and prove that it is right.
 
-What a project's declarations import stands here; the rest is imported from its own module.
+What a project's declarations and its readers import stands here; the rest is imported from its own module.
 """
 
 from refold.expectations import expect
@@ -8,6 +8,7 @@ from refold.landing.debezium import Debezium
 from refold.landing.jsonl import JsonLines
 from refold.log.declaration import Log, QuarantineLimits
 from refold.project import Daily, Project
+from refold.reading import OpenRelease, open_release
 from refold.rules.outcome import ignore, reject
 from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
 from refold.stores.declaration import documents, fold, latest_by_key, relation
@@ -20,6 +21,7 @@ __all__ = [
     "Delta",
     "JsonLines",
     "Log",
+    "OpenRelease",
     "Project",
     "QuarantineLimits",
     "Sql",
@@ -35,6 +37,7 @@ __all__ = [
     "ignore",
     "int64",
     "latest_by_key",
+    "open_release",
     "ratio",
     "reject",
     "relation",

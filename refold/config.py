@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from refold.storage import mask_url
+from refold.storage import local_path, mask_url
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,22 @@ class Settings:
 
     @classmethod
     def from_environment(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
-        """REFOLD_LANDING, REFOLD_STORE and REFOLD_DATABASE, with defaults under `.refold/` of the project root."""
+        """REFOLD_LANDING, REFOLD_STORE and REFOLD_DATABASE, with defaults under `.refold/` of the project root.
+
+        Search indexes lie inside a local store, and inside `.refold/` where the store is remote.
+
+        Raises:
+            FixInput: REFOLD_STORE is the URL of a folder that cannot be one of this machine.
+        """
         environ = os.environ if environ is None else environ
         home = root.resolve() / ".refold"
         store = environ.get("REFOLD_STORE") or str(home / "store")
-        local = "://" not in store or store.startswith("file://")
-        search = Path(store.removeprefix("file://")) / "search" if local else home / "search"
+        folder = local_path(store) or home
         return cls(
             landing=environ.get("REFOLD_LANDING") or str(home / "landing"),
             store=store,
             database=environ.get("REFOLD_DATABASE") or f"sqlite:///{home / 'refold.db'}",
-            search_folder=search.expanduser().resolve(),
+            search_folder=folder / "search",
         )
 
     def shown(self) -> dict[str, str]:

@@ -1,9 +1,17 @@
 """The digest of a table: a hash tree over fixed buckets of the key's hash.
 
-Every row falls into one of 4,096 buckets by the top 12 bits of MurmurHash64A of its encoded key. A leaf is the
-sha256 of its rows' canonical bytes in byte order; 16 nodes make one above, so three levels reach the root. An
-update costs in proportion to the buckets that changed, and two trees that differ say in which buckets.
-Before this module stands `refold.encoding`; it knows nothing of logs, stores or storage.
+Version 1, frozen:
+
+- Every row falls into one of 4,096 buckets by the top 12 bits of the hash of its key, encoded as a row of its own.
+- A leaf is the sha256 of its rows' canonical bytes, sorted as bytes and joined with nothing between; the leaf of a
+  bucket without rows is 32 zero bytes.
+- A node is the sha256 of the 16 nodes below it, joined in order; three levels lead from 4,096 leaves to one top.
+- The digest is the sha256 of `refold table 1\\n`, the schema's text, `\\n`, and the top; the schema's text is one line
+  `name type` per column (`refold.types.describe`), without a last line break.
+
+An update costs in proportion to the buckets that changed, and two trees that differ say in which buckets. Bytes and
+hashes are those of `refold.encoding`; golden vectors stand in `tests/test_digest.py`. Nothing here knows of logs,
+stores or storage.
 """
 
 from __future__ import annotations

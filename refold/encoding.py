@@ -6,17 +6,20 @@ versions. A row is its values one after the other; a value is
 - `00` for null, or `01` followed by:
 - int64, timestamp (µs since 1970 UTC), date (days since 1970): 8 bytes, little-endian, two's complement;
 - boolean: 1 byte, `00` or `01`;
-- decimal: the unscaled integer in 16 bytes, little-endian, two's complement;
-- ratio: the 8 bytes of the IEEE 754 double, little-endian, with one NaN and no negative zero;
+- decimal: the unscaled integer (value × 10^scale) in 16 bytes, little-endian, two's complement;
+- ratio: the 8 bytes of the IEEE 754 double, little-endian, with one NaN (7ff8000000000000) and no negative zero;
 - text, enum (UTF-8) and binary: the length in 4 bytes, little-endian, then the bytes.
 
-Golden vectors stand in `tests/test_encoding.py`. This module knows Arrow columns and nothing of logs or stores.
+The hash of a row is MurmurHash64A with seed 0 over its bytes. `refold.reference` encodes and hashes once more from
+this text alone, and golden vectors stand in `tests/test_encoding.py`. This module knows Arrow columns and nothing of
+logs or stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, wraps
 from itertools import pairwise
 from typing import Any
 
@@ -167,7 +170,24 @@ def _var_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
     return raw, starts.astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, not on import: numba asks for a place to keep what it compiled, and may find none."""
+
+    @cache
+    def compiled() -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, nogil=True)(function)
+        except RuntimeError:  # neither beside the source nor in the user's cache folder may be written
+            return numba.njit(nogil=True)(function)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return compiled()(*arguments)
+
+    return call
+
+
+@_compiled
 def _scatter_fixed(out, cursor, data, width, valid):  # type: ignore[no-untyped-def]
     for i in range(cursor.size):
         p = cursor[i]
@@ -180,7 +200,7 @@ def _scatter_fixed(out, cursor, data, width, valid):  # type: ignore[no-untyped-
             cursor[i] = p + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-def]
     for i in range(cursor.size):
         p = cursor[i]
@@ -196,7 +216,7 @@ def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-d
         cursor[i] = p + 5 + size
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _murmur64a(data, starts):  # type: ignore[no-untyped-def]
     """MurmurHash64A, seed 0 (Austin Appleby, public domain), over the slices of `data`."""
     m = np.uint64(0xC6A4A7935BD1E995)
@@ -228,7 +248,7 @@ def _murmur64a(data, starts):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _murmur2(data, starts):  # type: ignore[no-untyped-def]
     """MurmurHash2 as in Kafka's `Utils.murmur2` (seed 0x9747b28c), over the slices of `data`."""
     m = np.uint32(0x5BD1E995)

@@ -67,7 +67,13 @@ class Engine:
         return Sealer(landing, self.objects, self.chain, self.project.logs)
 
     def seal(self, through: str | None = None) -> Iterator[SealReport]:
-        """Seal every key up to `through` (None: the last folder in landing), oldest first; sealed keys are skipped."""
+        """Seal every key up to `through` (None: the last folder in landing), oldest first; sealed keys are skipped.
+
+        Landing is not needed where all that is asked for is sealed.
+        """
+        self.chain.refresh()
+        if through is not None and through in self.chain:
+            return
         sealer = self.sealer()
         last = through or max(sealer.folders(), default=None)
         if last is not None:
@@ -107,7 +113,7 @@ class Engine:
         """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""
         verifier = LogVerifier(self.objects, self.chain, self.project.log(log))
         snapshots = self.chain.through(through.key)
-        for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.logs[log].events):
+        for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.cut(log).events):
             yield snapshot, verifier.verify(snapshot)
 
     def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
@@ -134,7 +140,7 @@ class Engine:
     def prove_history(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify a log's stores at every snapshot in one full replay; yields verdicts, oldest first."""
         verdicts = self.prover.prove_history(self.stores_of(log), through)
-        yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].logs[log].events)
+        yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
 
     def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first."""

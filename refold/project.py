@@ -37,7 +37,9 @@ class Daily:
         try:
             last = dt.date.fromisoformat(through)
         except ValueError:
-            raise FixInput(f"{through!r} is no snapshot key; expected a day as YYYY-MM-DD.") from None
+            raise FixInput(
+                f"{through!r} is no snapshot key; expected a day as YYYY-MM-DD.", remedy=f"The first is {self.start}."
+            ) from None
         if last < self.start or (self.end is not None and last >= self.end):
             until = f"to {self.end - dt.timedelta(days=1)}" if self.end else "on"
             raise FixInput(
@@ -83,8 +85,9 @@ class Project:
     def __post_init__(self) -> None:
         names = [store.name for store in self.stores]
         names += [log.name for log in self.logs]
+        names += [store.ledger.name for store in self.folded]
         faults = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
-        sinks = [(type(sink).__name__, sink.name) for store in self.stores for sink in store.sinks]
+        sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
         faults += [
             f"the sink {kind}({name!r}) is used twice"
             for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})
@@ -150,7 +153,7 @@ class Project:
 def find_root(start: Path | None = None) -> Path:
     """The nearest folder, from `start` (default: the working folder) upwards, whose pyproject.toml has [tool.refold].
 
-    Raises NotFound.
+    Raises NotFound, or FixInput where a pyproject.toml on the way cannot be read.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
@@ -163,14 +166,22 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def load_project(root: Path) -> Project:
-    """Import the project that `[tool.refold] project = "module:NAME"` of a root's pyproject.toml names."""
+    """Import the project that `[tool.refold] project = "module:NAME"` of a root's pyproject.toml names.
+
+    Raises NotFound where it names none that can be imported, and FixInput where that is no project.
+    """
     setting = _setting(root) or ""
     module, _, name = setting.partition(":")
+    if not module or not name:
+        raise NotFound(
+            f'Expected [tool.refold] with project = "module:NAME" in {root / "pyproject.toml"}, found {setting!r}.',
+            remedy='Set it, for example to "assets:PROJECT".',
+        )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
         project = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise NotFound(f"The project {setting!r} of {root} cannot be imported: {error}.") from error
     if not isinstance(project, Project):
         raise FixInput(f"{setting!r} of {root} is a {type(project).__name__}; expected a refold.Project.")
@@ -181,6 +192,11 @@ def _setting(folder: Path) -> str | None:
     file = folder / "pyproject.toml"
     if not file.is_file():
         return None
-    table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold", {})
-    setting = table.get("project")
+    try:
+        setting = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold", {}).get("project")
+    except (OSError, ValueError, AttributeError) as error:
+        raise FixInput(
+            f"Expected TOML with a table [tool.refold] in {file}, found: {error}.",
+            remedy="Mend that file, or point --project at the project's folder.",
+        ) from error
     return setting if isinstance(setting, str) else None

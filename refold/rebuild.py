@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from refold.engine import Engine
@@ -9,6 +10,8 @@ from refold.errors import NotFound, Unproven
 from refold.log.snapshot import Snapshot
 from refold.progress import track
 from refold.proof import Verdict
+
+_log = logging.getLogger("refold")
 
 
 def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = False) -> Snapshot:
@@ -20,14 +23,10 @@ def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = Fal
         Unproven: a store differs from full replay, or an expectation does not hold; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
     """
-    for _ in engine.seal(through):
-        pass
-    if len(engine.chain) == 0:
-        raise NotFound(
-            f"Landing {engine.settings.shown()['landing']} holds no data folders.",
-            remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
-        )
-    snapshot = engine.chain.get(through)
+    gone = {name for report in engine.seal(through) for name in report.vanished}
+    for name in sorted(gone):
+        _log.warning("The sealed object %s is no longer in landing; its sealed events stand.", name)
+    snapshot = sealed(engine, through)
     for log in engine.project.logs:
         for _ in engine.fold_history(log.name, snapshot, fresh=fresh):
             pass
@@ -38,6 +37,16 @@ def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = Fal
         _refuse_failed(verdicts)
     publish_all(engine, snapshot)
     return snapshot
+
+
+def sealed(engine: Engine, through: str | None = None) -> Snapshot:
+    """The snapshot of a key (None: the newest), once sealing is done. Raises NotFound, also where nothing landed."""
+    if engine.chain.head is None:
+        raise NotFound(
+            f"Landing {engine.settings.shown()['landing']} holds no data folders.",
+            remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
+        )
+    return engine.chain.get(through)
 
 
 def publish_all(engine: Engine, snapshot: Snapshot) -> None:

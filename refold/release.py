@@ -1,79 +1,158 @@
-"""Release: one pointer that moves the readers of all sinks to one proven snapshot at once.
+"""Release: move the readers of all sinks to one proven snapshot at once, or back to what was served before.
 
-The pointer is a numbered series of write-once objects below `releases/`; the highest number is what is served, and
-creating the next number is the compare-and-swap. It is the only commit: sinks roll forward from it, and a run that
-was killed in between is finished by the next. Backfilling the past never moves the pointer backwards.
+The pointer (`refold.pointer`) is the only commit: sinks roll forward from it, and a run that was killed in between is
+finished by the next. Backfilling the past never moves the pointer backwards; only a rollback does, and what it left is
+not released again by itself:
+
+- a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
+  for it; every sink must still hold those versions, and the proofs must still be there;
+- it remembers the highest snapshot that was ever rolled back from (`rolled_back_from`). A run that releases a snapshot
+  up to that one, with other content than is served, is refused and told of the rollback, or a scheduled retry would
+  undo within minutes what a person has just done. A newer snapshot releases as usual and ends it, because readers
+  must not be held back for ever; `again=True` (`refold release again`) releases a snapshot in spite of it, for
+  instance once its rule is corrected;
+- the time of a release is told beside what is served and is no part of it: equal content is never released twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import datetime as dt
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from refold.errors import Conflict, Unproven
+from refold.errors import Conflict, FixInput, NotFound, Unproven
 from refold.log.snapshot import Snapshot
+from refold.pointer import Pointer, Release, ServedSink, describe_sink, places, title_of
 from refold.project import Project
 from refold.proof import Prover
 from refold.publishing import Publisher
-from refold.records import read_record, record_bytes
+from refold.records import read_record
 from refold.sinks.base import Sink, Target
 from refold.storage import ObjectStore
 from refold.stores.declaration import Store
+
+__all__ = ["Release", "Releaser", "this_process", "utc_now"]
 
 Move = tuple[Target, str, Mapping[str, str]]
 """A target, the version to serve, and the lineage that goes with it."""
 
 
-@dataclass(frozen=True)
-class Release:
-    """What is served: the pointer's number, the snapshot, and the version of every store with its proof.
+class Overtaken(Exception):
+    """The pointer has moved on while sinks were rolled forward."""
 
-    `versions` maps a store to its version, `proofs` to the name of the proof it rests on.
-    """
 
-    number: int
-    snapshot: str
-    ordinal: int
-    snapshot_id: str
-    versions: Mapping[str, str]
-    proofs: Mapping[str, str]
+def utc_now() -> dt.datetime:
+    """The time at the edge of the program; nothing that is folded, proven or compared knows it."""
+    return dt.datetime.now(dt.UTC)
+
+
+def this_process() -> str:
+    """Who releases, for whoever comes second."""
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 class Releaser:
-    """Moves the pointer of a project, and its sinks after it."""
+    """Moves the pointer of a project, and its sinks after it.
 
-    def __init__(self, project: Project, objects: ObjectStore, prover: Prover, publisher: Publisher) -> None:
+    Args:
+        clock: gives the time of a release, aware.
+        by: who releases, for people.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        objects: ObjectStore,
+        prover: Prover,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+        by: Callable[[], str] = this_process,
+    ) -> None:
+        self.pointer = Pointer(objects)
         self._project = project
         self._objects = objects
         self._prover = prover
         self._publisher = publisher
+        self._clock = clock
+        self._by = by
 
     def current(self) -> Release | None:
         """What is served; None before the first release. Raises Damaged."""
-        names = [info.name for info in self._objects.list("releases")]
-        body = read_record(self._objects, names[-1]) if names else None
-        return Release(**body) if body else None
+        return self.pointer.current()
 
-    def release(self, snapshot: Snapshot) -> Release:
+    def release(self, snapshot: Snapshot, *, again: bool = False) -> Release:
         """Move readers of all sinks to one snapshot; a snapshot older than what is served leaves it as it is.
+
+        A rerun with equal content makes no new number. `again` releases a snapshot that was rolled back from.
 
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
-            Conflict: somebody else released meanwhile; the message says what.
+            FixInput: a rollback left this snapshot or a later one; the message names the rollback.
+            Conflict: somebody else moved the pointer meanwhile; the message says who and where to.
         """
         current = self.current()
         if current is not None and current.ordinal > snapshot.ordinal:
             self.roll_forward()
             return current
         wanted = self._wanted(snapshot, current)
-        if current is None or asdict(current) != asdict(wanted) | {"number": current.number}:
-            self._move(wanted)
-            current = wanted
+        if current is None or current.content != wanted.content:
+            if current is not None and not again:
+                _refuse_undoing(current, snapshot)
+            self._refuse_retiring(wanted, current)
+            current = self.pointer.move(wanted)
         self.roll_forward()
         return current
 
+    def rollback(self, number: int | None = None) -> Release:
+        """Serve the content of an earlier release again (None: of the one before), under a new number.
+
+        Rebuilds nothing; a rerun with the same number changes nothing.
+
+        Raises:
+            NotFound: there is no such release, or a sink or proof of it is gone; all that is missing is named.
+            Conflict: somebody else moved the pointer meanwhile, and the message says who and where to; or a prune is
+                giving up one of its versions.
+        """
+        current = self.current()
+        if current is None:
+            raise NotFound("Nothing was released yet, so there is nothing to roll back.")
+        old = self.pointer.get(number) if number is not None else self._before(current)
+        if old.versions != current.versions:
+            self._refuse_retiring(old, current)
+            current = self.pointer.move(self._restored(old, current))
+        self.roll_forward()
+        return current
+
+    def roll_forward(self) -> None:
+        """Make every sink serve what the pointer says; a rerun changes nothing.
+
+        The pointer is read again before every move and after the last: of two that roll forward at once, the one with
+        the newer number comes last.
+        """
+        release = self.current()
+        while release is not None:
+            try:
+                for sink, moves in self._moves(release):
+                    sink.release_together(moves, self._confirm(release.number))
+            except Overtaken:
+                release = self.current()
+                continue
+            if self.pointer.number() == release.number:
+                return
+            release = self.current()
+
+    def _confirm(self, number: int) -> Callable[[], None]:
+        def confirm() -> None:
+            if self.pointer.number() != number:
+                raise Overtaken
+
+        return confirm
+
     def _wanted(self, snapshot: Snapshot, current: Release | None) -> Release:
-        versions, proofs, faults = {}, {}, []
+        versions, proofs, sinks, faults = {}, {}, {}, []
         for store in self._project.stores:
             if not store.sinks:
                 continue
@@ -83,62 +162,140 @@ class Releaser:
                 faults.append(str(error))
                 continue
             versions[store.name] = version = self._publisher.version(snapshot, record)
+            sinks[store.name] = [self._describe(store, sink) for sink in store.sinks]
             faults += self._publisher.missing(store, version)
         if faults:
             raise Unproven(
                 f"Snapshot {snapshot.key} cannot be released:\n  - " + "\n  - ".join(faults),
                 remedy="\nWhat is served stays as it is.",
             )
-        number = current.number + 1 if current else 1
-        return Release(number, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs)
+        release = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
+        return self._stamped(release, current)
 
-    def _move(self, wanted: Release) -> None:
-        try:
-            self._objects.create(f"releases/{wanted.number:020d}.json", record_bytes(asdict(wanted)))
-        except Conflict as error:
-            winner = self.current()
-            served = f"release {winner.number} of snapshot {winner.snapshot}" if winner else "another release"
-            raise Conflict(
-                f"Somebody else released first: {served} is served; snapshot {wanted.snapshot} was not released.",
-                remedy="Run the release again if it is still wanted.",
-            ) from error
+    def _stamped(self, release: Release, current: Release | None) -> Release:
+        """A release with what belongs to the moment: number, time, places, and versions still being given up."""
+        retiring = self.pointer.retiring(current)
+        database, search_folder = places(self._publisher.connections)
+        return replace(
+            release,
+            number=current.number + 1 if current else 1,
+            released_at=self._clock().astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            released_by=self._by(),
+            retired=dict(retiring),
+            retired_by=current.retired_by if current and retiring else None,
+            database=database,
+            search_folder=search_folder,
+        )
 
-    def roll_forward(self) -> None:
-        """Make every sink serve what the pointer says; a rerun changes nothing.
+    def _describe(self, store: Store, sink: Sink) -> ServedSink:
+        return describe_sink(sink, self._publisher.target(store, sink).place, store.key, store.columns)
 
-        The pointer is read again after the move: of two that roll forward at once, the one that finishes last sees
-        the newest pointer.
+    def _before(self, current: Release) -> Release:
+        """What was served before the content of a release; two rollbacks in a row go two releases back."""
+        origin = current.rolled_back_to or current.number
+        for release in self.pointer.newest_first():
+            if release.number < origin and release.moves_readers and release.versions != current.versions:
+                return release
+        raise NotFound(f"There is nothing to roll back to: nothing was served before {current}.")
+
+    def _restored(self, old: Release, current: Release) -> Release:
+        """An old release to serve again. Raises NotFound, naming every version and proof that is gone."""
+        sinks: dict[str, list[ServedSink]] = {}
+        faults = [
+            f"store {store.name!r}, which it did not serve: take it out of the project first"
+            for store in self._project.stores
+            if store.sinks and store.name not in old.versions
+        ]
+        for name, version in old.versions.items():
+            if read_record(self._objects, old.proofs[name]) is None:
+                faults.append(f"the proof {old.proofs[name]} of store {name!r}")
+            for described, _, target in self._sinks(old, name, declared=True):
+                if version in target.versions():
+                    sinks.setdefault(name, []).append(described)
+                else:
+                    faults.append(f"version {version} of store {name!r} in {described.title}")
+        if faults:
+            raise NotFound(
+                f"The content of {old} cannot be served again; missing:\n  - " + "\n  - ".join(faults),
+                remedy=f"\nWhat is served stays. Publish snapshot {old.snapshot} again, or choose another release.",
+            )
+        left = max(current.ordinal, -1 if current.rolled_back_from is None else current.rolled_back_from)
+        restored = replace(
+            old,
+            versions={name: old.versions[name] for name in sinks},
+            proofs={name: old.proofs[name] for name in sinks},
+            sinks=sinks,
+            rolled_back_to=old.rolled_back_to or old.number,
+            rolled_back_from=left if old.ordinal < left else None,
+            format=Release.format,
+        )
+        return self._stamped(restored, current)
+
+    def _sinks(
+        self, release: Release, name: str, *, declared: bool = False
+    ) -> Iterator[tuple[ServedSink, Sink, Target]]:
+        """A store's sinks in a release, each by the project's declaration, or where that is gone by the record's.
+
+        With `declared` also those of the project that the release does not tell; always where it is of format 1.
+        A sink that the project no longer has counts as long as it holds the release's version.
         """
-        release = self.current()
-        while release is not None:
-            for sink, moves in self._moves(release):
-                sink.release_together(moves)
-            moved, release = release, self.current()
-            if release is not None and release.number == moved.number:
-                return
+        told = {described.title: described for described in release.sinks.get(name, ())}
+        for store in self._project.stores:
+            for sink in store.sinks if store.name == name else ():
+                described = told.pop(title_of(sink), None)
+                if described is not None or declared or not release.sinks:
+                    yield described or self._describe(store, sink), sink, self._publisher.target(store, sink)
+        for described in told.values():
+            sink_told = described.declared()
+            if sink_told is not None:
+                connections = self._publisher.connections
+                target = sink_told.open(connections, name, described.key, described.schema)
+                if release.versions[name] in target.versions():
+                    yield described, sink_told, target
 
     def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[Move]]]:
-        """The targets that do not serve a release yet, by kind of sink."""
+        """All targets of a release by kind of sink, also those that serve it already: one alone would make a mix."""
         moves: dict[str, tuple[Sink, list[Move]]] = {}
-        for store in self._project.stores:
-            version = release.versions.get(store.name)
-            if version is None:
-                continue
-            lineage = self._lineage(release, store)
-            for sink in store.sinks:
-                target = self._publisher.target(store, sink)
-                if target.released() != version:
-                    moves.setdefault(type(sink).__name__, (sink, []))[1].append((target, version, lineage))
+        for name, version in release.versions.items():
+            lineage = self._lineage(release, name)
+            for described, sink, target in self._sinks(release, name):
+                moves.setdefault(described.type, (sink, []))[1].append((target, version, lineage))
         return moves.values()
 
-    def _lineage(self, release: Release, store: Store) -> dict[str, str]:
-        name = release.proofs[store.name]
+    def _lineage(self, release: Release, store: str) -> dict[str, str]:
+        name = release.proofs[store]
         proof = read_record(self._objects, name) or {}
         return {
             "release": str(release.number),
+            "released_at": release.released_at,
             "snapshot": release.snapshot,
             "snapshot_id": release.snapshot_id,
             "digest": proof.get("state_digest", ""),
             "code_version": proof.get("code_version", ""),
             "proof": name,
         }
+
+    def _refuse_retiring(self, wanted: Release, current: Release | None) -> None:
+        retiring = self.pointer.retiring(current)
+        taken = [
+            f"{sink.title} version {wanted.versions[store]}"
+            for store, sinks in wanted.sinks.items()
+            for sink in sinks
+            if wanted.versions[store] in retiring.get(sink.title, ())
+        ]
+        if taken:
+            raise Conflict(
+                f"Snapshot {wanted.snapshot} cannot be released while a prune is dropping {', '.join(taken)}.",
+                remedy="Let it end, or run `refold prune --apply` where it was killed; then publish it again.",
+            )
+
+
+def _refuse_undoing(current: Release, snapshot: Snapshot) -> None:
+    left = current.rolled_back_from
+    if left is not None and snapshot.ordinal <= left:
+        raise FixInput(
+            f"Snapshot {snapshot.key} is not released, because it would undo a rollback: {current} is served, and the "
+            f"rollback left all snapshots up to place {left} in history, of which this one has place "
+            f"{snapshot.ordinal}.",
+            remedy="A newer snapshot is released as usual; `refold release again` releases this one all the same.",
+        )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from refold.errors import Damaged
 from refold.log.declaration import Log
-from refold.log.repeats import ReplayDedup, group_repeated_ids
-from refold.log.segment import LogReader
+from refold.log.repeats import ReplayDedup
+from refold.log.segment import LogReader, content_digest, repeated_ids
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.declaration import Folded
@@ -48,7 +49,7 @@ def replay(
     """
     reader = LogReader(objects, chain, log)
     snapshots = chain.through(through.key)
-    dedup = ReplayDedup(log, _repeated_ids(reader, snapshots))
+    dedup = ReplayDedup(log, repeated_ids(reader, snapshots))
     needed = {name for store in stores for name in columns_to_read(store)} | set(log.columns)
     columns = [name for name in log.schema.names if name in needed]
     states = {store.name: State(store) for store in stores}
@@ -56,11 +57,12 @@ def replay(
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
         events = reader.events(snapshot, columns)
+        _require_content(log, snapshot, events)
         deliveries = dedup.deliveries(events)
         found = {}
         for store in stores:
             part = fold_events(states[store.name], events, deliveries)
-            ledgers[store.name] = part.digest(ledgers[store.name], snapshot.logs[log.name])
+            ledgers[store.name] = part.digest(ledgers[store.name], snapshot.cut(log.name))
             outcomes[store.name] = {name: n + outcomes[store.name][name] for name, n in part.counts().items()}
             state = states[store.name]
             found[store.name] = Boundary(
@@ -69,8 +71,15 @@ def replay(
         yield snapshot, found
 
 
-def _repeated_ids(reader: LogReader, snapshots: Sequence[Snapshot]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    id_column = reader.log.event_id
-    tables = [reader.events(snapshot, ["log_seq", id_column]) for snapshot in snapshots]
-    events = pa.concat_tables(tables)
-    return group_repeated_ids(events[id_column], events["log_seq"].to_numpy())
+def _require_content(log: Log, snapshot: Snapshot, events: pa.Table) -> None:
+    """The events must be those the snapshot's identity was made of. Raises Damaged."""
+    places = events["log_partition"].to_numpy()
+    for partition, expected in enumerate(snapshot.cut(log.name).content):
+        bounds = np.searchsorted(places, [partition, partition + 1])
+        found = content_digest(log, events.slice(bounds[0], bounds[1] - bounds[0]))
+        if found != expected:
+            raise Damaged(
+                f"The events of log {log.name!r}, snapshot {snapshot.key}, log partition {partition} are not those "
+                f"that were sealed: expected content {expected}, found {found}.",
+                remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
+            )

@@ -7,31 +7,187 @@ which is a compare-and-swap on every store, also on a local folder. Nothing here
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
 import hashlib
 import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus, unquote_to_bytes, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    NotSupportedError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from refold.errors import Conflict, Damaged, NotFound
+from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, Unavailable
 
-_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
-_SECRET = re.compile(r"(?i)((?:[\w-]*(?:password|passwd|secret|token|signature|credential|access_key|sig))=)[^&\s]+")
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+_NAMED = ("postgres", "abfs", "adl")
+"""Schemes in which what stands alone before an @ is a name: of a user, of a container."""
+
+_SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=).*")
+_MISNAMED = (InvalidPathError, ValueError)
+_MISSING = (NotFoundError, FileNotFoundError)
+_REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
+_FORBIDDEN = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_PASSING = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EDQUOT,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+_RETRIES: RetryConfig = {"max_retries": 5, "retry_timeout": dt.timedelta(seconds=15)}
+"""An address that refuses is given up in about three seconds; the library's own ten attempts take a minute and more.
+
+Only this, no client options: given ones make the library forget those of the environment, such as AWS_ALLOW_HTTP.
+"""
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password and secret query values replaced by `***`, fit to be shown.
+    """The URL with passwords, lone tokens and secret query values replaced by `***`, fit to be shown.
+
+    Rather too much is hidden than too little: all up to the last @ after a user's colon, wherever a driver ends it.
 
     >>> mask_url("postgresql://ann:hunter2@db/shop?sslpassword=x&connect_timeout=3")
     'postgresql://ann:***@db/shop?sslpassword=***&connect_timeout=3'
+    >>> mask_url("postgresql://ann@db/shop"), mask_url("https://token@host/x"), mask_url("sqlite:////tmp/x.db")
+    ('postgresql://ann@db/shop', 'https://***@host/x', 'sqlite:////tmp/x.db')
     """
-    place, mark, query = url.partition("?")
-    return _PASSWORD.sub(r"\1:***@", place) + mark + _SECRET.sub(r"\1***", query)
+    scheme, mark, rest = url.partition("://")
+    shown = _without_userinfo(scheme, rest) if mark else rest
+    place = re.split("[?#]", shown, maxsplit=1)[0]
+    return scheme + mark + place + "&".join(_without_secret(pair) for pair in shown[len(place) :].split("&"))
+
+
+def _without_userinfo(scheme: str, rest: str) -> str:
+    named = scheme.lower().startswith(_NAMED)
+    found = re.match(r"(?s)([^:/]*):.*@", rest)
+    if found:
+        user = found[1] if named or "@" not in found[1] else "***"
+        return f"{user}:***@{rest[found.end() :]}"
+    return rest if named else re.sub(r"^[^/]*@", "***@", rest)
+
+
+def _without_secret(pair: str) -> str:
+    name, mark, _ = pair.partition("=")
+    if mark and _SECRET.search(unquote_plus(name) + mark):
+        return f"{name}=***"
+    return _SECRET.sub(r"\1***", pair)
+
+
+def local_path(url: str) -> Path | None:
+    """The absolute path that a plain path or a `file:` URL means; None for the URL of a remote store.
+
+    A plain path is taken as it is, a URL is percent-decoded.
+
+    >>> local_path("file:///tmp/two%20words/"), local_path("s3://bucket/store")
+    (PosixPath('/tmp/two words'), None)
+
+    Raises:
+        FixInput: it is a file URL of another host, a relative one, or one with a query; or it can be no path.
+    """
+    try:
+        if url.lower().startswith("file:"):
+            path = Path(_path_of_file_url(url))
+        elif "://" in url:
+            return None
+        else:
+            path = Path(url).expanduser()
+        resolved = path.resolve()
+        os.fsencode(resolved).decode()
+    except (OSError, RuntimeError, ValueError) as error:
+        remedy = "Give an absolute path, in UTF-8."
+        raise FixInput(f"Expected the path of a folder, found {mask_url(url)!r}: {error}.", remedy=remedy) from None
+    return resolved
+
+
+def _path_of_file_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc.lower() not in ("", "localhost") or not parts.path.startswith("/") or re.search(r"[?#\t\r\n]", url):
+        raise FixInput(
+            f"Expected a local folder as file:///absolute/path, found {mask_url(url)}.",
+            remedy="Give a path of this machine, with %23 for # and %3F for ?, or a plain path without file://.",
+        )
+    return os.fsdecode(unquote_to_bytes(parts.path))
+
+
+@contextmanager
+def _telling(failed: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn whatever the storage library and the system raise into a repair note that begins with what failed.
+
+    Without the cause: its text may show the whole URL, and a page of the library's insides.
+    """
+    try:
+        yield
+    except (BaseError, OSError, ValueError, NotImplementedError) as error:
+        raise _told(error, failed, opening) from None
+
+
+def _told(error: Exception, failed: str, opening: bool) -> RefoldError:
+    found = _first_line(error)
+    kind, expected, remedy = _judged(error, found, opening)
+    return kind(f"{failed}: expected {expected}, found: {found}", remedy=remedy)
+
+
+def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldError], str, str]:
+    """The kind of error, what was expected, and the remedy."""
+    code = error.errno if isinstance(error, OSError) else _system_error(found)
+    told: tuple[type[RefoldError], str, str]
+    if isinstance(error, _MISNAMED) and not opening:
+        told = FixInput, "names in UTF-8 without control characters", "Rename the object that is named here."
+    elif isinstance(error, _FORBIDDEN):
+        told = FixInput, "to be let in", "Check credentials and rights."
+    elif isinstance(error, _REFUSED):
+        told = FixInput, "a store that can do this", "Use a local folder, s3://, gs:// or az://."
+    elif isinstance(error, _MISSING):
+        told = FixInput, "it to exist", "Check the path, or the name of the bucket."
+    elif code in _PASSING:
+        told = Unavailable, "a store that works", "Try again once it does."
+    elif code is not None or "LocalFileSystem" in found:
+        told = FixInput, "a folder that can be used", "Check the path, what stands there and the rights on it."
+    elif opening:
+        remedy = "Check the URL, and the settings of its kind of store (AWS_…, GOOGLE_…, AZURE_…)."
+        told = FixInput, "a local path, s3://, gs:// or az://", remedy
+    else:
+        told = Unavailable, "a store that answers", "Check address, network and credentials, then try again."
+    return told
+
+
+def _first_line(error: Exception) -> str:
+    """The library's own sentence without its insides, secrets masked; the whole of a name that has line breaks."""
+    text = str(error).partition("\n\nDebug source:")[0]
+    if isinstance(error, _MISNAMED):
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    first = (text.splitlines() or [type(error).__name__])[0].rstrip(" .")
+    return re.sub(r"\S+://\S+", lambda url: mask_url(url[0]), first)[:400] + "."
+
+
+def _system_error(text: str) -> int | None:
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def sha256_hex(data: bytes) -> str:
@@ -46,11 +202,15 @@ def canonical_json(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One listed object: its name below the store's root, its size, and its entity tag ("" where there is none)."""
+    """One listed object: its name below the store's root, its size, and its entity tag ("" where there is none).
+
+    `modified_at` is when the store last saw it written, None where that is unknown; for housekeeping, never compared.
+    """
 
     name: str
     size_bytes: int
     e_tag: str
+    modified_at: dt.datetime | None = field(default=None, compare=False)
 
 
 class ObjectStore:
@@ -65,25 +225,32 @@ class ObjectStore:
     def open(cls, url: str, *, must_exist: bool = False) -> ObjectStore:
         """Open a store; a missing local folder is made, or refused where it `must_exist`.
 
+        A remote store is not asked yet. In every method below, Unavailable says that it does not answer, and FixInput
+        that a name, a path, the URL or the rights must change.
+
         Raises:
             NotFound: the local folder does not exist and must.
+            FixInput: the URL is none of a store, or the local folder cannot be made.
         """
         if url.startswith("memory://"):
             return cls(url, MemoryStore(), None)
-        if "://" in url and not url.startswith("file://"):
-            return cls(url, from_url(url), None)
-        root = Path(url.removeprefix("file://")).expanduser().resolve()
-        if must_exist and not root.is_dir():
-            raise NotFound(f"Expected a folder at {root}, found none.", remedy="Check the path or the setting.")
-        root.mkdir(parents=True, exist_ok=True)
-        return cls(str(root), LocalStore(root), root)
+        root = local_path(url)
+        with _telling(f"Cannot open {mask_url(url)}", opening=True):
+            if root is None:
+                return cls(url, from_url(url, retry_config=_RETRIES), None)
+            if must_exist and not root.is_dir():
+                what = "a file" if root.exists() else "none"
+                raise NotFound(f"Expected a folder at {root}, found {what}.", remedy="Check the path or the setting.")
+            root.mkdir(parents=True, exist_ok=True)
+            return cls(str(root), LocalStore(root), root)
 
     def get(self, name: str) -> bytes:
         """The bytes of an object. Raises NotFound."""
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except (NotFoundError, FileNotFoundError) as error:
-            raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
+        with _telling(f"Cannot read {name} in {self.url}"):
+            try:
+                return bytes(obstore.get(self._store, name).bytes())
+            except _MISSING as error:
+                raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
 
     def get_checked(self, name: str, sha256: str) -> bytes:
         """The bytes of an object whose sha256 is known. Raises Damaged where it is missing or differs."""
@@ -101,40 +268,42 @@ class ObjectStore:
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole, replacing it; for names that determine their content, so a rerun changes nothing."""
-        obstore.put(self._store, name, data)
+        with _telling(f"Cannot write {name} in {self.url}"):
+            obstore.put(self._store, name, data)
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist yet. Raises Conflict where it does; the loser has changed nothing."""
-        try:
-            obstore.put(self._store, name, data, mode="create")
-        except (AlreadyExistsError, FileExistsError) as error:
-            raise Conflict(
-                f"The object {name} in {self.url} was written by somebody else first.",
-                remedy="Read it and go on from there.",
-            ) from error
+        with _telling(f"Cannot write {name} in {self.url}"):
+            try:
+                obstore.put(self._store, name, data, mode="create")
+            except (AlreadyExistsError, FileExistsError) as error:
+                raise Conflict(
+                    f"The object {name} in {self.url} was written by somebody else first.",
+                    remedy="Read it and go on from there.",
+                ) from error
 
     def exists(self, name: str) -> bool:
         """Whether an object of that name exists."""
-        try:
-            obstore.head(self._store, name)
-        except (NotFoundError, FileNotFoundError):
-            return False
-        return True
+        with _telling(f"Cannot look for {name} in {self.url}"):
+            try:
+                obstore.head(self._store, name)
+            except _MISSING:
+                return False
+            return True
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
-        try:
+        with _telling(f"Cannot remove {name} in {self.url}"), suppress(*_MISSING):
             obstore.delete(self._store, name)
-        except (NotFoundError, FileNotFoundError):
-            return
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """All objects below a folder, sorted by the bytes of their names, whatever order the store lists in."""
-        found = [
-            ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
-            for batch in obstore.list(self._store, prefix or None)
-            for meta in batch
-        ]
+        with _telling(f"Cannot list {prefix or 'objects'} in {self.url}"):
+            found = [
+                ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
+                for batch in obstore.list(self._store, prefix or None)
+                for meta in batch
+            ]
         return sorted(found, key=lambda info: info.name.encode())
 
     def get_json(self, name: str) -> Any:

@@ -16,10 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from refold.engine import Engine
+from refold.errors import NotFound, RefoldError
 from refold.log.snapshot import Snapshot
 from refold.progress import Progress, watching
+from refold.rules.outcome import Outcome
 from refold.storage import mask_url
 from refold.stores.declaration import Folded, Store
+
+_WAITING_SHOWN = 20
 
 
 class _Rate(ProgressColumn):
@@ -34,6 +38,14 @@ def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or 160 columns where the output is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160)
+
+
+def error(problem: RefoldError) -> None:
+    """An error as its kind and its sentences on standard error, line by line."""
+    to = console(stderr=True)
+    to.print(
+        Text(problem.kind, "bold red"), *(cell(line) for line in str(problem).splitlines()), sep="\n", soft_wrap=True
+    )
 
 
 @contextmanager
@@ -93,6 +105,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if reasons:
         rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
         console.print(table("Quarantine", rows))
+    _waiting(engine, snapshot, console)
     served = engine.releaser.current()
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
@@ -102,8 +115,22 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     )
 
 
+def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
+    """What came late into folders that are sealed, and when it will enter."""
+    try:
+        pending = engine.sealer().pending()
+    except NotFound:
+        return  # sealed snapshots outlive their landing
+    names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]
+    if names:
+        following = engine.project.cadence.following(snapshot.key)
+        when = f"from snapshot {following} on" if following else "never: the project's cadence has ended"
+        title = f"Landed late, {len(names)} objects; they enter {when}"
+        console.print(table(title, [{"object": name} for name in names[:_WAITING_SHOWN]]))
+
+
 def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
-    cuts = [snapshot.logs[log] for snapshot in snapshots]
+    cuts = [snapshot.cut(log) for snapshot in snapshots]
     return {
         "log": log,
         "records read": sum(cut.read for cut in cuts),
@@ -115,7 +142,8 @@ def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
 
 
 def _outcome_row(engine: Engine, store: Folded, snapshot: Snapshot) -> dict[str, Any]:
-    return {"store": store.name, **engine.builder.require(store, snapshot).outcomes}
+    outcomes = engine.builder.require(store, snapshot).outcomes
+    return {"store": store.name, **{outcome.name.lower(): outcomes[outcome.name.lower()] for outcome in Outcome}}
 
 
 def _store_row(engine: Engine, store: Store, snapshot: Snapshot) -> dict[str, Any]:

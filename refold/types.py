@@ -15,6 +15,9 @@ from enum import Enum
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.errors import FixInput
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -137,6 +140,23 @@ def describe(columns: Schema) -> str:
     'level int64\\ncountry text?'
     """
     return "\n".join(f"{name} {column}" for name, column in columns.items())
+
+
+def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.ChunkedArray:
+    """Which values of a column are the one that a person wrote as text; binary as hexadecimal digits, null as "".
+
+    Raises FixInput where the text is no value of the type.
+
+    >>> matching(pa.chunked_array([[7, None, 8]]), "8", int64()).to_pylist()
+    [False, False, True]
+    """
+    try:
+        value = bytes.fromhex(wanted) if declared.kind == "binary" else pa.scalar(wanted).cast(declared.arrow)
+    except (ValueError, pa.ArrowInvalid) as error:
+        if wanted == "":
+            return pc.is_null(column)
+        raise FixInput(f"Expected a value of type {declared}, found {wanted!r}: {error}.") from error
+    return pc.fill_null(pc.equal(column, value), wanted == "")
 
 
 _PYTHON: Mapping[type, ColumnType] = {

@@ -18,6 +18,7 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.building import Builder, with_outcomes
 from refold.stores.declaration import DELETED, Folded, LatestStore, LedgerOf, Relation, RuleStore, Store
+from refold.types import date, matching
 
 Row = Mapping[str, Any] | None
 
@@ -102,11 +103,11 @@ class Explainer:
         running = set(wanted) == {store.log.key}
         row: Row = None
         for each in self._chain.through(snapshot.key):
-            if each.logs[store.log.name].events == 0:
+            if each.cut(store.log.name).events == 0:
                 continue
             part = self._builder.checkpoints.ledger(self._builder.require(store, each))
             assert part is not None
-            events = _matching(with_outcomes(store, reader.events(each), part), wanted)
+            events = _matching(store, with_outcomes(store, reader.events(each), part), wanted)
             rows = _running_rows(store, row, events) if running else [None] * len(events)
             files = self._chain.layout(each, store.log.name).segments
             for event, row in zip(events.to_pylist(), rows, strict=True):
@@ -115,12 +116,10 @@ class Explainer:
                 yield _step(store, each, file, event, row)
 
 
-def _matching(events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
-    """The events whose columns have the wanted values, given as text; an empty text also means null."""
+def _matching(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
+    """The events whose columns have the wanted values, given as text."""
     for name, value in wanted.items():
-        texts = pc.cast(events[name], pa.string())
-        mask = pc.fill_null(pc.equal(texts, value), value == "")
-        events = events.filter(mask)
+        events = events.filter(matching(events[name], value, store.log.columns.get(name, date())))
     return events
 
 

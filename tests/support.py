@@ -59,6 +59,14 @@ class Shop:
         return {str(path.relative_to(self.store)): sha256_hex(path.read_bytes()) for path in paths}
 
 
+def copy_landing(source: Path, target: Path) -> None:
+    """Add the objects below one folder to another; copies can be written to, whatever the originals allow."""
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+
+
 def line(record: Mapping[str, Any] | str | bytes) -> bytes:
     """A record as one line of landing."""
     if isinstance(record, Mapping):

@@ -22,7 +22,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RefoldError as error:
-            view.console(stderr=True).print(f"[bold red]{error.kind}[/bold red]", view.cell(str(error)), soft_wrap=True)
+            view.error(error)
             sys.exit(1)
 
 

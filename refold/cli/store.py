@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from refold import terminal as view
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.errors import NotFound
 from refold.sinks import Tantivy
 from refold.stores.declaration import Store
+from refold.types import matching
 from refold.why import Step
 
 _ROWS_SHOWN = 50
@@ -45,7 +45,7 @@ def _with_key(store: Store, rows: pa.Table, key: Sequence[str]) -> pa.Table:
     if len(key) != len(store.key):
         raise click.UsageError(f"The key of {store.name} is {' '.join(store.key)}; found {len(key)} values.")
     for name, value in zip(store.key, key, strict=True):
-        rows = rows.filter(pc.equal(pc.fill_null(pc.cast(rows[name], pa.string()), ""), value))
+        rows = rows.filter(matching(rows[name], value, store.columns[name]))
     return rows
 
 
@@ -84,6 +84,8 @@ def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
     if served is None:
         raise NotFound("Nothing has been released yet.", remedy="Run a rebuild first.")
     for store, sink in found:
+        if store.name not in served.versions:
+            raise NotFound(f"Store {store.name!r} is not in release {served.number}.", remedy="Run `refold rebuild`.")
         target = sink.open(engine.publisher.connections, store.name, store.key, store.columns)
         hits = target.search(" ".join(words), limit=limit, version=served.versions[store.name])
         rows = [{"score": f"{hit.score:.2f}", **hit.document} for hit in hits]

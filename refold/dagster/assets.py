@@ -1,9 +1,12 @@
 """The assets of a project: logs and states by snapshot, sinks and the release as what is served now.
 
-Logs and states are partitioned by snapshot key. A sink is one table or index that moves through snapshots, so it is
-not partitioned; run alone it publishes the newest snapshot, in a partitioned run the run's own. A sink depends on all
-partitions of its state, so that a backfill of a range runs it once, after the range: with a mapping to the last
-partition it would start first, and fail where nothing is proven yet.
+Logs and states are partitioned by snapshot key. They declare no backfill policy: with one, Dagster launches even a
+single partition as a range, and records checks on no partition at all.
+
+A sink is one table or index that moves through snapshots, so it is not partitioned; run alone it publishes the newest
+snapshot, in a partitioned run the run's own. It depends on all partitions of its state, so that a backfill of a range
+runs it once, after the range: with a mapping to the last partition it would start first, and fail where nothing is
+proven yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +14,11 @@ from typing import Any
 
 import dagster as dg
 
+from refold.dagster import columns, keys
 from refold.dagster import metadata as md
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
-from refold.errors import RefoldError, Retry
+from refold.errors import FixInput, RefoldError, Retry
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.sinks.base import Sink
@@ -39,7 +43,21 @@ def raised(error: RefoldError) -> Exception:
 
 def snapshot_of(context: Any, engine: Engine, wanted: str | None = None) -> Snapshot:
     """The snapshot a step works on: as configured, else the run's partition, else the newest."""
-    return engine.chain.get(wanted or context.run.tags.get("dagster/partition"))
+    return engine.chain.get(wanted or partition_of(context.run))
+
+
+def partition_of(run: dg.DagsterRun) -> str | None:
+    """The partition of a run; None where it has none.
+
+    Raises FixInput for a run over a range: Dagster would put one version on all of it and record checks on none.
+    """
+    first, last = (run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    if first != last:
+        raise FixInput(
+            f"This run covers the snapshots {first} to {last}; expected one snapshot a run.",
+            remedy="Launch the range as multiple runs, or run the job rebuild_history, which takes one pass.",
+        )
+    return run.tags.get("dagster/partition") or first
 
 
 def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
@@ -48,7 +66,7 @@ def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     sinks = [
         _sink_asset(project, store, key, group)
         for store in project.in_order
-        for key, group in md.sink_groups(store).items()
+        for key, group in keys.sink_groups(store).items()
     ]
     return [_log_assets(project, partitions), *states, *sinks, _release_asset(project)]
 
@@ -56,14 +74,14 @@ def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
 def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     specs = [
         dg.AssetSpec(
-            md.log_key(log),
+            keys.log_key(log),
             group_name="logs",
             partitions_def=partitions,
             description=log.description or f"The log {log.name}, sealed.",
             owners=[log.owner] if log.owner else None,
             kinds={"parquet", "log"},
-            code_version=md.log_code_version(log),
-            metadata={"dagster/column_schema": md.log_schema(log)},
+            code_version=keys.log_code_version(log),
+            metadata={"dagster/column_schema": columns.log_schema(log)},
         )
         for log in project.logs
     ]
@@ -73,25 +91,27 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
         specs=specs,
         can_subset=False,
         pool="seal",
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         description="Seals landing objects into canonical segments and cuts the snapshot of all logs.",
     )
     def seal(context: dg.AssetExecutionContext, engine: EngineResource) -> Iterator[dg.MaterializeResult[Any]]:
         opened = engine.open(project)
         try:
-            reports = {report.snapshot.key: report for report in opened.seal(context.partition_key)}
+            key = partition_of(context.run)
+            reports = {report.snapshot.key: report for report in opened.seal(key)}
+            snapshot = opened.chain.get(key)
         except RefoldError as error:
             raise raised(error) from error
         for each in reports.values():
-            context.log.info(f"Sealed {each.snapshot.key}: {len(each.late)} late objects.")
+            context.log.info(
+                f"Sealed {each.snapshot.key}: {each.snapshot.events} events, {len(each.late)} late objects."
+            )
             for name in each.vanished:
                 context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
-        snapshot = opened.chain.get(context.partition_key)
         report = reports.get(snapshot.key)
         gone = report.vanished if report else ()
         for log in project.logs:
             yield dg.MaterializeResult(
-                asset_key=md.log_key(log),
+                asset_key=keys.log_key(log),
                 metadata=md.log_metadata(log, snapshot, vanished=gone),
                 data_version=dg.DataVersion(snapshot.logs[log.name].id[:20]),
             )
@@ -101,29 +121,28 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
 
 def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     @dg.asset(
-        key=md.state_key(store),
-        deps=md.input_keys(store),
+        key=keys.state_key(store),
+        deps=keys.input_keys(store),
         partitions_def=partitions,
         group_name="states",
         description=store.description,
         owners=[store.owner] if store.owner else None,
         kinds={"fold"} if isinstance(store, Folded) else {"duckdb"},
         code_version=store.code_version,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         pool=f"state_{store.name}",
         metadata={
-            "dagster/column_schema": md.store_schema(store),
+            "dagster/column_schema": columns.store_schema(store),
             **({"query": dg.MetadataValue.md(f"```sql\n{store.sql}\n```")} if isinstance(store, Relation) else {}),
         },
     )
     def state(context: dg.AssetExecutionContext, engine: EngineResource) -> dg.MaterializeResult[Any]:
         opened = engine.open(project)
         try:
-            record = opened.builder.build(store, opened.chain.get(context.partition_key))
+            record = opened.builder.build(store, snapshot_of(context, opened))
         except RefoldError as error:
             raise raised(error) from error
         return dg.MaterializeResult(
-            metadata={**md.state_metadata(record), "dagster/column_lineage": md.column_lineage(store)},
+            metadata=md.state_metadata(store, record),
             data_version=dg.DataVersion(record.data_version),
         )
 
@@ -133,14 +152,14 @@ def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefini
 def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink]) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
-        deps=[dg.AssetDep(md.state_key(store), partition_mapping=dg.AllPartitionMapping())],
+        deps=[dg.AssetDep(keys.state_key(store), partition_mapping=dg.AllPartitionMapping())],
         group_name="sinks",
         description=md.sink_description(store, sinks),
         owners=[store.owner] if store.owner else None,
         kinds={sink.kind if sink.kind != "delta" else "deltalake" for sink in sinks},
         code_version=store.code_version,
         pool="_".join(key.path),
-        metadata={"dagster/column_schema": md.sink_schema(store)},
+        metadata={"dagster/column_schema": columns.sink_schema(store)},
     )
     def published(
         context: dg.AssetExecutionContext, config: SnapshotConfig, engine: EngineResource
@@ -153,10 +172,7 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         except RefoldError as error:
             raise raised(error) from error
         return dg.MaterializeResult(
-            metadata={
-                **md.published_metadata(done, snapshot, served),
-                "dagster/column_lineage": md.sink_lineage(store),
-            },
+            metadata=md.published_metadata(store, done, snapshot, served),
             data_version=dg.DataVersion(done[0].digest[:20]),
         )
 
@@ -165,12 +181,12 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
 
 def _release_asset(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
-        key=md.RELEASE_KEY,
-        deps=[key for store in project.in_order for key in md.sink_groups(store)],
+        key=keys.RELEASE_KEY,
+        deps=[key for store in project.in_order for key in keys.sink_groups(store)],
         group_name="sinks",
         description="What readers are served: one pointer that moves all sinks to one proven snapshot at once.",
         kinds={"refold"},
-        code_version=md.RELEASE_CODE,
+        code_version=keys.RELEASE_CODE,
         pool="release",
     )
     def release(
@@ -186,7 +202,7 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
             context.log.info(f"Snapshot {snapshot.key} is older than what is served; {served.snapshot} stays.")
         return dg.MaterializeResult(
             metadata=md.release_metadata(served),
-            data_version=dg.DataVersion(md.release_version(served)),
+            data_version=dg.DataVersion(keys.release_version(served)),
         )
 
     return release

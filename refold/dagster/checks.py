@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from refold.dagster import metadata as md
-from refold.dagster import results
+from refold.dagster import keys, results
 from refold.dagster.assets import SnapshotConfig, raised, snapshot_of
 from refold.dagster.resource import EngineResource
 from refold.dagster.results import Result
@@ -24,7 +23,7 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     """All checks of a project."""
     structure = [_structure(project, log, partitions) for log in project.logs]
     replays = [_full_replay(project, store, partitions) for store in project.in_order]
-    sinks = [(store, md.checked_sink(store)) for store in project.in_order]
+    sinks = [(store, keys.checked_sink(store)) for store in project.in_order]
     suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
     return [*structure, *replays, *suites]
 
@@ -33,8 +32,8 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
     promises = "".join(f"\n- {text} (`{name}`)" for name, text in CHECKS.items())
 
     @dg.asset_check(
-        asset=md.log_key(log),
-        name=md.STRUCTURE,
+        asset=keys.log_key(log),
+        name=keys.STRUCTURE,
         blocking=True,
         partitions_def=partitions,
         description=f"The log is whole from offset 0 to this snapshot:\n{promises}",
@@ -56,8 +55,8 @@ def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefini
     )
 
     @dg.asset_check(
-        asset=md.state_key(store),
-        name=md.FULL_REPLAY,
+        asset=keys.state_key(store),
+        name=keys.FULL_REPLAY,
         blocking=True,
         partitions_def=partitions,
         description=how,
@@ -74,9 +73,9 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
 
     @dg.asset_check(
         asset=sink,
-        name=md.EXPECTATIONS,
+        name=keys.EXPECTATIONS,
         blocking=True,
-        additional_deps=[key for key in md.sink_groups(store) if key != sink],  # it reads all sinks of the store
+        additional_deps=[key for key in keys.sink_groups(store) if key != sink],  # it reads all sinks of the store
         description=f"What is published, read back, keeps what was declared of it:\n{promises}",
     )
     def expectations(

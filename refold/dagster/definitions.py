@@ -42,10 +42,8 @@ def build_defs(
             than a process of its own takes to start. Runs still have a process each.
     """
     with warnings.catch_warnings():
-        # Checks by partition and backfill policies work in the pinned version of Dagster; users cannot act on the news
-        # that they may change.
+        # Checks by partition work in the pinned version of Dagster; users cannot act on the news that they may change.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        warnings.simplefilter("ignore", dg.BetaWarning)
         partitions = partitions_of(project.cadence)
         owned = build_assets(project, partitions)
         checks = build_checks(project, partitions)

@@ -5,15 +5,19 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
+from refold.errors import RefoldError
+
 
 def failure_text(failure: StepFailureData) -> str:
     """Why a step failed, in the words of whoever knew best; no traceback."""
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
-    error = failure.error
-    while error is not None and error.cause is not None:
+    chain, error = [], failure.error
+    while error is not None:
+        chain.append(error.message.strip())
         error = error.cause
-    return error.message.strip() if error else "no message"
+    own = [text.partition(": ")[2] for text in chain if text.startswith(f"{RefoldError.__module__}.")]
+    return next(iter([*own, *reversed(chain)]), "no message")
 
 
 def failure_report(context: dg.RunFailureSensorContext) -> str:

@@ -24,7 +24,7 @@ from rich.console import Console
 from refold import terminal as view
 from refold.dagster.failures import failure_texts
 from refold.engine import open_engine
-from refold.errors import NotFound, RefoldError
+from refold.errors import FixInput, NotFound, RefoldError
 from refold.project import Project, find_root, load_project
 
 _JOB = "rebuild_history"
@@ -93,15 +93,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _definitions(module: str) -> dg.Definitions:
     try:
-        return importlib.import_module(module).defs
+        found = importlib.import_module(module).defs
     except (ModuleNotFoundError, AttributeError) as error:
         raise NotFound(f"The definitions {module}.defs cannot be imported: {error}.") from error
+    if not isinstance(found, dg.Definitions):
+        raise FixInput(f"{module}.defs is a {type(found).__name__}; expected dagster.Definitions.")
+    return found
 
 
 def _run(defs: dg.Definitions, through: str | None, from_scratch: bool) -> dg.ExecuteInProcessResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        warnings.simplefilter("ignore", dg.BetaWarning)
         job = defs.resolve_job_def(_JOB)
     config = {"config": {"through": through, "fresh": from_scratch}}
     with dg.DagsterInstance.get() as instance:

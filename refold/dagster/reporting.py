@@ -3,6 +3,9 @@
 Dagster stamps such tags on what assets yield; an op that reports for many partitions writes them itself: code version,
 data version, and for every input its data version and a pointer to the very event, without which a changed input
 would leave its readers looking fresh.
+
+Ops must yield these events. What `context.log_event` is given is kept back until the op returns, and lost when it
+raises: the very checks that failed would not be seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,17 +27,20 @@ Place = tuple[dg.AssetKey, str | None]
 """An asset and one of its partitions; None for an asset without."""
 
 
-class Reporter:
-    """Logs events of a run, linked to the input events they rest on."""
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
-    def __init__(self, context: dg.OpExecutionContext) -> None:
-        self._context = context
+
+class Reporter:
+    """Makes the events of a run, linked to the input events they rest on; yield each before asking for the next."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
         self._latest: dict[dg.AssetKey, Mapping[str | None, tuple[int, str]]] = {}
 
     def materialized(
         self, place: Place, version: str, code_version: str, inputs: Sequence[Place], metadata: dict[str, Any]
-    ) -> None:
-        """Log one materialization that was computed from `inputs`."""
+    ) -> dg.AssetMaterialization:
+        """One materialization that was computed from `inputs`."""
         key, partition = place
         tags = {DATA_VERSION_TAG: version, CODE_VERSION_TAG: code_version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
         for source, where in inputs:
@@ -42,24 +48,8 @@ class Reporter:
             if found is not None:
                 tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{source.to_user_string()}"] = str(found[0])
                 tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{source.to_user_string()}"] = found[1]
-        self._context.log_event(dg.AssetMaterialization(key, partition=partition, tags=tags, metadata=metadata))
         self._latest.pop(key, None)
-
-    def evaluated(self, place: Place, check: str, result: Result) -> None:
-        """Log one check result."""
-        key, partition = place
-        self._context.log_event(
-            dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # taken, though Dagster's annotation forgets it
-                asset_key=key,
-                check_name=check,
-                passed=result.passed,
-                partition=partition,
-                severity=result.severity,
-                description=result.text,
-                metadata=result.metadata,
-                blocking=True,
-            )
-        )
+        return dg.AssetMaterialization(key, partition=partition, tags=tags, metadata=metadata)
 
     def _newest(self, key: dg.AssetKey) -> Mapping[str | None, tuple[int, str]]:
         """The newest materialization of each partition: storage id and data version.
@@ -67,7 +57,7 @@ class Reporter:
         Asked once for all partitions: a fetch for each took 2 ms, and one of all events takes longer every day.
         """
         if key not in self._latest:
-            storage = self._context.instance.event_log_storage
+            storage = self._instance.event_log_storage
             kind = DagsterEventType.ASSET_MATERIALIZATION
             versions = storage.get_latest_tags_by_partition(key, kind, [DATA_VERSION_TAG])
             ids = storage.get_latest_storage_id_by_partition(key, kind)
@@ -80,10 +70,25 @@ class Reporter:
         return self._latest[key]
 
     def _newest_unpartitioned(self, key: dg.AssetKey) -> Mapping[str | None, tuple[int, str]]:
-        records = self._context.instance.fetch_materializations(AssetRecordsFilter(asset_key=key), limit=1).records
+        records = self._instance.fetch_materializations(AssetRecordsFilter(asset_key=key), limit=1).records
         found: dict[str | None, tuple[int, str]] = {}
         for record in records:
             event = record.asset_materialization
             if event is not None and event.tags and DATA_VERSION_TAG in event.tags:
                 found[None] = (record.storage_id, event.tags[DATA_VERSION_TAG])
         return found
+
+
+def evaluated(place: Place, check: str, result: Result) -> dg.AssetCheckEvaluation:
+    """One check result of one partition."""
+    key, partition = place
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check,
+        passed=result.passed,
+        partition=partition,
+        severity=result.severity,
+        description=result.text,
+        metadata=result.metadata,
+        blocking=True,
+    )

@@ -50,7 +50,7 @@ def structure(findings: Sequence[Finding], events: int) -> Result:
 def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
     """Verify a log from offset 0 to a snapshot."""
     findings = [finding for _, found in engine.verify_log(log.name, snapshot) for finding in found]
-    return structure(findings, snapshot.logs[log.name].seq_end)
+    return structure(findings, snapshot.cut(log.name).seq_end)
 
 
 def replay(verdict: Verdict) -> Result:

@@ -9,10 +9,9 @@ from functools import partial
 
 import dagster as dg
 
-from refold.dagster import metadata as md
-from refold.dagster import results
+from refold.dagster import keys, results
 from refold.dagster.assets import SnapshotConfig, raised, snapshot_of
-from refold.dagster.reporting import Place, Reporter
+from refold.dagster.reporting import Place, evaluated
 from refold.dagster.resource import EngineResource
 from refold.dagster.results import Result
 from refold.engine import Engine
@@ -49,8 +48,10 @@ def _op(
     project: Project, name: str, checks: Callable[[Engine, Snapshot], Iterator[_Check]], description: str
 ) -> dg.OpDefinition:
     @dg.op(name=name, description=description, out=dg.Out(dg.Nothing))
-    def run(context: dg.OpExecutionContext, config: SnapshotConfig, engine: EngineResource) -> None:
-        reporter, broken = Reporter(context), []
+    def run(
+        context: dg.OpExecutionContext, config: SnapshotConfig, engine: EngineResource
+    ) -> Iterator[dg.AssetCheckEvaluation]:
+        broken = []
         try:
             opened = engine.open(project)
             for place, check, ask in checks(opened, snapshot_of(context, opened, config.snapshot)):
@@ -58,7 +59,7 @@ def _op(
                 if result is None:
                     context.log.info(f"{place[0].to_user_string()} does not hold this snapshot: nothing to check.")
                     continue
-                reporter.evaluated(place, check, result)
+                yield evaluated(place, check, result)
                 if result.stops:
                     broken.append(f"{place[0].to_user_string()}: {check}: {result.text}")
         except RefoldError as error:
@@ -80,21 +81,21 @@ def _answer(ask: Callable[[], Result | None]) -> Result | None:
 
 def _logs(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for log in engine.project.logs:
-        place = (md.log_key(log), snapshot.key)
-        yield place, md.STRUCTURE, partial(results.structure_through, engine, log, snapshot)
+        place = (keys.log_key(log), snapshot.key)
+        yield place, keys.STRUCTURE, partial(results.structure_through, engine, log, snapshot)
 
 
 def _states(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for store in engine.project.in_order:
-        place = (md.state_key(store), snapshot.key)
-        yield place, md.FULL_REPLAY, partial(_replayed, engine, store, snapshot)
+        place = (keys.state_key(store), snapshot.key)
+        yield place, keys.FULL_REPLAY, partial(_replayed, engine, store, snapshot)
 
 
 def _sinks(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for store in engine.project.in_order:
-        sink = md.checked_sink(store)
+        sink = keys.checked_sink(store)
         if sink is not None:
-            yield (sink, None), md.EXPECTATIONS, partial(_published, engine, store, snapshot)
+            yield (sink, None), keys.EXPECTATIONS, partial(_published, engine, store, snapshot)
 
 
 def _replayed(engine: Engine, store: Store, snapshot: Snapshot) -> Result:

@@ -6,16 +6,19 @@ are markers, no data: `_SUCCESS` in a folder says that the folder is complete.
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from refold.errors import FixInput
 from refold.storage import ObjectInfo, ObjectStore
 
 MARKER = "_SUCCESS"
-_FOLDER = re.compile(r"dt=(\d{4}-\d{2}-\d{2})$")
-_PARTITION = re.compile(r"partition=(\d+)$")
+_FOLDER = re.compile(r"dt=(\d{4}-\d{2}-\d{2})", re.ASCII)
+_PARTITION = re.compile(r"partition=(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,18 @@ class Landing:
 
 
 def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landing:
-    """List one log's landing.
+    """List one log's landing; symbolic links are followed, also out of the landing folder.
 
-    Raises FixInput, naming every object that is in no `dt=YYYY-MM-DD` folder or that the log's decoder cannot take.
+    Raises FixInput, naming every object that is in no `dt=YYYY-MM-DD` folder or that the log's decoder cannot take,
+    and every entry of a local folder that cannot be read as an object.
     """
     landing, strange = Landing(log), []
-    for info in store.list(log):
+    infos = store.list(log)
+    if store.root is not None:
+        _refuse_unlisted(store, store.root, log, {info.name for info in infos})
+    for info in infos:
         parts = info.name.split("/")
-        folder = next((m[1] for part in parts[1:-1] if (m := _FOLDER.match(part))), None)
+        folder = next((day for part in parts[1:-1] if (day := _day(part))), None)
         if parts[-1] == MARKER and folder:
             landing.marked.add(folder)
         if parts[-1].startswith(("_", ".")):
@@ -61,7 +68,7 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landi
         if folder is None or not info.name.endswith(tuple(suffixes)):
             strange.append(info.name)
             continue
-        partition = next((int(m[1]) for part in parts[1:-1] if (m := _PARTITION.match(part))), None)
+        partition = next((int(m[1]) for part in parts[1:-1] if (m := _PARTITION.fullmatch(part))), None)
         landing.objects.append(LandingObject(info, folder, partition))
     if strange:
         raise FixInput(
@@ -71,6 +78,45 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landi
             remedy="Move them, rename them, or start their names with '_' if they are no data.",
         )
     return landing
+
+
+def _refuse_unlisted(store: ObjectStore, root: Path, log: str, listed: set[str]) -> None:
+    """Refuse what stands in a local folder and is not listed: links that lead nowhere, pipes, names like `b.jsonl#1`.
+
+    The storage library takes a name that ends in `#` and digits for a write of its own that is still under way.
+    """
+    unlisted = _entries(root, log) - listed
+    if unlisted:
+        # What came after the first listing is in this one, and what went before it is gone.
+        unlisted -= {info.name for info in store.list(log)}
+    dropped = sorted(name for name in unlisted if os.path.lexists(root / name))
+    if dropped:
+        raise FixInput(
+            f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "
+            f"{', '.join(dropped[:5])}{' …' if len(dropped) > 5 else ''}. Expected files, or links to files, whose "
+            f"names do not end in '#' and digits.",
+            remedy="Mend or remove links that lead nowhere, and rename the others once they are written.",
+        )
+
+
+def _entries(root: Path, log: str) -> set[str]:
+    """The names of all that is no folder below a log's folder, markers left out; the log's own where it is none."""
+    if not (root / log).is_dir():
+        return {log} if os.path.lexists(root / log) else set()
+    found = set()
+    for folder, _, files in os.walk(root / log, followlinks=True):
+        place = Path(folder).relative_to(root).as_posix()
+        found |= {f"{place}/{name}" for name in files if not name.startswith(("_", "."))}
+    return found
+
+
+def _day(part: str) -> str | None:
+    """The key that a part of a path names; None where it is no folder of a day, or of a day that no calendar has."""
+    found = _FOLDER.fullmatch(part)
+    try:
+        return dt.date.fromisoformat(found[1]).isoformat() if found else None
+    except ValueError:
+        return None
 
 
 def suspicious(landing: Landing, e_tags: Mapping[str, str]) -> list[LandingObject]:

@@ -77,8 +77,10 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     if not readable:
         return [], None
     data = b"".join(item.record.raw + b"\n" for item in readable)
-    name = f"retries/{log.name}/{sha256_hex(data)[:32]}{log.decoder.suffixes[0]}"
-    objects.put(f"{name}.places", canonical_json([[item.object, item.record.line] for item in readable]))
+    places = canonical_json([[item.object, item.record.line] for item in readable])
+    # Named after the places too: equal records of two days are two records, and each is retried.
+    name = f"retries/{log.name}/{sha256_hex(places + data)[:32]}{log.decoder.suffixes[0]}"
+    objects.put(f"{name}.places", places)
     objects.put(name, data)
     return readable, name
 

@@ -24,7 +24,18 @@ from refold.log.declaration import Log
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.repeats import REPEATS, Delivery, SeenIndex, seal_deliveries
 from refold.log.segment import LogReader, content_digest, from_parquet, to_parquet, write_segment
-from refold.log.snapshot import LogCut, LogLayout, SealedObject, Snapshot, SnapshotChain, StoredObject, cut_id
+from refold.log.snapshot import (
+    NO_EVENTS_YET,
+    NO_FILES,
+    LogCut,
+    LogLayout,
+    SealedObject,
+    Snapshot,
+    SnapshotChain,
+    StoredObject,
+    cut_id,
+    unchanged,
+)
 from refold.storage import ObjectInfo, ObjectStore, sha256_hex
 
 _SEEN = pa.schema([pa.field("hash", pa.uint64(), False), pa.field("log_seq", pa.int64(), False)])
@@ -108,6 +119,9 @@ class Sealer:
         cuts, layouts = {}, {}
         for part in self._parts:
             cuts[part.log.name], layouts[part.log.name] = part.seal(key, parent)
+        for name, cut in (parent.logs if parent else {}).items():
+            if name not in cuts:  # a log that is declared no more stays where it ended, and may come back
+                cuts[name], layouts[name] = unchanged(cut), NO_FILES
         snapshot = Snapshot(
             key=key,
             ordinal=parent.ordinal + 1 if parent else 0,
@@ -142,19 +156,15 @@ class _LogSealer:
         self._refuse_other_declaration()
 
     def _cut(self, snapshot: Snapshot) -> LogCut:
-        try:
-            return snapshot.logs[self.log.name]
-        except KeyError:
-            raise FixInput(
-                f"The snapshots were sealed without log {self.log.name!r}; found {', '.join(snapshot.logs)}.",
-                remedy="Use another REFOLD_STORE for another set of logs.",
-            ) from None
+        return snapshot.cut(self.log.name)
 
     def _refuse_other_declaration(self) -> None:
         head = self._chain.head
         if head is None:
             return
         cut = self._cut(head)
+        if cut is NO_EVENTS_YET:
+            return
         faults = []
         if cut.schema != self.log.content:
             faults.append(
@@ -187,13 +197,13 @@ class _LogSealer:
         return self._chain.layout(snapshot, self.log.name)
 
     def unsealed(self) -> list[LandingObject]:
-        """The objects, landing's and retried ones, that no snapshot holds, by name; retried ones have folder ''."""
+        """The objects that no snapshot holds: retried ones (folder ''), which are older, then landing's by name."""
         retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
-        return [item for item in [*self.landing.objects, *retried] if item.name not in self._sealed]
+        return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
 
     def seal(self, key: str, parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
         """Decode, order, deduplicate and store what is new up to a key; nothing is visible before the manifest."""
-        before = self._cut(parent) if parent else None
+        before = parent.logs.get(self.log.name) if parent else None
         batch = self._decode([item for item in self.unsealed() if item.folder <= key], parent)
         self._check_limit(key, batch)
         events, parts = self._order(batch, before)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refold.encoding import encode_rows
 from refold.errors import Damaged
 from refold.log.declaration import Log
+from refold.log.repeats import Seqs, group_repeated_ids
 from refold.log.snapshot import SegmentFile, Snapshot, SnapshotChain
 from refold.storage import ObjectStore, sha256_hex
 
@@ -64,13 +64,31 @@ class LogReader:
     def events(self, snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
         """The events a snapshot added, with `log_partition`; `columns` None reads all of the segment.
 
-        Raises Damaged where a segment is missing, has other bytes, or another number of rows than its range.
+        Raises Damaged where the segments do not make up the snapshot's offsets, or one is missing, has other bytes, or
+        another number of rows than its range.
         """
-        parts = [self.segment(file, columns) for file in self._chain.layout(snapshot, self.log.name).segments]
+        parts = [self.segment(file, columns) for file in self._files(snapshot)]
         if not parts:
             schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(c) for c in columns])
             parts = [schema.append(pa.field("log_partition", pa.int64())).empty_table()]
         return pa.concat_tables(parts)
+
+    def _files(self, snapshot: Snapshot) -> list[SegmentFile]:
+        """The segments of a snapshot by log partition and offset, which must cover its offsets once."""
+        cut = snapshot.cut(self.log.name)
+        files = sorted(self._chain.layout(snapshot, self.log.name).segments, key=lambda f: (f.partition, f.start))
+        reached = list(cut.starts)
+        for file in files:
+            if not file.partition < len(reached) or file.start != reached[file.partition]:
+                break
+            reached[file.partition] = file.end
+        if reached != list(cut.ends) or sum(f.end - f.start for f in files) != cut.events:
+            raise Damaged(
+                f"The layout of snapshot {snapshot.key} does not make up log {self.log.name!r}: expected offsets "
+                f"{list(cut.starts)} to {list(cut.ends)} by log partition, found segments up to {reached}.",
+                remedy="Restore layouts/ from a copy.",
+            )
+        return files
 
     def segment(self, file: SegmentFile, columns: Sequence[str] | None = None) -> pa.Table:
         """The events of one segment, with `log_partition`. Raises Damaged."""
@@ -87,10 +105,9 @@ class LogReader:
             return None
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
 
-    def key_events(self, snapshot: Snapshot, value: object, column: str | None = None) -> pa.Table:
-        """The events of a snapshot with one key (or another column's value), in log order."""
-        events = self.events(snapshot)
-        if value is None:
-            return events.filter(pc.is_null(events[column or self.log.key]))
-        wanted = pa.scalar(value, self.log.columns[column or self.log.key].arrow)
-        return events.filter(pc.equal(events[column or self.log.key], wanted))
+
+def repeated_ids(reader: LogReader, snapshots: Sequence[Snapshot]) -> Seqs:
+    """The groups of repeated event ids over snapshots from the first on, by log_seq; see `group_repeated_ids`."""
+    name = reader.log.event_id
+    events = pa.concat_tables([reader.events(snapshot, ["log_seq", name]) for snapshot in snapshots])
+    return group_repeated_ids(events[name], events["log_seq"].to_numpy())

@@ -8,7 +8,7 @@ compaction changes no identity. This module reads and writes both and knows no l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from refold.errors import Damaged, NotFound
@@ -68,6 +68,29 @@ class LogCut:
         return self.seq_end - self.seq_start
 
 
+def unchanged(cut: LogCut) -> LogCut:
+    """The cut of a log to which a snapshot adds nothing."""
+    nothing = [sha256_hex(b"")] * len(cut.ends)
+    still = replace(cut, starts=cut.ends, seq_start=cut.seq_end, content=nothing, objects=())
+    return replace(still, read=0, quarantined=0, control=0)
+
+
+NO_EVENTS_YET = LogCut(
+    id="none",
+    starts=(),
+    ends=(),
+    seq_start=0,
+    seq_end=0,
+    content=(),
+    schema="",
+    read=0,
+    quarantined=0,
+    control=0,
+    objects=(),
+)
+"""The cut of a log that did not exist yet when a snapshot was sealed; it has no log partitions."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A cut of every log under one key; `ordinal` counts keys from 0."""
@@ -81,7 +104,11 @@ class Snapshot:
     @property
     def id(self) -> str:
         """The identity: equal for two keys between which no event was added to any log."""
-        return sha256_hex(canonical_json({name: cut.id for name, cut in self.logs.items()}))
+        return sha256_hex(canonical_json({name: cut.id for name, cut in self.logs.items() if cut.seq_end}))
+
+    def cut(self, log: str) -> LogCut:
+        """One log's part; a log that was declared later has no events here."""
+        return self.logs.get(log, NO_EVENTS_YET)
 
     @property
     def events(self) -> int:
@@ -164,6 +191,10 @@ class LogLayout:
         return cls([SegmentFile(**s) for s in value["segments"]], e_tags=value["e_tags"], **optional)
 
 
+NO_FILES = LogLayout(segments=(), repeats=None, quarantine=None, seen=None, e_tags={})
+"""The layout of a log that has no part in a snapshot."""
+
+
 class SnapshotChain:
     """All sealed snapshots of a project, oldest first, read from storage once and kept."""
 
@@ -242,7 +273,7 @@ class SnapshotChain:
                 self._layouts[snapshot.key] = {name: LogLayout.from_json(part) for name, part in value.items()}
             except (KeyError, TypeError, AttributeError) as error:
                 raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
-        return self._layouts[snapshot.key][log]
+        return self._layouts[snapshot.key].get(log, NO_FILES)
 
     def _layout_folder(self, snapshot: Snapshot) -> str:
         return f"layouts/{snapshot.key}-{snapshot.sha256[:16]}"

@@ -55,7 +55,9 @@ class LogVerifier:
 
     def verify(self, snapshot: Snapshot) -> list[Finding]:
         """The findings of the next snapshot; empty where all holds."""
-        cut = snapshot.logs[self._log.name]
+        cut = snapshot.cut(self._log.name)
+        if not cut.ends:
+            return []
         findings = [Finding(check, snapshot.key, where, text) for check, where, text in self._manifest(snapshot, cut)]
         try:
             parts = self._segments(snapshot)
@@ -63,7 +65,7 @@ class LogVerifier:
         except Damaged as error:
             found = [("segment-hash", f"log {self._log.name}", str(error))]
         self.events += cut.events
-        self._parent = cut
+        self._parent = cut if cut.ends else None
         return findings + [Finding(check, snapshot.key, where, text) for check, where, text in found]
 
     def _manifest(self, snapshot: Snapshot, cut: LogCut) -> Iterable[tuple[str, str, str]]:
@@ -131,7 +133,7 @@ class LogVerifier:
         except Damaged as error:
             yield "repeats", f"log {self._log.name}", str(error)
             return
-        expected = snapshot.logs[self._log.name].quarantined
+        expected = snapshot.cut(self._log.name).quarantined
         if found != expected:
             yield "accounting", f"log {self._log.name}", f"expected {expected} quarantined records, found {found}"
 

@@ -105,6 +105,11 @@ class Rule:
         return f"{self.version}-{self.fingerprint[:12]}"
 
     @property
+    def function(self) -> Callable[..., object]:
+        """The function as its user wrote it, for whoever folds without Refold's interpreter and kernel."""
+        return self.interpreter.function
+
+    @property
     def interpreted_because(self) -> str | None:
         """A sentence that says why the rule is not compiled; None where it is, or will be at its first large fold."""
         if self._kernel is not None and self._kernel.refusal is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -138,9 +138,16 @@ class Sink(ABC):
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> Target:
         """Connect. Nothing is written before `publish`. Raises DeclarationError where the columns cannot be held."""
 
-    def release_together(self, moves: Sequence[tuple[Target, str, Mapping[str, str]]]) -> None:
-        """Release several targets of this kind; a kind with transactions does it in one."""
+    def release_together(
+        self, moves: Sequence[tuple[Target, str, Mapping[str, str]]], confirm: Callable[[], None] = lambda: None
+    ) -> None:
+        """Release several targets of this kind; a kind with transactions does it in one. A rerun changes nothing.
+
+        `confirm` is called right before readers are moved, under the sink's own lock where it has one; it raises
+        where the release was overtaken by a newer one, and then nothing more is moved.
+        """
         for target, version, lineage in moves:
+            confirm()
             target.release(version, lineage)
 
 

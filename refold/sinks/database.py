@@ -138,7 +138,15 @@ def _sqlite_engine(url: URL) -> sa.Engine:
 
     @event.listens_for(engine, "do_connect")
     def _make_folder(*_: object) -> None:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(str(url.database))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FixInput(
+                f"Expected a folder for the database sqlite:///{file}, found that {file.parent} cannot be made: "
+                f"{error.strerror}.",
+                remedy="Check REFOLD_DATABASE, and what stands there.",
+            ) from error
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _: object) -> None:

@@ -5,7 +5,8 @@ For a sink `Sql("stock_view")` the database holds
 - `stock_view`: the view that readers use. It is made once and then left alone, because on PostgreSQL even
   `CREATE OR REPLACE VIEW` waits behind any idle reader, and every later reader queues behind it;
 - `stock_view__<hash>`: the rows of all versions; the hash is of the columns, so that other columns are another table;
-- `refold_release`: one row a table with the version that its view shows and that version's lineage;
+- `refold_release`: one row a table with the version that its view shows and that version's lineage: number and time
+  of the release, snapshot, digest, code version, proof;
 - `refold_versions`: one row for every version that is held whole, written in the transaction that loads it.
 
 A release is the update of one row, or of several in one transaction, so that readers of several views see one
@@ -30,7 +31,7 @@ Both compare keys byte for byte and hold the empty text and null apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 _COLUMN_SIZE_BYTES_MAX = 63
 _VERSION = "refold_version"
 _RESERVED = {"refold_release", "refold_versions"}
-_LINEAGE = ("snapshot", "digest", "code_version", "proof")
+_LINEAGE = ("release", "released_at", "snapshot", "snapshot_id", "digest", "code_version", "proof")
 
 _registry = sa.MetaData()
 _releases = sa.Table(
@@ -117,9 +118,10 @@ class Sql(Sink):
             raise DeclarationError(f"{self} of store {store}", sorted(faults))
         return SqlTarget(self.table, Database(connections.database_url), key, columns)
 
-    def release_together(self, moves: Sequence[Move]) -> None:
-        """Release several tables, in one transaction for all that are in one database.
+    def release_together(self, moves: Sequence[Move], confirm: Callable[[], None] = lambda: None) -> None:
+        """Release several tables, in one transaction for all that are in one database; none where all show it already.
 
+        `confirm` is called with the release rows locked, so that of two releases the newer one is always the last.
         Raises NotFound where one of the versions is unknown; then nothing of that database is released.
         """
         groups: dict[str, list[tuple[SqlTarget, str, Mapping[str, str]]]] = {}
@@ -127,7 +129,7 @@ class Sql(Sink):
             assert isinstance(target, SqlTarget), f"{target.place} is not a SQL target"
             groups.setdefault(target.database.url, []).append((target, version, lineage))
         for group in groups.values():
-            _release_all(group)
+            _release_all(group, confirm)
 
 
 class SqlTarget(Target):
@@ -222,6 +224,12 @@ class SqlTarget(Target):
         """The name of the lock that publishing, releasing and dropping one version take."""
         return f"{self.table} {version}"
 
+    def shows(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> bool:
+        """Whether the release row names exactly this version and lineage."""
+        query = sa.select(_releases.c.version, _releases.c.lineage).where(_releases.c.table_name == self.table)
+        row = connection.execute(query).one_or_none()
+        return row is not None and tuple(row) == (version, _lineage_text(lineage))
+
     def move(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> None:
         """Point the release row to a version, and where that has other columns, replace the view."""
         found = self._held(connection, version)
@@ -229,7 +237,7 @@ class SqlTarget(Target):
             raise NotFound(no_version(self.place, version))
         here = _releases.c.table_name == self.table
         # Updated, and thereby locked, before it is read: two releases that both swap the view would trip else.
-        row = {name: lineage.get(name) for name in _LINEAGE} | {"lineage": canonical_json(dict(lineage)).decode()}
+        row = {name: lineage.get(name) for name in _LINEAGE} | {"lineage": _lineage_text(lineage)}
         connection.execute(sa.update(_releases).where(here).values(version=version, **row))
         shown = connection.scalar(sa.select(_releases.c.rows_table).where(here))
         if shown != found.rows_table:
@@ -242,6 +250,7 @@ class SqlTarget(Target):
         """Make what is missing of the registry, the table of rows, the release row and the view."""
         with self.database.writing("tables") as connection:
             _registry.create_all(connection)
+            _add_missing_columns(connection)
             self.rows_table.metadata.create_all(connection)
             query = sa.select(_releases.c.table_name).where(_releases.c.table_name == self.table)
             if connection.scalar(query) is not None:
@@ -268,15 +277,41 @@ class SqlTarget(Target):
         return connection.execute(query).one_or_none()
 
 
-def _release_all(moves: Sequence[tuple[SqlTarget, str, Mapping[str, str]]]) -> None:
+def _release_all(
+    moves: Sequence[tuple[SqlTarget, str, Mapping[str, str]]], confirm: Callable[[], None] = lambda: None
+) -> None:
     database = moves[0][0].database
     if database.empty():
         raise NotFound(no_version(moves[0][0].place, moves[0][1]))
     # By table name, so that two releases of the same tables update the rows in one order.
     ordered = sorted(moves, key=lambda move: move[0].table)
+    with database.reading() as connection:
+        if not _has_registry(connection):
+            raise NotFound(no_version(ordered[0][0].place, ordered[0][1]))
+        if all(target.shows(connection, version, lineage) for target, version, lineage in ordered):
+            return
     with database.writing(*(target.lock(version) for target, version, _ in ordered)) as connection:
+        _add_missing_columns(connection)
+        # The rows of all tables are locked before the first is moved: whoever comes later then confirms later, too.
+        names = [target.table for target, _, _ in ordered]
+        rows = sa.select(_releases.c.table_name).where(_releases.c.table_name.in_(names))
+        connection.execute(rows.order_by(_releases.c.table_name).with_for_update()).all()
+        confirm()
         for target, version, lineage in ordered:
             target.move(connection, version, lineage)
+
+
+def _add_missing_columns(connection: sa.Connection) -> None:
+    """Give the release rows of an earlier Refold the columns that they lack."""
+    held = {column["name"] for column in sa.inspect(connection).get_columns(_releases.name)}
+    unless = "" if connection.dialect.name == "sqlite" else "IF NOT EXISTS "
+    for name in _LINEAGE:
+        if name not in held:
+            connection.exec_driver_sql(f'ALTER TABLE {_releases.name} ADD COLUMN {unless}"{name}" TEXT')
+
+
+def _lineage_text(lineage: Mapping[str, str]) -> str:
+    return canonical_json(dict(lineage)).decode()
 
 
 def _has_registry(connection: sa.Connection) -> bool:

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
-from refold.log.repeats import Deliveries
-from refold.log.segment import LogReader
+from refold.log.repeats import Deliveries, ReplayDedup
+from refold.log.segment import LogReader, repeated_ids
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.rules.outcome import Outcome
@@ -39,7 +39,7 @@ def stored_deliveries(reader: LogReader, snapshot: Snapshot, events: pa.Table) -
     result = np.zeros(len(events), dtype=np.uint8)
     repeats = reader.repeats(snapshot)
     if repeats is not None:
-        start = snapshot.logs[reader.log.name].seq_start
+        start = snapshot.cut(reader.log.name).seq_start
         place = np.empty(len(events), dtype=np.int64)
         place[events["log_seq"].to_numpy() - start] = np.arange(len(events))
         result[place[repeats["log_seq"].to_numpy() - start]] = repeats["delivery"].to_numpy()
@@ -73,7 +73,7 @@ class Builder:
         Raises Unproven where a relation's input has not been built there.
         """
         if isinstance(store, Folded):
-            return snapshot.logs[store.log.name].id
+            return snapshot.cut(store.log.name).id
         assert isinstance(store, Relation)
         return sha256_hex(canonical_json([self._input_claim(source, snapshot) for source in store.reads]))
 
@@ -104,8 +104,9 @@ class Builder:
         if isinstance(store, Relation):
             return self._build_relation(store, snapshot)
         assert isinstance(store, Folded)
-        records = [record for _, found in self.fold_history([store], snapshot) for record in found.values()]
-        return records[-1]
+        snapshots = self._chain.through(snapshot.key)
+        visited = self._fold([self._resume(store, snapshots)], snapshots)
+        return [found[store.name] for _, found in visited if store.name in found][-1]
 
     def fold_history(
         self, stores: Sequence[Folded], through: Snapshot, *, fresh: bool = False
@@ -116,30 +117,59 @@ class Builder:
         `fresh` ignores all checkpoints and writes every record again.
         """
         snapshots = self._chain.through(through.key)
-        runs = [_Run(store, 0, State(store), None) if fresh else self._resume(store, snapshots) for store in stores]
+        runs = [_Run(store, 0, State(store), None) if fresh else self._resume_all(store, snapshots) for store in stores]
+        yield from self._fold(runs, snapshots)
+
+    def _fold(
+        self, runs: Sequence[_Run], snapshots: Sequence[Snapshot]
+    ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
+        stores = [run.store for run in runs]
         reader = LogReader(self._objects, self._chain, stores[0].log)
         columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
         first = max(0, min(run.done for run in runs) - 1)
         log = reader.log.name
-        visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.logs[log].events)
+        visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.cut(log).events)
         for place, snapshot in enumerate(visited, start=first):
             behind = [run for run in runs if run.done <= place]
             if behind:
                 events = reader.events(snapshot, columns)
-                deliveries = stored_deliveries(reader, snapshot, events)
+                deliveries = self._deliveries(reader, snapshot, events)
                 for run in behind:
                     run.record = self._fold_one(run, snapshot, events, deliveries)
                     run.done = place + 1
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
+    def _deliveries(self, reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
+        """What sealing found of each event; where that is damaged, found again from all ids."""
+        try:
+            return stored_deliveries(reader, snapshot, events)
+        except Damaged as error:
+            _log.warning("%s Finding the repeated ids again.", error)
+        before = self._chain.through(snapshot.key)
+        dedup = ReplayDedup(reader.log, repeated_ids(reader, before))
+        return [dedup.deliveries(reader.events(each)) for each in before][-1]
+
     def _fold_one(self, run: _Run, snapshot: Snapshot, events: pa.Table, deliveries: Deliveries) -> StateRecord:
-        cut, before = snapshot.logs[run.store.log.name], run.record
+        cut, before = snapshot.cut(run.store.log.name), run.record
         if before is not None and cut.id == before.inputs:
             return before
         part = fold_events(run.state, events, deliveries)
         digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
         outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
         return self.checkpoints.save(run.store, cut.id, run.state.table, run.state.digest(), digest, outcomes, part)
+
+    def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
+        """Where to go on from so that every snapshot has a sound record: before the first that has none."""
+        for place, snapshot in enumerate(snapshots):
+            try:
+                record = self.find(store, snapshot)
+                if record is not None:
+                    self.checkpoints.require_sound(record)
+                    continue
+            except Damaged as error:
+                _log.warning("%s Folding it again.", error)
+            return self._resume(store, snapshots[:place])
+        return self._resume(store, snapshots)
 
     def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
         """Where to go on from: the newest sound checkpoint, else the beginning."""
@@ -178,10 +208,7 @@ class Builder:
             for source in relation.reads
         }
         mentioned = mentioned_columns(relation.sql)
-        return {
-            name: table if mentioned is None else table.select([c for c in table.column_names if c in mentioned])
-            for name, table in tables.items()
-        }
+        return {name: table if mentioned is None else _only(table, mentioned) for name, table in tables.items()}
 
     def published(self, store: Store, snapshot: Snapshot) -> pa.Table:
         """What readers of a store are given at a snapshot: no tombstones, declared columns, sorted by key."""
@@ -222,7 +249,7 @@ class Builder:
         if place not in self._ledgers:
             record = self.require(store, snapshot)
             events = LogReader(self._objects, self._chain, store.log).events(snapshot)
-            cut = snapshot.logs[store.log.name]
+            cut = snapshot.cut(store.log.name)
             part = (self.checkpoints.ledger(record) if cut.events else None) or NO_EVENTS
             self._ledgers[place] = with_outcomes(store, events, part), part.digest(before, cut)
         return self._ledgers[place]
@@ -239,3 +266,9 @@ def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table
     if time is not None:
         table = table.append_column("event_date", pc.cast(events[time], pa.timestamp("us")).cast(pa.date32()))
     return table.combine_chunks()
+
+
+def _only(table: pa.Table, mentioned: frozenset[str]) -> pa.Table:
+    """The mentioned columns of a table, and its first one so that its rows can be counted."""
+    names = table.column_names
+    return table.select([name for place, name in enumerate(names) if place == 0 or name.lower() in mentioned])

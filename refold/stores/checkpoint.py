@@ -128,6 +128,12 @@ class Checkpoints:
         self._same(record, state.digest())
         return state
 
+    def require_sound(self, record: StateRecord) -> None:
+        """Raise Damaged where an object of a record is missing or has other bytes."""
+        for stored in (record.state, record.ledger):
+            if stored is not None:
+                self._objects.get_checked(stored.name, stored.sha256)
+
     def rows(self, record: StateRecord, columns: Schema, key: tuple[str, ...]) -> pa.Table:
         """The rows of a record of any store. Raises Damaged."""
         table = self._table(record.state)
@@ -151,5 +157,8 @@ class Checkpoints:
 
 
 def _parse(body: Mapping[str, Any]) -> StateRecord:
-    stored = {name: StoredObject(**body[name]) if body[name] else None for name in ("state", "ledger")}
-    return StateRecord(**{**body, **stored})
+    try:
+        stored = {name: StoredObject(**body[name]) if body[name] else None for name in ("state", "ledger")}
+        return StateRecord(**{**body, **stored})
+    except (KeyError, TypeError) as error:
+        raise Damaged(f"A state record of store {body.get('store')!r} has another shape: {error!r}.") from error

@@ -47,6 +47,15 @@ class Store:
     owner: str | None = None
     description: str = ""
 
+    def __post_init__(self) -> None:
+        faults = []
+        if not self.name.isidentifier():
+            faults.append(f"its name {self.name!r} is no identifier")
+        if self.expect and not self.sinks:
+            faults.append("it has expectations and no sink; they are checked on what is published")
+        if faults:
+            raise DeclarationError(f"Store {self.name!r}", faults)
+
     @property
     def code_version(self) -> str:
         """The declared version and the fingerprint of what computes it; another one invalidates states and proofs."""
@@ -82,7 +91,7 @@ class Folded(Store):
 
     @property
     def deletes(self) -> bool:
-        """Whether rows can become tombstones."""
+        """Whether a row can be a tombstone, which is in the state and not published."""
         return False
 
     @property
@@ -152,8 +161,8 @@ class LatestStore(Folded):
 
     @property
     def deletes(self) -> bool:
-        """Whether an event can delete its key."""
-        return self.delete_when is not None
+        """Always: a key whose events were all conflicts has a row too, and no values to publish."""
+        return True
 
     @property
     def columns_read(self) -> Sequence[str]:
@@ -254,8 +263,11 @@ def latest_by_key(
         for c, t in columns.items()
         if c not in log.columns or str(replace(log.columns[c], null=True)) != str(replace(t, null=True))
     ]
-    if delete_when and delete_when[0] not in log.columns:
-        faults.append(f"delete_when names {delete_when[0]!r}, which is no column of log {log.name!r}")
+    if delete_when and member_text(delete_when[1]) not in getattr(log.columns.get(delete_when[0]), "values", ()):
+        faults.append(
+            f"delete_when is {delete_when[0]!r} = {delete_when[1]}; expected an enum column of {log.name!r} and one "
+            "of its members"
+        )
     if faults:
         raise DeclarationError(f"Store {name!r}", faults)
     return LatestStore(
@@ -291,6 +303,8 @@ def relation(
 
     def declare(function: Callable[[], str]) -> Relation:
         faults = [f"key column {name!r} is not in returns" for name in key if name not in returns]
+        names = [source.name for source in reads]
+        faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
         if faults:
             raise DeclarationError(f"Relation {function.__name__!r}", faults)
         return Relation(
@@ -303,7 +317,7 @@ def relation(
             owner=owner,
             description=textwrap.dedent(function.__doc__ or "").strip(),
             reads=tuple(reads),
-            sql=textwrap.dedent(function()).strip(),
+            sql=textwrap.dedent(function()).strip().rstrip(";"),
         )
 
     return declare

@@ -70,7 +70,7 @@ def _fold_rule(
 def _fold_latest(
     store: LatestStore, state: State, rows: Rows, codes: Codes, events: pa.Table, deliveries: Deliveries
 ) -> tuple[pa.Table, LedgerPart]:
-    names = [*store.values, DELETED] if store.deletes else list(store.values)
+    names = [*store.values, DELETED]
     nothing = {n: pa.nulls(1, state.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
     before = pa.concat_tables(
         [state.table.select(names), pa.table({n: nothing[n] for n in names}).cast(state.table.select(names).schema)]
@@ -87,10 +87,10 @@ def _fold_latest(
 
 def _picked(store: LatestStore, events: pa.Table, names: list[str]) -> pa.Table:
     """The values that the last events give their keys; a delete gives nulls and the mark."""
-    if store.delete_when is None:
-        return events.select(names)
-    column, value = store.delete_when
-    deletes = pc.fill_null(pc.equal(events[column], value), False)
+    deletes: pa.ChunkedArray | pa.Array = pa.array(np.zeros(len(events), dtype=np.bool_))
+    if store.delete_when is not None:
+        column, value = store.delete_when
+        deletes = pc.fill_null(pc.equal(events[column], value), False)
     columns = {n: pc.if_else(deletes, pa.scalar(None, events[n].type), events[n]) for n in store.values}
     return pa.table({**columns, DELETED: deletes}).select(names)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from refold.errors import DeclarationError, RuleError
 from refold.stores.declaration import Relation
+from refold.stores.sql_lineage import impurities
 from refold.stores.state import sort_by
 from refold.types import ColumnType, arrow_schema
 
@@ -47,14 +48,21 @@ class RelationRunner:
         `permuted` shuffles the rows of every input (by a fixed permutation) and uses another number of threads.
 
         Raises:
-            DeclarationError: the query does not run, or its columns are not those declared.
-            RuleError: the result breaks its key or holds a null where none may be.
+            DeclarationError: the query does not run, is not pure, or its columns are not those declared.
+            RuleError: a value does not fit its column, the key repeats, or a null is where none may be.
         """
+        _refuse_impure(relation)
         connection = self._connection(threads=2 if permuted else 1)
         try:
             for name, table in inputs.items():
                 connection.register(name, _without_zone(_permuted(table) if permuted else table))
+            _refuse_floats(relation, connection.sql(relation.sql))
             result = connection.sql(_typed(relation)).to_arrow_table()
+        except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+            raise RuleError(
+                f"Relation {relation.name!r} computed a value that its column cannot hold: {str(error).strip()}",
+                remedy="Declare a wider column, or correct the query.",
+            ) from error
         except duckdb.Error as error:
             raise DeclarationError(f"Relation {relation.name!r}", [str(error).strip()]) from error
         finally:
@@ -70,6 +78,26 @@ class RelationRunner:
             connection.execute("SET TimeZone = 'UTC'")
             self._connections[threads] = connection
         return self._connections[threads]
+
+
+def _refuse_impure(relation: Relation) -> None:
+    found = impurities(relation.sql)
+    if found:
+        faults = [f"its query calls {name}, which depends on more than its inputs" for name in found]
+        raise DeclarationError(f"Relation {relation.name!r}", [*faults, "time and chance must come from the events"])
+
+
+def _refuse_floats(relation: Relation, query: duckdb.DuckDBPyRelation) -> None:
+    """A float that is cast to an exact type was rounded somewhere on the way."""
+    types = dict(zip(query.columns, map(str, query.types), strict=True))
+    exact = [name for name, column in relation.columns.items() if column.kind in ("int64", "decimal")]
+    faults = [
+        f"column {name!r} is declared {relation.columns[name]} and computed as {types[name]}; compute it in exact types"
+        for name in exact
+        if types.get(name) in ("DOUBLE", "FLOAT")
+    ]
+    if faults:
+        raise DeclarationError(f"Relation {relation.name!r}", faults)
 
 
 def _typed(relation: Relation) -> str:

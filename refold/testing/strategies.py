@@ -31,7 +31,7 @@ def values(column: ColumnType) -> st.SearchStrategy[Any]:
 def _decimals(column: ColumnType) -> st.SearchStrategy[str]:
     assert column.precision is not None and column.scale is not None
     largest = 10**column.precision - 1
-    return st.integers(-largest, largest).map(lambda units: str(Decimal(units).scaleb(-(column.scale or 0))))
+    return st.integers(-largest, largest).map(lambda units: format(Decimal(units).scaleb(-(column.scale or 0)), "f"))
 
 
 _VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {

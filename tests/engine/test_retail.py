@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 
 from assets import PROJECT
 from refold.rebuild import publish_all
-from tests.engine.support import Shop
+from tests.support import Shop
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def _ids(rows: list[dict[str, Any]]) -> set[str]:
 
 
 def test_what_is_served_is_the_last_snapshot_with_a_proof_for_every_store(retail: SimpleNamespace):
-    release = retail.engine.publisher.current()
+    release = retail.engine.releaser.current()
     assert release is not None
     assert (release.number, release.snapshot) == (1, "2011-05-31")
     assert release.proofs.keys() == {store.name for store in PROJECT.stores}

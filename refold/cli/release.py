@@ -1,0 +1,143 @@
+"""`refold release` and `refold prune`: what was served, going back to it, and giving up what is old."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from refold import terminal as view
+from refold.cli.group import cli, open_project
+from refold.engine import Engine
+from refold.errors import NotFound
+from refold.pointer import Release
+from refold.release import utc_now
+from refold.retention import Pruner
+from refold.unreferenced import find_unreferenced, remove_unreferenced
+
+_ROWS_SHOWN = 20
+KEEP, OLDER_THAN_DAYS = 10, 7.0
+
+
+@cli.group()
+def release() -> None:
+    """What readers are served, and what they were served before."""
+
+
+@release.command("ls")
+@click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many of the newest numbers to list.")
+@click.pass_context
+def release_ls(context: click.Context, limit: int) -> None:
+    """List the numbers of the pointer, the newest first; the first is served."""
+    engine, console = open_project(context), view.console()
+    found = list(engine.releaser.pointer.newest_first())
+    rows = [
+        {
+            "release": each.number,
+            "snapshot": each.snapshot,
+            "released at": each.released_at or None,
+            "by": each.released_by or None,
+            "stores": len(each.versions),
+            "what": _what(each),
+        }
+        for each in found[:limit]
+    ]
+    console.print(view.table(f"{len(found)} releases, the newest {len(rows)}", rows))
+
+
+def _what(release: Release) -> str:
+    if not release.moves_readers:
+        return f"prune of {sum(map(len, release.retired.values()))} versions"
+    return "release" if release.rolled_back_to is None else f"rollback to {release.rolled_back_to}"
+
+
+@release.command("show")
+@click.argument("number", type=int, required=False)
+@click.pass_context
+def release_show(context: click.Context, number: int | None) -> None:
+    """Show release NUMBER, by default the one that is served: every store, sink, version and proof."""
+    engine, console = open_project(context), view.console()
+    found = engine.releaser.current() if number is None else engine.releaser.pointer.get(number)
+    if found is None:
+        raise NotFound("Nothing has been released yet.", remedy="Run a rebuild first.")
+    rows = [
+        {"store": store, "version": version, "sinks": _places(found, store), "proof": found.proofs[store]}
+        for store, version in found.versions.items()
+    ]
+    console.print(view.cell(str(found).capitalize()))
+    console.print(view.cell(f"Snapshot id {found.snapshot_id}, {_what(found)}"))
+    if found.rolled_back_from is not None:
+        console.print(view.cell("Snapshots it was rolled back from are not released again by themselves."))
+    console.print(view.table("What it serves", rows))
+
+
+def _places(release: Release, store: str) -> str:
+    return ", ".join(sink.title for sink in release.sinks.get(store, ())) or "not told"
+
+
+@release.command("rollback")
+@click.argument("number", type=int, required=False)
+@click.pass_context
+def release_rollback(context: click.Context, number: int | None) -> None:
+    """Serve the content of release NUMBER again, by default of the one before; builds nothing.
+
+    Snapshots that were rolled back from are not released again by themselves; a newer one is, as usual.
+    """
+    engine, console = open_project(context), view.console()
+    console.print(view.cell(f"Served: {engine.releaser.rollback(number)}"))
+
+
+@release.command("again")
+@click.argument("snapshot", required=False)
+@click.pass_context
+def release_again(context: click.Context, snapshot: str | None) -> None:
+    """Release a published SNAPSHOT, by default the newest, although it was rolled back from."""
+    engine, console = open_project(context), view.console()
+    console.print(view.cell(f"Served: {engine.releaser.release(engine.chain.get(snapshot), again=True)}"))
+
+
+@cli.command()
+@click.option("--keep", default=KEEP, show_default=True, help="Keep what the last so many releases served.")
+@click.option(
+    "--older-than", "days", metavar="DAYS", type=float, default=OLDER_THAN_DAYS, show_default=True,
+    help="Keep what was released within so many days.",
+)  # fmt: skip
+@click.option("--apply", "doing", is_flag=True, help="Do it. Without this nothing is changed.")
+@click.option("--all", "shown", is_flag=True, help="Also show what is kept, and why.")
+@click.pass_context
+def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bool) -> None:
+    """Give up versions in the sinks that are no longer needed; shows what it would do unless --apply is given.
+
+    What is served and what a kept release refers to is never given up. Logs, and states that a record names, stay.
+    """
+    engine, console = open_project(context), view.console()
+    pruner = Pruner(engine.project, engine.releaser, engine.publisher)
+    plan = pruner.plan(keep, days)
+    rows = [
+        {"sink": v.sink, "version": v.version, "releases": ", ".join(map(str, v.releases)) or None, "why": v.why}
+        | ({"kept": "yes" if v.keep else None} if shown else {})
+        for v in plan.versions
+        if shown or not v.keep
+    ]
+    count = sum(map(len, plan.dropped.values()))
+    console.print(view.table(f"{count} of {len(plan.versions)} versions are to be given up", rows))
+    for title, versions in plan.unfinished.items():
+        console.print(view.cell(f"A prune was killed; still to be dropped from {title}: {', '.join(versions)}"))
+    for note in plan.left:
+        console.print(view.cell(f"Left: {note}"))
+    _show_unreferenced(engine)
+    if not doing:
+        console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
+        return
+    done = sum(map(len, pruner.apply(plan).values()))
+    removed = remove_unreferenced(engine.objects, utc_now())
+    console.print(view.cell(f"Dropped {done} versions, and {len(removed)} objects that nothing names."))
+
+
+def _show_unreferenced(engine: Engine) -> None:
+    rows: list[dict[str, Any]] = [
+        {"unreferenced": each.name, "bytes": each.size_bytes, "left because": each.why or None}
+        for each in find_unreferenced(engine.objects, utc_now())
+    ]
+    if rows:
+        view.console().print(view.table(f"{len(rows)} objects that nothing names", rows))

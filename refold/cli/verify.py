@@ -1,0 +1,68 @@
+"""`refold verify`: is what is stored and published equal to full replay, or to the reference, and where is it not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from refold import terminal as view
+from refold.cli.group import cli, open_project, snapshot_of
+from refold.cli.repair import show_differences
+from refold.drift import Drift, find_drift
+from refold.engine import Engine
+from refold.errors import FixInput
+from refold.log.snapshot import Snapshot
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.verification import reference_verdicts
+
+
+@cli.command()
+@click.argument("store", required=False)
+@click.option("--as-of", metavar="SNAPSHOT", help="The snapshot to verify; by default what is served, else the newest.")
+@click.option("--reference", is_flag=True, help="Compare folded stores with the plain reference, one event at a time.")
+@click.pass_context
+def verify(context: click.Context, store: str | None, as_of: str | None, reference: bool) -> None:
+    """Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs."""
+    engine, console = open_project(context), view.console()
+    snapshot = snapshot_of(engine, as_of)
+    chosen = engine.project.in_order if store is None else [engine.project.store(store)]
+    with view.progress(console):
+        drifts = _by_reference(engine, chosen, snapshot) if reference else _by_replay(engine, chosen, snapshot)
+    console.print(view.table(f"Verified at snapshot {snapshot.key}", [_row(drift) for drift in drifts]))
+    differing = [drift for drift in drifts if not _passed(drift)]
+    for drift in differing:
+        show_differences(console, drift)
+    sys.exit(1 if differing else 0)
+
+
+def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> list[Drift]:
+    return [find_drift(engine, store, snapshot) for store in stores]
+
+
+def _by_reference(engine: Engine, stores: Sequence[Store], snapshot: Snapshot) -> list[Drift]:
+    """Those of the stores that are folded; one store alone must be."""
+    folded = [store for store in stores if isinstance(store, Folded)]
+    if not folded:
+        inputs = [s.store if isinstance(s, LedgerOf) else s for r in stores if isinstance(r, Relation) for s in r.reads]
+        raise FixInput(
+            f"The reference folds events; store {stores[0].name!r} is a query over other stores.",
+            remedy=f"Verify what it reads: {', '.join(dict.fromkeys(source.name for source in inputs))}.",
+        )
+    return [Drift(verdict.store, snapshot, verdict, []) for verdict in reference_verdicts(engine, folded, snapshot)]
+
+
+def _passed(drift: Drift) -> bool:
+    return drift.verdict.passed and not drift.differences
+
+
+def _row(drift: Drift) -> dict[str, Any]:
+    return {
+        "store": drift.store.name,
+        "snapshot": drift.snapshot.key,
+        "method": drift.verdict.method,
+        "events": drift.verdict.events,
+        "result": "equal" if _passed(drift) else f"differs: {len(drift.differences)}",
+    }

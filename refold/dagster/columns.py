@@ -1,0 +1,103 @@
+"""Columns as Dagster shows them: schemas with what each column means, and lineage down to the columns of the logs."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import dagster as dg
+
+from refold.dagster.keys import log_key, state_key
+from refold.log.declaration import POSITION, Log
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema
+
+
+def log_schema(log: Log) -> dg.TableSchema:
+    """The columns of a log's events: place, origin, and what is declared. Event ids repeat: a log keeps repetitions."""
+    roles = {log.key: "The key: which entity the event belongs to.", log.event_id: "The event id, for deduplication."}
+    if log.event_time is not None:
+        roles[log.event_time] = "When it happened."
+    return dg.TableSchema([*_columns(POSITION), *_columns(_ORIGIN), *_columns(log.columns, roles)])
+
+
+def store_schema(store: Store) -> dg.TableSchema:
+    """The columns of a store's rows, and of its ledger where it is folded."""
+    return dg.TableSchema([*sink_schema(store).columns, *(_columns(_LEDGER) if isinstance(store, Folded) else [])])
+
+
+def sink_schema(store: Store) -> dg.TableSchema:
+    """The columns as published; a single key column is unique."""
+    roles = dict.fromkeys(store.key, "Key." if len(store.key) == 1 else f"Part of the key ({', '.join(store.key)}).")
+    if isinstance(store, Folded):
+        roles |= dict.fromkeys(POSITION, "Of the last event of this key.")
+    return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
+
+
+_ORIGIN: Schema = {"source_object": ColumnType("text"), "source_line": ColumnType("int64")}
+_LEDGER: Schema = {"ledger.outcome": ColumnType("text"), "ledger.reason": ColumnType("text", null=True)}
+_MEANINGS = {
+    "log_partition": "The part of the log that holds all events of a key.",
+    "log_offset": "The place in the log partition, from 0.",
+    "log_seq": "The place in the order of the whole log, from 0.",
+    "source_object": "The landing object it was read from.",
+    "source_line": "Its line there, from 1.",
+    "ledger.outcome": "What became of each event: applied, duplicate, rejected, conflict, ignored.",
+    "ledger.reason": "Why the rule rejected it.",
+}
+
+
+def _columns(
+    columns: Schema, roles: Mapping[str, str] | None = None, unique: Sequence[str] = ()
+) -> list[dg.TableColumn]:
+    return [
+        dg.TableColumn(
+            name,
+            "text" if column.kind == "enum" else str(column).rstrip("?"),
+            description=" ".join(filter(None, [_MEANINGS.get(name), (roles or {}).get(name), _values(column)])) or None,
+            constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
+        )
+        for name, column in columns.items()
+    ]
+
+
+def _values(column: ColumnType) -> str:
+    """Which values a column admits, where fewer than its type has."""
+    if column.choices is not None:
+        return f"One of {', '.join(column.values)}."
+    low = column.minimum if column.minimum not in (None, INT64_MIN) else None
+    high = column.maximum if column.maximum not in (None, INT64_MAX) else None
+    bounds = [f"at least {low:,}" if low is not None else "", f"at most {high:,}" if high is not None else ""]
+    return ", ".join(filter(None, bounds)).capitalize() + "." if any(bounds) else ""
+
+
+@cache
+def column_lineage(store: Store) -> dg.TableColumnLineage:
+    """The lineage of a store's columns, down to the columns of logs and stores it reads."""
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    for column, sources in store.lineage.items():
+        found = [_column(store, source, name) for source, name in sources]
+        deps[column] = [dg.TableColumnDep(*place) for place in dict.fromkeys(found)]
+    if isinstance(store, Folded):
+        decisive = dict.fromkeys([store.log.event_id, store.log.key, *store.columns_read])
+        deps |= {name: [dg.TableColumnDep(log_key(store.log), column) for column in decisive] for name in _LEDGER}
+    return dg.TableColumnLineage(deps)
+
+
+def _column(store: Store, source: str, column: str) -> tuple[dg.AssetKey, str]:
+    """The asset and column behind an input's column; a ledger's event columns are the log's."""
+    if isinstance(store, Folded):
+        return log_key(store.log), column
+    assert isinstance(store, Relation)
+    read = next(each for each in store.reads if each.name == source)
+    if not isinstance(read, LedgerOf):
+        return state_key(read), column
+    log = read.store.log
+    if column in log.columns or column in POSITION:
+        return log_key(log), column
+    if column == "event_date" and log.event_time is not None:
+        return log_key(log), log.event_time
+    return state_key(read.store), f"ledger.{column}"
+
+
+def sink_lineage(store: Store) -> dg.TableColumnLineage:
+    """A published column comes from the state's column of the same name."""
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(state_key(store), name)] for name in store.columns})

@@ -1,0 +1,65 @@
+"""What Refold's things are called in Dagster: asset keys, check names, code versions."""
+
+import dagster as dg
+
+from refold.log.declaration import Log
+from refold.release import Release
+from refold.sinks.base import Sink
+from refold.storage import canonical_json, sha256_hex
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+
+RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
+STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
+
+
+def log_key(log: Log) -> dg.AssetKey:
+    """`log/<name>`."""
+    return dg.AssetKey(["log", log.name])
+
+
+def state_key(store: Store) -> dg.AssetKey:
+    """`state/<name>`."""
+    return dg.AssetKey(["state", store.name])
+
+
+def sink_key(sink: Sink) -> dg.AssetKey:
+    """`sql/<table>`, `delta/<table>` or `search/<index>`."""
+    return dg.AssetKey([sink.kind, sink.name])
+
+
+def sink_groups(store: Store) -> dict[dg.AssetKey, list[Sink]]:
+    """A store's sinks by asset: those of one kind and name are published together."""
+    groups: dict[dg.AssetKey, list[Sink]] = {}
+    for sink in store.sinks:
+        groups.setdefault(sink_key(sink), []).append(sink)
+    return groups
+
+
+def checked_sink(store: Store) -> dg.AssetKey | None:
+    """The asset that shows a store's expectations: its first sink; None where it has no sink or expects nothing."""
+    return next(iter(sink_groups(store)), None) if store.expect else None
+
+
+def input_keys(store: Store) -> list[dg.AssetKey]:
+    """The assets a store is computed from, each once; a ledger is a state's, and its events are the log's."""
+    if isinstance(store, Folded):
+        return [log_key(store.log)]
+    assert isinstance(store, Relation)
+    found = []
+    for source in store.reads:
+        if isinstance(source, LedgerOf):
+            found += [state_key(source.store), log_key(source.store.log)]
+        else:
+            found.append(state_key(source))
+    return list(dict.fromkeys(found))
+
+
+def log_code_version(log: Log) -> str:
+    """Another one where the log is declared differently: columns, key, event id, log partitions, decoder."""
+    decoder = type(log.decoder).__name__
+    return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, decoder]))[:12]
+
+
+def release_version(served: Release) -> str:
+    """The data version of the release: its number and what it serves."""
+    return f"{served.number}-{served.snapshot_id[:12]}"

@@ -1,0 +1,118 @@
+"""What the races and the killed runs do in processes of their own. See `test_races.py` and `test_killed.py`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from refold.errors import Conflict
+from refold.sinks.delta import DeltaTarget
+from refold.sinks.ndjson import BulkNdjsonTarget
+from refold.sinks.sql import SqlTarget
+from refold.sinks.tantivy import TantivyTarget
+from refold.storage import ObjectStore
+from tests.release.little import Little, database, read_whole, shown
+
+Turn = Callable[[Little], Any]
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Processes that begin with everything imported and nothing opened, which takes 0.1 s instead of 1.5 s."""
+PROCESSES.set_forkserver_preload(["tests.release.racing"])
+
+
+def turns(side: int) -> list[Turn]:
+    """What one of two sides does, round by round: publishing and releasing, or going back."""
+    forward: list[Turn] = [lambda little: little.publish(3), lambda little: little.release(3, again=True)]
+    back: list[Turn] = [lambda little: little.publish(3), lambda little: little.releaser().rollback(1)]
+    other: list[Turn] = [lambda little: little.publish(2), lambda little: little.releaser().rollback(2)]
+    return [*forward, *forward, *other] if side == 0 else [*back, *other, *back]
+
+
+def race(little: Little, side: int, rounds: int, barrier: Any) -> list[str]:
+    """Take turns against the other side; returns what became of each: the number served, or who won."""
+    told = []
+    mine = turns(side)
+    for number in range(rounds):
+        barrier.wait(60)
+        try:
+            done = mine[number % len(mine)](little)
+            told.append(f"{done.number}" if done is not None else "published")
+        except Conflict as error:
+            told.append(str(error))
+        barrier.wait(60)
+    return told
+
+
+def watch(little: Little, done: Any) -> tuple[int, int]:
+    """Read by both ways until done; returns how many reads each made. A mix is an AssertionError."""
+    engine, pinned, viewed = database(little), 0, 0
+    while not done.is_set():
+        read_whole(little)
+        pinned += 1
+        for _ in range(3):
+            _, numbers = shown(engine)
+            assert len(numbers) == 1, f"rows of several releases in one transaction: {numbers}"
+            viewed += 1
+    return pinned, viewed
+
+
+def race_in_process(root: str, url: str, side: int, rounds: int, barrier: Barrier, told: Queue[Any]) -> None:
+    told.put((side, race(Little(Path(root), url), side, rounds, barrier)))
+
+
+def watch_in_process(root: str, url: str, done: Event, told: Queue[Any]) -> None:
+    try:
+        told.put(("reads", watch(Little(Path(root), url), done)))
+    except AssertionError as error:
+        told.put(("reads", str(error)))
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying_at(call: int, *places: tuple[type, str]) -> None:
+    """Make the process kill itself when a number of calls (from 0) of these methods, in total, would begin."""
+    calls = 0
+
+    def patched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            if calls == call:
+                die()
+            calls += 1
+            return original(*args, **options)
+
+        return wrapper
+
+    for owner, name in places:
+        setattr(owner, name, patched(getattr(owner, name)))
+
+
+FLIPS = (
+    (SqlTarget, "move"),
+    (DeltaTarget, "release"),
+    (BulkNdjsonTarget, "release"),
+    (TantivyTarget, "release"),
+)
+DROPS = tuple((owner, "drop") for owner in (SqlTarget, DeltaTarget, BulkNdjsonTarget, TantivyTarget))
+
+
+def do_and_die(root: str, url: str, what: str, call: int) -> None:
+    """Do one thing and die at the given flip, drop or write of the pointer."""
+    little = Little(Path(root), url)
+    if what == "prune":
+        pruner = little.pruner()
+        plan = pruner.plan(1, 0)
+        dying_at(call, *DROPS, (ObjectStore, "create"), (ObjectStore, "put"))
+        pruner.apply(plan)
+    else:
+        dying_at(call, *FLIPS, (ObjectStore, "create"))
+        little.release(1) if what == "release" else little.releaser().rollback(1)
+    die()  # after the last flip, before anything else

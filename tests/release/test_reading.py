@@ -1,0 +1,163 @@
+"""`open_release`: reading exactly one release over all sinks, without the project."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import refold
+from refold import Sql, int64, latest_by_key
+from refold.errors import Damaged, FixInput, NotFound
+from refold.storage import ObjectStore
+from tests.release.little import DAYS, PRODUCTS, Little, day_of, inventory, last_move, on_hand
+
+READER = """
+import sys, refold
+opened = refold.open_release(sys.argv[1])
+frame = opened.sql("on_hand").to_pandas()
+print(opened.number, opened.snapshot, list(frame["level"]), opened.delta("levels")["level"].to_pylist(),
+      opened.documents("moves")["quantity"].to_pylist(), [hit.key for hit in opened.search("moves_index", "nut")])
+assert not [name for name in sys.modules if name.startswith(("tests", "assets"))]
+"""
+
+
+def test_a_reader_needs_the_url_and_nothing_else(little: Little, tmp_path: Path):
+    """In another process, another folder, and without the project."""
+    little.release(1)
+    command = [sys.executable, "-c", READER, little.store]
+    root = Path(refold.__file__).parents[1]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.strip() == f"1 {DAYS[1]} {[3] * 5} {[3] * 5} {[2] * 5} [('nut',)]"
+
+
+def test_rows_have_the_declared_types_and_order_whatever_the_sink(either: Little):
+    either.release(2)
+    opened = refold.open_release(either.store, database=either.database_url)
+    expected = either.engine().rows(on_hand, either.engine().chain.get(DAYS[2]))
+    for found in (opened.sql("on_hand"), opened.delta("levels"), opened.delta("on_hand")):
+        assert found.schema == expected.schema
+        assert found.equals(expected)
+    catalog = either.engine().rows(last_move, either.engine().chain.get(DAYS[2]))
+    for found in (opened.sql("last_move"), opened.documents("moves"), opened.documents("moves_index")):
+        assert found.equals(catalog)
+    assert (opened.snapshot, opened.snapshot_id) == (DAYS[2], either.engine().chain.get(DAYS[2]).id)
+
+
+def test_an_open_release_stays_what_it_is_while_others_are_released(either: Little):
+    either.release(0)
+    opened = refold.open_release(either.store, database=either.database_url)
+    either.release(3)
+    levels, quantities = opened.delta("levels")["level"], opened.sql("last_move")["quantity"]
+    assert day_of(levels.to_pylist(), quantities.to_pylist()) == 0
+    assert opened.search("moves_index", "nail")[0].document["quantity"] == 1
+    assert refold.open_release(either.store).number == 2
+    again = refold.open_release(either.store, number=1, database=either.database_url)
+    assert again.sql("on_hand").equals(opened.sql("on_hand"))
+
+
+def test_a_release_whose_sinks_were_not_reached_yet_is_read_whole(little: Little):
+    """The pointer is the truth; sinks that have not moved hold its versions all the same."""
+    little.release(0)
+    releaser = little.releaser()
+    releaser.pointer.move(releaser._wanted(little.engine().chain.get(DAYS[1]), releaser.current()))
+    assert set(little.released().values()) == {0}
+    opened = refold.open_release(little.store)
+    assert day_of(opened.sql("on_hand")["level"].to_pylist(), opened.documents("moves")["quantity"].to_pylist()) == 1
+
+
+def test_a_store_that_was_moved_is_read_where_it_is_now(little: Little, tmp_path: Path):
+    little.release(1)
+    shutil.move(little.store, tmp_path / "elsewhere")
+    opened = refold.open_release(str(tmp_path / "elsewhere"))
+    assert len(opened.delta("levels")) == len(opened.search("moves_index", "bolt nut nail screw washer")) == 5
+
+
+def test_what_is_not_there_is_told_with_what_there_is(little: Little, tmp_path: Path):
+    with pytest.raises(NotFound, match="Expected a folder"):
+        refold.open_release(str(tmp_path / "nowhere"))
+    with pytest.raises(NotFound, match="Nothing has been released"):
+        refold.open_release(little.store)
+    little.release(0)
+    opened = refold.open_release(little.store)
+    with pytest.raises(NotFound, match=r"no Sql sink 'levels'; it has last_move \(of store last_move\), on_hand"):
+        opened.sql("levels")
+    with pytest.raises(NotFound, match=r"no Delta sink 'last_move'; it has levels"):
+        opened.delta("last_move")
+    with pytest.raises(NotFound, match=r"no Tantivy sink 'moves'"):
+        opened.search("moves", "nut")
+    with pytest.raises(NotFound, match="no release 4"):
+        refold.open_release(little.store, number=4)
+
+
+def test_a_version_that_was_pruned_meanwhile_is_told_so(little: Little):
+    little.release(0)
+    opened = refold.open_release(little.store)
+    little.release(1)
+    for _, _, target in little.targets():
+        target.drop(target.versions()[0])
+    for read in (
+        lambda: opened.sql("on_hand"),
+        lambda: opened.delta("levels"),
+        lambda: opened.documents("moves"),
+        lambda: opened.search("moves_index", "nut"),
+    ):
+        with pytest.raises(NotFound, match=r"Release 1 of snapshot 2026-01-01 cannot be read .* Where it was pruned"):
+            read()
+
+
+def test_damage_stays_damage(little: Little):
+    little.release(0)
+    (file,) = Path(little.store, "delta", "levels").glob("000000-*/*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="sha256"):
+        refold.open_release(little.store).delta("levels")
+
+
+def test_a_database_whose_password_is_not_told_must_be_given(little: Little):
+    little.release(0)
+    release = little.releaser().current()
+    masked = replace(release, number=2, database="postgresql://ann:***@db/shop")
+    little.releaser().pointer.move(masked)
+    with pytest.raises(FixInput, match="without its password"):
+        refold.open_release(little.store).sql("on_hand")
+    assert len(refold.open_release(little.store, database=little.database_url).sql("on_hand")) == len(PRODUCTS)
+
+
+def test_columns_of_then_are_read_after_the_declaration_changed(little: Little):
+    """An older release keeps the columns it had, also where the project has others by now."""
+    little.release(0)
+    renamed = {"quantity": int64(1), "event_id": refold.text()}
+    other = latest_by_key(inventory, "last_move", version=2, columns=renamed, sinks=[Sql("last_move")])
+    changed = little.declared(on_hand, other)
+    engine = changed.engine()
+    head = engine.chain.get(DAYS[1])
+    assert engine.build(other, head) and engine.prover.prove(other, head).passed
+    changed.publish(1)
+    changed.release(1)
+    assert "event_id" in refold.open_release(little.store).sql("last_move").column_names
+    old = refold.open_release(little.store, number=1).sql("last_move")
+    assert old.schema.field("quantity").type == pa.int64() and "event_id" not in old.column_names
+    changed.releaser().rollback()
+    assert refold.open_release(little.store).sql("last_move").equals(old)
+    connection = sqlite3.connect(little.root / "refold.db")
+    assert connection.execute("SELECT sum(quantity) FROM last_move").fetchone() == (5,)
+    assert "event_id" not in [row[1] for row in connection.execute("PRAGMA table_info(last_move)")]
+    connection.close()
+
+
+def test_nothing_is_written_by_reading(little: Little):
+    little.release(0)
+    before = {info.name: info.e_tag for info in ObjectStore.open(little.store).list()}
+    opened = refold.open_release(little.store)
+    opened.sql("on_hand"), opened.delta("levels"), opened.search("moves_index", "nut")
+    assert {info.name: info.e_tag for info in ObjectStore.open(little.store).list()} == before
