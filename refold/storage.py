@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _NAMED = ("postgres", "abfs", "adl")
 """Schemes in which what stands alone before an @ is a name: of a user, of a container."""
 
-_SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=).*")
+_SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=)(.*)")
 _MISNAMED = (InvalidPathError, ValueError)
 _MISSING = (NotFoundError, FileNotFoundError)
 _REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
@@ -76,10 +76,22 @@ def mask_url(url: str) -> str:
     >>> mask_url("postgresql://ann@db/shop"), mask_url("https://token@host/x"), mask_url("sqlite:////tmp/x.db")
     ('postgresql://ann@db/shop', 'https://***@host/x', 'sqlite:////tmp/x.db')
     """
-    scheme, mark, rest = url.partition("://")
-    shown = _without_userinfo(scheme, rest) if mark else rest
-    place = re.split("[?#]", shown, maxsplit=1)[0]
-    return scheme + mark + place + "&".join(_without_secret(pair) for pair in shown[len(place) :].split("&"))
+    place = re.split("[?#]", url, maxsplit=1)[0]
+    shown = place + "&".join(_without_secret(pair) for pair in url[len(place) :].split("&"))
+    scheme, mark, rest = shown.partition("://")
+    return scheme + mark + _without_userinfo(scheme, rest) if mark else shown
+
+
+def _without_secret(pair: str) -> str:
+    name, mark, value = pair.partition("=")
+    if mark and _SECRET.search(unquote_plus(name) + mark):
+        return f"{name}={_hidden(value)}"
+    return _SECRET.sub(lambda found: found[1] + _hidden(found[2]), pair)
+
+
+def _hidden(value: str) -> str:
+    # What looks like a query can be part of a password; its @ stays, so that all before it is hidden with it.
+    return "@***" if "@" in value else "***"
 
 
 def _without_userinfo(scheme: str, rest: str) -> str:
@@ -89,13 +101,6 @@ def _without_userinfo(scheme: str, rest: str) -> str:
         user = found[1] if named or "@" not in found[1] else "***"
         return f"{user}:***@{rest[found.end() :]}"
     return rest if named else re.sub(r"^[^/]*@", "***@", rest)
-
-
-def _without_secret(pair: str) -> str:
-    name, mark, _ = pair.partition("=")
-    if mark and _SECRET.search(unquote_plus(name) + mark):
-        return f"{name}=***"
-    return _SECRET.sub(r"\1***", pair)
 
 
 def local_path(url: str) -> Path | None:
@@ -154,6 +159,7 @@ def _told(error: Exception, failed: str, opening: bool) -> RefoldError:
 
 def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldError], str, str]:
     """The kind of error, what was expected, and the remedy."""
+    local = isinstance(error, OSError) or "LocalFileSystem" in found
     code = error.errno if isinstance(error, OSError) else _system_error(found)
     told: tuple[type[RefoldError], str, str]
     if isinstance(error, _MISNAMED) and not opening:
@@ -164,9 +170,9 @@ def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldErr
         told = FixInput, "a store that can do this", "Use a local folder, s3://, gs:// or az://."
     elif isinstance(error, _MISSING):
         told = FixInput, "it to exist", "Check the path, or the name of the bucket."
-    elif code in _PASSING:
+    elif local and code in _PASSING:
         told = Unavailable, "a store that works", "Try again once it does."
-    elif code is not None or "LocalFileSystem" in found:
+    elif local:
         told = FixInput, "a folder that can be used", "Check the path, what stands there and the rights on it."
     elif opening:
         remedy = "Check the URL, and the settings of its kind of store (AWS_…, GOOGLE_…, AZURE_…)."

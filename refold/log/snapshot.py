@@ -7,14 +7,17 @@ compaction changes no identity. This module reads and writes both and knows no l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from refold.errors import Damaged, NotFound
+from refold.errors import Damaged, FixInput, NotFound
+from refold.records import read_record, record_bytes
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
 FORMAT = 1
+_MANIFEST = re.compile(r"snapshots/(\d{4}-\d{2}-\d{2})\.json", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,13 @@ class Snapshot:
         return sum(cut.seq_end for cut in self.logs.values())
 
     def to_bytes(self) -> bytes:
-        """The manifest, canonical JSON."""
-        return canonical_json({"format": FORMAT, "id": self.id, **asdict(self)})
+        """The manifest: a record, so that it names the sha256 of all it says."""
+        return record_bytes({"format": FORMAT, "id": self.id, **asdict(self)})
+
+    @property
+    def name(self) -> str:
+        """The name of the manifest."""
+        return f"snapshots/{self.key}.json"
 
     @property
     def sha256(self) -> str:
@@ -131,7 +139,15 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], name: str) -> Snapshot:
-        """Read a manifest. Raises Damaged where it does not parse or its identity is not its own."""
+        """Read the body of a manifest.
+
+        Raises FixInput where it has another format, and Damaged where it does not parse, where its identity is not
+        its own or where its name is that of another key.
+        """
+        if value.get("format") != FORMAT:
+            raise FixInput(
+                f"The manifest {name} has format {value.get('format')!r}, expected {FORMAT}.", remedy="Update Refold."
+            )
         try:
             logs = {
                 log: LogCut(**{**cut, "objects": [SealedObject(**o) for o in cut["objects"]]})
@@ -140,10 +156,12 @@ class Snapshot:
             fields = ("key", "ordinal", "parent_key", "parent_sha256")
             snapshot = cls(**{field: value[field] for field in fields}, logs=logs)
             expected = value["id"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"The manifest {name} is not a snapshot of format {FORMAT}: {error!r}.") from error
         if snapshot.id != expected:
             raise Damaged(f"The manifest {name} is damaged: it says id {expected}, its cuts give {snapshot.id}.")
+        if name != snapshot.name:
+            raise Damaged(f"The manifest {name} is that of another key: expected the name {snapshot.name}.")
         return snapshot
 
 
@@ -207,13 +225,16 @@ class SnapshotChain:
     def refresh(self) -> None:
         """Read the manifests sealed since, and check that each names its parent's bytes.
 
-        Raises Damaged where a manifest is missing from the middle or the chain does not hold.
+        What is not named after a day is no manifest and is passed over, such as the files of a file browser.
+        Raises Damaged where a manifest was changed or is missing from the middle, or where the chain does not hold.
         """
-        names = [info.name for info in self._objects.list("snapshots")]
-        for name in names:
-            key = name.removeprefix("snapshots/").removesuffix(".json")
-            if key not in self._snapshots:
-                self._append(Snapshot.from_json(self._objects.get_json(name), name))
+        for info in self._objects.list("snapshots"):
+            found = _MANIFEST.fullmatch(info.name)
+            if found and found[1] not in self._snapshots:
+                body = read_record(self._objects, info.name)
+                if body is None:
+                    raise Damaged(f"The manifest {info.name} was removed while it was read.")
+                self._append(Snapshot.from_json(body, info.name))
 
     def _append(self, snapshot: Snapshot) -> None:
         head = self.head
@@ -258,7 +279,7 @@ class SnapshotChain:
         """Seal: write the layout, then the manifest, once. Raises Conflict where somebody else sealed the key first."""
         value = {log: asdict(part) for log, part in layout.items()}
         self._objects.put(self._layout_name(snapshot, 0), canonical_json(value))
-        self._objects.create(f"snapshots/{snapshot.key}.json", snapshot.to_bytes())
+        self._objects.create(snapshot.name, snapshot.to_bytes())
         self._append(snapshot)
         self._layouts[snapshot.key] = dict(layout)
 
