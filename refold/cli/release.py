@@ -64,7 +64,7 @@ def release_show(context: click.Context, number: int | None) -> None:
         {"store": store, "version": version, "sinks": _places(found, store), "proof": found.proofs[store]}
         for store, version in found.versions.items()
     ]
-    console.print(view.cell(str(found).capitalize()))
+    console.print(view.cell("Release" + str(found).removeprefix("release") if found.moves_readers else str(found)))
     console.print(view.cell(f"Snapshot id {found.snapshot_id}, {_what(found)}"))
     if found.rolled_back_from is not None:
         console.print(view.cell("Snapshots it was rolled back from are not released again by themselves."))

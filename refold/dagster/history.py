@@ -13,7 +13,7 @@ import dagster as dg
 from refold.dagster import keys, results
 from refold.dagster import metadata as md
 from refold.dagster.assets import raised
-from refold.dagster.reporting import Event, Place, Reporter, evaluated
+from refold.dagster.reporting import Event, Place, Reporter, evaluated, kept_open
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import RefoldError
@@ -67,7 +67,8 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
     @dg.op(name=name, ins=after, out=dg.Out(dg.Nothing), description=description)
     def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[Event]:
         try:
-            yield from work(context, engine.open(project), config)
+            with kept_open(context.instance, context.run_id):
+                yield from work(context, engine.open(project), config)
         except RefoldError as error:
             raise raised(error) from error
 

@@ -8,7 +8,9 @@ Ops must yield these events. What `context.log_event` is given is kept back unti
 raises: the very checks that failed would not be seen.
 """
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -20,11 +22,31 @@ from dagster._core.definitions.data_version import (
     INPUT_DATA_VERSION_TAG_PREFIX,
     INPUT_EVENT_POINTER_TAG_PREFIX,
 )
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
 from refold.dagster.results import Result
 
 Place = tuple[dg.AssetKey, str | None]
 """An asset and one of its partitions; None for an asset without."""
+
+
+@contextmanager
+def kept_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Keep a connection open to Dagster's own SQLite files, if that is its storage, while a run writes many events.
+
+    Dagster opens and closes both files for each event, and the last to close must first fold SQLite's write-ahead log
+    into the file: 20 to 35 ms an event then, 10 to 13 with this.
+    """
+    storage, held = instance.event_log_storage, list[sqlite3.Connection]()
+    if isinstance(storage, SqliteEventLogStorage):
+        for shard in ("index", run_id):
+            held.append(sqlite3.connect(storage.path_for_shard(shard), check_same_thread=False))
+            held[-1].execute("SELECT count(*) FROM sqlite_master").fetchone()
+    try:
+        yield
+    finally:
+        for connection in held:
+            connection.close()
 
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation

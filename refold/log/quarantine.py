@@ -7,6 +7,7 @@ history: quarantined once, an event later, never both at one position.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,6 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
 
 
 def retry_objects(objects: ObjectStore, log: Log) -> list[str]:
-    """The names of all objects that retries of a log have written, sorted."""
-    names = [info.name for info in objects.list(f"retries/{log.name}")]
-    return [name for name in names if not name.endswith(".places")]
+    """The names of all objects that retries of a log have written, sorted; what is not named like one is none."""
+    written = re.compile(rf"retries/{re.escape(log.name)}/[0-9a-f]{{32}}{re.escape(log.decoder.suffixes[0])}")
+    return [info.name for info in objects.list(f"retries/{log.name}") if written.fullmatch(info.name)]

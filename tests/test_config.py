@@ -1,0 +1,71 @@
+"""Settings of the environment, and the pyproject.toml that names a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refold.config import Settings
+from refold.errors import FixInput, NotFound
+from refold.project import find_root, load_project
+
+
+@pytest.mark.parametrize(
+    ("store", "search"),
+    [
+        (None, "{root}/.refold/store/search"),
+        ("/srv/st%20ore", "/srv/st%20ore/search"),
+        ("/srv/store/", "/srv/store/search"),
+        ("file:///srv/st%20ore/", "/srv/st ore/search"),
+        ("file://localhost/srv/store", "/srv/store/search"),
+        ("s3://bucket/store", "{root}/.refold/search"),
+        ("memory://", "{root}/.refold/search"),
+    ],
+)
+def test_search_indexes_lie_in_a_local_store(tmp_path: Path, store: str | None, search: str) -> None:
+    settings = Settings.from_environment(tmp_path, {"REFOLD_STORE": store} if store else {})
+    assert settings.search_folder == Path(search.format(root=tmp_path))
+
+
+def test_a_store_on_another_host_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FixInput, match="file://elsewhere/srv/store"):
+        Settings.from_environment(tmp_path, {"REFOLD_STORE": "file://elsewhere/srv/store"})
+
+
+def test_settings_are_shown_without_secrets(tmp_path: Path) -> None:
+    names = ("REFOLD_LANDING", "REFOLD_STORE", "REFOLD_DATABASE")
+    urls = ("https://hunter2@h/x", "az://c?account_key=hunter2", "postgresql://ann:hun?hunter2@db/shop")
+    shown = Settings.from_environment(tmp_path, dict(zip(names, urls, strict=True))).shown()
+    assert "hunter2" not in str(shown) and "hun?" not in str(shown)
+
+
+@pytest.mark.parametrize("text", [b"[tool.refold\n", b"\xff", b"tool = 3\n", b"tool.refold = 3\n"])
+def test_a_malformed_pyproject_is_told_in_a_sentence(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(text)
+    for ask in (find_root, load_project):
+        with pytest.raises(FixInput, match=r"pyproject\.toml, found") as told:
+            ask(tmp_path)
+        assert told.value.remedy
+
+
+@pytest.mark.parametrize(
+    "project", ["", "assets", ":NAME", ".assets:PROJECT", "no_such_module:PROJECT", "json:NOTHING"]
+)
+def test_a_setting_that_names_no_project_is_told_in_a_sentence(tmp_path: Path, project: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[tool.refold]\nproject = "{project}"\n')
+    with pytest.raises(NotFound, match="project"):
+        load_project(tmp_path)
+
+
+def test_a_setting_that_names_something_else_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.refold]\nproject = "json:dumps"\n')
+    with pytest.raises(FixInput, match=r"a function; expected a refold\.Project"):
+        load_project(tmp_path)
+
+
+def test_a_project_is_found_from_a_folder_below(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.refold]\nproject = "json:dumps"\n')
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert find_root(tmp_path / "a" / "b") == tmp_path.resolve()
