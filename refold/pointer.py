@@ -25,6 +25,7 @@ FORMAT = 2
 """The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
 
 _KNOWN: Mapping[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy)}
+_NUMBERED = re.compile(r"releases/(\d{20})\.json")
 _COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
 
 
@@ -215,8 +216,8 @@ class Pointer:
         self._objects.put(_retired_name(number), record_bytes({"number": number}))
 
     def _numbers(self) -> list[int]:
-        names = [info.name for info in self._objects.list("releases")]
-        return [int(name.removeprefix("releases/").removesuffix(".json")) for name in names]
+        found = [_NUMBERED.fullmatch(info.name) for info in self._objects.list("releases")]
+        return [int(match[1]) for match in found if match]
 
 
 def places(connections: Connections) -> tuple[str, str]:

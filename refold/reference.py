@@ -183,14 +183,13 @@ class _LatestFold(_Fold):
         super().__init__(store)
         self._delete_when = store.delete_when
         self._now: dict[object, Row] = {}
-        self._nothing: Row = dict.fromkeys(store.values) | ({DELETED: True} if store.deletes else {})
+        self._nothing: Row = dict.fromkeys(store.values) | {DELETED: True}
 
     def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
-        mark = {DELETED: False} if self._delete_when else {}
         if self._delete_when and event[self._delete_when[0]] == self._delete_when[1]:
             self._now[key] = self._nothing
         else:
-            self._now[key] = {name: event[name] for name in self.store.values} | mark
+            self._now[key] = {name: event[name] for name in self.store.values} | {DELETED: False}
         return Outcome.APPLIED, 0
 
     def values(self, key: object) -> Row:

@@ -28,10 +28,11 @@ def sink_schema(store: Store) -> dg.TableSchema:
     """The columns as published; a single key column is unique."""
     roles = dict.fromkeys(store.key, "Key." if len(store.key) == 1 else f"Part of the key ({', '.join(store.key)}).")
     if isinstance(store, Folded):
-        roles |= dict.fromkeys(POSITION, "Of the last event of this key.")
+        roles |= {name: f"Of the key's last event: {_MEANINGS[name]}" for name in POSITION}
     return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
 
 
+_NONE: Mapping[str, str] = {}
 _ORIGIN: Schema = {"source_object": ColumnType("text"), "source_line": ColumnType("int64")}
 _LEDGER: Schema = {"ledger.outcome": ColumnType("text"), "ledger.reason": ColumnType("text", null=True)}
 _MEANINGS = {
@@ -45,14 +46,12 @@ _MEANINGS = {
 }
 
 
-def _columns(
-    columns: Schema, roles: Mapping[str, str] | None = None, unique: Sequence[str] = ()
-) -> list[dg.TableColumn]:
+def _columns(columns: Schema, roles: Mapping[str, str] = _NONE, unique: Sequence[str] = ()) -> list[dg.TableColumn]:
     return [
         dg.TableColumn(
             name,
             "text" if column.kind == "enum" else str(column).rstrip("?"),
-            description=" ".join(filter(None, [_MEANINGS.get(name), (roles or {}).get(name), _values(column)])) or None,
+            description=" ".join(filter(None, [roles.get(name, _MEANINGS.get(name)), _values(column)])) or None,
             constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
         )
         for name, column in columns.items()

@@ -51,7 +51,7 @@ def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
 
 def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
     """A state in numbers and digests, with the lineage of its columns; outcomes are counted from offset 0."""
-    found: dict[str, Any] = {"dagster/row_count": record.rows, "rows": record.rows}
+    found: dict[str, Any] = {"dagster/row_count": record.rows}
     found |= {f"events {name} so far": record.outcomes[name] for name in _OUTCOMES if name in record.outcomes}
     found["state digest"] = record.state_digest
     if record.ledger_digest:
@@ -89,38 +89,41 @@ def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) ->
 
     `results` are those of one sink after the other, as the publisher gives them.
     """
-    sinks = [_sink_name(sink) for sink in store.sinks for _ in store.expect]
+    places = [f"{_sink_kind(sink)} {sink.name}" for sink in store.sinks for _ in store.expect]
     summary = [
         {
             "expectation": str(r.expectation),
-            "in": sink,
+            "in": place,
             "result": "passed" if r.passed else ("warns" if r.expectation.severity == "warn" else "failed"),
             "rows against it": r.rows_unexpected,
             "note": r.problem,
         }
-        for sink, r in zip(sinks, results, strict=True)
+        for place, r in zip(places, results, strict=True)
     ]
     found: dict[str, Any] = {
         "expectations that hold": sum(r.passed for r in results),
         "expectations": as_table(summary),
     }
-    for sink, result in zip(sinks, results, strict=True):
+    for place, result in zip(places, results, strict=True):
         if not result.passed and result.rows:
-            found[f"failing rows in {sink}: {result.expectation}"] = as_table(list(result.rows))
+            found[f"failing rows in {place}: {result.expectation}"] = as_table(list(result.rows))
     return found
 
 
 def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
     """What a sink holds, and when readers see it."""
-    names = " and ".join(_sink_name(sink) for sink in sinks)
+    places = " and ".join(f"{_sink_kind(sink)} `{sink.name}`" for sink in sinks)
     return (
-        f"{store.description}\n\nThe rows of `state/{store.name}`, published to {names}: a new version is unseen "
-        "until `release` moves all readers to it."
+        f"{store.description}\n\nThe rows of `state/{store.name}` in the {places}. A new version is unseen until "
+        "`release` moves all readers to it."
     )
 
 
-def _sink_name(sink: Sink) -> str:
-    return f"{type(sink).__name__} `{sink.name}`"
+_KINDS = {"Sql": "SQL view", "Delta": "Delta table", "BulkNdjson": "bulk files", "Tantivy": "tantivy index"}
+
+
+def _sink_kind(sink: Sink) -> str:
+    return _KINDS.get(type(sink).__name__, type(sink).__name__)
 
 
 def published_metadata(
@@ -129,7 +132,6 @@ def published_metadata(
     """What was written where, and what readers see meanwhile."""
     return {
         "dagster/row_count": published[0].rows,
-        "rows": published[0].rows,
         "published snapshot": snapshot.key,
         "version": published[0].version,
         "served when published": f"snapshot {served.snapshot}, release {served.number}" if served else "nothing yet",

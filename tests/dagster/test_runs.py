@@ -139,7 +139,9 @@ class TestTheServedSnapshot:
         assert result.success, reasons(result)
         (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "expectations"]
         assert (check.passed, check.severity.name) == (False, "WARN")
-        (failing,) = [value for name, value in check.metadata.items() if name.startswith("failing rows in Sql")]
+        (failing,) = [
+            value for name, value in check.metadata.items() if name.startswith("failing rows in SQL view levels")
+        ]
         assert [record.data for record in failing.records] == [{"product_id": "rug", "level": 5}]
         assert wishing.engine.releaser.current().snapshot == day(3)
 

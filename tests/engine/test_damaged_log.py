@@ -12,6 +12,7 @@ import pytest
 from assets.stock import stock
 from refold.errors import Damaged
 from refold.log.segment import from_parquet, to_parquet
+from refold.records import record_bytes
 from refold.storage import canonical_json, sha256_hex
 from tests.engine.damage import DAYS, LAST, SMALL, flip
 from tests.support import Shop, moved
@@ -83,29 +84,29 @@ def test_other_events_with_right_hashes(served: Shop):
     assert f"partition {segment['partition']}" in finding[2]
 
 
-def test_an_edited_count_in_the_newest_manifest(served: Shop):
+def test_an_edited_count_in_the_newest_manifest_with_the_right_hash(served: Shop):
     path = served.store / "snapshots" / f"{LAST}.json"
-    value = json.loads(path.read_bytes())
-    value["logs"]["stock_events"]["quarantined"] += 1
-    path.write_bytes(canonical_json(value))
+    body = json.loads(path.read_bytes())["body"]
+    body["logs"]["stock_events"]["quarantined"] += 1
+    path.write_bytes(record_bytes(body))
     found = _findings(served)
     assert ("accounting", LAST) in {finding[:2] for finding in found}
 
 
-def test_an_edited_identity_in_the_newest_manifest(served: Shop):
+def test_an_edited_identity_in_the_newest_manifest_with_the_right_hash(served: Shop):
     path = served.store / "snapshots" / f"{LAST}.json"
-    value = json.loads(path.read_bytes())
-    value["logs"]["stock_events"]["content"][0] = "0" * 64
-    path.write_bytes(canonical_json(value))
+    body = json.loads(path.read_bytes())["body"]
+    body["logs"]["stock_events"]["content"][0] = "0" * 64
+    path.write_bytes(record_bytes(body))
     assert any(check == "content" and "identity" in text for check, _, text in _findings(served))
 
 
 @pytest.mark.parametrize("edit", ["edited", "removed"])
 def test_an_older_manifest_edited_or_removed_breaks_the_chain_by_name(served: Shop, edit: str):
     path = served.store / "snapshots" / f"{DAYS[1]}.json"
-    value = json.loads(path.read_bytes())
-    value["logs"]["stock_events"]["read"] += 1
-    path.write_bytes(canonical_json(value)) if edit == "edited" else path.unlink()
+    body = json.loads(path.read_bytes())["body"]
+    body["logs"]["stock_events"]["read"] += 1
+    path.write_bytes(record_bytes(body)) if edit == "edited" else path.unlink()
     with pytest.raises(Damaged, match=f"snapshot {LAST} does not continue the chain"):
         served.engine()
 

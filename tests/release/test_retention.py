@@ -161,7 +161,7 @@ def test_prunes_and_rollbacks_at_once_never_serve_what_is_gone(little: Little):
             back.result(), pruned.result()
             read_whole(little)
             assert set(little.released().values()) == {DAYS.index(little.releaser().current().snapshot)}
-            little.publish(0, 1)
+            little.publish(0, 1, 2)
             little.release(2, again=True)
 
 
