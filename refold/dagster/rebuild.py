@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 from rich.console import Console
 
 from refold import terminal as view
@@ -106,7 +107,7 @@ def _run(defs: dg.Definitions, through: str | None, from_scratch: bool) -> dg.Ex
         warnings.simplefilter("ignore", dg.PreviewWarning)
         job = defs.resolve_job_def(_JOB)
     config = {"config": {"through": through, "fresh": from_scratch}}
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         _bury_killed(instance)
         return job.execute_in_process(
             instance=instance,
@@ -114,6 +115,12 @@ def _run(defs: dg.Definitions, through: str | None, from_scratch: bool) -> dg.Ex
             tags={_RUNNER_TAG: f"{socket.gethostname()} {os.getpid()}"},
             raise_on_error=False,
         )
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Dagster's instance of the home. One process opens it at a time: two that create its tables at once fail."""
+    with FileLock(Path(os.environ["DAGSTER_HOME"]) / "opening.lock"):
+        return dg.DagsterInstance.get()
 
 
 def _bury_killed(instance: dg.DagsterInstance) -> None:

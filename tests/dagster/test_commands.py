@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import dagster as dg
 import pytest
 
 from assets import PROJECT
-from refold.dagster.rebuild import main, prepare_home, write_sample
+from refold.dagster.rebuild import main, open_instance, prepare_home, write_sample
 from refold.rebuild import rebuild_all
 from refold.terminal import console
 from tests.dagster.conftest import land
@@ -151,7 +152,7 @@ class TestRebuilding:
         assert here.files() == files
         told = capsys.readouterr().out
         assert told.count("asset checks passed") == 3
-        assert told.count("prove_history: Full replay failed 1 times") == 1
+        assert told.count("prove_history: Full replay failed") == 1
         tables = [line for line in told.splitlines() if not line.startswith("prove_history")]
         assert max(map(len, tables)) <= 160
 
@@ -191,6 +192,14 @@ class TestTheHome:
         monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "own"))
         assert prepare_home(tmp_path) == tmp_path / "own"
         assert "nux" in (tmp_path / "own" / "dagster.yaml").read_text()
+
+    def test_can_be_new_to_several_who_open_it_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+        with ThreadPoolExecutor(4) as pool:
+            opened = [future.result() for future in [pool.submit(open_instance) for _ in range(4)]]
+        assert [instance.get_runs() for instance in opened] == [[], [], [], []]
+        for instance in opened:
+            instance.dispose()
 
 
 def test_verify_through_dagsters_command_fails_when_one_check_fails(tmp_path: Path):
