@@ -28,7 +28,7 @@ def sink_schema(store: Store) -> dg.TableSchema:
     """The columns as published; a single key column is unique."""
     roles = dict.fromkeys(store.key, "Key." if len(store.key) == 1 else f"Part of the key ({', '.join(store.key)}).")
     if isinstance(store, Folded):
-        roles |= {name: f"Of the key's last event: {_MEANINGS[name]}" for name in POSITION}
+        roles |= {name: f"Of the key's last event: {_MEANINGS[name].lower()}" for name in POSITION}
     return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
 
 
