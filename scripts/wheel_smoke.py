@@ -20,11 +20,14 @@ def foreign_members(wheel: Path) -> list[str]:
         return [name for name in archive.namelist() if not name.startswith(tops)]
 
 
-def modules_outside_dagster() -> list[str]:
-    """The names of all modules of the installed package except its one room that imports Dagster."""
+NEED_EXTRAS = ("refold.dagster", "refold.testing.sink_conformance", "refold.testing.strategies")
+
+
+def modules_without_extras() -> list[str]:
+    """The names of all modules of the installed package except those that need an extra: Dagster's and the test kits."""
     package = importlib.import_module("refold")
     names = (module.name for module in pkgutil.walk_packages(package.__path__, "refold."))
-    return [name for name in names if not name.startswith("refold.dagster") and not name.endswith("__main__")]
+    return [name for name in names if not name.startswith(NEED_EXTRAS) and not name.endswith("__main__")]
 
 
 def main(wheel: Path) -> None:
@@ -37,7 +40,7 @@ def main(wheel: Path) -> None:
     for folder in PROJECT_FOLDERS:
         if importlib.util.find_spec(folder) is not None:
             sys.exit(f"the top-level package {folder} can be imported: it is in the wheel or in a dependency")
-    names = modules_outside_dagster()
+    names = modules_without_extras()
     for name in names:
         importlib.import_module(name)
     if leaked := sorted(name for name in sys.modules if name.split(".")[0] == "dagster"):

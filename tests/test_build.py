@@ -85,7 +85,7 @@ def test_what_is_tested_is_what_runs():
 
 def test_declared_dependencies_are_pinned_and_dagster_is_one_version():
     project = pyproject()["project"]
-    names = {pin.split("==")[0] for pin in pins("refold")}
+    names = {pin.split("==")[0] for pin in pins("dev")}
     extras = [extra for group in project["optional-dependencies"].values() for extra in group]
     declared = {re.split(r"[<>=\[]", line)[0] for line in [*project["dependencies"], *extras]}
     assert declared <= names
