@@ -24,7 +24,7 @@ NEED_EXTRAS = ("refold.dagster", "refold.testing.sink_conformance", "refold.test
 
 
 def modules_without_extras() -> list[str]:
-    """The names of all modules of the installed package except those that need an extra: Dagster's and the test kits."""
+    """The names of all modules of the installed package except those that need an extra."""
     package = importlib.import_module("refold")
     names = (module.name for module in pkgutil.walk_packages(package.__path__, "refold."))
     return [name for name in names if not name.startswith(NEED_EXTRAS) and not name.endswith("__main__")]
