@@ -88,7 +88,7 @@ class TestThePages:
             "Units on hand of one product. A removal that would go below zero is rejected.",
             "events rejected so far",
             "ledger digest",
-            "The place in the order of the whole log, from 0.",
+            "place in the order of the whole log, from 0.",
             "inventory",
         ):
             assert text in page
