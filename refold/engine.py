@@ -29,6 +29,7 @@ from refold.storage import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
+from refold.stores.thinning import Thinner
 from refold.why import Explainer
 
 
@@ -60,6 +61,11 @@ class Engine:
     def releaser(self) -> Releaser:
         """The pointer to what is served."""
         return Releaser(self.project, self.objects, self.prover, self.publisher)
+
+    @cached_property
+    def thinner(self) -> Thinner:
+        """Giving up the rows of old checkpoints."""
+        return Thinner(self.objects, self.chain, self.builder, self.project.in_order)
 
     def sealer(self) -> Sealer:
         """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""

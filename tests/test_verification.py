@@ -90,11 +90,11 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path):
     built(shop.engine())
     engine = shop.engine()
     record = engine.builder.require(stock, engine.chain.get())
-    path = shop.store / record.state.name
+    path = shop.store / record.objects[0].name
     path.write_bytes(path.read_bytes()[:-1])
     (difference,) = verify_reference(engine, engine.chain.get())
     assert difference.what == "checkpoint"
-    assert record.state.name in difference.found
+    assert record.objects[0].name in difference.found
 
 
 @pytest.fixture(scope="module")

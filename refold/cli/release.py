@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,6 +16,7 @@ from refold.errors import NotFound
 from refold.pointer import Release
 from refold.release import utc_now
 from refold.retention import Pruner
+from refold.stores.thinning import Thinning
 from refold.unreferenced import find_unreferenced, remove_unreferenced
 
 _ROWS_SHOWN = 20
@@ -106,9 +110,10 @@ def release_again(context: click.Context, snapshot: str | None) -> None:
 @click.option("--all", "shown", is_flag=True, help="Also show what is kept, and why.")
 @click.pass_context
 def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bool) -> None:
-    """Give up versions in the sinks that are no longer needed; shows what it would do unless --apply is given.
+    """Give up old versions in the sinks and rows of old checkpoints; shows what it would do unless --apply is given.
 
-    What is served and what a kept release refers to is never given up. Logs, and states that a record names, stay.
+    What is served and what a kept release refers to is never given up, nor are logs, ledgers, digests and proofs. A
+    checkpoint without rows costs a longer fold where its state is asked for again.
     """
     engine, console = open_project(context), view.console()
     pruner = Pruner(engine.project, engine.releaser, engine.publisher)
@@ -125,13 +130,26 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
         console.print(view.cell(f"A prune was killed; still to be dropped from {title}: {', '.join(versions)}"))
     for note in plan.left:
         console.print(view.cell(f"Left: {note}"))
+    thinnings = engine.thinner.plan(utc_now() - dt.timedelta(days=days))
+    _show_thinnings(engine, thinnings)
     _show_unreferenced(engine)
     if not doing:
         console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
         return
     done = sum(map(len, pruner.apply(plan).values()))
+    thinned = engine.thinner.apply(thinnings)
     removed = remove_unreferenced(engine.objects, utc_now())
-    console.print(view.cell(f"Dropped {done} versions, and {len(removed)} objects that nothing names."))
+    console.print(
+        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {len(removed)} objects that nothing names.")
+    )
+
+
+def _show_thinnings(engine: Engine, thinnings: Sequence[Thinning]) -> None:
+    """By store and reason, since there may be thousands."""
+    counts = Counter((each.record.store, each.why) for each in thinnings)
+    rows = [{"store": store, "checkpoints": count, "why": why} for (store, why), count in counts.items()]
+    if rows:
+        view.console().print(view.table(f"{len(thinnings)} checkpoints are to give up their rows", rows))
 
 
 def _show_unreferenced(engine: Engine) -> None:

@@ -56,7 +56,7 @@ def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
     found["state digest"] = record.state_digest
     if record.ledger_digest:
         found["ledger digest"] = record.ledger_digest
-    found |= {"code version": record.code_version, "stored as": record.state.name}
+    found |= {"code version": record.code_version, "stored as": ", ".join(each.name for each in record.objects)}
     return found | {"dagster/column_lineage": column_lineage(store)}
 
 

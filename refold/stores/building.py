@@ -155,16 +155,16 @@ class Builder:
             return before
         part = fold_events(run.state, events, deliveries)
         digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
-        outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
-        return self.checkpoints.save(run.store, cut.id, run.state.table, run.state.digest(), digest, outcomes, part)
+        return self.checkpoints.save_state(run.state, cut.id, digest, part, before)
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
         """Where to go on from so that every snapshot has a sound record: before the first that has none."""
+        seen: set[str] = set()
         for place, snapshot in enumerate(snapshots):
             try:
                 record = self.find(store, snapshot)
                 if record is not None:
-                    self.checkpoints.require_sound(record)
+                    self.checkpoints.require_sound(record, seen)
                     continue
             except Damaged as error:
                 _log.warning("%s Folding it again.", error)
@@ -172,11 +172,11 @@ class Builder:
         return self._resume(store, snapshots)
 
     def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
-        """Where to go on from: the newest sound checkpoint, else the beginning."""
+        """Where to go on from: the newest sound checkpoint that has its rows, else the beginning."""
         for place in range(len(snapshots) - 1, -1, -1):
             try:
                 record = self.find(store, snapshots[place])
-                if record is not None:
+                if record is not None and not record.thinned:
                     self.checkpoints.ledger(record)
                     return _Run(store, place + 1, self.checkpoints.state(store, record), record)
             except Damaged as error:
@@ -187,7 +187,7 @@ class Builder:
         inputs = self.inputs(relation, snapshot)
         try:
             found = self.checkpoints.find(relation, inputs)
-            if found is not None:
+            if found is not None and not found.thinned:
                 self.checkpoints.rows(found, relation.columns, relation.key)
                 return found
         except Damaged as error:
@@ -195,6 +195,23 @@ class Builder:
         table = self.runner.run(relation, self.tables(relation, snapshot))
         digest = table_digest(describe(relation.columns), table, relation.key)
         return self.checkpoints.save(relation, inputs, table, digest)
+
+    def state_at(self, store: Folded, snapshot: Snapshot) -> State:
+        """The state of a built store at a snapshot, where its rows were thinned by a longer fold; writes nothing.
+
+        Raises Unproven where it is not built, and Damaged where what is stored or folded is not what its record says.
+        """
+        record = self.require(store, snapshot)
+        if not record.thinned:
+            return self.checkpoints.state(store, record)
+        snapshots = self._chain.through(snapshot.key)
+        run = self._resume(store, snapshots)
+        reader = LogReader(self._objects, self._chain, store.log)
+        for each in snapshots[run.done :]:
+            events = reader.events(each, columns_to_read(store))
+            fold_events(run.state, events, self._deliveries(reader, each, events))
+        self.checkpoints.require_digest(record, run.state.digest())
+        return run.state
 
     def tables(self, relation: Relation, snapshot: Snapshot) -> dict[str, pa.Table]:
         """The inputs of a relation at a snapshot, by the name they have in SQL; only columns the query mentions.
@@ -216,14 +233,21 @@ class Builder:
         place = (store.name, record.state_digest)
         if place not in self._published:
             self._published = {k: v for k, v in self._published.items() if k[0] != store.name}
-            self._published[place] = self._published_rows(store, record)
+            self._published[place] = self._published_rows(store, record, snapshot)
         return self._published[place]
 
-    def _published_rows(self, store: Store, record: StateRecord) -> pa.Table:
+    def _published_rows(self, store: Store, record: StateRecord, snapshot: Snapshot) -> pa.Table:
         if isinstance(store, Folded):
+            if record.thinned:
+                return published_rows(store, self.state_at(store, snapshot).table)
             table = self.checkpoints.rows(record, store.state_columns, (store.log.key,))
             return published_rows(store, table)
-        return self.checkpoints.rows(record, store.columns, store.key)
+        assert isinstance(store, Relation)
+        if not record.thinned:
+            return self.checkpoints.rows(record, store.columns, store.key)
+        table = self.runner.run(store, self.tables(store, snapshot))
+        self.checkpoints.require_digest(record, table_digest(describe(store.columns), table, store.key))
+        return table
 
     def ledger_rows(self, store: Folded, snapshot: Snapshot) -> pa.Table:
         """The ledger of a store up to a snapshot with the events' columns, one row per event.

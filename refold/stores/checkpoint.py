@@ -1,16 +1,23 @@
 """Checkpoints: states, ledger parts and results stored per store, code version and position of the inputs.
 
+A folded state is stored as a base, which holds all rows, and the rows that changed since that base. A new base is
+written once the changes written since the last one add up to more rows than the state has, so that all changes
+together cost no more than the bases, and reading a state never takes more than two objects. Any checkpoint but the
+newest can give up its rows (`refold.stores.thinning`) and keeps its digests and its ledger part.
+
 A checkpoint is never trusted blindly: its bytes must have the sha256 of its record, and its rows the digest; else it
-is `Damaged` and the caller folds from an earlier one. Its name follows from what it was computed from, so the same
-position computed again, or by somebody else at the same time, is the same object.
+is `Damaged` and the caller folds from an earlier one. Its name follows from what it was computed from and its content
+from the snapshots before it, so the same position computed again, or by somebody else at the same time, is the same
+object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from refold.digest import table_digest
@@ -21,7 +28,7 @@ from refold.records import read_record, write_record
 from refold.storage import ObjectStore, sha256_hex
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import LedgerPart
-from refold.stores.state import State
+from refold.stores.state import Rows, State, replace_rows
 from refold.types import Schema, describe
 
 
@@ -36,7 +43,10 @@ class StateRecord:
         ledger_digest: the digest of its ledger; "" for a relation, which has none.
         rows: rows of the state, tombstones included.
         outcomes: how many events had each outcome, from offset 0; empty for a relation.
-        state: the object that holds the rows.
+        base: the object that holds all rows, here or at an earlier position; None where the rows were thinned.
+        changes: the object that holds the rows which replace or join those of an earlier base; None where the base
+            is the state.
+        changes_since_base: rows in all the changes written since the base, these included.
         ledger: the object that holds the ledger part of its snapshot; None where no event was added.
     """
 
@@ -47,8 +57,20 @@ class StateRecord:
     ledger_digest: str
     rows: int
     outcomes: Mapping[str, int]
-    state: StoredObject
+    base: StoredObject | None
+    changes: StoredObject | None
+    changes_since_base: int
     ledger: StoredObject | None
+
+    @property
+    def thinned(self) -> bool:
+        """Whether the rows were given up, so that only a fold from an earlier checkpoint brings them back."""
+        return self.base is None
+
+    @property
+    def objects(self) -> list[StoredObject]:
+        """The objects that hold the rows and the ledger part, in the order base, changes, ledger."""
+        return [stored for stored in (self.base, self.changes, self.ledger) if stored is not None]
 
     @property
     def claim(self) -> dict[str, str]:
@@ -62,13 +84,9 @@ class StateRecord:
         return sha256_hex((self.state_digest + self.ledger_digest).encode())[:20]
 
 
-def record_name(store: Store, inputs: str) -> str:
+def record_name(store: str, code_version: str, inputs: str) -> str:
     """The name of a state record."""
-    return f"states/{store.name}/{store.code_version}/{inputs[:40]}.json"
-
-
-def _object_name(store: Store, folder: str, sha256: str) -> str:
-    return f"states/{store.name}/{folder}/{sha256[:40]}.parquet"
+    return f"states/{store}/{code_version}/{inputs[:40]}.json"
 
 
 class Checkpoints:
@@ -80,85 +98,126 @@ class Checkpoints:
 
     def find(self, store: Store, inputs: str) -> StateRecord | None:
         """The record of a store at a position; None where it was never built. Raises Damaged."""
-        name = record_name(store, inputs)
+        name = record_name(store.name, store.code_version, inputs)
         if name not in self._known:
-            body = read_record(self._objects, name)
-            if body is None:
+            record = self.read(name)
+            if record is None:
                 return None
-            self._known[name] = _parse(body)
+            self._known[name] = record
         return self._known[name]
 
-    def save(
-        self,
-        store: Store,
-        inputs: str,
-        table: pa.Table,
-        state_digest: str,
-        ledger_digest: str = "",
-        outcomes: Mapping[str, int] | None = None,
-        part: LedgerPart | None = None,
+    def read(self, name: str) -> StateRecord | None:
+        """The record of a name, as it is stored now; None where there is none. Raises Damaged."""
+        body = read_record(self._objects, name)
+        return None if body is None else _parse(body)
+
+    def save(self, store: Store, inputs: str, table: pa.Table, state_digest: str) -> StateRecord:
+        """Store the rows of a relation and its record, the record last; a rerun writes the same objects."""
+        base = self._put(store, "rows", table)
+        return self._record(StateRecord(store.name, store.code_version, inputs, state_digest, "", len(table), {},
+                                        base, None, 0, None))  # fmt: skip
+
+    def save_state(
+        self, state: State, inputs: str, ledger_digest: str, part: LedgerPart, before: StateRecord | None
     ) -> StateRecord:
-        """Store rows, ledger part and record, the record last; a rerun writes the same objects."""
-        record = StateRecord(
-            store=store.name,
-            code_version=store.code_version,
-            inputs=inputs,
-            state_digest=state_digest,
-            ledger_digest=ledger_digest,
-            rows=len(table),
-            outcomes=dict(outcomes or {}),
-            state=self._put(store, "rows", table),
-            ledger=self._put(store, "ledger", part.to_table()) if part is not None and len(part.outcomes) else None,
-        )
-        name = record_name(store, inputs)
+        """Store a folded state: its base or its changes, the ledger part and, last, the record.
+
+        `before` is the record of the state that these events were folded into; None at the beginning. A rerun writes
+        the same objects. Afterwards the state counts its changes from the base that was chosen.
+        """
+        store, changes, base = state.store, None, before.base if before else None
+        since = state.changed_count + (before.changes_since_base if before else 0)
+        if base is None or since > len(state):
+            base, since = self._put(store, "rows", state.table), 0
+            state.begin_changes()
+        elif state.changed_count:
+            changes = self._put(store, "changes", state.changed())
+        outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
+        ledger = self._put(store, "ledger", part.to_table()) if len(part.outcomes) else None
+        return self._record(StateRecord(store.name, store.code_version, inputs, state.digest(), ledger_digest,
+                                        len(state), outcomes, base, changes, since, ledger))  # fmt: skip
+
+    def _record(self, record: StateRecord) -> StateRecord:
+        name = record_name(record.store, record.code_version, record.inputs)
         write_record(self._objects, name, asdict(record))
         self._known[name] = record
         return record
 
+    def thin(self, record: StateRecord) -> StateRecord:
+        """Give up the rows of a record, which is written again without them; the objects stay."""
+        return self._record(replace(record, base=None, changes=None, changes_since_base=0))
+
     def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:
         data = to_parquet(table)
         sha256 = sha256_hex(data)
-        stored = StoredObject(_object_name(store, folder, sha256), sha256)
+        stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.parquet", sha256)
         self._objects.put(stored.name, data)
         return stored
 
     def state(self, store: Folded, record: StateRecord) -> State:
-        """The state of a record. Raises Damaged where its object or its content is not what the record says."""
-        state = State(store, self._table(record.state))
-        self._same(record, state.digest())
+        """The state of a record.
+
+        Raises Damaged where an object or the content is not what the record says, and where the rows were thinned.
+        """
+        table, changed = self._merged(record, store.log.key)
+        try:
+            state = State(store, table, changed)
+        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+            raise self._damaged(record, f"its columns are not those of the store: {error}") from error
+        self.require_digest(record, state.digest())
         return state
 
-    def require_sound(self, record: StateRecord) -> None:
-        """Raise Damaged where an object of a record is missing or has other bytes."""
-        for stored in (record.state, record.ledger):
-            if stored is not None:
+    def require_sound(self, record: StateRecord, seen: set[str] | None = None) -> None:
+        """Raise Damaged where an object of a record is missing or has other bytes; names in `seen` were looked at."""
+        for stored in record.objects:
+            if seen is None or stored.name not in seen:
                 self._objects.get_checked(stored.name, stored.sha256)
+            if seen is not None:
+                seen.add(stored.name)
 
     def rows(self, record: StateRecord, columns: Schema, key: tuple[str, ...]) -> pa.Table:
-        """The rows of a record of any store. Raises Damaged."""
-        table = self._table(record.state)
-        self._same(record, table_digest(describe(columns), table, key))
+        """The rows of a record of any store. Raises Damaged, also where they were thinned."""
+        table, _ = self._merged(record, key[0])
+        self.require_digest(record, table_digest(describe(columns), table, key))
         return table
 
     def ledger(self, record: StateRecord) -> LedgerPart | None:
         """The ledger part of a record; None where its snapshot added no event. Raises Damaged."""
         return LedgerPart.from_table(self._table(record.ledger)) if record.ledger else None
 
+    def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows]:
+        """The rows of base and changes together, and the places of those that changed, ascending."""
+        if record.base is None:
+            raise self._damaged(record, "its rows were thinned")
+        base = self._table(record.base)
+        if record.changes is None:
+            return base, np.zeros(0, dtype=np.int64)
+        changes = self._table(record.changes)
+        try:
+            return replace_rows(base, changes, key)
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise self._damaged(record, f"base and changes do not fit: {error}") from error
+
     def _table(self, stored: StoredObject) -> pa.Table:
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
 
-    def _same(self, record: StateRecord, found: str) -> None:
+    def require_digest(self, record: StateRecord, found: str) -> None:
+        """Raise Damaged where rows of a record have another digest than it says."""
         if found != record.state_digest:
-            raise Damaged(
-                f"The checkpoint {record.state.name} of store {record.store!r} is damaged: expected state digest "
-                f"{record.state_digest}, found {found}.",
-                remedy="Rebuild the store; it will be folded from an earlier checkpoint.",
-            )
+            raise self._damaged(record, f"expected state digest {record.state_digest}, found {found}")
+
+    def _damaged(self, record: StateRecord, what: str) -> Damaged:
+        names = " with ".join(stored.name for stored in (record.base, record.changes) if stored is not None)
+        return Damaged(
+            f"The checkpoint {names or record.inputs[:40]} of store {record.store!r} is damaged: {what}.",
+            remedy="Rebuild the store; it will be folded from an earlier checkpoint.",
+        )
 
 
 def _parse(body: Mapping[str, Any]) -> StateRecord:
     try:
-        stored = {name: StoredObject(**body[name]) if body[name] else None for name in ("state", "ledger")}
+        names = ("base", "changes", "ledger")
+        stored = {name: StoredObject(**body[name]) if body[name] else None for name in names}
         return StateRecord(**{**body, **stored})
     except (KeyError, TypeError) as error:
         raise Damaged(f"A state record of store {body.get('store')!r} has another shape: {error!r}.") from error

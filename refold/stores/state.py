@@ -1,7 +1,8 @@
 """The state of a folded store in memory: its rows, where each key stands, and the digest tree over them.
 
-Rows never leave a state (a delete leaves a tombstone), so a key keeps its place and only what changed is hashed
-again. Folding is `refold.stores.folding`; storing is `refold.stores.checkpoint`.
+Rows never leave a state (a delete leaves a tombstone), so a key keeps its place, only what changed is hashed again,
+and the rows that changed since a checkpoint's base are known. Folding is `refold.stores.folding`; storing is
+`refold.stores.checkpoint`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ Rows = npt.NDArray[np.int64]
 
 
 class State:
-    """A store's rows at one position of its log, one per key, tombstones included."""
+    """A store's rows at one position of its log, one per key, tombstones included.
 
-    def __init__(self, store: Folded, table: pa.Table | None = None) -> None:
+    `changed` are the places of the rows that are not those of its base, ascending.
+    """
+
+    def __init__(self, store: Folded, table: pa.Table | None = None, changed: Rows | None = None) -> None:
         self.store = store
         self._key = store.log.key
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
@@ -33,6 +37,8 @@ class State:
         self._buckets = bucket_of([self.table[self._key]])
         self.tree = DigestTree(describe(store.state_columns))
         self.tree.update(self.table, self._buckets, np.unique(self._buckets))
+        self._changed = np.zeros(len(self.table), dtype=np.bool_)
+        self._changed[[] if changed is None else changed] = True
 
     def __len__(self) -> int:
         return len(self.table)
@@ -54,17 +60,28 @@ class State:
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
         table = table.select(self.schema.names).cast(self.schema)
+        self.table, places = _replaced(self.table, rows, table)
         new = np.flatnonzero(rows < 0)
-        order = np.arange(len(self.table) + len(new))
-        places = rows.copy()
-        places[new] = len(self.table) + np.arange(len(new))
-        order[places] = len(self.table) + np.arange(len(table))
         for row, key in zip(places[new].tolist(), table[self._key].take(pa.array(new)).to_pylist(), strict=True):
             self._row_of[key] = row
         buckets = bucket_of([table[self._key]])
         self._buckets = np.concatenate([self._buckets, buckets[new]])
-        self.table = pa.concat_tables([self.table, table]).take(pa.array(order)).combine_chunks()
+        self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
+        self._changed[places] = True
         self.tree.update(self.table, self._buckets, np.unique(buckets))
+
+    @property
+    def changed_count(self) -> int:
+        """How many rows are not those of the base."""
+        return int(np.count_nonzero(self._changed))
+
+    def changed(self) -> pa.Table:
+        """The rows that are not those of the base, in the order of their places."""
+        return self.table.take(pa.array(np.flatnonzero(self._changed))).combine_chunks()
+
+    def begin_changes(self) -> None:
+        """From here on count changes against the rows as they are now."""
+        self._changed[:] = False
 
     def row(self, key: Any) -> dict[str, Any] | None:
         """The row of one key, tombstone or not; None where the log never had the key."""
@@ -86,3 +103,26 @@ def sort_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """The table sorted by its key columns, text by bytes, nulls first."""
     order = pc.sort_indices(table, sort_keys=[(name, "ascending", "at_start") for name in key])
     return table.take(order).combine_chunks()
+
+
+def replace_rows(base: pa.Table, changes: pa.Table, key: str) -> tuple[pa.Table, Rows]:
+    """`base` with the rows of `changes` in place of those with the same key, the others added in order.
+
+    Returns the table and the places of the changes in it.
+
+    >>> base, changes = pa.table({"k": ["a", "b"], "n": [1, 2]}), pa.table({"k": ["c", "a"], "n": [3, 4]})
+    >>> table, places = replace_rows(base, changes, "k")
+    >>> table.to_pydict(), places.tolist()
+    ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
+    """
+    found = pc.index_in(changes[key].combine_chunks(), value_set=base[key].combine_chunks())
+    return _replaced(base, pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64), changes)
+
+
+def _replaced(base: pa.Table, rows: Rows, table: pa.Table) -> tuple[pa.Table, Rows]:
+    new = np.flatnonzero(rows < 0)
+    places = rows.copy()
+    places[new] = len(base) + np.arange(len(new))
+    order = np.arange(len(base) + len(new))
+    order[places] = len(base) + np.arange(len(table))
+    return pa.concat_tables([base, table]).take(pa.array(order)).combine_chunks(), places

@@ -213,7 +213,7 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str, str | N
 def damage(house: House, store: str, key: str) -> None:
     """Change the stored rows of a state, as a broken disk would."""
     record = house.engine.builder.require(house.shop.project.store(store), house.engine.chain.get(key))
-    path = house.shop.store / record.state.name
+    path = house.shop.store / record.objects[0].name
     path.write_bytes(path.read_bytes()[:-20] + b"x" * 20)
 
 

@@ -207,7 +207,7 @@ def test_verify_through_dagsters_command_fails_when_one_check_fails(tmp_path: Pa
     rebuild_all(shop.engine())
     engine = shop.engine()
     record = engine.builder.require(PROJECT.store("sell_through"), engine.chain.get("2010-12-02"))
-    (shop.store / record.state.name).write_bytes(b"damaged")
+    (shop.store / record.objects[0].name).write_bytes(b"damaged")
     (tmp_path / "home").mkdir()
     job = ["job", "execute", "-f", "dagster_project/definitions.py", "-d", str(ROOT), "-j", "verify"]
     done = subprocess.run(

@@ -124,13 +124,13 @@ def test_a_damaged_checkpoint_is_named_and_folded_again(settings: Settings) -> N
     engine = Engine(PROJECT, settings)
     stock, snapshot = PROJECT.store("stock"), engine.chain.get(LAST)
     record = engine.builder.require(stock, snapshot)
-    file = Path(settings.store) / record.state.name
+    file = Path(settings.store) / record.objects[0].name
     file.write_bytes(file.read_bytes()[:-20])
 
     engine, drift = drift_of(settings, "stock")
 
     assert not drift.verdict.passed
-    assert record.state.name in str(drift.verdict.differences[0])
+    assert record.objects[0].name in str(drift.verdict.differences[0])
     assert repair(engine, drift).passed
     assert drift_of(settings, "stock")[1].differences == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 
 import pytest
 
@@ -12,6 +11,7 @@ from assets.stock import stock
 from refold import Log, decimal, int64, latest_by_key, relation, text
 from refold.errors import Damaged, DeclarationError, RuleError
 from refold.rebuild import rebuild_all
+from tests.engine.damage import layout_of, write_layout
 from tests.support import Shop, changed, levels, moved
 
 
@@ -69,10 +69,9 @@ def test_a_layout_that_lost_a_segment_is_damage_and_never_a_smaller_state(shop: 
     shop.land("dt=2026-01-01/a.jsonl", moved("e1", "M", 3))
     shop.land("dt=2026-01-02/a.jsonl", moved("e2", "M", 4))
     _sealed(shop)
-    layout = sorted((shop.store / "layouts").glob("2026-01-02-*/*.json"))[-1]
-    value = json.loads(layout.read_bytes())
-    value["stock_events"]["segments"] = []
-    layout.write_text(json.dumps(value))
+    layout, logs = layout_of(shop, "2026-01-02")
+    logs["stock_events"]["segments"] = []
+    write_layout(layout, logs)
 
     engine = shop.engine()
 
@@ -104,7 +103,7 @@ def test_a_damaged_record_in_the_middle_of_history_costs_a_longer_fold(shop: Sho
     engine = shop.engine()
     rebuild_all(engine)
     middle = engine.builder.require(stock, engine.chain.get("2026-01-02"))
-    (shop.store / middle.state.name).write_bytes(b"gone")
+    (shop.store / middle.objects[0].name).write_bytes(b"gone")
 
     again = shop.engine()
     rebuild_all(again)

@@ -24,11 +24,11 @@ from refold.errors import Damaged, Unproven
 from refold.log.segment import from_parquet, to_parquet
 from refold.rebuild import rebuild_all
 from refold.records import read_record, write_record
-from refold.storage import canonical_json, sha256_hex
+from refold.storage import sha256_hex
 from refold.stores.checkpoint import record_name
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import State
-from tests.engine.damage import DAYS, LAST, SMALL, flip
+from tests.engine.damage import DAYS, LAST, SMALL, flip, layout_of, write_layout
 from tests.support import Shop, digests, levels
 
 
@@ -86,7 +86,7 @@ def test_nothing_damaged_is_found_whole(served: Shop):
 
 class TestCheckpoint:
     def test_a_flipped_byte_is_found_by_the_name_of_the_object(self, served: Shop):
-        name = served.engine().builder.require(stock, served.engine().chain.get()).state.name
+        name = served.engine().builder.require(stock, served.engine().chain.get()).objects[0].name
         flip(served.store / name)
         with pytest.raises(Damaged, match=name) as failure:
             served.engine().publisher.publish(stock, stock.sinks[0], served.engine().chain.get())
@@ -97,7 +97,7 @@ class TestCheckpoint:
         _refused(served)
 
     def test_a_flipped_byte_is_mended_by_building_again(self, sound: Shop, served: Shop):
-        flip(served.store / served.engine().builder.require(stock, served.engine().chain.get()).state.name)
+        flip(served.store / served.engine().builder.require(stock, served.engine().chain.get()).objects[0].name)
         rebuild_all(served.engine())
         assert digests(served.engine()).items() >= digests(sound.engine()).items()
         assert served.engine().releaser.current().snapshot == LAST
@@ -235,14 +235,13 @@ def _sealed_only(tmp_path: Path, sound: Shop) -> Shop:
 def _change_repeats(shop: Shop, key: str, change) -> pa.Table:
     """Replace the stored deduplication of a snapshot, with right hashes; returns what it was."""
     objects = shop.engine().objects
-    (layout,) = (info.name for info in objects.list("layouts") if key in info.name)
-    value = objects.get_json(layout)
+    path, value = layout_of(shop, key)
     name = value["stock_events"]["repeats"]["name"]
     table = from_parquet(objects.get(name), name)
     data = to_parquet(change(table))
     objects.put(name, data)
     value["stock_events"]["repeats"]["sha256"] = sha256_hex(data)
-    objects.put(layout, canonical_json(value))
+    write_layout(path, value)
     return table
 
 

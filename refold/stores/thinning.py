@@ -1,0 +1,102 @@
+"""Thinning: which checkpoints keep their rows as history grows, and giving up the rows of the others.
+
+The checkpoint of the snapshot with ordinal `o` keeps its rows until it is 16 × 2^z snapshots older than the newest,
+where 2^z is the largest power of two that divides `o`; the first and the newest always keep theirs. So the recent past
+is whole, the distance between checkpoints doubles with age, n snapshots keep about 16 + 8 log2(n / 16) of them, and
+what was given up once would never be kept again. The checkpoints of other code versions keep their rows for an age.
+
+A thinned checkpoint keeps its digests and its ledger part, so proofs, expectations and explanations stand, and its rows
+come back by a fold from an earlier one. Giving up is writing the record again without the rows. The objects that no
+record names any more then go with `refold.unreferenced`, which knows what is still named.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refold.errors import Damaged
+from refold.log.snapshot import SnapshotChain
+from refold.storage import ObjectStore
+from refold.stores.building import Builder
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Store
+
+RECENT = 16
+
+
+def keeps_rows(ordinal: int, newest: int) -> bool:
+    """Whether the checkpoint of the snapshot with an ordinal keeps its rows when another is the newest.
+
+    >>> [ordinal for ordinal in range(101) if not keeps_rows(ordinal, 50)][:12]
+    [1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15]
+    >>> [sum(keeps_rows(ordinal, newest) for ordinal in range(newest)) for newest in (100, 365, 3650)]
+    [36, 51, 78]
+    """
+    return ordinal == 0 or newest - ordinal < RECENT * (ordinal & -ordinal)
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """One checkpoint whose rows are to be given up; `why` says so for people."""
+
+    record: StateRecord
+    why: str
+
+
+class Thinner:
+    """Plans and does the thinning of a project's checkpoints."""
+
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain, builder: Builder, stores: Sequence[Store]) -> None:
+        self._objects = objects
+        self._chain = chain
+        self._builder = builder
+        self._stores = stores
+
+    def plan(self, before: dt.datetime) -> list[Thinning]:
+        """The checkpoints to thin, by store and snapshot; those of other code versions if written `before` (aware).
+
+        Reads only. What cannot be read is left.
+        """
+        return [each for store in self._stores for each in (*self._too_dense(store), *self._superseded(store, before))]
+
+    def _too_dense(self, store: Store) -> list[Thinning]:
+        """The thinnable checkpoints of today's code version; one of several snapshots stays if one of them does."""
+        found: dict[str, StateRecord] = {}
+        kept, last = set(), ""
+        newest = len(self._chain) - 1
+        for snapshot in self._chain:
+            try:
+                record = self._builder.find(store, snapshot)
+            except Damaged:
+                continue
+            if record is not None:
+                found[record.inputs] = record
+                last = record.inputs
+                if keeps_rows(snapshot.ordinal, newest):
+                    kept.add(record.inputs)
+        why = f"the distance between checkpoints grows beyond the newest {RECENT} snapshots"
+        return [Thinning(r, why) for r in found.values() if not r.thinned and r.inputs not in {*kept, last}]
+
+    def _superseded(self, store: Store, before: dt.datetime) -> list[Thinning]:
+        """The thinnable checkpoints of other code versions."""
+        found = []
+        today = f"states/{store.name}/{store.code_version}/"
+        for info in self._objects.list(f"states/{store.name}"):
+            if not info.name.endswith(".json") or info.name.startswith(today):
+                continue
+            if info.modified_at is not None and info.modified_at < before:
+                try:
+                    record = self._builder.checkpoints.read(info.name)
+                except Damaged:
+                    continue
+                if record is not None and not record.thinned:
+                    found.append(Thinning(record, f"of code version {record.code_version}, before the kept age"))
+        return found
+
+    def apply(self, plan: Sequence[Thinning]) -> int:
+        """Write the planned records again without rows; returns how many. A rerun changes nothing."""
+        for each in plan:
+            self._builder.checkpoints.thin(each.record)
+        return len(plan)
