@@ -5,7 +5,7 @@ Reads only; the running value comes from the rule itself, one event at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,42 +61,14 @@ class Explainer:
             FixInput: the key has another number of parts than the store, or cannot be followed through the query.
             NotFound: the log has no event with that key up to the snapshot.
         """
-        if len(key) != len(store.key):
-            raise FixInput(f"The key of {store.name!r} is ({', '.join(store.key)}); found {len(key)} values.")
-        steps = list(self._steps(store, key, snapshot))
+        followed = events_behind(store, key)
+        steps = [step for source, wanted in followed for step in self._folded(source, wanted, snapshot)]
         if not steps:
             raise NotFound(
                 f"Store {store.name!r} has no event for {', '.join(store.key)} = {', '.join(map(repr, key))} up to "
                 f"snapshot {snapshot.key}."
             )
         yield from steps
-
-    def _steps(self, store: Store, key: list[str], snapshot: Snapshot) -> Iterator[Step]:
-        if isinstance(store, Folded):
-            yield from self._folded(store, {store.log.key: key[0]}, snapshot)
-        elif isinstance(store, Relation) and store.documents:
-            for source in store.reads:
-                if isinstance(source, Folded):
-                    yield from self._folded(source, {source.log.key: key[0]}, snapshot)
-        elif isinstance(store, Relation):
-            yield from self._relation(store, key, snapshot)
-
-    def _relation(self, relation: Relation, key: list[str], snapshot: Snapshot) -> Iterator[Step]:
-        followed = False
-        for source in relation.reads:
-            store = source.store if isinstance(source, LedgerOf) else source
-            if not isinstance(store, Folded):
-                continue
-            dated = {"event_date"} if store.log.event_time else set()
-            if set(relation.key) <= {*store.log.columns, *dated}:
-                followed = True
-                yield from self._folded(store, dict(zip(relation.key, key, strict=True)), snapshot)
-        if not followed:
-            raise FixInput(
-                f"The key ({', '.join(relation.key)}) of {relation.name!r} cannot be followed to events: no input "
-                "has all of its columns.",
-                remedy=f"Ask for the keys of its inputs: {', '.join(s.name for s in relation.reads)}.",
-            )
 
     def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[Step]:
         reader = LogReader(self._objects, self._chain, store.log)
@@ -107,8 +79,8 @@ class Explainer:
                 continue
             part = self._builder.checkpoints.ledger(self._builder.require(store, each))
             assert part is not None
-            events = _matching(store, with_outcomes(store, reader.events(each), part), wanted)
-            rows = _running_rows(store, row, events) if running else [None] * len(events)
+            events = matching_events(store, with_outcomes(store, reader.events(each), part), wanted)
+            rows = running_rows(store, row, events) if running else [None] * len(events)
             files = self._chain.layout(each, store.log.name).segments
             for event, row in zip(events.to_pylist(), rows, strict=True):
                 place = (event["log_partition"], event["log_offset"])
@@ -116,14 +88,43 @@ class Explainer:
                 yield _step(store, each, file, event, row)
 
 
-def _matching(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
+def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
+    """The folded stores whose events are behind the row of a key, each with the event columns and values, as text.
+
+    Raises FixInput where the key has another number of parts than the store, or cannot be followed through the query.
+    """
+    if len(key) != len(store.key):
+        raise FixInput(f"The key of {store.name!r} is ({', '.join(store.key)}); found {len(key)} values.")
+    if isinstance(store, Folded):
+        return [(store, {store.log.key: key[0]})]
+    assert isinstance(store, Relation)
+    sources = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
+    folded = [source for source in dict.fromkeys(sources) if isinstance(source, Folded)]
+    if store.documents:
+        return [(source, {source.log.key: key[0]}) for source in folded]
+    wanted = dict(zip(store.key, key, strict=True))
+    found = [(source, wanted) for source in folded if wanted.keys() <= {*source.log.columns, *_dated(source)}]
+    if not found:
+        raise FixInput(
+            f"The key ({', '.join(store.key)}) of {store.name!r} cannot be followed to events: no input "
+            "has all of its columns.",
+            remedy=f"Ask for the keys of its inputs: {', '.join(s.name for s in store.reads)}.",
+        )
+    return found
+
+
+def _dated(store: Folded) -> set[str]:
+    return {"event_date"} if store.log.event_time else set()
+
+
+def matching_events(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
     """The events whose columns have the wanted values, given as text."""
     for name, value in wanted.items():
         events = events.filter(matching(events[name], value, store.log.columns.get(name, date())))
     return events
 
 
-def _running_rows(store: Folded, row: Row, events: pa.Table) -> list[Row]:
+def running_rows(store: Folded, row: Row, events: pa.Table) -> list[Row]:
     """The row after each event of one key, given in log order; duplicates and conflicts leave it as it is."""
     repeated = pc.is_in(events["outcome"], pa.array(["duplicate", "conflict"]))
     live = events.filter(pc.invert(repeated))
