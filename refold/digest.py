@@ -71,10 +71,13 @@ class DigestTree:
 
     def digest(self) -> str:
         """The root, as 64 hexadecimal digits."""
-        level = self.leaves
-        while len(level) > 1:
-            level = [hashlib.sha256(b"".join(level[i : i + _FAN_OUT])).digest() for i in range(0, len(level), _FAN_OUT)]
-        return hashlib.sha256(b"refold table 1\n" + self.schema.encode() + b"\n" + level[0]).hexdigest()
+        level, empty = b"".join(self.leaves), _EMPTY
+        while len(level) > len(empty):
+            blank = empty * _FAN_OUT  # most nodes of a small table are this one, and it need not be hashed each time
+            empty = hashlib.sha256(blank).digest()
+            nodes = (level[i : i + len(blank)] for i in range(0, len(level), len(blank)))
+            level = b"".join(empty if node == blank else hashlib.sha256(node).digest() for node in nodes)
+        return hashlib.sha256(b"refold table 1\n" + self.schema.encode() + b"\n" + level).hexdigest()
 
     def differing(self, other: DigestTree) -> list[int]:
         """The buckets in which two tables differ, ascending."""

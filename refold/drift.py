@@ -6,22 +6,16 @@ never mended: a damaged segment is named, and must come back from a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
-from refold.digest import DigestTree, bucket_of
 from refold.engine import Engine
-from refold.errors import Damaged, NotFound, RefoldError
+from refold.inspection import mend_sink, sink_differences
 from refold.log.snapshot import Snapshot
+from refold.picture import Picture
 from refold.proof import Difference, Verdict
 from refold.sinks.base import Sink
 from refold.stores.declaration import Folded, Store
-from refold.types import describe
-
-_CELLS_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -38,91 +32,67 @@ class Drift:
         """All differences, those of the state first."""
         return [*self.verdict.differences, *(d for _, found in self.sinks for d in found)]
 
+    @property
+    def picture(self) -> Picture:
+        """Where in history and key space they lie, sinks included; empty where nothing differs."""
+        spaces = [
+            (f"keys in {sink.kind}/{sink.name}", sorted({bucket for each in found for bucket in each.buckets}))
+            for sink, found in self.sinks
+        ]
+        drawn = self.verdict.picture
+        return replace(drawn, spaces=[*drawn.spaces, *(space for space in spaces if space[1])])
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; "" where nothing differs."""
+        if self.verdict.remedy or not self.differences:
+            return self.verdict.remedy
+        return (
+            f"The state is sound. Run `refold repair {self.store.name} --as-of {self.snapshot.key}`: it publishes to "
+            "the sinks that differ again, and reads them back."
+        )
+
 
 def find_drift(engine: Engine, store: Store, snapshot: Snapshot) -> Drift:
     """Verify a store against full replay, and its sinks against the store, where they hold that snapshot's version."""
     verdict = engine.prover.prove(store, snapshot)
     sinks = []
     if verdict.record is not None:
-        version = engine.publisher.version(snapshot, verdict.record)
-        sinks = [(sink, list(_sink_differences(engine, store, sink, snapshot, version))) for sink in store.sinks]
+        sinks = [(sink, sink_differences(engine, store, sink, snapshot)) for sink in store.sinks]
     return Drift(store, snapshot, verdict, sinks)
 
 
 def repair(engine: Engine, drift: Drift) -> Verdict:
-    """Rebuild what differs and prove it: the store from offset 0, then the sinks that differ.
+    """Rebuild what differs and prove it: what of the store and its inputs is not sound, then the sinks that differ.
 
-    Returns the verdict afterwards; where it has not passed, the log or the rule is at fault and no sink was touched.
+    A fold goes on from before the first snapshot that differs, never from what was found wrong; where that does not
+    help, from offset 0. Returns the verdict afterwards; where it has not passed, the log or the rule is at fault and no
+    sink was touched.
     """
     verdict = drift.verdict
     if not verdict.passed:
-        for needed in [*engine.inputs_of(drift.store), drift.store]:
-            if isinstance(needed, Folded):
-                for _ in engine.builder.fold_history([needed], drift.snapshot, fresh=True):
-                    pass
-            else:
-                engine.builder.build(needed, drift.snapshot)
-            verdict = engine.prover.prove(needed, drift.snapshot)
+        for needed in engine.inputs_of(drift.store):
+            _mend_state(engine, engine.prover.prove(needed, drift.snapshot))
+        verdict = _mend_state(engine, verdict)
     if verdict.passed:
         for sink, differences in drift.sinks:
             if differences:
-                engine.publisher.publish(drift.store, sink, drift.snapshot)
+                mend_sink(engine, drift.store, sink, drift.snapshot)
     return verdict
 
 
-def _sink_differences(
-    engine: Engine, store: Store, sink: Sink, snapshot: Snapshot, version: str
-) -> Iterator[Difference]:
-    target = engine.publisher.target(store, sink)
-    released = target.released() == version
-    try:
-        found = target.read(None if released else version)
-    except NotFound:
-        return
-    except RefoldError as error:
-        yield Difference("sink", target.place, "readable content", str(error))
-        return
-    try:
-        expected = engine.builder.published(store, snapshot)
-    except Damaged:
-        return  # the verdict names the damage; without a sound state there is nothing to compare with
-    yield from compare_rows(f"{target.place}, version {version}", store, expected, found)
-
-
-def compare_rows(where: str, store: Store, expected: pa.Table, found: pa.Table) -> Iterator[Difference]:
-    """The first 20 cells and rows in which two contents of a store differ, by key; equal buckets are not looked at."""
-    trees = [DigestTree.of(describe(store.columns), table, store.key) for table in (expected, found)]
-    buckets = set(trees[0].differing(trees[1]))
-    if not buckets:
-        return
-    mine, theirs = (_by_key(store, table, buckets) for table in (expected, found))
-    shown = 0
-    for key in sorted(mine.keys() | theirs.keys(), key=repr):
-        for column, want, got in _cells(store, mine.get(key), theirs.get(key)):
-            shown += 1
-            if shown > _CELLS_MAX:
-                return
-            yield Difference("sink", f"{where}, key {', '.join(map(repr, key))}{column}", want, got)
-
-
-def _by_key(store: Store, table: pa.Table, buckets: set[int]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    places = bucket_of([table[name] for name in store.key])
-    inside = table.filter(pa.array([int(bucket) in buckets for bucket in places], pa.bool_()))
-    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in inside.to_pylist():
-        rows.setdefault(tuple(row[name] for name in store.key), []).append(row)
-    return rows
-
-
-def _cells(
-    store: Store, want: list[dict[str, Any]] | None, got: list[dict[str, Any]] | None
-) -> Iterator[tuple[str, str, str]]:
-    if want == got:
-        return
-    if want is None or got is None or len(want) != len(got):
-        yield "", f"{len(want or ())} rows", f"{len(got or ())} rows"
-        return
-    for before, after in zip(want, got, strict=True):
-        for name in store.columns:
-            if before[name] != after[name]:
-                yield f", column {name}", repr(before[name]), repr(after[name])
+def _mend_state(engine: Engine, verdict: Verdict) -> Verdict:
+    """Rebuild one store where its verdict has not passed, and prove it again."""
+    store, snapshot = verdict.store, verdict.snapshot
+    if verdict.passed:
+        return verdict
+    if not isinstance(store, Folded):
+        engine.builder.build(store, snapshot, fresh=True)
+        return engine.prover.prove(store, snapshot)
+    for trusted in dict.fromkeys([verdict.sound_through, 0]):
+        for _ in engine.builder.fold_history([store], snapshot, trusted=trusted):
+            pass
+        verdict = engine.prover.prove(store, snapshot)
+        if verdict.passed:
+            break
+    return verdict

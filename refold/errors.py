@@ -64,6 +64,12 @@ class RuleError(FixInput):
         self.event_index = event_index
 
 
+class NotDeterministic(RuleError):
+    """A rule gave two results for the same rows and events."""
+
+    kind = "not-deterministic"
+
+
 class UnreadableObject(FixInput):
     """A landing object cannot be decoded at all, so nothing of its snapshot was sealed."""
 

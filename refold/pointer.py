@@ -143,8 +143,10 @@ class Release:
     def content(self) -> bytes:
         """What readers get, as bytes to compare; where the store itself stands does not count."""
         sinks = {s: [{**asdict(sink), "place": ""} for sink in found] for s, found in self.sinks.items()}
-        names = ("snapshot", "ordinal", "snapshot_id", "versions", "proofs", "database", "search_folder")
-        return canonical_json({"sinks": sinks, **{name: getattr(self, name) for name in names}})
+        # By claim: a proof that was lost and passed again has another name, and serves nobody anything else.
+        claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
+        names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder")
+        return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
 
     @property
     def moves_readers(self) -> bool:
@@ -181,7 +183,13 @@ class Pointer:
             numbers = self._numbers()
             known = f"there are {numbers[0]} to {numbers[-1]}" if numbers else "nothing was released yet"
             raise NotFound(f"There is no release {number}: {known}.")
-        return _parse(body, _name(number))
+        release = _parse(body, _name(number))
+        if release.number != number:
+            raise Damaged(
+                f"The record {_name(number)} is that of another number: expected {number}, found {release.number}.",
+                remedy="Restore it from a copy.",
+            )
+        return release
 
     def newest_first(self) -> Iterator[Release]:
         """All numbers, the newest first."""

@@ -1,97 +1,91 @@
 """Proof: that a built state and its ledger equal full replay at their snapshot, or where they do not.
 
-A folded store is compared with `refold.replay`: code version, state digest, stored rows, and every stored ledger part
-event by event, so the first wrong offset has a name. A relation is computed again over its proven inputs with permuted
-rows. Passing writes a proof named after exactly what it proves; failing removes one that stood there.
+A folded store is compared with `refold.replay` by digests, snapshot by snapshot, and every stored ledger part event by
+event, since readers of the ledger rest on all of them; of the rows, those of the snapshot that is proven are read. Only
+where something differs is more read: `refold.locating` folds the first snapshot that differs again. A relation is
+computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
+(`refold.proof_record`); failing removes every proof of it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from refold.digest import DigestTree, bucket_of, table_digest
+from refold.digest import DigestTree, table_digest
+from refold.divergence import Mark
 from refold.errors import Damaged, Unproven
+from refold.locating import Locator, outcome_text, rows_in
 from refold.log.declaration import POSITION
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.records import read_record, write_record
+from refold.picture import Picture
+from refold.proof_record import ProofRecord, ProofRecords, library_versions
 from refold.replay import Boundary, replay
-from refold.rules.outcome import Outcome
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
-from refold.stores.ledger import LedgerPart
+from refold.stores.state import State
 from refold.types import describe
+from refold.verdict import Difference, Trail, Verdict
 
+__all__ = ["Difference", "Prover", "Verdict"]
 
-@dataclass(frozen=True)
-class Difference:
-    """One way in which what is stored differs from replay.
-
-    `what` is one of not-built, code-version, checkpoint, state, ledger, relation, input.
-    """
-
-    what: str
-    where: str
-    expected: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.what} at {self.where}: expected {self.expected}, found {self.found}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of verifying one store at one snapshot; passed where there is no difference."""
-
-    store: Store
-    snapshot: Snapshot
-    record: StateRecord | None
-    differences: Sequence[Difference]
-    method: str
-    events: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether state and ledger equal full replay."""
-        return not self.differences and self.record is not None
+_ROWS_SHOWN = 5
+_REPLAY = "full replay from offset 0"
+_RELATION = "the same query over proven inputs with permuted rows"
 
 
 class Prover:
-    """Verifies built stores against full replay and keeps the proofs."""
+    """Verifies built stores against full replay and keeps the proofs.
 
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain, builder: Builder) -> None:
+    Args:
+        locator: finds where a fold went wrong; by default one over the same objects.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, chain: SnapshotChain, builder: Builder, locator: Locator | None = None
+    ) -> None:
         self._objects = objects
         self._chain = chain
         self._builder = builder
+        self._locator = locator or Locator(objects, chain, builder)
+        self.proofs = ProofRecords(objects)
 
     def require(self, store: Store, snapshot: Snapshot) -> tuple[StateRecord, str]:
-        """The record of a store and the name of its proof. Raises Unproven where either is missing."""
+        """The record of a store and the name of a proof of it. Raises Unproven where either is missing or unsound."""
         record = self._builder.require(store, snapshot)
-        name = _proof_name(record)
-        proof = read_record(self._objects, name)
-        if proof is None or {field: proof.get(field) for field in record.claim} != record.claim:
+        found = self.proofs.find(record.claim)
+        if found is None:
+            lying = ", ".join(self.proofs.names(record.claim))
+            unsound = f" What lies under its claim is no sound proof: {lying}." if lying else ""
             raise Unproven(
                 f"The state of store {store.name!r} at snapshot {snapshot.key} has no passing full replay for its "
-                f"digest {record.state_digest[:16]}… by code version {record.code_version}.",
+                f"digest {record.state_digest[:16]}… by code version {record.code_version}.{unsound}",
                 remedy=f"Run the check full_replay of state/{store.name} for {snapshot.key}.",
             )
-        return record, name
+        return record, found[0]
 
     def prove(self, store: Store, snapshot: Snapshot) -> Verdict:
-        """Verify one store at one snapshot and keep or remove its proof accordingly."""
+        """Verify one store at one snapshot and keep or remove its proof accordingly.
+
+        A rerun writes nothing where an equally good proof stands. Raises Damaged where a segment is, and RuleError
+        where a rule fails.
+        """
+        started = time.perf_counter()
         if isinstance(store, Relation):
-            return self._prove_relation(store, snapshot)
+            return self._settle(self._compare_relation(store, snapshot), started)
         assert isinstance(store, Folded)
-        verdicts = [found[store.name] for _, found in self.prove_history([store], snapshot)]
-        if verdicts[-1].passed:
-            return verdicts[-1]
-        every = [difference for verdict in verdicts for difference in verdict.differences]
-        return replace(verdicts[-1], differences=list(dict.fromkeys(every)))
+        trail = Trail()
+        for each, boundaries in replay(self._objects, self._chain, store.log, [store], snapshot):
+            boundary = boundaries[store.name]
+            self._compare(store, each, boundary, trail)
+        verdict = self._judge(store, snapshot, boundary, trail)
+        if not verdict.passed:
+            self._forget_parted(trail)
+            verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
+        return self._settle(verdict, started)
 
     def prove_history(
         self, stores: Sequence[Folded], through: Snapshot
@@ -100,58 +94,69 @@ class Prover:
 
         A ledger that differs at one snapshot fails every later one as well, since they rest on it.
         """
-        wrong: dict[str, list[Difference]] = {store.name: [] for store in stores}
-        events = 0
+        trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
         for snapshot, boundaries in replay(self._objects, self._chain, stores[0].log, stores, through):
             verdicts = {}
             for store in stores:
-                boundary = boundaries[store.name]
-                record, differences = self._compare(store, snapshot, boundary)
-                wrong[store.name] += [d for d in differences if d.what == "ledger"]
-                every = list(dict.fromkeys([*wrong[store.name], *differences]))
-                total = events + len(boundary.events)
-                verdict = Verdict(store, snapshot, record, every, "full replay from offset 0", total)
-                verdicts[store.name] = self._settle(verdict)
-            events += len(next(iter(boundaries.values())).events)
+                trail, boundary = trails[store.name], boundaries[store.name]
+                self._compare(store, snapshot, boundary, trail)
+                whole = None if snapshot is through else seen
+                verdicts[store.name] = self._settle(self._judge(store, snapshot, boundary, trail, whole), started)
             yield snapshot, verdicts
 
-    def _settle(self, verdict: Verdict) -> Verdict:
-        if verdict.record is None:
-            return verdict
-        name = _proof_name(verdict.record)
-        if verdict.passed:
-            write_record(
-                self._objects, name, {**verdict.record.claim, "method": verdict.method, "events": verdict.events}
-            )
-        else:
-            self._objects.delete(name)
+    def _settle(self, verdict: Verdict, started: float) -> Verdict:
+        """Keep the proof of what passed, remove every proof of what did not."""
+        verdict = replace(verdict, seconds=round(time.perf_counter() - started, 3))
+        record = verdict.record
+        if record is not None and verdict.passed:
+            versions, replayed = library_versions(), verdict.replay
+            self.proofs.keep(
+                ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
+                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
+            )  # fmt: skip
+        elif record is not None:
+            self.proofs.remove(record.claim)
         return verdict
 
-    def _compare(
-        self, store: Folded, snapshot: Snapshot, boundary: Boundary
-    ) -> tuple[StateRecord | None, list[Difference]]:
+    def _forget_parted(self, trail: Trail) -> None:
+        """Remove the proofs of earlier snapshots that a replay found to differ."""
+        for mark in trail.marks:
+            if mark.record is not None and (mark.state_parted or mark.ledger_parted):
+                self.proofs.remove(mark.record.claim)
+
+    def _compare(self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail) -> None:
+        """Take one snapshot into a trail: record, digests, counts and the ledger part; no rows."""
         where = f"snapshot {snapshot.key}"
+        record, differences = None, list[Difference]()
         try:
             record = self._builder.find(store, snapshot)
+            if record is None:
+                expected = f"a state by code version {store.code_version}"
+                differences.append(Difference("not-built", where, expected, "none"))
         except Damaged as error:
-            return None, [Difference("checkpoint", where, "a sound state record", str(error))]
-        if record is None:
-            return None, [Difference("not-built", where, f"a state by code version {store.code_version}", "none")]
-        differences = []
-        if record.code_version != store.code_version:
-            differences.append(Difference("code-version", where, store.code_version, record.code_version))
-        differences += self._compare_ledger(store, snapshot, record, boundary)
-        if record.ledger_digest != boundary.ledger_digest:
-            differences.append(Difference("ledger", where, boundary.ledger_digest, record.ledger_digest))
-        if dict(record.outcomes) != dict(boundary.outcomes):
-            differences.append(Difference("ledger", where, _counts(boundary.outcomes), _counts(record.outcomes)))
-        if record.state_digest != boundary.state_digest:
-            differences.append(Difference("state", where, boundary.state_digest, record.state_digest))
-        return record, [*differences, *self._compare_rows(store, snapshot, record, boundary)]
+            differences.append(Difference("checkpoint", where, "a sound state record", str(error)))
+        if record is not None:
+            differences += self._compare_record(store, snapshot, record, boundary)
+        if boundary.unstable:
+            differences.append(Difference("rule", where, "the same result of the same events", boundary.unstable))
+        sound = record is not None and not differences
+        trail.add(Mark(snapshot, record, boundary.state_digest, boundary.ledger_digest, sound), differences, boundary)
 
-    def _compare_ledger(
+    def _compare_record(
         self, store: Folded, snapshot: Snapshot, record: StateRecord, boundary: Boundary
     ) -> Iterator[Difference]:
+        where = f"snapshot {snapshot.key}"
+        if record.code_version != store.code_version:
+            yield Difference("code-version", where, store.code_version, record.code_version)
+        yield from self._compare_ledger(snapshot, record, boundary)
+        if record.ledger_digest != boundary.ledger_digest:
+            yield Difference("ledger", where, boundary.ledger_digest, record.ledger_digest)
+        if dict(record.outcomes) != dict(boundary.outcomes):
+            yield Difference("ledger", where, _counts(boundary.outcomes), _counts(record.outcomes))
+        if record.state_digest != boundary.state_digest:
+            yield Difference("state", where, boundary.state_digest, record.state_digest)
+
+    def _compare_ledger(self, snapshot: Snapshot, record: StateRecord, boundary: Boundary) -> Iterator[Difference]:
         if len(boundary.events) == 0:
             return
         try:
@@ -163,61 +168,79 @@ class Prover:
         if place is not None:
             event = boundary.events.slice(place, 1).to_pylist()[0]
             at = f"log partition {event['log_partition']}, offset {event['log_offset']}, log_seq {event['log_seq']}"
-            found = _outcome(part, place) if part is not None else "no ledger part"
-            yield Difference("ledger", f"snapshot {snapshot.key}, {at}", _outcome(boundary.part, place), found)
+            found = outcome_text(part, place) if part is not None else "no ledger part"
+            yield Difference("ledger", f"snapshot {snapshot.key}, {at}", outcome_text(boundary.part, place), found)
 
-    def _compare_rows(
-        self, store: Folded, snapshot: Snapshot, record: StateRecord, boundary: Boundary
-    ) -> Iterator[Difference]:
-        if record.thinned:  # its digest was compared; there are no rows
-            return
-        try:
-            stored = self._builder.checkpoints.state(store, record)
-        except Damaged as error:
-            yield Difference("checkpoint", f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
-            return
-        if stored.digest() != boundary.state_digest:
-            yield from _differing_rows(store, snapshot, stored.table, stored.tree, boundary)
+    def _judge(
+        self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail, seen: set[str] | None = None
+    ) -> Verdict:
+        """The verdict on the newest snapshot of a trail; its rows are read whole, or with `seen` only their hashes."""
+        mark, differences, spaces = trail.marks[-1], list[Difference](), list[tuple[str, Sequence[int]]]()
+        if mark.record is not None and not mark.record.thinned:
+            try:
+                if seen is None or mark.state_parted:
+                    stored = self._builder.checkpoints.state(store, mark.record)
+                    differences, buckets = _differing_rows(store, snapshot, stored, boundary)
+                    spaces = [(f"keys at {snapshot.key}", buckets)] if buckets else []
+                else:
+                    self._builder.checkpoints.require_sound(mark.record, seen)
+            except Damaged as error:
+                differences.append(
+                    Difference("checkpoint", f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
+                )
+                trail.marks[-1] = replace(mark, sound=False)
+        trail.differences[-1] += differences
+        every = _once([*trail.inherited(), *trail.differences[-1]])
+        verdict = Verdict(store, snapshot, mark.record, every, _REPLAY, trail.events,
+                          {"state": boundary.state_digest, "ledger": boundary.ledger_digest})  # fmt: skip
+        return self._with_divergence(verdict, store, trail, spaces) if every else verdict
 
-    def _prove_relation(self, relation: Relation, snapshot: Snapshot) -> Verdict:
+    def _with_divergence(
+        self, verdict: Verdict, store: Folded, trail: Trail, spaces: list[tuple[str, Sequence[int]]]
+    ) -> Verdict:
+        """A failed verdict with what is known of where the fold went wrong; located once in a history."""
+        if trail.divergence is None and trail.replayed is not None:
+            trail.divergence = self._locator.locate(store, trail.marks, trail.replayed)
+        found = trail.divergence
+        if found is not None and found.buckets and found.snapshot != verdict.snapshot.key:
+            spaces = [(f"keys at {found.snapshot}", found.buckets), *spaces]
+        drawn = Picture(trail.history(), spaces)
+        return replace(verdict, sound_through=trail.sound_through, divergence=found, picture=drawn)
+
+    def _compare_relation(self, relation: Relation, snapshot: Snapshot) -> Verdict:
         where = f"snapshot {snapshot.key}"
-        differences = []
-        record: StateRecord | None = None
+        verdict = Verdict(relation, snapshot, None, [], _RELATION, 0)
+        faults = []
         for source in relation.reads:
             try:
                 self.require(source.store if isinstance(source, LedgerOf) else source, snapshot)
             except Unproven as error:
-                differences.append(Difference("input", where, f"a proven {source.name}", str(error)))
-        rows = 0
-        if not differences:
-            try:
-                record = self._builder.require(relation, snapshot)
-                if not record.thinned:
-                    self._builder.checkpoints.rows(record, relation.columns, relation.key)
-                inputs = self._builder.tables(relation, snapshot)
-                rows = sum(len(table) for table in inputs.values())
-                again = self._builder.runner.run(relation, inputs, permuted=True)
-                expected = table_digest(describe(relation.columns), again, relation.key)
-                if expected != record.state_digest:
-                    differences.append(
-                        Difference("relation", where, f"{expected} from permuted inputs", record.state_digest)
-                    )
-            except (Damaged, Unproven) as error:
-                differences.append(Difference("checkpoint", where, "a sound result", str(error)))
-        method = "the same query over proven inputs with permuted rows"
-        return self._settle(Verdict(relation, snapshot, record, differences, method, rows))
+                faults.append(Difference("input", where, f"a proven {source.name}", str(error)))
+        if faults:
+            return replace(verdict, differences=faults)
+        try:
+            record = self._builder.require(relation, snapshot)
+            verdict = replace(verdict, record=record)
+            stored = None
+            if not record.thinned:
+                stored = self._builder.checkpoints.rows(record, relation.columns, relation.key)
+            inputs = self._builder.tables(relation, snapshot)
+            again = self._builder.runner.run(relation, inputs, permuted=True)
+        except (Damaged, Unproven) as error:
+            return replace(verdict, differences=[Difference("checkpoint", where, "a sound result", str(error))])
+        schema = describe(relation.columns)
+        found = table_digest(schema, again, relation.key)
+        verdict = replace(verdict, events=sum(map(len, inputs.values())), replay={"state": found, "ledger": ""})
+        if found == record.state_digest:
+            return verdict
+        differences = [Difference("relation", where, f"{found} from permuted inputs", record.state_digest)]
+        trees = [DigestTree.of(schema, table, relation.key) for table in (stored, again) if table is not None]
+        spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
+        return replace(verdict, differences=differences, picture=Picture((), spaces))
 
 
-def _proof_name(record: StateRecord) -> str:
-    return f"proofs/{record.store}/{sha256_hex(canonical_json(record.claim))[:40]}.json"
-
-
-def _outcome(part: LedgerPart, place: int) -> str:
-    outcomes, reasons = part.outcomes, part.reasons
-    if place >= len(outcomes):
-        return "no outcome"
-    reason = f" (reason {reasons[place]})" if reasons[place] else ""
-    return f"{Outcome(int(outcomes[place])).name.lower()}{reason}"
+def _once(differences: Sequence[Difference]) -> list[Difference]:
+    return list(dict.fromkeys(differences))
 
 
 def _counts(outcomes: Mapping[str, int]) -> str:
@@ -225,21 +248,17 @@ def _counts(outcomes: Mapping[str, int]) -> str:
 
 
 def _differing_rows(
-    store: Folded, snapshot: Snapshot, stored: pa.Table, tree: DigestTree, boundary: Boundary, most: int = 5
-) -> Iterator[Difference]:
-    """The first few keys whose rows differ, with both rows; only buckets that differ are looked at."""
-    buckets = pa.array(tree.differing(boundary.state.tree), pa.int64())
-    mine, theirs = (_rows_in(buckets, store, table) for table in (stored, boundary.state.table))
+    store: Folded, snapshot: Snapshot, stored: State, boundary: Boundary
+) -> tuple[list[Difference], Sequence[int]]:
+    """The first few keys whose rows differ, with both rows, and the buckets that differ; only those are looked at."""
+    buckets = stored.tree.differing(boundary.state.tree)
+    if not buckets:
+        return [], []
+    mine, theirs = (rows_in(buckets, store, state.table) for state in (stored, boundary.state))
     names = [*(name for name in store.state_columns if name not in POSITION), *POSITION]
     keys = [key for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
-    for key in keys[:most]:
-        where = f"snapshot {snapshot.key}, key {key!r}"
-        yield Difference("state", where, _show(theirs.get(key), names), _show(mine.get(key), names))
-
-
-def _rows_in(buckets: pa.Array, store: Folded, table: pa.Table) -> dict[object, dict[str, object]]:
-    inside = pc.is_in(pa.array(bucket_of([table[store.log.key]]), pa.int64()), buckets)
-    return {row[store.log.key]: row for row in table.filter(inside).to_pylist()}
+    shown = ((f"snapshot {snapshot.key}, key {key!r}", theirs.get(key), mine.get(key)) for key in keys[:_ROWS_SHOWN])
+    return [Difference("state", at, _show(right, names), _show(found, names)) for at, right, found in shown], buckets
 
 
 def _show(row: Mapping[str, object] | None, names: Sequence[str]) -> str:

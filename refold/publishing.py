@@ -71,6 +71,13 @@ class Publisher:
             )
         return Published(store.name, sink.name, content.version, len(content.rows), found, target.place)
 
+    def content(self, store: Store, snapshot: Snapshot) -> Content:
+        """What a store's sinks should hold for a snapshot, as it is built, proven or not; for comparing.
+
+        Raises Unproven where it is not built, and Damaged where what is stored is.
+        """
+        return self._content(store, snapshot, self._builder.require(store, snapshot), "")
+
     def _content(self, store: Store, snapshot: Snapshot, record: StateRecord, proof: str) -> Content:
         lineage = {
             "snapshot": snapshot.key,
@@ -101,9 +108,9 @@ class Publisher:
             for sink in store.sinks
             for result in validate(store.expect, self.target(store, sink).read(version), store.key)
         ]
-        name = _expectations_name(store, version)
+        name = expectations_name(store, version)
         if all(result.passed or result.expectation.severity == "warn" for result in results):
-            write_record(self._objects, name, {"store": store.name, "version": version, "count": len(results)})
+            write_record(self._objects, name, {**_pass(store, version), "count": len(results)})
         else:
             self._objects.delete(name)
         return results
@@ -115,11 +122,19 @@ class Publisher:
             for sink in store.sinks
             if version not in self.target(store, sink).versions()
         ]
-        if store.expect and read_record(self._objects, _expectations_name(store, version)) is None:
+        found = read_record(self._objects, expectations_name(store, version)) or {}
+        expected = _pass(store, version)
+        if store.expect and {name: found.get(name) for name in expected} != expected:
             faults.append(f"the expectations of store {store.name!r} have not passed: run their check first.")
         return faults
 
 
-def _expectations_name(store: Store, version: str) -> str:
+def _pass(store: Store, version: str) -> dict[str, str]:
+    """What a record of a pass says it is of; its name is made of the same."""
     suite = sha256_hex(canonical_json([[str(e), e.severity] for e in store.expect]))[:16]
-    return f"expectations/{store.name}/{version}-{suite}.json"
+    return {"store": store.name, "version": version, "suite": suite}
+
+
+def expectations_name(store: Store, version: str) -> str:
+    """The name of the record that a version has passed a store's expectations."""
+    return "expectations/{store}/{version}-{suite}.json".format(**_pass(store, version))

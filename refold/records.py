@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,27 @@ def record_bytes(body: Mapping[str, Any]) -> bytes:
 
 
 def read_record(objects: ObjectStore, name: str) -> dict[str, Any] | None:
-    """The body of a record; None where there is none. Raises Damaged where it is not what was written."""
+    """The body of a record; None where there is none. Raises Damaged where it is not byte for byte what was written."""
     try:
-        value = objects.get_json(name)
+        data = objects.get(name)
     except NotFound:
         return None
-    body = value.get("body") if isinstance(value, dict) else None
-    if not isinstance(body, dict) or value.get("sha256") != sha256_hex(canonical_json(body)):
-        raise Damaged(f"The record {name} is damaged: its content does not have the sha256 it names.")
+    return body_of(data, name)
+
+
+def body_of(data: bytes, name: str) -> dict[str, Any]:
+    """The body of a record's bytes. Raises Damaged as `read_record` does."""
+    try:
+        value = json.loads(data)
+        body = value.get("body") if isinstance(value, dict) else None
+        again = record_bytes(body) if isinstance(body, dict) else b""
+    except ValueError as error:
+        raise Damaged(f"The record {name} is damaged: it is not JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise Damaged(f"The record {name} is damaged: expected a body and its sha256, found neither.")
+    expected, found = value.get("sha256"), sha256_hex(canonical_json(body))
+    if expected != found:
+        raise Damaged(f"The record {name} is damaged: it names the sha256 {expected}, and its content has {found}.")
+    if data != again:
+        raise Damaged(f"The record {name} is damaged: its bytes are not those that Refold writes for its content.")
     return body

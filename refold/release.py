@@ -28,7 +28,6 @@ from refold.pointer import Pointer, Release, ServedSink, describe_sink, places, 
 from refold.project import Project
 from refold.proof import Prover
 from refold.publishing import Publisher
-from refold.records import read_record
 from refold.sinks.base import Sink, Target
 from refold.storage import ObjectStore
 from refold.stores.declaration import Store
@@ -73,7 +72,6 @@ class Releaser:
     ) -> None:
         self.pointer = Pointer(objects)
         self._project = project
-        self._objects = objects
         self._prover = prover
         self._publisher = publisher
         self._clock = clock
@@ -207,7 +205,7 @@ class Releaser:
             if store.sinks and store.name not in old.versions
         ]
         for name, version in old.versions.items():
-            if read_record(self._objects, old.proofs[name]) is None:
+            if self._prover.proofs.standing(old.proofs[name]) is None:
                 faults.append(f"the proof {old.proofs[name]} of store {name!r}")
             for described, _, target in self._sinks(old, name, declared=True):
                 if version in target.versions():
@@ -257,21 +255,22 @@ class Releaser:
         """All targets of a release by kind of sink, also those that serve it already: one alone would make a mix."""
         moves: dict[str, tuple[Sink, list[Move]]] = {}
         for name, version in release.versions.items():
-            lineage = self._lineage(release, name)
+            lineage = self.lineage(release, name)
             for described, sink, target in self._sinks(release, name):
                 moves.setdefault(described.type, (sink, []))[1].append((target, version, lineage))
         return moves.values()
 
-    def _lineage(self, release: Release, store: str) -> dict[str, str]:
+    def lineage(self, release: Release, store: str) -> dict[str, str]:
+        """What every sink of a store is told when it is moved to a release."""
         name = release.proofs[store]
-        proof = read_record(self._objects, name) or {}
+        proof = self._prover.proofs.standing(name)
         return {
             "release": str(release.number),
             "released_at": release.released_at,
             "snapshot": release.snapshot,
             "snapshot_id": release.snapshot_id,
-            "digest": proof.get("state_digest", ""),
-            "code_version": proof.get("code_version", ""),
+            "digest": proof.state_digest if proof else "",
+            "code_version": proof.code_version if proof else "",
             "proof": name,
         }
 

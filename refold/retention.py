@@ -67,10 +67,10 @@ class PrunePlan:
 
     @property
     def dropped(self) -> dict[str, list[str]]:
-        """The versions to give up, by sink."""
+        """The versions to give up, by sink, without those that a killed prune has given up already."""
         found: dict[str, list[str]] = {}
         for each in self.versions:
-            if not each.keep:
+            if not each.keep and each.version not in self.unfinished.get(each.sink, ()):
                 found.setdefault(each.sink, []).append(each.version)
         return found
 

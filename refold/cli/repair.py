@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from refold import terminal as view
+from refold.cli.at_rest import mend_damage, mend_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.store import step_row
 from refold.config import Settings
@@ -32,10 +34,17 @@ _DEMO_DAYS = 20
 @click.option("--as-of", metavar="SNAPSHOT", help="The snapshot to repair; by default what is served, else the newest.")
 @click.pass_context
 def repair_command(context: click.Context, store: str | None, as_of: str | None) -> None:
-    """Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it cannot."""
+    """Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it cannot.
+
+    Without a STORE also damaged objects at rest are made again, and what was served before is published again.
+    """
     engine, console = open_project(context), view.console()
-    snapshot = snapshot_of(engine, as_of)
     mended = True
+    if store is None:
+        engine, mended = mend_damage(engine, console)
+    snapshot = snapshot_of(engine, as_of)
+    if store is None:
+        mended = mend_earlier(engine, console, snapshot) and mended
     for each in engine.project.in_order if store is None else [engine.project.store(store)]:
         drift = find_drift(engine, each, snapshot)
         if not drift.differences:
@@ -47,9 +56,17 @@ def repair_command(context: click.Context, store: str | None, as_of: str | None)
 
 
 def show_differences(console: Console, drift: Drift) -> None:
-    """The differences of one store as a table."""
+    """The differences of one store as a table, where a fold went wrong, the picture, and what to do."""
     title = f"{drift.store.name} at snapshot {drift.snapshot.key}: differences: {len(drift.differences)}"
     console.print(view.table(title, [_difference_row(each) for each in drift.differences]))
+    found = drift.verdict.divergence
+    if found is not None:
+        title = f"{drift.store.name}: where stored and replayed part"
+        console.print(view.table(title, [{"what": what, "found": text} for what, text in found.rows()]))
+    for line in drift.picture.lines():
+        console.print(Text(line), soft_wrap=True)
+    if drift.remedy:
+        console.print(Text(f"\n{drift.remedy}"))
 
 
 def _difference_row(difference: Difference) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from refold import terminal as view
+from refold.cli.at_rest import show_damage, show_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.repair import show_differences
 from refold.drift import Drift, find_drift
@@ -25,8 +26,13 @@ from refold.verification import reference_verdicts
 @click.option("--reference", is_flag=True, help="Compare folded stores with the plain reference, one event at a time.")
 @click.pass_context
 def verify(context: click.Context, store: str | None, as_of: str | None, reference: bool) -> None:
-    """Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs."""
+    """Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs.
+
+    Without a STORE also every object at rest, and what was served before and is kept.
+    """
     engine, console = open_project(context), view.console()
+    everything = store is None and not reference
+    damaged = show_damage(engine, console) if everything else []
     snapshot = snapshot_of(engine, as_of)
     chosen = engine.project.in_order if store is None else [engine.project.store(store)]
     with view.progress(console):
@@ -35,7 +41,8 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
     differing = [drift for drift in drifts if not _passed(drift)]
     for drift in differing:
         show_differences(console, drift)
-    sys.exit(1 if differing else 0)
+    earlier = show_earlier(engine, console, snapshot) if everything else True
+    sys.exit(1 if differing or damaged or not earlier else 0)
 
 
 def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> list[Drift]:

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from refold.dagster.columns import column_lineage, sink_lineage
+from refold.divergence import place_of
 from refold.expectations import ExpectationResult
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
@@ -61,9 +62,9 @@ def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
-    """What full replay found, with every difference in a table."""
+    """What full replay found: every difference in a table, where a fold went wrong, a picture, and what to do."""
     what = "rows of inputs" if isinstance(verdict.store, Relation) else "events replayed"
-    found: dict[str, Any] = {"method": verdict.method, what: verdict.events}
+    found: dict[str, Any] = {"method": verdict.method, what: verdict.events, "seconds": verdict.seconds}
     if verdict.record is not None:
         found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}
     if verdict.differences:
@@ -72,6 +73,23 @@ def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
             {"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in verdict.differences
         ]
         found["differences"] = as_table(rows[:_ROWS_SHOWN])
+        found |= _divergence_metadata(verdict)
+        found["what to do"] = verdict.remedy
+    return found
+
+
+def _divergence_metadata(verdict: Verdict) -> dict[str, Any]:
+    """Where the fold went wrong as a table, its first wrong offset as a line, and the picture as preformatted text."""
+    found: dict[str, Any] = {}
+    parted = verdict.divergence
+    if parted is not None:
+        found["cause"] = f"{parted.cause}: {parted.because}"
+        if parted.event is not None:
+            found["first wrong offset"] = place_of(parted.event)
+        found["where stored and replayed part"] = as_table([{"what": w, "found": text} for w, text in parted.rows()])
+    lines = verdict.picture.lines()
+    if lines:
+        found["picture"] = dg.MetadataValue.md("\n".join(["```text", *lines, "```"]))
     return found
 
 

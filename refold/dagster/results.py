@@ -56,6 +56,8 @@ def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
 def replay(verdict: Verdict) -> Result:
     """What full replay said of a store."""
     text = f"Equal: {verdict.method}." if verdict.passed else str(verdict.differences[0])
+    if verdict.divergence is not None:
+        text = f"{text}. {verdict.divergence}"
     return Result(verdict.passed, text, md.verdict_metadata(verdict))
 
 

@@ -7,6 +7,7 @@ history: quarantined once, an event later, never both at one position.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,22 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     objects.put(f"{name}.places", places)
     objects.put(name, data)
     return readable, name
+
+
+def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places: bytes) -> bytes | None:
+    """The records of a retry, made again of quarantine; None where `places`, its other object, names none there.
+
+    Raises Damaged where a quarantine object cannot be read.
+    """
+    raw = {
+        (item.object, item.record.line): item.record.raw
+        for snapshot in chain
+        for item in read_quarantine(objects, chain, log, snapshot)
+    }
+    try:
+        return b"".join(raw[(name, line)] + b"\n" for name, line in json.loads(places))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def retry_objects(objects: ObjectStore, log: Log) -> list[str]:

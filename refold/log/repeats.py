@@ -41,6 +41,9 @@ REPEATS = pa.schema(
 )
 """The stored result of deduplication at sealing: one row per event that is no first delivery."""
 
+SEEN = pa.schema([pa.field("hash", pa.uint64(), False), pa.field("log_seq", pa.int64(), False)])
+"""The stored part of a seen index: the hashes of the ids that a snapshot delivered first, in the order of `log_seq`."""
+
 
 class SeenIndex:
     """The event ids of a log so far, as sorted runs of (hash, log_seq) of first deliveries."""

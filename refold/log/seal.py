@@ -22,7 +22,7 @@ from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.quarantine import retry_objects, write_quarantine
-from refold.log.repeats import REPEATS, Delivery, SeenIndex, seal_deliveries
+from refold.log.repeats import REPEATS, SEEN, Delivery, SeenIndex, seal_deliveries
 from refold.log.segment import LogReader, content_digest, from_parquet, to_parquet, write_segment
 from refold.log.snapshot import (
     NO_EVENTS_YET,
@@ -38,7 +38,6 @@ from refold.log.snapshot import (
 )
 from refold.storage import ObjectInfo, ObjectStore, sha256_hex
 
-_SEEN = pa.schema([pa.field("hash", pa.uint64(), False), pa.field("log_seq", pa.int64(), False)])
 _NO_REPEATS = REPEATS.empty_table()
 
 
@@ -298,7 +297,7 @@ class _LogSealer:
         new = np.flatnonzero(deliveries == Delivery.FIRST)
         seqs = events["log_seq"].to_numpy()
         index.add(hashes[new], seqs[new])
-        seen = self._store_table("seen", pa.table([hashes[new], seqs[new]], schema=_SEEN))
+        seen = self._store_table("seen", pa.table([hashes[new], seqs[new]], schema=SEEN))
         return self._store_repeats(parts, deliveries, firsts, int(seqs[0])), seen
 
     def _store_repeats(

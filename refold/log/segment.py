@@ -31,10 +31,11 @@ def to_parquet(table: pa.Table) -> bytes:
 def from_parquet(data: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A table from Parquet bytes. Raises Damaged, naming the object, where they cannot be read."""
     try:
-        return pq.read_table(
-            pa.BufferReader(data), columns=None if columns is None else list(columns), use_threads=False
-        )
-    except (pa.ArrowInvalid, OSError) as error:
+        # Not pq.read_table, which makes a dataset of the one file first and takes three times as long for a small one.
+        file = pq.ParquetFile(pa.BufferReader(data))
+        names = file.schema_arrow.names if columns is None else list(columns)
+        return file.read(names, use_threads=False).select(names)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise Damaged(f"The object {name} is not readable Parquet: {error}.") from error
 
 

@@ -18,6 +18,7 @@ from refold.storage import ObjectStore, canonical_json, sha256_hex
 
 FORMAT = 1
 _MANIFEST = re.compile(r"snapshots/(\d{4}-\d{2}-\d{2})\.json", re.ASCII)
+_NUMBERED = re.compile(r"/(\d{8})\.json$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -241,10 +242,11 @@ class SnapshotChain:
         expected = (head.key, head.sha256, head.ordinal + 1) if head else (None, None, 0)
         found = (snapshot.parent_key, snapshot.parent_sha256, snapshot.ordinal)
         if expected != found:
+            before = head.name if head else "nothing"
             raise Damaged(
                 f"The snapshot {snapshot.key} does not continue the chain: expected parent key, sha256 and ordinal "
-                f"{expected}, found {found}.",
-                remedy="A manifest was removed or replaced: restore snapshots/ from a copy.",
+                f"{expected}, those of {before}; found {found} in {snapshot.name}.",
+                remedy="A manifest between them was removed, or one of them replaced: restore snapshots/ from a copy.",
             )
         self._snapshots[snapshot.key] = snapshot
 
@@ -277,27 +279,61 @@ class SnapshotChain:
 
     def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
         """Seal: write the layout, then the manifest, once. Raises Conflict where somebody else sealed the key first."""
-        value = {log: asdict(part) for log, part in layout.items()}
-        self._objects.put(self._layout_name(snapshot, 0), canonical_json(value))
+        self._objects.put(_layout_name(snapshot, 0), layout_bytes(snapshot, 0, layout))
         self._objects.create(snapshot.name, snapshot.to_bytes())
         self._append(snapshot)
         self._layouts[snapshot.key] = dict(layout)
 
     def layout(self, snapshot: Snapshot, log: str) -> LogLayout:
-        """The newest layout of one log's part of a snapshot. Raises Damaged where it is missing or unreadable."""
+        """The newest layout of one log's part of a snapshot. Raises Damaged where it is missing or not its own."""
         if snapshot.key not in self._layouts:
-            names = [info.name for info in self._objects.list(self._layout_folder(snapshot))]
-            if not names:
-                raise Damaged(f"The snapshot {snapshot.key} has no layout: expected {self._layout_name(snapshot, 0)}.")
-            try:
-                value = self._objects.get_json(names[-1])
-                self._layouts[snapshot.key] = {name: LogLayout.from_json(part) for name, part in value.items()}
-            except (KeyError, TypeError, AttributeError) as error:
-                raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
+            self._layouts[snapshot.key] = self._read_layout(snapshot)
         return self._layouts[snapshot.key].get(log, NO_FILES)
 
-    def _layout_folder(self, snapshot: Snapshot) -> str:
-        return f"layouts/{snapshot.key}-{snapshot.sha256[:16]}"
+    def replace_layout(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> str:
+        """Write the next layout of a snapshot, which counts from now on; returns its name. Raises Conflict."""
+        names = [info.name for info in self._objects.list(_layout_folder(snapshot))]
+        number = max((int(found[1]) for name in names if (found := _NUMBERED.search(name))), default=-1) + 1
+        self._objects.create(_layout_name(snapshot, number), layout_bytes(snapshot, number, layout))
+        self._layouts[snapshot.key] = dict(layout)
+        return _layout_name(snapshot, number)
 
-    def _layout_name(self, snapshot: Snapshot, number: int) -> str:
-        return f"{self._layout_folder(snapshot)}/{number:08d}.json"
+    def _read_layout(self, snapshot: Snapshot) -> dict[str, LogLayout]:
+        folder = _layout_folder(snapshot)
+        names = [info.name for info in self._objects.list(folder) if _NUMBERED.search(info.name)]
+        if not names:
+            others = {info.name.split("/")[1] for info in self._objects.list("layouts")}
+            found = sorted(other for other in others if other.startswith(f"{snapshot.key}-"))
+            raise Damaged(
+                f"The snapshot {snapshot.key} has no layout: expected {_layout_name(snapshot, 0)}, found "
+                f"{', '.join(found) or 'none'}.",
+                remedy=f"Where one is found, {snapshot.name} is not what was sealed: restore it, else layouts/, from "
+                "a copy.",
+            )
+        body = read_record(self._objects, names[-1])
+        own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": int(names[-1][-13:-5])}
+        found_own = {name: (body or {}).get(name) for name in own}
+        if body is None or found_own != own:
+            raise Damaged(
+                f"The layout {names[-1]} is that of another place: expected {own}, found {found_own}.",
+                remedy="Restore it from a copy.",
+            )
+        try:
+            return {name: LogLayout.from_json(part) for name, part in body["logs"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
+
+
+def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout]) -> bytes:
+    """The bytes of a layout: a record that names its snapshot, that one's manifest, and its own number."""
+    logs = {log: asdict(part) for log, part in layout.items()}
+    own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": number}
+    return record_bytes({"format": FORMAT, **own, "logs": logs})
+
+
+def _layout_folder(snapshot: Snapshot) -> str:
+    return f"layouts/{snapshot.key}-{snapshot.sha256[:16]}"
+
+
+def _layout_name(snapshot: Snapshot, number: int) -> str:
+    return f"{_layout_folder(snapshot)}/{number:08d}.json"

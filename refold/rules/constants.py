@@ -34,8 +34,28 @@ _SCALARS = (Decimal, dt.date, dt.datetime, dt.timedelta, dt.timezone)
 
 _METHODS = (FunctionType, property, classmethod, staticmethod)
 
-_GUARDED = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__hash__", "_missing_", "__str__"}
-_GUARDED |= {"value", "name", "__format__"}
+ATTRIBUTES = frozenset((
+    "value", "name", "year", "month", "day", "hour", "minute", "second", "microsecond", "weekday",
+    "isoweekday", "isocalendar", "toordinal", "isoformat", "date", "days", "seconds", "microseconds",
+    "replace", "lower", "upper", "strip", "lstrip", "rstrip", "split", "rsplit", "partition", "rpartition",
+    "startswith", "endswith", "find", "count", "index", "join", "isdigit", "isdecimal", "isalpha", "isalnum",
+    "isascii", "removeprefix", "removesuffix", "zfill", "encode", "decode", "hex", "append", "extend",
+    "insert", "pop", "get", "items", "keys", "values", "bit_length", "bit_count", "quantize", "normalize",
+    "scaleb", "adjusted", "compare", "copy_abs", "copy_negate", "is_zero", "is_signed", "to_integral_value",
+    "_replace",
+))  # fmt: skip
+"""The attributes that give the same result always, on the values that a rule can hold."""
+
+_UNUSED = {"__init__", "__new__", "__repr__", "__dir__", "__init_subclass__", "__set_name__", "__getnewargs__"}
+_UNUSED |= {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__class_getitem__", "__copy__"}
+_UNUSED |= {"__deepcopy__", "__replace__"}
+"""Special methods that nothing in a rule runs, or that run where the class or its members are made."""
+
+
+def _runs(name: str) -> bool:
+    """Whether a rule can run a class's own method of that name, by an operator, a built-in or a listed attribute."""
+    special = name.startswith("__") and name.endswith("__")
+    return name in ATTRIBUTES or name in ("_missing_", "_make") or (special and name not in _UNUSED)
 
 
 class NotConstant(Exception):
@@ -112,7 +132,7 @@ def _enum(kind: EnumMeta) -> Form:
     attributes = [
         item for base in kind.__mro__ if base.__module__ not in ("enum", "builtins") for item in vars(base).items()
     ]
-    own = sorted(name for name, value in attributes if name in _GUARDED and isinstance(value, _METHODS)
+    own = sorted(name for name, value in attributes if _runs(name) and isinstance(value, _METHODS)
                  and getattr(value, "__module__", None) != "enum")  # fmt: skip
     if own:
         raise NotConstant(f"the enum {kind.__name__} defines {', '.join(own)} itself; leave these to Enum.")
@@ -130,5 +150,12 @@ def _enum_value(kind: EnumMeta, value: object) -> Form:
 
 
 def _named_tuple(kind: type) -> Form:
+    own = sorted(name for name, value in vars(kind).items() if _runs(name) and isinstance(value, _METHODS)
+                 and getattr(value, "__module__", None) != "collections")  # fmt: skip
+    if own:
+        raise NotConstant(
+            f"{kind.__name__} defines {', '.join(own)} itself, which the fingerprint does not cover; leave these to "
+            "NamedTuple, and write a helper function at the top of the module."
+        )
     defaults = kind._field_defaults  # type: ignore[attr-defined]
     return [[name, *([canonical(defaults[name])] if name in defaults else [])] for name in kind._fields]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from types import FunctionType, ModuleType
 
-from refold.rules.constants import NotConstant, canonical
+from refold.rules.constants import ATTRIBUTES, NotConstant, canonical
 from refold.rules.outcome import ignore, reject
 from refold.rules.source import UNKNOWN, Source, SourceFault, read_source
 
@@ -84,18 +84,12 @@ _OUTSIDE: Mapping[str, str] = {
     "frozenset": "an order that differs between runs; use a tuple",
 }
 
+_LAZY = (zip, enumerate, reversed)
+_WALKING = (all, any, dict, enumerate, list, max, min, reversed, sorted, sum, tuple, zip)
+"""Built-ins that walk through what they are given, so that the walk itself cannot be seen."""
+
 _CLOCKS = {"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp"}
 
-_ATTRIBUTES = frozenset((
-    "value", "name", "year", "month", "day", "hour", "minute", "second", "microsecond", "weekday",
-    "isoweekday", "isocalendar", "toordinal", "isoformat", "date", "days", "seconds", "microseconds",
-    "replace", "lower", "upper", "strip", "lstrip", "rstrip", "split", "rsplit", "partition", "rpartition",
-    "startswith", "endswith", "find", "count", "index", "join", "isdigit", "isdecimal", "isalpha", "isalnum",
-    "isascii", "removeprefix", "removesuffix", "zfill", "encode", "decode", "hex", "append", "extend",
-    "insert", "pop", "get", "items", "keys", "values", "bit_length", "bit_count", "quantize", "normalize",
-    "scaleb", "adjusted", "compare", "copy_abs", "copy_negate", "is_zero", "is_signed", "to_integral_value",
-    "_replace",
-))
 # fmt: on
 
 
@@ -148,6 +142,7 @@ class _Check(ast.NodeVisitor):
     ) -> None:
         self.source, self.program, self.names, self.faults = source, program, names, faults
         self.attributes = attributes
+        self.walked: set[ast.expr] = set()
 
     def fault(self, node: ast.AST, text: str) -> None:
         """Note a fault at a node."""
@@ -184,16 +179,28 @@ class _Check(ast.NodeVisitor):
             self.fault(node, f"{node.value!r} is a float, which is rounded; use int (the smallest unit) or Decimal.")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        """No true division, which makes floats."""
-        self._no_division(node, node.op)
+        """Nothing that makes floats."""
+        self._no_float(node, node.op, node.right)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        """No true division, which makes floats."""
-        self._no_division(node, node.op)
+        """Nothing that makes floats."""
+        self._no_float(node, node.op, node.value)
 
-    def _no_division(self, node: ast.AST, op: ast.operator) -> None:
+    def _no_float(self, node: ast.AST, op: ast.operator, right: ast.expr) -> None:
         if isinstance(op, ast.Div):
             self.fault(node, "`/` makes a float; use `//`, or keep both terms and divide in a relation.")
+        if isinstance(op, ast.Pow):
+            self._no_root(node, right)
+        self.generic_visit(node)
+
+    def _no_root(self, node: ast.AST, exponent: ast.expr) -> None:
+        known = exponent.value if isinstance(exponent, ast.Constant) else self.source.static(exponent)
+        if type(known) is not int or known < 0:
+            self.fault(node, "a power makes a float where the exponent is negative; use a constant from 0 on.")
+
+    def visit_For(self, node: ast.For) -> None:
+        """What is walked through may be lazy."""
+        self.walked.add(node.iter)
         self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> None:
@@ -237,7 +244,7 @@ class _Check(ast.NodeVisitor):
         if isinstance(base, ModuleType | type):
             self.fault(node, f"{ast.unparse(node)} does not exist.")
             return
-        if node.attr not in _ATTRIBUTES | self.attributes and not self._is_parameter(node.value):
+        if node.attr not in ATTRIBUTES | self.attributes and not self._is_parameter(node.value):
             self.fault(node, f"the attribute {node.attr} is not on the list of those that give the same result always.")
         self.visit(node.value)
 
@@ -254,6 +261,9 @@ class _Check(ast.NodeVisitor):
             self.fault(node, f"{ast.unparse(node.func)}(…) calls something that is not known before it runs.")
         if called is reject:
             self._reason(node)
+        if called is pow and len(node.args) == 2:
+            self._no_root(node, node.args[1])
+        self._lazy(node, called)
         if isinstance(called, FunctionType):
             self.names[ast.unparse(node.func)] = called
             self._library(node, called)
@@ -261,6 +271,13 @@ class _Check(ast.NodeVisitor):
             self.visit(node.func)
         for argument in (*node.args, *node.keywords):
             self.visit(argument)
+
+    def _lazy(self, node: ast.Call, called: object) -> None:
+        """What `zip` and its like give is shown by its memory address, so it is walked through at once."""
+        if any(called is walking for walking in _WALKING):
+            self.walked |= {each.value if isinstance(each, ast.Starred) else each for each in node.args}
+        if any(called is lazy for lazy in _LAZY) and node not in self.walked:
+            self.fault(node, f"{ast.unparse(node.func)}(…) is not walked through at once; write tuple(…) around it.")
 
     def _library(self, node: ast.Call, called: FunctionType) -> None:
         root = (called.__module__ or "").partition(".")[0]
@@ -294,13 +311,13 @@ class _Check(ast.NodeVisitor):
 def _refusal(name: str, value: object, sets: bool) -> str:
     keys = (name.partition(".")[0], name, str(getattr(value, "__module__", "")))
     outside = next((_OUTSIDE[key] for key in keys if key in _OUTSIDE), None)
+    if isinstance(value, FunctionType):
+        return "a function can only be called, not handed on."
     try:
         canonical(value, sets=sets)
     except NotConstant as error:
         if name.rpartition(".")[2] in _CLOCKS:
             outside = _OUTSIDE["time"]
-        if isinstance(value, FunctionType):
-            return "a function can only be called, not handed on."
         if outside:
             return f"it depends on {outside}."
         if callable(value) and not isinstance(value, type):

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from refold.errors import DeclarationError, FixInput
+from refold.errors import Damaged, DeclarationError, FixInput, NotFound
 from refold.storage import ObjectStore
 from refold.types import Schema, arrow_schema
 
@@ -82,6 +82,19 @@ class Content:
             raise DeclarationError(f"The content of store {self.store}", faults)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """One way in which what a sink keeps beside its rows is not what it should be.
+
+    `where` names the object, file, row or cell. What mends it is what mends every sink: `Target.mend`, `publish` and
+    `release`, in this order, unless `found` says otherwise.
+    """
+
+    where: str
+    expected: str
+    found: str
+
+
 class Target(ABC):
     """A sink with its connection: where versions of one store are kept."""
 
@@ -122,6 +135,36 @@ class Target(ABC):
     def place(self) -> str:
         """Where a person finds it: table name, folder or URL, secrets masked."""
 
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+        """What is wrong with a version that should be held, beside its rows; with `lineage`, also with serving it.
+
+        Writes nothing. Rows are compared by whoever asks, with what `salvage` gives. Raises Unavailable.
+        """
+        found = []
+        if content.version not in self.versions():
+            found.append(Fault(self.place, f"version {content.version}", "none that is whole"))
+        served = self.released() if lineage is not None else None
+        if lineage is not None and served != content.version:
+            found.append(Fault(self.place, f"to serve version {content.version}", f"it serves {served or 'none'}"))
+        return found
+
+    def salvage(self, version: str, *, served: bool) -> pa.Table | None:
+        """The rows of a version as they are found, damage and all; None where they cannot be read.
+
+        With `served` those that readers see, unless the sink serves another version: that is a fault of its own.
+        """
+        try:
+            return self.read(None if served and self.released() == version else version)
+        except (NotFound, FixInput, Damaged):
+            return None
+
+    def mend(self, content: Content) -> None:
+        """Put back what neither publishing a version nor releasing it does; nothing, for most sinks.
+
+        Called before both where `faults` found some. Raises FixInput where somebody else's things are in the way.
+        """
+        return
+
 
 class Sink(ABC):
     """The declaration of where a store is published. Frozen data; connects only in `open`."""
@@ -149,6 +192,18 @@ class Sink(ABC):
         for target, version, lineage in moves:
             confirm()
             target.release(version, lineage)
+
+
+def unlike(where: str, expected: Mapping[str, object], found: Mapping[str, object] | None) -> list[Fault]:
+    """The cells of one row that differ, each as a fault; a row that is not there is one.
+
+    >>> [fault.where for fault in unlike("row 7", {"a": 1, "b": 2}, {"a": 1, "b": 3})]
+    ['row 7, column b']
+    """
+    if found is None:
+        return [Fault(where, "1 row", "0 rows")]
+    names = [name for name in expected if expected[name] != found.get(name)]
+    return [Fault(f"{where}, column {name}", repr(expected[name]), repr(found.get(name))) for name in names]
 
 
 def no_version(place: str, version: str | None) -> str:

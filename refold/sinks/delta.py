@@ -6,7 +6,9 @@ For a sink `Delta("daily_movement")` the store holds
   only the files that its log lists, so a version is unseen until a commit lists its files;
 - `delta/daily_movement/_delta_log/`: the log, one commit a release, with the lineage in the commit;
 - `sinks/delta/daily_movement/<version>.json`: which files a version has, written last, so that a version without
-  it is not whole.
+  it is not whole;
+- `sinks/delta/daily_movement/commits/<n>.json`: a copy of each of Refold's own commits, so that a log that others
+  damaged is told and put back. Checkpoints of the log are the Delta library's own.
 
 Any reader of Delta tables (pandas, Polars, Spark, Trino) sees the old or the new version, never a mix. Releasing an
 older version lists its files again, as they are kept until `drop`; therefore **nobody else may vacuum the table**.
@@ -19,8 +21,9 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar, TypedDict, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -31,15 +34,19 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavailable
-from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
+from refold.records import read_record, write_record
+from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
+from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage import ObjectStore, sha256_hex
 from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _COLUMN_FORBIDDEN = re.compile(r"[ ,;{}()\n\t=]")
 _ROWS_A_FILE = 1_000_000
 _ATTEMPTS_MAX = 5
+_UNREADABLE = (DeltaError, OSError, pa.ArrowException, ValueError, KeyError)
+"""What the libraries raise for a log or a data file that cannot be read."""
 
 
 class _File(TypedDict):
@@ -106,6 +113,7 @@ class DeltaTarget(Target):
         self._folder = f"delta/{table}"
         self._records = f"sinks/delta/{table}"
         self._place = f"{objects.url.rstrip('/')}/delta/{table}"
+        self._log = DeltaLog(objects, f"{self._folder}/_delta_log", f"{self._records}/commits")
         self._columns = dict(columns)
 
     @property
@@ -129,11 +137,11 @@ class DeltaTarget(Target):
         record: _Record = {
             "columns": describe(content.columns),
             "files": files,
-            "schema": DeltaSchema.from_arrow(arrow_schema(content.columns)).to_json(),
+            "schema": _schema(content.columns),
             "store": content.store,
             "version": content.version,
         }
-        self._objects.put(self._record_name(content.version), canonical_json(record))
+        write_record(self._objects, self._record_name(content.version), record)
 
     def read(self, version: str | None = None) -> pa.Table:
         """The rows of a version's files, or of the table as any reader sees it. Raises NotFound, FixInput, Damaged."""
@@ -146,7 +154,7 @@ class DeltaTarget(Target):
             require_columns(self.place, released, self._record(released)["columns"], describe(self._columns))
             try:
                 return table.to_pyarrow_table().select(schema.names).cast(schema)
-            except (OSError, pa.ArrowInvalid) as error:
+            except _UNREADABLE as error:
                 remedy = "Publish the version again; `refold repair` does."
                 raise Damaged(f"{self.place} lists a file that cannot be read: {error}.", remedy=remedy) from error
         record = self._record(version)
@@ -160,7 +168,7 @@ class DeltaTarget(Target):
         record = self._record(version)
         for _ in range(_ATTEMPTS_MAX):
             table = self._table()
-            if table is not None and _listed(table) == {file["path"] for file in record["files"]}:
+            if table is not None and self._shows(table, record) and self._log.keep(table.version()):
                 return
             try:
                 self._commit(table, record, lineage)
@@ -185,8 +193,8 @@ class DeltaTarget(Target):
 
     def versions(self) -> list[str]:
         """The versions that have a record."""
-        found = [info.name.rpartition("/")[2] for info in self._objects.list(self._records)]
-        return sorted(name.removesuffix(".json") for name in found)
+        found = [info.name.removeprefix(f"{self._records}/") for info in self._objects.list(self._records)]
+        return sorted(name.removesuffix(".json") for name in found if "/" not in name)
 
     def drop(self, version: str) -> None:
         """Delete a version's record and then its files. Raises Conflict if readers see one of them."""
@@ -209,26 +217,97 @@ class DeltaTarget(Target):
         # Without retries of its own the commit fails where the log has moved on, and the loop above looks anew.
         properties = CommitProperties(custom_metadata=told, max_commit_retries=0)
         if table is None:
+            self._log.forget()  # copies of a table that was removed whole
             create_table_with_add_actions(self._url, schema, added, mode="error", commit_properties=properties)
         else:
             actions: list[AddAction | RemoveAction] = [*added]
             table.create_write_transaction(actions, "overwrite", schema, commit_properties=properties)
+        self._log.keep(0 if table is None else table.version() + 1, anew=True)
+
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+        """What is wrong with a version's record and files, and with `lineage` with the table's log. See the base."""
+        try:
+            record = self._record(content.version)
+        except (NotFound, Damaged) as error:
+            found = [Fault(self._record_name(content.version), f"the record of version {content.version}", str(error))]
+        else:
+            found = self._file_faults(record, content)
+        if lineage is None:
+            return found
+        found += self._log.faults()
+        try:
+            table, released = self._table(), self.released()
+        except Damaged as error:
+            return found or [Fault(self.place, "a table that can be read", str(error))]
+        if released != content.version:
+            listed = sorted(_listed(table)) if table is not None else []
+            text = f"it lists {', '.join(listed) or 'no files'}"
+            found.append(Fault(self.place, f"the table to list the files of version {content.version}", text))
+        expected = _schema(content.columns)
+        if table is not None and table.schema().to_json() != expected:
+            found.append(Fault(f"{self.place}, schema", expected, table.schema().to_json()))
+        return found
+
+    def _file_faults(self, record: _Record, content: Content) -> list[Fault]:
+        found = []
+        for file in record["files"]:
+            name = f"{self._folder}/{file['path']}"
+            try:
+                sha256 = f"sha256 {sha256_hex(self._objects.get(name))}"
+            except NotFound:
+                sha256 = "none"
+            if sha256 != f"sha256 {file['sha256']}":
+                found.append(Fault(name, f"sha256 {file['sha256']}", sha256))
+        told = {"columns": describe(content.columns), "store": content.store, "rows": content.rows.num_rows}
+        said = {"columns": record["columns"], "store": record["store"], "rows": sum(f["rows"] for f in record["files"])}
+        return found + unlike(self._record_name(content.version), told, said)
+
+    def salvage(self, version: str, *, served: bool) -> pa.Table | None:
+        """The rows of a version's files as they are, or of the table as readers see it."""
+        schema = arrow_schema(self._columns)
+        with suppress(Damaged, *_UNREADABLE):  # then perhaps the files can still be read
+            table = self._table() if served and self.released() in (None, version) else None
+            if table is not None:
+                return table.to_pyarrow_table().select(schema.names).cast(schema)
+        try:
+            names = [f"{self._folder}/{file['path']}" for file in self._record(version)["files"]]
+            parts = [pq.read_table(io.BytesIO(self._objects.get(name))) for name in names]
+            return pa.concat_tables(parts).cast(schema)
+        except (NotFound, Damaged, *_UNREADABLE):
+            return None
+
+    def mend(self, content: Content) -> None:
+        """Put back the commits of which there are copies; files are put back by publishing, listings by releasing."""
+        self._log.restore()
+
+    def _shows(self, table: DeltaTable, record: _Record) -> bool:
+        listed = _listed(table) == {file["path"] for file in record["files"]}
+        return listed and table.schema().to_json() == record["schema"]
 
     def _table(self) -> DeltaTable | None:
         try:
             return DeltaTable(self._url)
         except TableNotFoundError:
             return None
+        except _UNREADABLE as error:
+            remedy = "Check that the store answers; `refold repair` puts the table's log back."
+            raise Damaged(f"The log of {self.place} cannot be read: {error}.", remedy=remedy) from error
 
     def _record_name(self, version: str) -> str:
         return f"{self._records}/{version}.json"
 
     def _record(self, version: str) -> _Record:
-        try:
-            record: _Record = self._objects.get_json(self._record_name(version))
-        except NotFound as error:
-            raise NotFound(no_version(self.place, version)) from error
-        return record
+        name = self._record_name(version)
+        body = read_record(self._objects, name)
+        if body is None:
+            raise NotFound(no_version(self.place, version))
+        if body.get("version") != version:
+            raise Damaged(f"The record {name} is that of version {body.get('version')}.", remedy="Publish it again.")
+        return cast(_Record, body)
+
+
+def _schema(columns: Schema) -> str:
+    return str(DeltaSchema.from_arrow(arrow_schema(columns)).to_json())
 
 
 def _listed(table: DeltaTable) -> set[str]:

@@ -20,18 +20,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import ClassVar, TypedDict
 
 import pyarrow as pa
 
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound
-from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
-from refold.sinks.values import documents, from_documents, require_storable
+from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
+from refold.sinks.values import documents, from_documents, readable_documents, require_storable
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _META = "meta.json"
+_ACTION = b'{"index":{'
+_SHOWN_MAX = 500
 
 
 class _Part(TypedDict):
@@ -105,27 +108,32 @@ class BulkNdjsonTarget(Target):
     def publish(self, content: Content) -> None:
         """Write the parts, then the record that makes them whole, then remove parts that a killed run left."""
         require_storable(content, self.place)
+        kept = set()
+        for name, data in self._objects_of(content):
+            self._objects.put(name, data)
+            kept.add(name)
+        for info in self._objects.list(f"{self._folder}/{content.version}"):
+            if info.name.endswith(".ndjson") and info.name not in kept:
+                self._objects.delete(info.name)
+
+    def _objects_of(self, content: Content) -> Iterator[tuple[str, bytes]]:
+        """Every object of a version, the record that makes it whole last; the same content gives the same bytes."""
         folder = f"{self._folder}/{content.version}"
         index = f"{self._sink.index}-{content.version}"
         parts: list[_Part] = []
         for count, data in _parts(_lines(content, index), self._sink.part_size_bytes_max):
             name = f"{folder}/bulk-{len(parts):05d}.ndjson"
-            self._objects.put(name, data)
             parts.append({"documents": count, "name": name, "sha256": sha256_hex(data), "size_bytes": len(data)})
-        self._objects.put(f"{folder}/aliases.json", canonical_json(_move_alias(self._sink.index, index)))
-        columns = describe(content.columns)
+            yield name, data
+        yield f"{folder}/aliases.json", canonical_json(_move_alias(self._sink.index, index))
         meta: _Meta = {
-            "columns": columns,
+            "columns": describe(content.columns),
             "index": index,
             "ordinal": content.ordinal,
             "parts": parts,
             "version": content.version,
         }
-        self._objects.put(f"{folder}/{_META}", canonical_json(meta))
-        kept = {part["name"] for part in parts}
-        for info in self._objects.list(folder):
-            if info.name.endswith(".ndjson") and info.name not in kept:
-                self._objects.delete(info.name)
+        yield f"{folder}/{_META}", canonical_json(meta)
 
     def read(self, version: str | None = None) -> pa.Table:
         """The documents of a version as rows. Raises NotFound, FixInput, Damaged."""
@@ -138,16 +146,21 @@ class BulkNdjsonTarget(Target):
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Name the version that is to be served. Raises NotFound."""
-        meta = self._meta(version)
-        told = {"alias": self._sink.index, "index": meta["index"], "lineage": dict(lineage), "version": version}
-        self._objects.put(f"{self._folder}/released.json", canonical_json(told))
+        self._objects.put(f"{self._folder}/released.json", self._served(version, self._meta(version)["index"], lineage))
+
+    def _served(self, version: str, index: str, lineage: Mapping[str, str]) -> bytes:
+        told = {"alias": self._sink.index, "index": index, "lineage": dict(lineage), "version": version}
+        return canonical_json(told)
 
     def released(self) -> str | None:
         """The version that is to be served."""
+        name = f"{self._folder}/released.json"
         try:
-            return str(self._objects.get_json(f"{self._folder}/released.json")["version"])
+            return str(self._objects.get_json(name)["version"])
         except NotFound:
             return None
+        except (KeyError, TypeError) as error:
+            raise Damaged(f"{name} names no version.", remedy="Release again; `refold repair` does.") from error
 
     def versions(self) -> list[str]:
         """The versions that have a record."""
@@ -162,11 +175,50 @@ class BulkNdjsonTarget(Target):
         for info in self._objects.list(f"{self._folder}/{version}"):
             self._objects.delete(info.name)
 
-    def _meta(self, version: str) -> _Meta:
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+        """Every object that is not, byte for byte, what publishing writes, and the first line that differs."""
+        found, names = [], set()
+        for name, expected in self._objects_of(content):
+            names.add(name)
+            found += self._object_faults(name, expected)
+        for info in self._objects.list(f"{self._folder}/{content.version}"):
+            if info.name.endswith(".ndjson") and info.name not in names:
+                found.append(Fault(info.name, "no such part", f"a part of {info.size_bytes} bytes"))
+        if lineage is not None:
+            index = f"{self._sink.index}-{content.version}"
+            name = f"{self._folder}/released.json"
+            found += self._object_faults(name, self._served(content.version, index, lineage))
+        return found
+
+    def _object_faults(self, name: str, expected: bytes) -> list[Fault]:
         try:
-            meta: _Meta = self._objects.get_json(f"{self._folder}/{version}/{_META}")
+            data = self._objects.get(name)
+        except NotFound:
+            return [Fault(name, f"an object of {len(expected)} bytes", "none")]
+        if data == expected:
+            return []
+        lines = list(zip_longest(expected.split(b"\n"), data.split(b"\n")))
+        number = next(number for number, (want, got) in enumerate(lines) if want != got)
+        want, got = lines[number]
+        return [Fault(f"{name} line {number + 1}", _shown(want), _shown(got))]
+
+    def salvage(self, version: str, *, served: bool) -> pa.Table | None:
+        """The documents of a version's parts, as many as can still be read."""
+        rows = []
+        for info in self._objects.list(f"{self._folder}/{version}"):
+            if info.name.endswith(".ndjson"):
+                lines = self._objects.get(info.name).split(b"\n")
+                rows += [line for line in lines if line and not line.startswith(_ACTION)]
+        return readable_documents(rows, self._columns)
+
+    def _meta(self, version: str) -> _Meta:
+        name = f"{self._folder}/{version}/{_META}"
+        try:
+            meta: _Meta = self._objects.get_json(name)
         except NotFound as error:
             raise NotFound(no_version(self.place, version)) from error
+        if not isinstance(meta, dict) or not meta.keys() >= _Meta.__annotations__.keys() or meta["version"] != version:
+            raise Damaged(f"The record {name} is not that of version {version}.", remedy="Publish it again.")
         return meta
 
     def _documents(self, meta: _Meta) -> Iterator[bytes]:
@@ -183,6 +235,13 @@ def _lines(content: Content, index: str) -> Iterator[bytes]:
     for identity, document in documents(content):
         action = {"_id": identity, "_index": index, "version": content.ordinal, "version_type": "external"}
         yield canonical_json({"index": action}) + b"\n" + document + b"\n"
+
+
+def _shown(line: bytes | None) -> str:
+    if line is None:
+        return "no line"
+    text = line.decode(errors="backslashreplace")
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
 def _parts(pieces: Iterable[bytes], size_bytes_max: int) -> Iterator[tuple[int, bytes]]:

@@ -33,49 +33,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateView, DropView
 
-from refold.errors import Conflict, DeclarationError, FixInput, NotFound
-from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
+from refold.errors import Conflict, DeclarationError, FixInput, NotFound, RefoldError
+from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
 from refold.sinks.database import Database
+from refold.sinks.sql_faults import release_faults, remake, stray_faults, version_faults, view_faults
+from refold.sinks.sql_tables import (
+    LINEAGE,
+    VERSION,
+    add_missing_columns,
+    create_view,
+    has_registry,
+    missing_columns,
+    registry,
+    releases,
+    replace_view,
+    rows_table_of,
+    versions,
+)
 from refold.sinks.values import require_storable
 from refold.storage import canonical_json
-from refold.types import ColumnType, Schema, describe
+from refold.types import Schema, describe
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 _COLUMN_SIZE_BYTES_MAX = 63
-_VERSION = "refold_version"
 _RESERVED = {"refold_release", "refold_versions"}
-_LINEAGE = ("release", "released_at", "snapshot", "snapshot_id", "digest", "code_version", "proof")
 
-_registry = sa.MetaData()
-_releases = sa.Table(
-    "refold_release",
-    _registry,
-    sa.Column("table_name", sa.Text, primary_key=True),
-    sa.Column("rows_table", sa.Text, nullable=False),
-    sa.Column("version", sa.Text),
-    sa.Column("store", sa.Text, nullable=False),
-    *(sa.Column(name, sa.Text) for name in _LINEAGE),
-    sa.Column("lineage", sa.Text),
-)
-_versions = sa.Table(
-    "refold_versions",
-    _registry,
-    sa.Column("table_name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Text, primary_key=True),
-    sa.Column("rows_table", sa.Text, nullable=False),
-    sa.Column("columns", sa.Text, nullable=False),
-    sa.Column("row_count", sa.BigInteger, nullable=False),
-)
-
-# SQLAlchemy types differ in their parameter, which nothing here depends on.
-SqlType = sa.types.TypeEngine[Any]
 Move = tuple[Target, str, Mapping[str, str]]
 
 
@@ -112,11 +99,11 @@ class Sql(Sink):
             f"the column name {name!r} occurs twice, but for case"
             for name in {n for n in lowered if lowered.count(n) > 1}
         ]
-        if _VERSION in lowered:
-            faults.append(f"the column name {_VERSION} is taken")
+        if VERSION in lowered:
+            faults.append(f"the column name {VERSION} is taken")
         if faults:
             raise DeclarationError(f"{self} of store {store}", sorted(faults))
-        return SqlTarget(self.table, Database(connections.database_url), key, columns)
+        return SqlTarget(self.table, Database(connections.database_url), store, key, columns)
 
     def release_together(self, moves: Sequence[Move], confirm: Callable[[], None] = lambda: None) -> None:
         """Release several tables, in one transaction for all that are in one database; none where all show it already.
@@ -135,12 +122,13 @@ class Sql(Sink):
 class SqlTarget(Target):
     """One table's versions, release row and view."""
 
-    def __init__(self, table: str, database: Database, key: Sequence[str], columns: Schema) -> None:
+    def __init__(self, table: str, database: Database, store: str, key: Sequence[str], columns: Schema) -> None:
         self.table = table
+        self.store = store
         self.database = database
         self.columns = dict(columns)
         self.description = describe(columns)
-        self.rows_table = _rows_table(table, key, columns, sqlite=database.sqlite)
+        self.rows_table = rows_table_of(table, key, columns, sqlite=database.sqlite)
 
     @property
     def place(self) -> str:
@@ -154,17 +142,13 @@ class SqlTarget(Target):
         """
         require_storable(content, self.place, nul=self.database.sqlite)
         self._make_tables(content)
-        held = {"table_name": self.table, "version": content.version}
-        whole = held | {
-            "rows_table": self.rows_table.name,
-            "columns": self.description,
-            "row_count": content.rows.num_rows,
-        }
+        whole = self._whole(content)
+        held = {name: whole[name] for name in ("table_name", "version")}
         with self.database.writing(self.lock(content.version)) as connection:
-            connection.execute(sa.delete(self.rows_table).where(self.rows_table.c[_VERSION] == content.version))
-            connection.execute(_of_version(sa.delete(_versions), held))
+            connection.execute(sa.delete(self.rows_table).where(self.rows_table.c[VERSION] == content.version))
+            connection.execute(_of_version(sa.delete(versions), held))
             self.database.load(connection, self.rows_table, content.version, content.rows, self.columns)
-            connection.execute(sa.insert(_versions).values(whole))
+            connection.execute(sa.insert(versions).values(whole))
 
     def read(self, version: str | None = None) -> pa.Table:
         """The rows of a version, or those that the view shows. Raises NotFound, FixInput, Unavailable."""
@@ -178,7 +162,7 @@ class SqlTarget(Target):
             require_columns(self.place, sought, found.columns, self.description)
             names = list(self.columns)
             query = sa.select(*(self.rows_table.c[name] for name in names))
-            query = query.where(self.rows_table.c[_VERSION] == sought)
+            query = query.where(self.rows_table.c[VERSION] == sought)
             if version is None:
                 # What readers get is what the view gives, not what its definition is believed to be.
                 view = sa.table(self.table, *(sa.column(n, self.rows_table.c[n].type) for n in names))
@@ -201,9 +185,9 @@ class SqlTarget(Target):
         if self.database.empty():
             return []
         with self.database.reading() as connection:
-            if not _has_registry(connection):
+            if not has_registry(connection):
                 return []
-            query = sa.select(_versions.c.version).where(_versions.c.table_name == self.table)
+            query = sa.select(versions.c.version).where(versions.c.table_name == self.table)
             return sorted(connection.scalars(query))
 
     def drop(self, version: str) -> None:
@@ -216,43 +200,94 @@ class SqlTarget(Target):
                 return
             if self._released(connection) == version:
                 raise Conflict(f"{self.place} shows the version {version}.", remedy="Release another one first.")
-            rows = sa.table(found.rows_table, sa.column(_VERSION))
-            connection.execute(sa.delete(rows).where(rows.c[_VERSION] == version))
-            connection.execute(_of_version(sa.delete(_versions), {"table_name": self.table, "version": version}))
+            rows = sa.table(found.rows_table, sa.column(VERSION))
+            connection.execute(sa.delete(rows).where(rows.c[VERSION] == version))
+            connection.execute(_of_version(sa.delete(versions), {"table_name": self.table, "version": version}))
+
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+        """What is wrong with a version's registry row, and with `lineage` with release row and view. See the base."""
+        if self.database.empty():
+            return [Fault(self.place, f"version {content.version}", "no database")]
+        # The view of PostgreSQL is told by comparison with one made for the moment, so nothing less than writing does.
+        with self.database.reading() if self.database.sqlite else self.database.writing() as connection:
+            if not has_registry(connection):
+                return [Fault(self.place, f"version {content.version}", "no table refold_release")]
+            found = version_faults(connection, self.database.place, self.rows_table, self._whole(content))
+            if lineage is not None:
+                found += stray_faults(connection, self.database.place, self.table, self.rows_table)
+                row = self._row(content.version, lineage) | {"rows_table": self.rows_table.name}
+                found += release_faults(connection, self.database.place, row)
+                found += view_faults(connection, self.database.place, self.table, self.rows_table.name)
+            return found
+
+    def salvage(self, version: str, *, served: bool) -> pa.Table | None:
+        """The rows of the table, or those that the view shows; also where the registry does not tell of them."""
+        try:
+            if served and self.released() == version:
+                return self.read(None)
+        except RefoldError:
+            pass  # the view or the registry is at fault; the rows may still be well
+        with self.database.reading() as connection:
+            if not sa.inspect(connection).has_table(self.rows_table.name):
+                return None
+            query = sa.select(*(self.rows_table.c[name] for name in self.columns))
+            return self.database.fetch(connection, query.where(self.rows_table.c[VERSION] == version), self.columns)
+
+    def mend(self, content: Content) -> None:
+        """Make tables, release row and view anew where they are not what they should be; remove rows of no version.
+
+        Raises FixInput where a table that Refold did not make has the view's name.
+        """
+        with self.database.writing("tables", self.lock(content.version)) as connection:
+            self.database.limit_waiting(connection)
+            remake(connection, self.table, self.rows_table, self.store)
+
+    def _whole(self, content: Content) -> dict[str, object]:
+        """The registry row of a version that is held whole."""
+        held = {"table_name": self.table, "version": content.version, "rows_table": self.rows_table.name}
+        return held | {"columns": self.description, "row_count": content.rows.num_rows}
+
+    def _row(self, version: str, lineage: Mapping[str, str]) -> dict[str, object]:
+        """The release row of a version, but for its table of rows."""
+        told = {name: lineage.get(name) for name in LINEAGE}
+        row = {"table_name": self.table, "version": version, "store": self.store, "lineage": _lineage_text(lineage)}
+        return {**row, **told}
 
     def lock(self, version: str) -> str:
         """The name of the lock that publishing, releasing and dropping one version take."""
         return f"{self.table} {version}"
 
     def shows(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> bool:
-        """Whether the release row names exactly this version and lineage."""
-        query = sa.select(_releases.c.version, _releases.c.lineage).where(_releases.c.table_name == self.table)
-        row = connection.execute(query).one_or_none()
-        return row is not None and tuple(row) == (version, _lineage_text(lineage))
+        """Whether the release row names exactly this version and lineage, in every cell."""
+        if missing_columns(connection):
+            return False
+        row = connection.execute(sa.select(releases).where(releases.c.table_name == self.table)).one_or_none()
+        held = self._held(connection, version)
+        if row is None or held is None:
+            return False
+        return dict(row._mapping) == self._row(version, lineage) | {"rows_table": held.rows_table}
 
     def move(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> None:
         """Point the release row to a version, and where that has other columns, replace the view."""
         found = self._held(connection, version)
         if found is None:
             raise NotFound(no_version(self.place, version))
-        here = _releases.c.table_name == self.table
+        here = releases.c.table_name == self.table
         # Updated, and thereby locked, before it is read: two releases that both swap the view would trip else.
-        row = {name: lineage.get(name) for name in _LINEAGE} | {"lineage": _lineage_text(lineage)}
-        connection.execute(sa.update(_releases).where(here).values(version=version, **row))
-        shown = connection.scalar(sa.select(_releases.c.rows_table).where(here))
+        connection.execute(sa.update(releases).where(here).values(self._row(version, lineage)))
+        shown = connection.scalar(sa.select(releases.c.rows_table).where(here))
         if shown != found.rows_table:
             self.database.limit_waiting(connection)
-            connection.execute(DropView(sa.Table(self.table, sa.MetaData())))
-            _create_view(connection, self.table, found.rows_table)
-            connection.execute(sa.update(_releases).where(here).values(rows_table=found.rows_table))
+            replace_view(connection, self.table, found.rows_table)
+            connection.execute(sa.update(releases).where(here).values(rows_table=found.rows_table))
 
     def _make_tables(self, content: Content) -> None:
         """Make what is missing of the registry, the table of rows, the release row and the view."""
         with self.database.writing("tables") as connection:
-            _registry.create_all(connection)
-            _add_missing_columns(connection)
+            registry.create_all(connection)
+            add_missing_columns(connection)
             self.rows_table.metadata.create_all(connection)
-            query = sa.select(_releases.c.table_name).where(_releases.c.table_name == self.table)
+            query = sa.select(releases.c.table_name).where(releases.c.table_name == self.table)
             if connection.scalar(query) is not None:
                 return
             inspector = sa.inspect(connection)
@@ -262,18 +297,18 @@ class SqlTarget(Target):
                     remedy="Give the sink another name, or move that table away.",
                 )
             row = {"table_name": self.table, "rows_table": self.rows_table.name, "store": content.store}
-            connection.execute(sa.insert(_releases).values(row))
-            _create_view(connection, self.table, self.rows_table.name)
+            connection.execute(sa.insert(releases).values(row))
+            create_view(connection, self.table, self.rows_table.name)
 
     def _released(self, connection: sa.Connection) -> str | None:
-        if not _has_registry(connection):
+        if not has_registry(connection):
             return None
-        return connection.scalar(sa.select(_releases.c.version).where(_releases.c.table_name == self.table))
+        return connection.scalar(sa.select(releases.c.version).where(releases.c.table_name == self.table))
 
     def _held(self, connection: sa.Connection, version: str) -> sa.Row[tuple[object, ...]] | None:
-        if not _has_registry(connection):
+        if not has_registry(connection):
             return None
-        query = sa.select(_versions).where(_versions.c.table_name == self.table, _versions.c.version == version)
+        query = sa.select(versions).where(versions.c.table_name == self.table, versions.c.version == version)
         return connection.execute(query).one_or_none()
 
 
@@ -286,78 +321,24 @@ def _release_all(
     # By table name, so that two releases of the same tables update the rows in one order.
     ordered = sorted(moves, key=lambda move: move[0].table)
     with database.reading() as connection:
-        if not _has_registry(connection):
+        if not has_registry(connection):
             raise NotFound(no_version(ordered[0][0].place, ordered[0][1]))
         if all(target.shows(connection, version, lineage) for target, version, lineage in ordered):
             return
     with database.writing(*(target.lock(version) for target, version, _ in ordered)) as connection:
-        _add_missing_columns(connection)
+        add_missing_columns(connection)
         # The rows of all tables are locked before the first is moved: whoever comes later then confirms later, too.
         names = [target.table for target, _, _ in ordered]
-        rows = sa.select(_releases.c.table_name).where(_releases.c.table_name.in_(names))
-        connection.execute(rows.order_by(_releases.c.table_name).with_for_update()).all()
+        rows = sa.select(releases.c.table_name).where(releases.c.table_name.in_(names))
+        connection.execute(rows.order_by(releases.c.table_name).with_for_update()).all()
         confirm()
         for target, version, lineage in ordered:
             target.move(connection, version, lineage)
-
-
-def _add_missing_columns(connection: sa.Connection) -> None:
-    """Give the release rows of an earlier Refold the columns that they lack."""
-    held = {column["name"] for column in sa.inspect(connection).get_columns(_releases.name)}
-    unless = "" if connection.dialect.name == "sqlite" else "IF NOT EXISTS "
-    for name in _LINEAGE:
-        if name not in held:
-            connection.exec_driver_sql(f'ALTER TABLE {_releases.name} ADD COLUMN {unless}"{name}" TEXT')
 
 
 def _lineage_text(lineage: Mapping[str, str]) -> str:
     return canonical_json(dict(lineage)).decode()
 
 
-def _has_registry(connection: sa.Connection) -> bool:
-    return sa.inspect(connection).has_table(_releases.name)
-
-
-def _of_version(statement: sa.Delete, held: Mapping[str, str]) -> sa.Delete:
-    return statement.where(*(_versions.c[name] == value for name, value in held.items()))
-
-
-def _create_view(connection: sa.Connection, view: str, rows_table: str) -> None:
-    names = [str(column["name"]) for column in sa.inspect(connection).get_columns(rows_table)]
-    rows = sa.table(rows_table, *(sa.column(name) for name in names))
-    shown = sa.select(_releases.c.version).where(_releases.c.table_name == view).scalar_subquery()
-    columns = [rows.c[name] for name in names if name != _VERSION]
-    connection.execute(CreateView(sa.select(*columns).where(rows.c[_VERSION] == shown), view))
-
-
-def _rows_table(view: str, key: Sequence[str], columns: Schema, *, sqlite: bool) -> sa.Table:
-    """The table of a view's rows; where a key column may be null, a plain index stands in for the primary key."""
-    layout = sha256(f"{describe(columns)}\n\n{chr(10).join(key)}".encode()).hexdigest()[:8]
-    nullable = any(columns[name].null for name in key)
-    collation = "BINARY" if sqlite else "C"
-    name = f"{view}__{layout}"
-    stored = [sa.Column(part, _stored_as(column, sqlite), nullable=column.null) for part, column in columns.items()]
-    table = sa.Table(name, sa.MetaData(), sa.Column(_VERSION, sa.Text(collation=collation), nullable=False), *stored)
-    ordered = [table.c[_VERSION], *(table.c[part] for part in key)]
-    if nullable:
-        sa.Index(f"{name}_key", *ordered)
-    else:
-        table.append_constraint(sa.PrimaryKeyConstraint(*ordered))
-    return table
-
-
-def _stored_as(column: ColumnType, sqlite: bool) -> SqlType:
-    if column.kind in ("text", "enum"):
-        return sa.Text(collation="BINARY" if sqlite else "C")
-    if sqlite and column.kind in ("decimal", "date", "timestamp"):
-        return sa.Text()
-    stored: Mapping[str, SqlType] = {
-        "int64": sa.BigInteger(),
-        "decimal": sa.Numeric(column.precision, column.scale),
-        "date": sa.Date(),
-        "timestamp": sa.TIMESTAMP(timezone=True),
-        "boolean": sa.Boolean(),
-        "binary": sa.LargeBinary(),
-        "ratio": sa.Double(),
-    }
-    return stored[column.kind]
+def _of_version(statement: sa.Delete, held: Mapping[str, object]) -> sa.Delete:
+    return statement.where(*(versions.c[name] == value for name, value in held.items()))

@@ -2,8 +2,8 @@
 
 For a sink `Tantivy("product_search")` the search folder holds
 
-- `tantivy/product_search/<version>/`: one index a version, with `refold.json` beside tantivy's own files. It is built
-  in a sibling folder and renamed whole, so that a folder that is there is whole;
+- `tantivy/product_search/<version>/`: one index a version, with `refold.json` beside tantivy's own files, which it
+  names with their sha256. It is built in a sibling folder and renamed whole, so that a folder that is there is whole;
 - `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
 - `tantivy/product_search/.lock`: held by whoever publishes, releases or drops; readers need no lock.
 
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,9 +31,10 @@ import tantivy
 
 from refold.digest import table_digest
 from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound
-from refold.sinks.base import Connections, Content, Sink, Target, no_version, require_columns
-from refold.sinks.values import documents, from_documents, require_storable, to_json
-from refold.storage import canonical_json
+from refold.records import body_of, record_bytes
+from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
+from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
+from refold.storage import canonical_json, sha256_hex
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -42,6 +43,9 @@ _MANIFEST = "refold.json"
 _BUILDING, _DROPPED = ".building-", ".dropped-"
 _HEAP_SIZE_BYTES = 64_000_000
 _KEY_BOOST = 100.0
+_SHA256 = "sha256 "
+_OF_EVERY_COMMIT = ("meta.json", ".managed.json")
+"""The files of an index that every commit writes anew; all others are written once."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,18 @@ class TantivyTarget(Target):
     def read(self, version: str | None = None) -> pa.Table:
         """The stored rows of a version. Raises NotFound, FixInput, Damaged."""
         sought = self._sought(version)
-        searcher = self._index(sought).searcher()
-        count = searcher.num_docs
-        hits = searcher.search(tantivy.Query.all_query(), limit=count).hits if count else []
-        return from_documents((searcher.doc(address)[_DOCUMENT][0] for _, address in hits), self._columns)
+        faults = self._file_faults(sought)
+        if faults:
+            told = "; ".join(f"{fault.where}: expected {fault.expected}, found {fault.found}" for fault in faults)
+            raise Damaged(f"The index {self._folder / sought} is damaged: {told}.", remedy="Publish it again.")
+        return from_documents(self._documents(sought), self._columns)
+
+    def _documents(self, version: str) -> list[bytes]:
+        with _telling(self._folder / version):
+            searcher = self._index(version).searcher()
+            count = searcher.num_docs
+            hits = searcher.search(tantivy.Query.all_query(), limit=count).hits if count else []
+            return [bytes(searcher.doc(address)[_DOCUMENT][0]) for _, address in hits]
 
     def search(self, words: str, limit: int = 10, version: str | None = None) -> list[Hit]:
         """The rows that match best, at most `limit`, best first and rows of equal score by key.
@@ -136,8 +148,10 @@ class TantivyTarget(Target):
         wanted = min(limit, searcher.num_docs)
         if wanted < 1:
             return []
-        hits = _best(searcher, self._query(index, words), wanted)
-        rows = from_documents([searcher.doc(address)[_DOCUMENT][0] for _, address in hits], self._columns).to_pylist()
+        with _telling(self._folder / sought):
+            hits = _best(searcher, self._query(index, words), wanted)
+            documents_found = [searcher.doc(address)[_DOCUMENT][0] for _, address in hits]
+        rows = from_documents(documents_found, self._columns).to_pylist()
         return [
             Hit(score, tuple(row[name] for name in self._key), row) for (score, _), row in zip(hits, rows, strict=True)
         ]
@@ -149,14 +163,17 @@ class TantivyTarget(Target):
         with self._locked():
             if not self._whole(version):
                 raise NotFound(no_version(self.place, version))
-            self._write("released.json", {"lineage": dict(lineage), "version": version})
+            self._write("released.json", _served(version, lineage))
 
     def released(self) -> str | None:
         """The version that is searched."""
+        file = self._folder / "released.json"
         try:
-            return str(json.loads((self._folder / "released.json").read_bytes())["version"])
+            return str(json.loads(file.read_bytes())["version"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{file} names no version.", remedy="Release again; `refold repair` does.") from error
 
     def versions(self) -> list[str]:
         """The versions whose folder is in place."""
@@ -194,8 +211,8 @@ class TantivyTarget(Target):
             writer.add_document(entry)
         writer.commit()
         writer.wait_merging_threads()
-        manifest = {"columns": describe(content.columns), "rows": content.rows.num_rows, "version": content.version}
-        (folder / _MANIFEST).write_bytes(canonical_json(manifest))
+        files = {name: sha256_hex((folder / name).read_bytes()) for name in _names(folder)}
+        (folder / _MANIFEST).write_bytes(record_bytes({**_described(content), "files": files}))
 
     def _query(self, index: tantivy.Index, words: str) -> tantivy.Query:
         words = words.encode(errors="replace").decode()
@@ -212,9 +229,15 @@ class TantivyTarget(Target):
         sought = version if version is not None else self.released()
         if sought is None or not self._whole(sought):
             raise NotFound(no_version(self.place, version))
-        found = json.loads((self._folder / sought / _MANIFEST).read_bytes())
-        require_columns(self.place, sought, found["columns"], describe(self._columns))
+        require_columns(self.place, sought, str(self._manifest(sought)["columns"]), describe(self._columns))
         return sought
+
+    def _manifest(self, version: str) -> dict[str, Any]:
+        file = self._folder / version / _MANIFEST
+        found = body_of(file.read_bytes(), str(file))
+        if found.get("version") != version or not found.keys() >= {"columns", "files"}:
+            raise Damaged(f"{file} is not that of version {version}.", remedy="Publish it again.")
+        return found
 
     def _index(self, version: str) -> tantivy.Index:
         try:
@@ -227,17 +250,56 @@ class TantivyTarget(Target):
     def _whole(self, version: str) -> bool:
         return (self._folder / version / _MANIFEST).is_file()
 
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+        """Every file of a version's index that is not the one that was built, and what is wrong with serving it."""
+        file = self._folder / content.version / _MANIFEST
+        try:
+            found = self._file_faults(content.version)
+            manifest = self._manifest(content.version)
+            found += unlike(str(file), _described(content), {n: manifest.get(n) for n in _described(content)})
+        except FileNotFoundError:
+            found = [Fault(str(file), f"the record of version {content.version}", "none")]
+        except Damaged as error:
+            found = [Fault(str(file), f"the record of version {content.version}", str(error))]
+        if lineage is not None:
+            file, expected = self._folder / "released.json", _served(content.version, lineage)
+            data = file.read_bytes() if file.is_file() else b"none"
+            if data != expected:
+                found.append(Fault(str(file), expected.decode(), data.decode(errors="backslashreplace")))
+        return found
+
+    def salvage(self, version: str, *, served: bool) -> pa.Table | None:
+        """The rows of an index as it is, where strangers changed it; None where a file of it has other bytes.
+
+        What tantivy reads from a file that was changed under it may be anything.
+        """
+        try:
+            for fault in self._file_faults(version):
+                changed = fault.expected.startswith(_SHA256) and fault.found.startswith(_SHA256)
+                if changed and Path(fault.where).name not in _OF_EVERY_COMMIT:
+                    return None
+            return readable_documents(self._documents(version), self._columns)
+        except (Damaged, OSError):
+            return None
+
+    def _file_faults(self, version: str) -> list[Fault]:
+        """The files of an index that are not those it was built of; tantivy's locks are nobody's."""
+        folder, expected = self._folder / version, self._manifest(version)["files"]
+        found = []
+        for name in sorted({*expected, *_names(folder)}):
+            want = f"{_SHA256}{expected[name]}" if name in expected else "no such file"
+            there = (folder / name).is_file()
+            got = f"{_SHA256}{sha256_hex((folder / name).read_bytes())}" if there else "none"
+            if want != got:
+                found.append(Fault(str(folder / name), want, got))
+        return found
+
     def _holds(self, content: Content) -> bool:
         if not self._whole(content.version):
             return False
         try:
             found = self.read(content.version)
-        except (
-            Damaged,
-            FixInput,
-            ValueError,
-            OSError,
-        ):  # whatever is wrong with the files, building them again mends it
+        except (Damaged, FixInput):  # whatever is wrong with the files, building them again mends it
             return False
         columns = describe(self._columns)
         return table_digest(columns, found, self._key) == table_digest(columns, content.rows, self._key)
@@ -249,10 +311,10 @@ class TantivyTarget(Target):
         (self._folder / version).rename(aside / "index")
         shutil.rmtree(aside)
 
-    def _write(self, name: str, value: Mapping[str, object]) -> None:
+    def _write(self, name: str, value: bytes) -> None:
         number, path = tempfile.mkstemp(prefix=_BUILDING, dir=self._folder)
         with os.fdopen(number, "wb") as file:
-            file.write(canonical_json(value))
+            file.write(value)
         Path(path).replace(self._folder / name)
 
     @contextmanager
@@ -261,6 +323,32 @@ class TantivyTarget(Target):
         with (self._folder / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
             yield
+
+
+@contextmanager
+def _telling(index: Path) -> Iterator[None]:
+    """Turn what tantivy raises for damaged files, a panic of its own included, into Damaged."""
+    try:
+        yield
+    except (ValueError, OSError, KeyError, IndexError, MemoryError) as error:
+        raise Damaged(f"The index {index} cannot be read: {error}.", remedy="Publish it again.") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # its class can be imported from nowhere
+            raise
+        raise Damaged(f"The index {index} cannot be read: {error}.", remedy="Publish it again.") from error
+
+
+def _described(content: Content) -> dict[str, Any]:
+    return {"columns": describe(content.columns), "rows": content.rows.num_rows, "version": content.version}
+
+
+def _served(version: str, lineage: Mapping[str, str]) -> bytes:
+    return canonical_json({"lineage": dict(lineage), "version": version})
+
+
+def _names(folder: Path) -> list[str]:
+    """The files of an index, but for locks and Refold's record."""
+    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.suffix != ".lock" and p.name != _MANIFEST)
 
 
 def _best(searcher: tantivy.Searcher, query: tantivy.Query, wanted: int) -> list[tuple[float, tantivy.DocAddress]]:

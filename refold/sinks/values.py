@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,8 @@ Values = list[object]
 _DAYS_MIN, _DAYS_MAX = -719162, 2932896
 _MICROSECONDS_MIN, _MICROSECONDS_MAX = _DAYS_MIN * 86_400_000_000, (_DAYS_MAX + 1) * 86_400_000_000 - 1
 _ID_SIZE_BYTES_MAX = 512
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, pa.ArrowException)
+"""What a document that is no longer one can raise."""
 
 
 def require_storable(content: Content, place: str, *, nul: bool = True) -> None:
@@ -125,6 +128,18 @@ def from_documents(raw: Iterable[bytes], columns: Schema) -> pa.Table:
     rows: list[Mapping[str, object]] = [json.loads(line) for line in raw]
     arrays = [from_json([row[name] for row in rows], column) for name, column in columns.items()]
     return pa.table(arrays, schema=arrow_schema(columns))
+
+
+def readable_documents(raw: Iterable[bytes], columns: Schema) -> pa.Table:
+    """The table of those documents that can be read, in order; the others were damaged, and are left out."""
+    lines = list(raw)
+    with suppress(*_UNREADABLE):
+        return from_documents(lines, columns)
+    tables = [arrow_schema(columns).empty_table()]
+    for line in lines:
+        with suppress(*_UNREADABLE):
+            tables.append(from_documents([line], columns))
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def document_id(key: Sequence[object]) -> str:

@@ -99,25 +99,32 @@ class Builder:
             )
         return record
 
-    def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
-        """The state of a store at a snapshot, from the nearest sound checkpoint; a rerun changes nothing."""
+    def build(self, store: Store, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
+        """The state of a store at a snapshot, from the nearest sound checkpoint; a rerun changes nothing.
+
+        `fresh` computes a relation again even where a sound result is stored; to fold again is `fold_history`'s.
+        """
         if isinstance(store, Relation):
-            return self._build_relation(store, snapshot)
+            return self._build_relation(store, snapshot, fresh=fresh)
         assert isinstance(store, Folded)
         snapshots = self._chain.through(snapshot.key)
         visited = self._fold([self._resume(store, snapshots)], snapshots)
         return [found[store.name] for _, found in visited if store.name in found][-1]
 
     def fold_history(
-        self, stores: Sequence[Folded], through: Snapshot, *, fresh: bool = False
+        self, stores: Sequence[Folded], through: Snapshot, *, fresh: bool = False, trusted: int | None = None
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
         """Build folded stores of one log up to a snapshot in a single pass over its events.
 
         Yields each snapshot from the oldest position that a store resumes at, with the records known there.
-        `fresh` ignores all checkpoints and writes every record again.
+        `fresh` ignores all checkpoints and writes every record again; `trusted` does so from a place in history on, and
+        goes on from the newest sound checkpoint before it.
         """
         snapshots = self._chain.through(through.key)
-        runs = [_Run(store, 0, State(store), None) if fresh else self._resume_all(store, snapshots) for store in stores]
+        if fresh or trusted is not None:
+            runs = [self._resume(store, snapshots[: 0 if fresh else trusted]) for store in stores]
+        else:
+            runs = [self._resume_all(store, snapshots) for store in stores]
         yield from self._fold(runs, snapshots)
 
     def _fold(
@@ -183,11 +190,11 @@ class Builder:
                 _log.warning("%s Going on from an earlier checkpoint.", error)
         return _Run(store, 0, State(store), None)
 
-    def _build_relation(self, relation: Relation, snapshot: Snapshot) -> StateRecord:
+    def _build_relation(self, relation: Relation, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
         inputs = self.inputs(relation, snapshot)
         try:
             found = self.checkpoints.find(relation, inputs)
-            if found is not None and not found.thinned:
+            if found is not None and not found.thinned and not fresh:
                 self.checkpoints.rows(found, relation.columns, relation.key)
                 return found
         except Damaged as error:

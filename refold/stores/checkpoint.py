@@ -103,6 +103,12 @@ class Checkpoints:
             record = self.read(name)
             if record is None:
                 return None
+            if (record.store, record.inputs) != (store.name, inputs):
+                raise Damaged(
+                    f"The record {name} is that of another place: expected store {store.name!r} at inputs {inputs}, "
+                    f"found store {record.store!r} at {record.inputs}.",
+                    remedy="Rebuild the store; it will be folded from an earlier checkpoint.",
+                )
             self._known[name] = record
         return self._known[name]
 

@@ -11,14 +11,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.errors import RuleError
+from refold.errors import NotDeterministic, RuleError
 from refold.log.declaration import POSITION
 from refold.log.repeats import Deliveries, Delivery
+from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
 from refold.stores.ledger import NO_EVENTS, LedgerPart
 from refold.stores.state import Rows, State
 
 Codes = npt.NDArray[np.int64]
+
+NOT_ALLOWED = (
+    "A rule may depend on its row and its event alone: not on the order of a set, hash() or id(), the clock, chance, "
+    "sums of floats, globals, closures or class attributes that change, files, the environment, or other threads."
+)
+"""What makes a rule answer differently the next time, for messages."""
 
 
 def columns_to_read(store: Folded) -> list[str]:
@@ -27,11 +34,15 @@ def columns_to_read(store: Folded) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def fold_events(state: State, events: pa.Table, deliveries: Deliveries) -> LedgerPart:
+def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice: bool = False) -> LedgerPart:
     """Apply events, in the order (log partition, offset), to a state in place.
 
     A key's row exists from its first event, whatever the outcome, and carries the position of its last event.
-    Returns the ledger part. Raises RuleError, naming the event, where a rule fails.
+    With `twice` a rule is run two times over the same rows and events, and must say the same. Returns the ledger part.
+
+    Raises:
+        RuleError: a rule fails; the message names the event.
+        NotDeterministic: the two runs of a rule differ; the state is as it was.
     """
     if len(events) == 0:
         return NO_EVENTS
@@ -42,7 +53,7 @@ def fold_events(state: State, events: pa.Table, deliveries: Deliveries) -> Ledge
     keys, codes = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
     rows = state.locate(keys)
     if isinstance(store, RuleStore):
-        values, part = _fold_rule(store, state, rows, codes, events, deliveries)
+        values, part = _fold_rule(store, state, rows, codes, events, deliveries, twice=twice)
     elif isinstance(store, LatestStore):
         values, part = _fold_latest(store, state, rows, codes, events, deliveries)
     else:
@@ -55,16 +66,50 @@ def fold_events(state: State, events: pa.Table, deliveries: Deliveries) -> Ledge
 
 
 def _fold_rule(
-    store: RuleStore, state: State, rows: Rows, codes: Codes, events: pa.Table, deliveries: Deliveries
+    store: RuleStore,
+    state: State,
+    rows: Rows,
+    codes: Codes,
+    events: pa.Table,
+    deliveries: Deliveries,
+    *,
+    twice: bool,
 ) -> tuple[pa.Table, LedgerPart]:
     before = state.values(rows, store.rule.default_rows(1))
     live = deliveries == Delivery.FIRST
     try:
         result = store.rule.fold(before, codes, events, live)
+        again = store.rule.fold(before, codes, events, live) if twice else result
     except RuleError as error:
         raise _named(store, events, error) from error
+    if again is not result:
+        _require_same(store, events, codes, result, again)
     outcomes = np.where(live, result.outcomes, deliveries).astype(np.uint8)
     return result.rows, LedgerPart(outcomes, np.where(live, result.reasons, 0).astype(np.uint8))
+
+
+def _require_same(store: RuleStore, events: pa.Table, codes: Codes, first: FoldResult, second: FoldResult) -> None:
+    """Raise NotDeterministic where two runs over the same rows and events differ, naming the first event affected."""
+    differ = (first.outcomes != second.outcomes) | (first.reasons != second.reasons)
+    if not first.rows.equals(second.rows):
+        pairs = zip(first.rows.to_pylist(), second.rows.to_pylist(), strict=True)
+        differ |= np.array([one != other for one, other in pairs])[codes]
+    if not differ.any():
+        return
+    index = int(np.flatnonzero(differ)[0])
+    key = events[store.log.key][index].as_py()
+    one, other = (result.rows.slice(int(codes[index]), 1).to_pylist()[0] for result in (first, second))
+    raise NotDeterministic(
+        f"The rule of store {store.name!r} is not deterministic: two folds of the same events on the same rows gave "
+        f"{store.log.key} {key!r} {one} and {other}, from {_place(events, index)} on at the earliest.",
+        remedy=f"{NOT_ALLOWED} Correct the rule and raise its version.",
+        event_index=index,
+    )
+
+
+def _place(events: pa.Table, index: int) -> str:
+    at = {name: events[name][index].as_py() for name in POSITION}
+    return f"log partition {at['log_partition']}, offset {at['log_offset']} (log_seq {at['log_seq']})"
 
 
 def _fold_latest(

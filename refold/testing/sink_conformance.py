@@ -9,94 +9,31 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-import pyarrow as pa
 import pytest
 
-from refold.digest import table_digest
 from refold.errors import Conflict, DeclarationError, FixInput, NotFound
 from refold.sinks.base import Connections, Content, Sink, Target
+from refold.testing.sink_contents import ALL_TYPES, LEVELS, NAUGHTY, assert_holds, content_of, levels
 from refold.types import (
     INT64_MAX,
     INT64_MIN,
     Schema,
-    arrow_schema,
-    binary,
-    boolean,
-    date,
     decimal,
-    describe,
     int64,
     ratio,
     text,
-    timestamp,
 )
 
-LEVELS: Schema = {"product_id": text(), "level": int64()}
-ALL_TYPES: Schema = {
-    "name": text(),
-    "day": date(),
-    "number": int64(null=True),
-    "note": text(null=True),
-    "price": decimal(38, 10, null=True),
-    "units": decimal(18, 0, null=True),
-    "until": date(null=True),
-    "at": timestamp(null=True),
-    "active": boolean(null=True),
-    "raw": binary(null=True),
-    "share": ratio(null=True),
-}
-NAUGHTY: Sequence[str] = (
-    *("", " ", "  ", "a", "A", "a ", "ä", "a\u0308", "Å", "\u212b", "null", "NULL", "None", "\\N", "\\.", "\\", "\\\\"),
-    *('"', "'", "''", "P'; DROP TABLE stock_view;--", "%", "%s", "%(x)s", ":x", "?", "$1", "{}", "[", '["a"]', '[""]'),
-    *(
-        "[sha256]",
-        "a,b",
-        "a\tb",
-        "a\nb",
-        "a\r\nb",
-        "\n\\.\n",
-        "\u2028",
-        "\ufeff",
-        "\x7f",
-        "\u202etest",
-        "😀",
-        "田中さん",
-    ),
-    *("1e5", "007", "-0", "2020-01-01", "true", "a/b", "../etc", "*", "_", "<b>", "\U0010ffff", "\ufffd", "k" * 600),
-)
+__all__ = ["ALL_TYPES", "LEVELS", "NAUGHTY", "MakeSink", "SinkConformance", "assert_holds", "content_of", "levels"]
+
 _EARLIEST = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
 _LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
 _WIDE = Decimal("9999999999999999999999999999.9999999999")
 MakeSink = Callable[[str], Sink]
-
-
-def content_of(columns: Schema, rows: Sequence[Sequence[object]], version: str, *, ordinal: int = 1) -> Content:
-    """Content for a test: `rows` in any order, keyed by the first column (the first two of `ALL_TYPES`)."""
-    key = list(columns)[: 2 if columns is ALL_TYPES else 1]
-    table = pa.table(
-        [pa.array([row[i] for row in rows], column.arrow) for i, column in enumerate(columns.values())],
-        schema=arrow_schema(columns),
-    ).sort_by([(name, "ascending") for name in key])
-    lineage = {"snapshot": f"2020-01-{ordinal:02d}", "digest": "d" * 64, "code_version": "1-abc", "proof": "p"}
-    return Content("a_store", key, columns, table, version, ordinal, lineage)
-
-
-def levels(version: str, level: int, *, count: int = 20, ordinal: int = 1) -> Content:
-    """`count` products that all have the same level, so that a mix of versions shows."""
-    return content_of(LEVELS, [(f"P-{i:04d}", level) for i in range(count)], version, ordinal=ordinal)
-
-
-def assert_holds(content: Content, found: pa.Table) -> None:
-    """Fail unless `found` has exactly the declared types and, in any order, the rows of `content`."""
-    assert found.schema.equals(arrow_schema(content.columns))
-    schema = describe(content.columns)
-    expected_rows = sorted(map(repr, content.rows.to_pylist()))
-    assert expected_rows == sorted(map(repr, found.to_pylist()))
-    assert table_digest(schema, content.rows, content.key) == table_digest(schema, found, content.key)
 
 
 class SinkConformance(ABC):
@@ -334,6 +271,35 @@ class SinkConformance(ABC):
         with pytest.raises(DeclarationError) as caught:
             Content("s", ["sku"], {"level": int64()}, content.rows, "V 1", -1, {})
         assert len(caught.value.faults) == 4
+
+    def test_what_was_published_and_released_has_no_faults(self, open_target: Callable[..., Target]) -> None:
+        """Before, after and beside another version; mending what is whole changes nothing."""
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target = open_target(first)
+        for content in (first, second):
+            target.publish(content)
+            assert target.faults(content) == []
+            target.release(content.version, content.lineage)
+            assert target.faults(content, content.lineage) == []
+        target.mend(second)
+        assert target.faults(first) == target.faults(second, second.lineage) == []
+        for content, served in ((first, False), (second, True)):
+            found = target.salvage(content.version, served=served)
+            assert found is not None
+            assert_holds(content, found)
+
+    def test_a_version_that_is_missing_or_not_served_is_a_fault(self, open_target: Callable[..., Target]) -> None:
+        """Whoever expects a version is told that it is not there, or that another one is served."""
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target = open_target(first)
+        assert target.faults(first)
+        target.publish(first)
+        assert target.faults(first, first.lineage)
+        target.release("v1", first.lineage)
+        assert target.faults(second)
+        target.publish(second)
+        assert target.faults(second, second.lineage)
+        assert target.faults(first, first.lineage) == []
 
     def test_concurrent_publishers_of_one_version_end_with_it_whole(self, open_target: Callable[..., Target]) -> None:
         """Neither tears what the other wrote, and none waits for ever."""

@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_named_and_folded_again(settings: Settings) -> N
 def test_a_damaged_state_record_is_named_and_written_again(settings: Settings) -> None:
     engine = Engine(PROJECT, settings)
     stock, snapshot = PROJECT.store("stock"), engine.chain.get(LAST)
-    name = record_name(stock, engine.builder.inputs(stock, snapshot))
+    name = record_name(stock.name, stock.code_version, engine.builder.inputs(stock, snapshot))
     file = Path(settings.store) / name
     file.write_bytes(file.read_bytes().replace(b'"applied":', b'"applied":1'))
 

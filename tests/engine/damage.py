@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from assets.daily_movement import daily_movement
 from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Project
 from refold.rebuild import rebuild_all
+from refold.records import record_bytes
 from tests.support import Shop, changed, moved
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
@@ -43,6 +46,18 @@ def what_readers_see(shop: Shop) -> list[tuple[object, ...]]:
     rows = connection.execute("SELECT * FROM stock_view ORDER BY product_id").fetchall()
     connection.close()
     return rows
+
+
+def layout_of(shop: Shop, key: str) -> tuple[Path, dict[str, Any]]:
+    """The one layout of a snapshot: where it stands, and the objects it names by log."""
+    (path,) = (shop.store / "layouts").glob(f"{key}-*/*.json")
+    return path, json.loads(path.read_bytes())["body"]["logs"]
+
+
+def write_layout(path: Path, logs: dict[str, Any]) -> None:
+    """Have a layout name other objects, with its own hash right."""
+    body = json.loads(path.read_bytes())["body"]
+    path.write_bytes(record_bytes(body | {"logs": logs}))
 
 
 def flip(path: Path) -> None:

@@ -57,8 +57,8 @@ def _forge(engine: Engine, key: str, table: pa.Table | None = None, part: Ledger
     table = engine.builder.checkpoints.state(stock, record).table if table is None else table
     part = engine.builder.checkpoints.ledger(record) if part is None else part
     digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, snapshot.logs["stock_events"])
-    state = State(stock, table).digest()
-    engine.builder.checkpoints.save(stock, record.inputs, table, state, digest, record.outcomes, part)
+    state = State(stock, table, np.arange(len(table)))
+    engine.builder.checkpoints.save_state(state, record.inputs, digest, part, before)
 
 
 def _other_outcome(part: LedgerPart, place: int) -> LedgerPart:
@@ -104,7 +104,7 @@ class TestCheckpoint:
 
     def test_a_record_that_is_no_json_is_found_and_mended(self, sound: Shop, served: Shop):
         engine = served.engine()
-        name = record_name(stock, engine.chain.get().logs["stock_events"].id)
+        name = record_name(stock.name, stock.code_version, engine.chain.get().logs["stock_events"].id)
         (served.store / name).write_bytes(b"{")
         assert name in _problems(served.engine())[0]
         rebuild_all(served.engine())
@@ -152,7 +152,7 @@ class TestCheckpoint:
 
     def test_counts_of_outcomes_that_are_not_those_of_replay_are_found(self, served: Shop):
         engine = served.engine()
-        name = record_name(stock, engine.chain.get().logs["stock_events"].id)
+        name = record_name(stock.name, stock.code_version, engine.chain.get().logs["stock_events"].id)
         body = read_record(engine.objects, name)
         write_record(engine.objects, name, body | {"outcomes": body["outcomes"] | {"rejected": 0}})
         (problem,) = _problems(served.engine())
@@ -272,7 +272,7 @@ class TestCodeVersion:
 
     def test_a_record_of_another_code_version_is_found_by_both_versions(self, served: Shop):
         engine = served.engine()
-        name = record_name(stock, engine.chain.get().logs["stock_events"].id)
+        name = record_name(stock.name, stock.code_version, engine.chain.get().logs["stock_events"].id)
         write_record(engine.objects, name, read_record(engine.objects, name) | {"code_version": "1-abcdef012345"})
         (problem,) = _problems(served.engine())
         assert problem == f"code-version at snapshot {LAST}: expected {stock.code_version}, found 1-abcdef012345"
@@ -285,7 +285,7 @@ class TestCodeVersion:
         for snapshot in engine.chain:
             cut = snapshot.logs["stock_events"]
             body = asdict(served.engine().builder.require(stock, snapshot)) | {"code_version": other.code_version}
-            write_record(engine.objects, record_name(other, cut.id), body)
+            write_record(engine.objects, record_name(other.name, other.code_version, cut.id), body)
         problems = _problems(shop.engine(), other)
         assert any("expected applied, found rejected" in problem for problem in problems)
         assert any(", key 'product 0'" in problem for problem in problems)

@@ -13,8 +13,8 @@ from assets.stock import stock
 from refold.errors import Damaged
 from refold.log.segment import from_parquet, to_parquet
 from refold.records import record_bytes
-from refold.storage import canonical_json, sha256_hex
-from tests.engine.damage import DAYS, LAST, SMALL, flip
+from refold.storage import sha256_hex
+from tests.engine.damage import DAYS, LAST, SMALL, flip, layout_of, write_layout
 from tests.support import Shop, moved
 
 
@@ -24,13 +24,8 @@ def _findings(shop: Shop) -> list[tuple[str, str, str]]:
     return [(f.check, f.snapshot, f"{f.where}: {f.message}") for f in found]
 
 
-def _layout(shop: Shop, key: str) -> tuple[Path, dict]:
-    (path,) = (shop.store / "layouts").glob(f"{key}-*/*.json")
-    return path, json.loads(path.read_bytes())
-
-
 def _segments(shop: Shop, key: str) -> list[dict]:
-    return _layout(shop, key)[1]["stock_events"]["segments"]
+    return layout_of(shop, key)[1]["stock_events"]["segments"]
 
 
 def test_a_flipped_byte_of_a_segment(served: Shop):
@@ -57,28 +52,28 @@ def test_a_segment_in_the_place_of_another(served: Shop):
 
 
 def test_a_segment_in_the_place_of_another_with_right_hashes(served: Shop):
-    path, layout = _layout(served, DAYS[1])
-    _, older = _layout(served, DAYS[0])
+    path, layout = layout_of(served, DAYS[1])
+    _, older = layout_of(served, DAYS[0])
     mine, foreign = layout["stock_events"]["segments"], older["stock_events"]["segments"]
     place, other = next(
         (i, s) for i, m in enumerate(mine) for s in foreign if s["end"] - s["start"] == m["end"] - m["start"]
     )
     mine[place] |= {"name": other["name"], "sha256": other["sha256"]}
-    path.write_bytes(canonical_json(layout))
+    write_layout(path, layout)
     found = _findings(served)
     assert {check for check, _, _ in found} >= {"offsets", "order", "content"}
     assert {key for _, key, _ in found} == {DAYS[1]}
 
 
 def test_other_events_with_right_hashes(served: Shop):
-    path, layout = _layout(served, LAST)
+    path, layout = layout_of(served, LAST)
     segment = layout["stock_events"]["segments"][0]
     table = from_parquet((served.store / segment["name"]).read_bytes(), segment["name"])
     more = pa.array(table["quantity"].to_numpy() + 1)
     data = to_parquet(table.set_column(table.column_names.index("quantity"), table.schema.field("quantity"), more))
     (served.store / segment["name"]).write_bytes(data)
     segment["sha256"] = sha256_hex(data)
-    path.write_bytes(canonical_json(layout))
+    write_layout(path, layout)
     (finding,) = _findings(served)
     assert finding[:2] == ("content", LAST)
     assert f"partition {segment['partition']}" in finding[2]
@@ -119,14 +114,14 @@ def test_a_manifest_that_is_no_json(served: Shop):
 
 
 @pytest.mark.parametrize("damage", [lambda path: shutil.rmtree(path.parent), lambda path: path.write_bytes(b"[1")])
-def test_a_missing_or_broken_layout(served: Shop, damage):
-    damage(_layout(served, DAYS[1])[0])
+def test_a_missing_or_brokenlayout_of(served: Shop, damage):
+    damage(layout_of(served, DAYS[1])[0])
     (finding,) = _findings(served)
     assert finding[1] == DAYS[1] and "layout" in finding[2]
 
 
 def test_a_missing_quarantine_or_deduplication(served: Shop):
-    name = _layout(served, DAYS[1])[1]["stock_events"]["repeats"]["name"]
+    name = layout_of(served, DAYS[1])[1]["stock_events"]["repeats"]["name"]
     (served.store / name).unlink()
     (finding,) = _findings(served)
     assert finding[:2] == ("repeats", DAYS[1]) and name in finding[2]

@@ -97,15 +97,18 @@ def _check_end(shop: Shop, days: SimpleNamespace) -> None:
 
 
 def _served(engine: Engine) -> tuple[object, ...]:
-    """What the pointer says is served."""
+    """What the pointer says is served; a proof counts by its claim, since it also tells how long it took."""
     release = engine.releaser.current()
-    return release.snapshot, release.snapshot_id, dict(release.versions), dict(release.proofs)
+    claims = {store: name.rpartition("/")[0] for store, name in release.proofs.items()}
+    return release.snapshot, release.snapshot_id, dict(release.versions), claims
 
 
 def _objects(shop: Shop) -> dict[str, str]:
     """All objects but those that tell when readers were moved: releases, commits of Delta tables, aliases."""
-    timed = ("/releases/", "/_delta_log/", "/released.json")
-    return {name: sha256 for name, sha256 in shop.files().items() if not any(part in f"/{name}" for part in timed)}
+    timed = ("/releases/", "/_delta_log/", "/commits/", "/released.json")
+    found = {name: sha256 for name, sha256 in shop.files().items() if not any(part in f"/{name}" for part in timed)}
+    claims = {name.rpartition("/")[0]: "proven" for name in found if name.startswith("proofs/")}
+    return {name: sha256 for name, sha256 in found.items() if not name.startswith("proofs/")} | claims
 
 
 def _rows(shop: Shop) -> dict[str, int]:

@@ -8,7 +8,7 @@ import random
 import statistics
 import time
 import uuid
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import NamedTuple
 
 import pytest
@@ -149,6 +149,71 @@ def to_float(row: Stock, event):
     return row._replace(level=int(float(row.level)))
 
 
+def shows_addresses(row: Stock, event):
+    return row._replace(name=str(zip((1, 2), (3, 4), strict=True)))
+
+
+def keeps_a_walk(row: Stock, event):
+    pairs = reversed((1, 2))
+    return row._replace(name=f"{pairs}")
+
+
+def shows_a_function(row: Stock, event):
+    return row._replace(name=str(reject))
+
+
+class Lucky(NamedTuple):
+    number: int = 0
+
+    def count(self, _):
+        return random.randint(1, 6)
+
+
+class Drifting(NamedTuple):
+    number: int = 0
+
+    def __add__(self, other):
+        return SEEN.append(other) or len(SEEN)
+
+
+class Odd(IntEnum):
+    ONE = 1
+
+    def __mul__(self, other):
+        return time.time_ns() * other
+
+
+class Loud(StrEnum):
+    QUIET = "quiet"
+
+    def upper(self):
+        return str(uuid.uuid4())
+
+
+def chance_in_a_tuple(row: Stock, event):
+    return row._replace(level=Lucky(1).count(1))
+
+
+def state_in_an_operator(row: Stock, event):
+    return row._replace(level=Drifting(1) + 1)
+
+
+def clock_in_an_enum(row: Stock, event):
+    return row._replace(level=Odd.ONE * event.quantity)
+
+
+def chance_in_an_enum(row: Stock, event):
+    return row._replace(name=Loud.QUIET.upper())
+
+
+def negative_power(row: Stock, event):
+    return row._replace(level=int(10**event.quantity))
+
+
+def power_of_two_arguments(row: Stock, event):
+    return row._replace(level=int(pow(10, -2) * 300))
+
+
 def tries(row: Stock, event):
     try:
         return row._replace(level=row.level // event.quantity)
@@ -285,6 +350,15 @@ def guarded_match(row: Stock, event):
         (float_constant, "SHARE is not allowed: floats are rounded"),
         (divides, "`/` makes a float; use `//`"),
         (to_float, "rounding and the order of sums"),
+        (shows_addresses, "zip(…) is not walked through at once"),
+        (keeps_a_walk, "reversed(…) is not walked through at once"),
+        (shows_a_function, "a function can only be called"),
+        (chance_in_a_tuple, "Lucky is not allowed: Lucky defines count itself"),
+        (state_in_an_operator, "Drifting defines __add__ itself"),
+        (clock_in_an_enum, "the enum Odd defines __mul__ itself"),
+        (chance_in_an_enum, "the enum Loud defines upper itself"),
+        (negative_power, "a power makes a float where the exponent is negative"),
+        (power_of_two_arguments, "a power makes a float where the exponent is negative"),
         (tries, "Try is not allowed"),
         (asserts, "`python -O` drops it"),
         (with_lambda, "Lambda is not allowed"),
@@ -319,6 +393,19 @@ def test_a_rule_that_could_answer_differently_is_refused_with_what_to_do(functio
     assert expected in found
     if function not in (ratio_column,):
         assert "test_purity.py line " in found
+
+
+def walks_at_once(row: Stock, event):
+    for number, value in enumerate(zip(range(3), reversed((4, 5, 6)), strict=True)):
+        row = row._replace(level=row.level + number * sum(value))
+    return row._replace(
+        level=row.level**2 + pow(2, 3) + pow(2, event.quantity, 7) + sum(tuple(zip((1,), (2,), strict=True))[-1])
+    )
+
+
+def test_walking_at_once_and_constant_powers_are_admitted():
+    """What is refused above is refused for where it stands, not for its name."""
+    assert Rule.of(walks_at_once, COLUMNS, 1).columns_read == ("quantity",)
 
 
 def test_the_line_in_a_fault_is_the_line_in_the_file():

@@ -1,0 +1,66 @@
+"""What `refold verify` and `refold repair` say and do of objects at rest and of what was served before."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from refold import terminal as view
+from refold.at_rest import Damage, damage_at_rest
+from refold.engine import Engine
+from refold.errors import RefoldError
+from refold.inspection import earlier_differences, mend_sink
+from refold.log.snapshot import Snapshot
+from refold.mending import mend_at_rest
+
+
+def show_damage(engine: Engine, console: Console) -> list[Damage]:
+    """Every damaged object of the store, by name; says so where there is none."""
+    damages = damage_at_rest(engine)
+    if not damages:
+        console.print("Every object in the store has the bytes that whoever names it says.")
+        return []
+    console.print(f"Damaged at rest: {len(damages)} objects")
+    for d in damages:  # no table, which would break names and hashes that are to be copied
+        for line in (f"{d.kind} {d.name}", f"  expected {d.expected}", f"  found {d.found}", f"  {d.remedy}"):
+            console.print(view.cell(line), soft_wrap=True)
+    return damages
+
+
+def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
+    """What differs in versions that were served before and are still held, as a table; returns whether nothing does."""
+    rows = [
+        {"sink": f"{sink.kind}/{sink.name}", "snapshot": snapshot.key, "where": d.where, "expected": d.expected,
+         "found": d.found}
+        for _, sink, snapshot, differences in earlier_differences(engine, served)
+        for d in differences
+    ]  # fmt: skip
+    if rows:
+        console.print(view.table(f"What was served before and is kept: differences: {len(rows)}", rows))
+    return not rows
+
+
+def mend_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:
+    """Make damaged objects again; returns an engine that has read none of them, and whether all are sound now."""
+    damages = show_damage(engine, console)
+    left = mend_at_rest(engine, damages)
+    for damage in damages:
+        if damage not in left:
+            console.print(view.cell(f"Made again: {damage.kind} {damage.name}"), soft_wrap=True)
+    for damage in left:
+        console.print(view.cell(f"Cannot be made again: {damage}"), soft_wrap=True)
+    return Engine(engine.project, engine.settings), not left
+
+
+def mend_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
+    """Publish again what differs in versions that were served before; returns whether all are right afterwards."""
+    right = True
+    for store, sink, snapshot, differences in earlier_differences(engine, served):
+        if not differences:
+            continue
+        try:
+            mend_sink(engine, store, sink, snapshot)
+            console.print(view.cell(f"Published again: {sink.kind}/{sink.name} at snapshot {snapshot.key}"))
+        except RefoldError as error:
+            view.error(error)
+            right = False
+    return right

@@ -1,0 +1,143 @@
+"""The log of a Delta table, and copies of Refold's own commits in it.
+
+A Delta log has no hashes: who changes a commit changes the table, and nothing tells. So every commit of Refold is kept
+a second time, as a record. What the commits mean is for `refold.sinks.delta`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from contextlib import suppress
+
+from refold.errors import Damaged, NotFound
+from refold.records import read_record, write_record
+from refold.sinks.base import Fault
+from refold.storage import ObjectStore, sha256_hex
+
+_NUMBERED = re.compile(r"(\d{20})\.json", re.ASCII)
+
+
+class DeltaLog:
+    """One table's log in the folder `log`, and the copies of commits in the folder `copies`."""
+
+    def __init__(self, objects: ObjectStore, log: str, copies: str) -> None:
+        self._objects = objects
+        self._log = log
+        self._copies = copies
+
+    def keep(self, number: int, *, anew: bool = False) -> bool:
+        """Keep a copy of a commit if it is Refold's; returns whether it is. `anew` replaces a copy that is there.
+
+        A kill between commit and copy is made good by the next release, which asks for the newest commit.
+        """
+        if not anew and self._objects.exists(_name(self._copies, number)):
+            return True
+        text = self._text(number)
+        if text is None or not _of_refold(text):
+            return False
+        first = self._bytes(0)
+        table = self._identity() if first is None else sha256_hex(first)
+        write_record(self._objects, _name(self._copies, number), {"number": number, "table": table, "text": text})
+        return True
+
+    def forget(self) -> None:
+        """Remove all copies."""
+        for number in self._numbers(self._copies):
+            self._objects.delete(_name(self._copies, number))
+
+    def faults(self) -> list[Fault]:
+        """Commits and copies that are not what they were, and commits of strangers after Refold's last one."""
+        identity, found = self._identity(), []
+        kept, numbers = self._numbers(self._copies), self._numbers(self._log)
+        for number in kept:
+            try:
+                expected = sha256_hex(self._copy(number, identity).encode())
+            except Damaged as error:
+                found.append(Fault(_name(self._copies, number), "a copy of the commit", str(error)))
+                continue
+            now = self._bytes(number)
+            if now is None and numbers and number < numbers[0]:
+                continue  # the library removes old commits that a checkpoint holds
+            there = "none" if now is None else f"sha256 {sha256_hex(now)}"
+            if there != f"sha256 {expected}":
+                found.append(Fault(_name(self._log, number), f"sha256 {expected}", there))
+        for number in numbers:
+            text = self._text(number)
+            if number > max(kept, default=-1) and (text is None or not _of_refold(text)):
+                found.append(Fault(_name(self._log, number), "no commit but Refold's", _told(text)))
+        return found
+
+    def restore(self) -> None:
+        """Put back every commit that differs from its copy, and every copy that is damaged; a rerun changes nothing."""
+        identity, numbers = self._identity(), self._numbers(self._log)
+        for number in self._numbers(self._copies):
+            try:
+                data = self._copy(number, identity).encode()
+            except Damaged:
+                self._objects.delete(_name(self._copies, number))
+                self.keep(number)
+                continue
+            if (not numbers or number >= numbers[0]) and self._bytes(number) != data:
+                self._objects.put(_name(self._log, number), data)
+
+    def _copy(self, number: int, identity: str | None) -> str:
+        """The text of a commit, from its copy. Raises Damaged where that is damaged, or is of another table."""
+        name = _name(self._copies, number)
+        body = read_record(self._objects, name) or {}
+        if body.get("number") != number or not isinstance(body.get("text"), str):
+            raise Damaged(f"The record {name} is that of commit {body.get('number')}.")
+        if body.get("table") != identity:
+            raise Damaged(f"The record {name} is of a table that begins with commit {body.get('table')}.")
+        return str(body["text"])
+
+    def _identity(self) -> str | None:
+        """What a table is known by: the sha256 of its first commit, which all sound copies tell."""
+        told: Counter[str] = Counter()
+        for number in self._numbers(self._copies):
+            with suppress(Damaged):
+                told[str((read_record(self._objects, _name(self._copies, number)) or {}).get("table"))] += 1
+        first = self._bytes(0)
+        now = None if first is None else sha256_hex(first)
+        return max(told, key=lambda each: (told[each], each == now), default=now)
+
+    def _numbers(self, folder: str) -> list[int]:
+        names = [info.name.rpartition("/")[2] for info in self._objects.list(folder)]
+        return [int(found[1]) for name in names if (found := _NUMBERED.fullmatch(name))]
+
+    def _bytes(self, number: int) -> bytes | None:
+        try:
+            return self._objects.get(_name(self._log, number))
+        except NotFound:
+            return None
+
+    def _text(self, number: int) -> str | None:
+        data = self._bytes(number)
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+def _name(folder: str, number: int) -> str:
+    return f"{folder}/{number:020d}.json"
+
+
+def _info(text: str) -> dict[str, object]:
+    """What a commit tells of itself; nothing where it cannot be read."""
+    try:
+        actions = [json.loads(line) for line in text.split("\n") if line]
+        return dict(next(action["commitInfo"] for action in actions if "commitInfo" in action))
+    except (ValueError, TypeError, StopIteration):
+        return {}
+
+
+def _of_refold(text: str) -> bool:
+    return "refold.version" in _info(text)
+
+
+def _told(text: str | None) -> str:
+    """A stranger's commit, for people."""
+    info = _info(text or "")
+    return f"{info.get('operation', 'a commit that cannot be read')} by {info.get('engineInfo', 'somebody')}"

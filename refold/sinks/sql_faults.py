@@ -1,0 +1,106 @@
+"""What is wrong in a SQL sink's database beside the rows of a version, cell by cell, and making it right.
+
+Rows are compared by content, elsewhere; versions are published and released by `refold.sinks.sql`. Here stand the
+registry row of a version, the release row, the view, and rows that belong to no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from refold.errors import FixInput
+from refold.sinks.base import Fault, unlike
+from refold.sinks.sql_tables import (
+    VERSION,
+    add_missing_columns,
+    registry,
+    releases,
+    replace_view,
+    versions,
+    view_texts,
+)
+
+
+def version_faults(
+    connection: sa.Connection, place: str, rows_table: sa.Table, expected: Mapping[str, object]
+) -> list[Fault]:
+    """What differs in the registry row of a version, and whether there is a table of rows."""
+    query = sa.select(versions).where(versions.c.table_name == expected["table_name"])
+    row = connection.execute(query.where(versions.c.version == expected["version"])).one_or_none()
+    where = f"table {versions.name} in {place}, row {expected['table_name']} {expected['version']}"
+    found = unlike(where, expected, None if row is None else _cells(row))
+    if not sa.inspect(connection).has_table(rows_table.name):
+        found.append(Fault(f"table {rows_table.name} in {place}", "a table", "none"))
+    return found
+
+
+def stray_faults(connection: sa.Connection, place: str, table: str, rows_table: sa.Table) -> list[Fault]:
+    """Rows of versions that the registry does not name, and versions in it that have no rows."""
+    if not sa.inspect(connection).has_table(rows_table.name):
+        return []
+    query = sa.select(versions).where(versions.c.table_name == table, versions.c.rows_table == rows_table.name)
+    held = {row.version: row.row_count for row in connection.execute(query)}
+    column = rows_table.c[VERSION]
+    grouped = sa.select(column, sa.func.count()).group_by(column)
+    counts: dict[str, int] = dict(connection.execute(grouped).tuples().all())
+    found = []
+    for version in sorted(counts.keys() - held.keys()):
+        where = f"table {rows_table.name} in {place}, {VERSION} {version}"
+        found.append(Fault(where, f"no rows, as {versions.name} does not name it", f"{counts[version]} rows"))
+    for version in sorted(version for version, count in held.items() if count and not counts.get(version)):
+        where = f"table {versions.name} in {place}, row {table} {version}"
+        hint = "0 rows; publish that version, or delete the row"
+        found.append(Fault(where, f"{held[version]} rows in {rows_table.name}", hint))
+    return found
+
+
+def release_faults(connection: sa.Connection, place: str, expected: Mapping[str, object]) -> list[Fault]:
+    """The cells of a release row that differ."""
+    row = connection.execute(sa.select(releases).where(releases.c.table_name == expected["table_name"])).one_or_none()
+    where = f"table {releases.name} in {place}, row {expected['table_name']}"
+    return unlike(where, expected, None if row is None else _cells(row))
+
+
+def _cells(row: sa.Row[Any]) -> dict[str, object]:
+    return {str(name): value for name, value in row._mapping.items()}
+
+
+def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[Fault]:
+    """Whether a view is the one that Refold made over the table of rows that is shown."""
+    if not sa.inspect(connection).has_table(rows_table):
+        return []  # told by whoever looks at the table
+    expected, found = view_texts(connection, view, rows_table)
+    return [] if found == expected else [Fault(f"view {view} in {place}", expected, found or "no view")]
+
+
+def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str) -> None:
+    """Make what is missing or different of registry, table of rows, release row and view; remove rows of no version.
+
+    Raises FixInput where a table that Refold did not make has the view's name.
+    """
+    registry.create_all(connection)
+    add_missing_columns(connection)
+    rows_table.metadata.create_all(connection)
+    here = releases.c.table_name == view
+    row = connection.execute(sa.select(releases).where(here)).one_or_none()
+    held = sa.select(versions.c.rows_table).where(versions.c.table_name == view)
+    shown = connection.scalar(held.where(versions.c.version == row.version)) if row is not None else None
+    shown = shown if shown is not None and sa.inspect(connection).has_table(shown) else rows_table.name
+    if row is None:
+        connection.execute(sa.insert(releases).values(table_name=view, rows_table=shown, store=store))
+    else:
+        connection.execute(sa.update(releases).where(here).values(rows_table=shown))
+    if view in sa.inspect(connection).get_table_names():
+        raise FixInput(
+            f"Expected the view {view}, found a table of that name that Refold did not make.",
+            remedy="Move that table away, then repair again.",
+        )
+    expected, found = view_texts(connection, view, shown)
+    if found != expected:
+        replace_view(connection, view, shown)
+    column = rows_table.c[VERSION]
+    named = sa.select(versions.c.version).where(versions.c.table_name == view)
+    connection.execute(sa.delete(rows_table).where(column.not_in(named)))

@@ -1,0 +1,212 @@
+"""A store that holds every kind of object, to be damaged: what the tests of the damage matrix share. Not a test."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from refold import (
+    BulkNdjson,
+    Daily,
+    Delta,
+    Log,
+    Project,
+    QuarantineLimits,
+    Sql,
+    Tantivy,
+    expect,
+    fold,
+    int64,
+    latest_by_key,
+    relation,
+    text,
+)
+from refold.at_rest import Damage, damage_at_rest, kind_of
+from refold.config import Settings
+from refold.drift import find_drift, repair
+from refold.engine import Engine
+from refold.inspection import earlier_differences, mend_sink
+from refold.mending import mend_at_rest
+from refold.rebuild import rebuild_all
+from refold.retention import Pruner
+from refold.storage import sha256_hex
+
+DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05")
+SERVED, OLDER = DAYS[3], DAYS[2]
+PRODUCTS = tuple(f"product {n:02}" for n in range(12))
+LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+
+
+class Level(NamedTuple):
+    level: int = 0
+
+
+def project(quantity_max: int) -> Project:
+    """The same stores; what is quarantined depends on the largest quantity that is believed."""
+    moves = Log(
+        "moves",
+        key="product",
+        event_id="id",
+        columns={"id": text(), "product": text(), "quantity": int64(1, quantity_max), "note": text(null=True)},
+        partitions=2,
+        quarantine=QuarantineLimits(share_max=0.5),
+    )
+
+    @fold(moves, version=1, sinks=[Sql("on_hand"), Delta("levels")],
+          expect=[expect("column_values_to_be_between", column="level", min_value=0)])  # fmt: skip
+    def on_hand(row: Level, event):
+        """Units on hand."""
+        return row._replace(level=row.level + event.quantity)
+
+    last = latest_by_key(
+        moves,
+        "last_move",
+        version=1,
+        columns={"quantity": int64(), "note": text(null=True)},
+        sinks=[BulkNdjson("moves"), Tantivy("moves_index")],
+    )
+
+    @relation(reads=[on_hand.ledger], key=["product"], returns={"product": text(), "moves": int64()},
+              sinks=[Sql("move_counts")])  # fmt: skip
+    def move_counts():
+        return "SELECT product, count(*) AS moves FROM on_hand_ledger WHERE outcome = 'applied' GROUP BY product"
+
+    return Project("matrix", Daily(dt.date(2026, 1, 1)), [on_hand, last, move_counts])
+
+
+PROJECT = project(10**6)
+
+
+@dataclass(frozen=True)
+class House:
+    """The project in a folder, or with its tables in another database."""
+
+    root: Path
+    database: str = ""
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def settings(self) -> Settings:
+        database = self.database or f"sqlite:///{self.root / 'refold.db'}"
+        return Settings(str(self.root / "landing"), str(self.store), database, self.store / "search")
+
+    def engine(self, of: Project = PROJECT) -> Engine:
+        """A new engine, like one in another process."""
+        return Engine(of, self.settings)
+
+    def files(self) -> dict[str, str]:
+        """The sha256 of every file in the store, by name."""
+        paths = sorted(path for path in self.store.rglob("*") if path.is_file())
+        return {path.relative_to(self.store).as_posix(): sha256_hex(path.read_bytes()) for path in paths}
+
+    def names(self, kind: str) -> list[str]:
+        """The objects of a kind, by name."""
+        return [name for name in self.files() if kind_of(name) == kind]
+
+    def copy(self, root: Path) -> House:
+        shutil.copytree(self.root, root)
+        return House(root)
+
+    def damages(self) -> list[Damage]:
+        """What is damaged at rest, as another process finds it."""
+        return damage_at_rest(self.engine())
+
+    def version(self, store: str, day: str = SERVED) -> str:
+        """The version of a store that sinks hold for a day."""
+        engine = self.engine()
+        snapshot = engine.chain.get(day)
+        return engine.publisher.version(snapshot, engine.builder.require(PROJECT.store(store), snapshot))
+
+    def repair(self, *stores: str) -> None:
+        """What `refold repair` does: objects at rest, what was served before, then what is served; of all stores."""
+        mend_at_rest(self.engine(), self.damages())
+        engine = self.engine(_only(stores))
+        served = engine.chain.get(SERVED)
+        for store, sink, snapshot, differences in earlier_differences(engine, served):
+            if differences:
+                mend_sink(engine, store, sink, snapshot)
+        for store in engine.project.in_order:
+            drift = find_drift(engine, store, served)
+            if drift.differences:
+                assert repair(engine, drift).passed
+
+    def drift(self, *stores: str) -> list[str]:
+        """Everything that differs, in all stores and sinks, at what is served and in what was served before."""
+        engine = self.engine(_only(stores))
+        served = engine.chain.get(SERVED)
+        found = [str(d) for store in engine.project.in_order for d in find_drift(engine, store, served).differences]
+        return found + [str(d) for *_, differences in earlier_differences(engine, served) for d in differences]
+
+
+def _only(stores: Sequence[str]) -> Project:
+    """The project, or a part of it: the named stores, which are quicker to verify."""
+    return replace(PROJECT, stores=[store for store in PROJECT.stores if not stores or store.name in stores])
+
+
+def build(root: Path, shift: int = 0) -> House:
+    """Five days, of which the fourth is served, the third kept, and the first two pruned; `shift` makes another store.
+
+    Quarantined records were retried twice, so that there is more than one object of every kind.
+    """
+    house = House(root)
+    for number, day in enumerate(DAYS):
+        _land(root / "landing" / "moves" / f"dt={day}", number, shift)
+    for number, quantity_max in ((0, 100), (1, 1_000)):
+        engine = house.engine(project(quantity_max))
+        list(engine.seal(DAYS[number]))
+        house.engine(project(quantity_max * 10)).retry_quarantine()
+    for day in DAYS[:4]:
+        rebuild_all(house.engine(), day)
+        if day in DAYS[1:3]:
+            prune(house)
+    engine = house.engine()
+    for _ in engine.seal():
+        pass
+    for _ in engine.fold_history("moves", engine.chain.get()):
+        pass
+    for _ in engine.prove_history("moves", engine.chain.get()):
+        pass
+    return house
+
+
+def prune(house: House) -> None:
+    """Give up all versions but those of the last release."""
+    engine = house.engine()
+    pruner = Pruner(PROJECT, engine.releaser, engine.publisher, clock=lambda: LATER)
+    pruner.apply(pruner.plan(keep=1, older_than_days=0))
+
+
+def _land(folder: Path, number: int, shift: int) -> None:
+    """A day of moves: new ones, one that is delivered again, and two that are too large to be believed at first."""
+    folder.mkdir(parents=True)
+    again = _move(f"0-{shift}", PRODUCTS[shift], 1 + shift)
+    moves = [_move(f"{number}-more-{n}", PRODUCTS[n], n + 1) for n in range(shift)]
+    moves += [_move(f"{number}-{n}", product, n + number + 1) for n, product in enumerate(PRODUCTS)] + [again]
+    moves += [_move(f"{number}-large", PRODUCTS[2], 500 + shift), _move(f"{number}-huge", PRODUCTS[3], 5_000 + shift)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(move) + "\n" for move in moves))
+
+
+def _move(identity: str, product: str, quantity: int) -> Mapping[str, object]:
+    return {"id": identity, "product": product, "quantity": quantity, "note": f"note of {identity}"}
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Give each of two files the content of the other."""
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)

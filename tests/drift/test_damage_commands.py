@@ -1,0 +1,104 @@
+"""Damage as a person meets it: `refold verify` names it, and `refold repair` mends it or says what must be restored."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from refold.cli.main import cli
+from tests.drift.matrix import OLDER, House, flip
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def refold(house: House, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command on the copy."""
+    (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.drift.matrix:PROJECT"\n')
+    settings = house.settings
+    for name, value in (("LANDING", settings.landing), ("STORE", settings.store), ("DATABASE", settings.database)):
+        monkeypatch.setenv(f"REFOLD_{name}", value)
+    return lambda *words: CliRunner().invoke(cli, ["--project", str(house.root), *words])
+
+
+def test_a_whole_store_is_told_to_be_whole(refold: Run):
+    done = refold("verify")
+    assert done.exit_code == 0
+    assert "Every object in the store has the bytes that whoever names it says." in done.output
+
+
+@pytest.mark.parametrize("kind", ["repeats", "seen ids", "changes", "ledger part", "proof", "expectations", "retry"])
+def test_what_follows_from_the_log_is_named_and_mended(house: House, refold: Run, kind: str):
+    name = house.names(kind)[-1]
+    flip(house.store / name)
+    found = refold("verify")
+    assert found.exit_code == 1
+    assert "Damaged at rest: 1 objects" in found.output
+    assert name in found.output and "`refold repair`" in found.output
+    mended = refold("repair")
+    assert mended.exit_code == 0, mended.output
+    assert f"Made again: {kind} {name}" in mended.output
+    assert refold("verify").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["segment", "layout", "quarantine", "release"])
+def test_what_follows_from_nothing_is_named_and_must_be_restored(house: House, refold: Run, kind: str):
+    name = house.names(kind)[-1]
+    before = (house.store / name).read_bytes()
+    flip(house.store / name)
+    found = refold("verify")
+    assert found.exit_code == 1
+    assert name in found.output and "Restore it from a copy" in found.output
+    left = refold("repair")
+    assert left.exit_code == 1
+    assert f"Cannot be made again: {kind} {name}" in left.output
+    (house.store / name).write_bytes(before)
+    assert refold("repair").exit_code == 0
+    assert refold("verify").exit_code == 0
+
+
+def test_a_manifest_is_named_by_every_command(house: House, refold: Run):
+    name = house.names("manifest")[1]
+    flip(house.store / name)
+    for words in (("verify",), ("log", "verify"), ("release", "show"), ("repair",)):
+        found = refold(*words)
+        assert found.exit_code == 1
+        assert name in found.output
+
+
+def test_a_damaged_pointer_is_named_where_it_is_shown(house: House, refold: Run):
+    name = house.names("release")[-1]
+    flip(house.store / name)
+    for words in (("release", "show"), ("release", "ls")):
+        found = refold(*words)
+        assert found.exit_code == 1
+        assert name in found.output
+
+
+@pytest.mark.parametrize("kind", ["segment", "repeats", "quarantine"])
+def test_the_log_is_verified_alone_too(house: House, refold: Run, kind: str):
+    name = house.names(kind)[0]
+    (house.store / name).unlink()
+    found = refold("log", "verify")
+    assert found.exit_code == 1
+    assert name in found.output
+
+
+def test_a_row_that_was_served_before_is_named_and_published_again(house: House, refold: Run):
+    older = house.version("move_counts", OLDER)
+    with sqlite3.connect(house.root / "refold.db") as connection:
+        ((rows_table,),) = connection.execute("SELECT rows_table FROM refold_release WHERE table_name = 'move_counts'")
+        connection.execute(
+            f'UPDATE "{rows_table}" SET moves = 77 WHERE product = ? AND refold_version = ?', ["product 04", older]
+        )
+    connection.close()
+    found = refold("verify")
+    assert found.exit_code == 1
+    assert "key 'product 04', column moves" in found.output and "77" in found.output
+    mended = refold("repair")
+    assert mended.exit_code == 0
+    assert f"Published again: sql/move_counts at snapshot {OLDER}" in mended.output
+    assert refold("verify").exit_code == 0
