@@ -35,7 +35,7 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof import Prover, Verdict
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore
-from refold.stores.building import Builder, stored_deliveries
+from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded
 from refold.stores.folding import columns_to_read, fold_events
 from refold.stores.ledger import LedgerPart
@@ -263,7 +263,7 @@ class Falsifier:
     def _events(self, snapshot: Snapshot) -> tuple[pa.Table, np.ndarray]:
         reader = LogReader(self._engine.objects, self._engine.chain, movements)
         events = reader.events(snapshot, columns_to_read(levels))
-        return events, stored_deliveries(reader, snapshot, events)
+        return events, deliveries_of(reader, snapshot, events)
 
 
 class CountingStore(ObjectStore):

@@ -62,12 +62,11 @@ class DigestTree:
         flags[touched] = True
         rows = np.flatnonzero(flags[buckets])
         part = table.take(pa.array(rows)) if len(rows) < len(table) else table
-        contents: dict[int, list[bytes]] = {int(bucket): [] for bucket in touched}
-        for bucket, row in zip(buckets[rows].tolist(), encode_rows(part.columns, len(part)), strict=True):
-            contents[bucket].append(row)
-        for bucket, encoded in contents.items():
-            encoded.sort()
-            self.leaves[bucket] = hashlib.sha256(b"".join(encoded)).digest() if encoded else _EMPTY
+        joined = encode_rows(part.columns, len(part)).joined_by(buckets[rows], BUCKETS)
+        bounds, content = joined.offsets.tolist(), joined.data.data
+        for bucket in touched.tolist():
+            start, end = bounds[bucket], bounds[bucket + 1]
+            self.leaves[bucket] = hashlib.sha256(content[start:end]).digest() if end > start else _EMPTY
 
     def digest(self) -> str:
         """The root, as 64 hexadecimal digits."""

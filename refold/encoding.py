@@ -53,9 +53,31 @@ class EncodedRows:
         """The bytes of one row."""
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
-    def hashes(self) -> Hashes:
+    def hashes(self, seed: int = 0) -> Hashes:
         """MurmurHash64A of every row; fast and well spread, but not collision free, so never proof of equality."""
-        return np.asarray(_murmur64a(self.data, self.offsets), dtype=np.uint64)
+        return np.asarray(_murmur64a(self.data, self.offsets, np.uint64(seed)), dtype=np.uint64)
+
+    def joined_by(self, groups: npt.NDArray[np.uint16], count: int) -> EncodedRows:
+        """The rows of each group, sorted as bytes and joined with nothing between; `count` entries, some empty.
+
+        `groups` gives the group of each row, below `count`.
+        """
+        order = np.argsort(groups, kind="stable")
+        bounds = np.searchsorted(groups[order], np.arange(count + 1)).astype(np.int64)
+        _sort_groups(self.data, self.offsets, order, bounds)
+        ordered = self.take(order)
+        return EncodedRows(ordered.data, ordered.offsets[bounds])
+
+    def take(self, places: Offsets) -> EncodedRows:
+        """The rows at some places, in their order."""
+        buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
+        rows = pa.Array.from_buffers(pa.large_binary(), len(self), buffers).take(pa.array(places))
+        return EncodedRows(*text_buffers(rows))
+
+    def append(self, other: EncodedRows) -> EncodedRows:
+        """These rows, then the other ones."""
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return EncodedRows(np.concatenate([self.data, other.data]), offsets)
 
 
 def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None = None) -> EncodedRows:
@@ -85,8 +107,8 @@ def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None
 
 def hash_texts(values: pa.Array) -> Hashes:
     """MurmurHash64A of the raw bytes of each text or binary value; a null hashes as empty."""
-    data, starts = _var_buffers(_one_chunk(values))
-    return np.asarray(_murmur64a(data, starts), dtype=np.uint64)
+    data, starts = text_buffers(_one_chunk(values))
+    return np.asarray(_murmur64a(data, starts, np.uint64(0)), dtype=np.uint64)
 
 
 def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
@@ -95,7 +117,7 @@ def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
     >>> kafka_partitions(pa.array(["21", "foobar"]), 1000).tolist()
     [340, 166]
     """
-    data, starts = _var_buffers(_one_chunk(keys))
+    data, starts = text_buffers(_one_chunk(keys))
     hashes = _murmur2(data, starts)
     return np.asarray((hashes & np.uint32(0x7FFFFFFF)) % np.uint32(partitions), dtype=np.int32)
 
@@ -123,7 +145,7 @@ def _part(column: pa.Array) -> _Part:
     kind = column.type
     valid = _validity(column)
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
-        data, starts = _var_buffers(column)
+        data, starts = text_buffers(column)
         return _Part(data, starts, 0, 4 + np.diff(starts), valid)
     values, width = _fixed_values(column)
     return _Part(values, None, width, np.full(len(column), width, dtype=np.int64), valid)
@@ -162,7 +184,8 @@ def _validity(column: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _var_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
+def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
+    """The bytes of text or binary values one after the other, and where each begins; a null is empty."""
     column = column.cast(pa.large_binary())
     _, offsets, data = column.buffers()
     starts = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
@@ -170,11 +193,11 @@ def _var_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
     return raw, starts.astype(np.int64)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, not on import: numba asks for a place to keep what it compiled, and may find none."""
 
     @cache
-    def compiled() -> Callable[..., Any]:
+    def ready() -> Callable[..., Any]:
         try:
             return numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside the source nor in the user's cache folder may be written
@@ -182,25 +205,29 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
-        return compiled()(*arguments)
+        return ready()(*arguments)
 
     return call
 
 
-@_compiled
+@compiled
 def _scatter_fixed(out, cursor, data, width, valid):  # type: ignore[no-untyped-def]
     for i in range(cursor.size):
         p = cursor[i]
         if valid[i]:
             out[p] = 1
-            for j in range(width):
-                out[p + 1 + j] = data[i * width + j]
+            if width == 8:  # a constant the compiler turns into one move
+                for j in range(8):
+                    out[p + 1 + j] = data[i * 8 + j]
+            else:
+                for j in range(width):
+                    out[p + 1 + j] = data[i * width + j]
             cursor[i] = p + 1 + width
         else:
             cursor[i] = p + 1
 
 
-@_compiled
+@compiled
 def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-def]
     for i in range(cursor.size):
         p = cursor[i]
@@ -216,16 +243,46 @@ def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-d
         cursor[i] = p + 5 + size
 
 
-@_compiled
-def _murmur64a(data, starts):  # type: ignore[no-untyped-def]
-    """MurmurHash64A, seed 0 (Austin Appleby, public domain), over the slices of `data`."""
+@compiled
+def _sort_groups(data, starts, order, bounds):  # type: ignore[no-untyped-def]
+    """Sort each range of `order` by the bytes of the rows it names: a merge sort from the bottom, in place."""
+    spare = np.empty_like(order)
+    for group in range(bounds.size - 1):
+        low, high = bounds[group], bounds[group + 1]
+        width = 1
+        while width < high - low:
+            for left in range(low, high, 2 * width):
+                middle, right = min(left + width, high), min(left + 2 * width, high)
+                i, j = left, middle
+                for place in range(left, right):
+                    take_left = j >= right
+                    if i < middle and not take_left:
+                        a, b = order[i], order[j]
+                        p, q, p_end, q_end = starts[a], starts[b], starts[a + 1], starts[b + 1]
+                        while p < p_end and q < q_end and data[p] == data[q]:
+                            p += 1
+                            q += 1
+                        take_left = p == p_end or (q < q_end and data[p] < data[q])
+                    if take_left:
+                        spare[place] = order[i]
+                        i += 1
+                    else:
+                        spare[place] = order[j]
+                        j += 1
+            order[low:high] = spare[low:high]
+            width *= 2
+
+
+@compiled
+def _murmur64a(data, starts, seed):  # type: ignore[no-untyped-def]
+    """MurmurHash64A (Austin Appleby, public domain), over the slices of `data`."""
     m = np.uint64(0xC6A4A7935BD1E995)
     r = np.uint64(47)
     out = np.empty(starts.size - 1, dtype=np.uint64)
     for i in range(starts.size - 1):
         start = starts[i]
         size = starts[i + 1] - start
-        h = np.uint64(size) * m
+        h = seed ^ (np.uint64(size) * m)
         blocks = size // 8
         for b in range(blocks):
             k = np.uint64(0)
@@ -248,7 +305,7 @@ def _murmur64a(data, starts):  # type: ignore[no-untyped-def]
     return out
 
 
-@_compiled
+@compiled
 def _murmur2(data, starts):  # type: ignore[no-untyped-def]
     """MurmurHash2 as in Kafka's `Utils.murmur2` (seed 0x9747b28c), over the slices of `data`."""
     m = np.uint32(0x5BD1E995)

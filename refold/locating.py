@@ -27,7 +27,7 @@ from refold.log.segment import LogReader
 from refold.log.snapshot import LogCut, SegmentFile, Snapshot, SnapshotChain
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore
-from refold.stores.building import Builder, stored_deliveries
+from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded
 from refold.stores.folding import NOT_ALLOWED, columns_to_read, fold_events
 from refold.stores.ledger import NO_EVENTS, LedgerPart
@@ -116,7 +116,7 @@ class Locator:
                     continue
         for mark in marks[done:]:
             events = reader.events(mark.snapshot, columns_to_read(store))
-            fold_events(state, events, stored_deliveries(reader, mark.snapshot, events))
+            fold_events(state, events, deliveries_of(reader, mark.snapshot, events))
         if marks and state.digest() != marks[-1].state_digest:
             raise Damaged(
                 f"A fold up to snapshot {marks[-1].snapshot.key}, where stored and replayed agree, gives other rows; "

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 
 from refold.at_rest import Damage, damage_at_rest
-from refold.encoding import encode_rows
 from refold.engine import Engine
 from refold.errors import Damaged, NotFound, RefoldError, Unproven
 from refold.log.declaration import Log
+from refold.log.deduplication import ReplayDedup
 from refold.log.quarantine import retried_records
-from refold.log.repeats import REPEATS, SEEN, Delivery, ReplayDedup
-from refold.log.segment import LogReader, repeated_ids, to_parquet
+from refold.log.seal import first_deliveries
+from refold.log.segment import LogReader, to_parquet
 from refold.log.snapshot import Snapshot, StoredObject
 from refold.proof_record import claim_folder
 from refold.publishing import expectations_name
@@ -57,7 +56,9 @@ def _mend_log(engine: Engine, damages: Sequence[Damage]) -> None:
             if layout.repeats is not None and layout.repeats.name in names:
                 mended = replace(mended, repeats=_put(engine, layout.repeats, _repeats(engine, log, snapshot)))
             if layout.seen is not None and layout.seen.name in names:
-                mended = replace(mended, seen=_put(engine, layout.seen, _seen(engine, log, snapshot)))
+                again = _repeats(engine, log, snapshot)["log_seq"].to_numpy()
+                run = first_deliveries(LogReader(engine.objects, engine.chain, log), snapshot, again)
+                mended = replace(mended, seen=_put(engine, layout.seen, run.to_table()))
             if mended != layout:
                 layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
                 engine.chain.replace_layout(snapshot, layouts | {log.name: mended})
@@ -74,27 +75,8 @@ def _put(engine: Engine, stored: StoredObject, table: pa.Table) -> StoredObject:
 def _repeats(engine: Engine, log: Log, snapshot: Snapshot) -> pa.Table:
     """The deliveries of a snapshot that are no first ones, found from all ids."""
     reader, before = LogReader(engine.objects, engine.chain, log), engine.chain.through(snapshot.key)
-    groups = repeated_ids(reader, before)
-    dedup = ReplayDedup(log, groups)
-    for each in before:
-        events = reader.events(each)
-        deliveries = dedup.deliveries(events)
-    again = np.flatnonzero(deliveries != Delivery.FIRST)
-    seqs = events["log_seq"].to_numpy()[again]
-    _, first_of = np.unique(groups, return_index=True)
-    firsts = first_of[np.searchsorted(np.unique(groups), groups[seqs])]
-    places = [events[name].to_numpy()[again] for name in ("log_partition", "log_offset")]
-    return pa.table([*places, seqs, deliveries[again], firsts], schema=REPEATS)
-
-
-def _seen(engine: Engine, log: Log, snapshot: Snapshot) -> pa.Table:
-    """The hashes of the ids that a snapshot delivered first."""
-    reader = LogReader(engine.objects, engine.chain, log)
-    events = reader.events(snapshot, ["log_seq", log.event_id]).sort_by("log_seq").combine_chunks()
-    seqs, hashes = events["log_seq"].to_numpy(), encode_rows([events[log.event_id]]).hashes()
-    again = _repeats(engine, log, snapshot)["log_seq"].to_numpy()
-    new = np.flatnonzero(~np.isin(seqs, again))
-    return pa.table([hashes[new], seqs[new]], schema=SEEN)
+    dedup, columns = ReplayDedup.over(reader, before), ["log_seq", *log.columns]
+    return [dedup.repeats(reader.parts(each, columns)) for each in before][-1]
 
 
 def _mend_retries(engine: Engine, damages: Sequence[Damage]) -> None:

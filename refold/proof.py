@@ -18,6 +18,7 @@ from refold.divergence import Mark
 from refold.errors import Damaged, Unproven
 from refold.locating import Locator, outcome_text, rows_in
 from refold.log.declaration import POSITION
+from refold.log.segment import position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.picture import Picture
 from refold.proof_record import ProofRecord, ProofRecords, library_versions
@@ -157,7 +158,7 @@ class Prover:
             yield Difference("state", where, boundary.state_digest, record.state_digest)
 
     def _compare_ledger(self, snapshot: Snapshot, record: StateRecord, boundary: Boundary) -> Iterator[Difference]:
-        if len(boundary.events) == 0:
+        if len(boundary.part.outcomes) == 0:
             return
         try:
             part = self._builder.checkpoints.ledger(record)
@@ -166,8 +167,7 @@ class Prover:
             return
         place = boundary.part.first_difference(part) if part is not None else 0
         if place is not None:
-            event = boundary.events.slice(place, 1).to_pylist()[0]
-            at = f"log partition {event['log_partition']}, offset {event['log_offset']}, log_seq {event['log_seq']}"
+            at = "log partition {}, offset {}, log_seq {}".format(*position(boundary.parts, place))
             found = outcome_text(part, place) if part is not None else "no ledger part"
             yield Difference("ledger", f"snapshot {snapshot.key}, {at}", outcome_text(boundary.part, place), found)
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-
 from refold.errors import Damaged, NotDeterministic
 from refold.log.declaration import Log
-from refold.log.repeats import Deliveries, ReplayDedup
-from refold.log.segment import LogReader, content_digest, repeated_ids
+from refold.log.deduplication import ReplayDedup, declared
+from refold.log.repeats import Deliveries
+from refold.log.segment import LogReader, Part, content_digest
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.storage import ObjectStore
+from refold.storage import ObjectStore, sha256_hex
 from refold.stores.declaration import Folded
-from refold.stores.folding import columns_to_read, fold_events
+from refold.stores.folding import fold_parts
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -40,7 +38,7 @@ class Boundary:
     ledger_digest: str
     outcomes: Mapping[str, int]
     part: LedgerPart
-    events: pa.Table
+    parts: Sequence[Part]
     unstable: str = ""
 
 
@@ -53,44 +51,41 @@ def replay(
     """
     reader = LogReader(objects, chain, log)
     snapshots = chain.through(through.key)
-    dedup = ReplayDedup(log, repeated_ids(reader, snapshots))
-    needed = {name for store in stores for name in columns_to_read(store)} | set(log.columns)
-    columns = [name for name in log.schema.names if name in needed]
+    dedup = ReplayDedup.over(reader, snapshots)
+    columns = ["log_seq", *log.columns]
     states = {store.name: State(store) for store in stores}
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
-        events = reader.events(snapshot, columns)
-        _require_content(log, snapshot, events)
-        deliveries = dedup.deliveries(events)
+        parts = reader.parts(snapshot, columns)
+        _require_content(log, snapshot, parts)
+        deliveries = dedup.deliveries(parts)
         found = {}
         for store in stores:
-            part, unstable = _fold_twice(states[store.name], events, deliveries)
+            part, unstable = _fold_twice(states[store.name], parts, deliveries)
             ledgers[store.name] = part.digest(ledgers[store.name], snapshot.cut(log.name))
             outcomes[store.name] = {name: n + outcomes[store.name][name] for name, n in part.counts().items()}
             state = states[store.name]
             found[store.name] = Boundary(
-                store, state, state.digest(), ledgers[store.name], outcomes[store.name], part, events, unstable
+                store, state, state.digest(), ledgers[store.name], outcomes[store.name], part, parts, unstable
             )
         yield snapshot, found
 
 
-def _fold_twice(state: State, events: pa.Table, deliveries: Deliveries) -> tuple[LedgerPart, str]:
-    try:
-        return fold_events(state, events, deliveries, twice=True), ""
-    except NotDeterministic as error:
-        return fold_events(state, events, deliveries), str(error)
+def _fold_twice(state: State, parts: Sequence[Part], deliveries: Sequence[Deliveries]) -> tuple[LedgerPart, str]:
+    unstable: list[NotDeterministic] = []
+    part = fold_parts(state, parts, deliveries, unstable=unstable)
+    return part, str(unstable[0]) if unstable else ""
 
 
-def _require_content(log: Log, snapshot: Snapshot, events: pa.Table) -> None:
+def _require_content(log: Log, snapshot: Snapshot, parts: Sequence[Part]) -> None:
     """The events must be those the snapshot's identity was made of. Raises Damaged."""
-    places = events["log_partition"].to_numpy()
+    found = {part.partition: content_digest(log, declared(log, part.table.select(list(log.columns)))) for part in parts}
     for partition, expected in enumerate(snapshot.cut(log.name).content):
-        bounds = np.searchsorted(places, [partition, partition + 1])
-        found = content_digest(log, events.slice(bounds[0], bounds[1] - bounds[0]))
-        if found != expected:
+        digest = found.get(partition, sha256_hex(b""))
+        if digest != expected:
             raise Damaged(
                 f"The events of log {log.name!r}, snapshot {snapshot.key}, log partition {partition} are not those "
-                f"that were sealed: expected content {expected}, found {found}.",
+                f"that were sealed: expected content {expected}, found {digest}.",
                 remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
             )

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,7 +196,7 @@ def _system_error(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def sha256_hex(data: bytes) -> str:
+def sha256_hex(data: bytes | memoryview) -> str:
     """The sha256 of some bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
@@ -271,6 +271,18 @@ class ObjectStore:
                 remedy="Restore it from a copy, or rebuild what holds it.",
             )
         return data
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Parts of an object, given as (start, size in bytes). Raises NotFound, Damaged where it is too short."""
+        with _telling(f"Cannot read {name} in {self.url}"):
+            try:
+                starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
+                found = [
+                    memoryview(part) for part in obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
+                ]
+            except _MISSING as error:
+                raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
+        return found
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole, replacing it; for names that determine their content, so a rerun changes nothing."""

@@ -84,7 +84,7 @@ class Trail:
         """Take in the next snapshot; of the first that parts from replay, what replay found is kept."""
         self.marks.append(mark)
         self.differences.append(list(differences))
-        self.events += len(boundary.events)
+        self.events += len(boundary.part.outcomes)
         if self.replayed is None and (mark.state_parted or mark.ledger_parted):
             self.replayed = Replayed(boundary.part, boundary.state.table)
 

@@ -20,7 +20,7 @@ from refold.diff.described import Described, described, folded_behind
 from refold.encoding import encode_rows
 from refold.errors import NotDeterministic
 from refold.log.declaration import Log
-from refold.log.segment import LogReader
+from refold.log.segment import LogReader, plain
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.replay import Boundary, replay
@@ -228,8 +228,9 @@ class _Fold:
             raise NotDeterministic(boundary.unstable)
         self.parts.append(boundary.part)
         self._state = state = boundary.state
-        if len(boundary.events):
-            rows = state.locate(boundary.events[self.store.log.key].unique())
+        if boundary.parts:
+            keys = pa.chunked_array([plain(part.table[self.store.log.key]).unique() for part in boundary.parts])
+            rows = state.locate(keys.unique())
             touched = state.table.select(self._columns).take(pa.array(rows))
             self._marks.append(encode_rows(touched.columns, len(rows)).hashes())
             self._ordinals.append(np.full(len(rows), snapshot.ordinal, dtype=np.int64))
@@ -251,7 +252,7 @@ class _Fold:
 
 
 def _events_of(item: tuple[Snapshot, Mapping[str, Boundary]]) -> int:
-    return len(next(iter(item[1].values())).events)
+    return len(next(iter(item[1].values())).part.outcomes)
 
 
 def _matcher(store: Folded, wanted: Mapping[str, str]) -> Callable[[pa.Table], pa.Table]:

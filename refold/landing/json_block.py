@@ -80,7 +80,8 @@ class LineIndex:
         array = np.frombuffer(self.data, np.uint8)
         last = np.maximum(self.ends - 1, self.starts)
         last = np.where((array[last] == ord("\r")) & (last > self.starts), last - 1, last)
-        openings = np.add.reduceat((array == ord("{")) | (array == ord("[")), self.starts, dtype=np.int64)
+        openings = np.flatnonzero((array == ord("{")) | (array == ord("[")))
+        openings = np.diff(np.searchsorted(openings, self.starts), append=len(openings))  # of each line
         plain: npt.NDArray[np.bool_] = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
         plain &= (openings <= DEPTH_MAX) & (self.ends - self.starts <= line_bytes_max)
         odd = [match.start() for match in _CONSTANT.finditer(self.data)] if self._has_constants() else []

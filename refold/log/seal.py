@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.encoding import Hashes, encode_rows, kafka_partitions
+from refold.encoding import encode_rows, kafka_partitions
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
 from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.quarantine import retry_objects, write_quarantine
-from refold.log.repeats import REPEATS, SEEN, Delivery, SeenIndex, seal_deliveries
-from refold.log.segment import LogReader, content_digest, from_parquet, to_parquet, write_segment
+from refold.log.repeats import REPEATS, SEEN, Delivery, SeenIndex, SeenRun, seal_deliveries
+from refold.log.segment import LogReader, content_digest, from_parquet, to_parquet, write_segments
 from refold.log.snapshot import (
     NO_EVENTS_YET,
     NO_FILES,
@@ -207,7 +207,7 @@ class _LogSealer:
         self._check_limit(key, batch)
         events, parts = self._order(batch, before)
         repeats, seen = self._deduplicate(events, parts)
-        segments = [write_segment(self._objects, self.log, p, part) for p, part in enumerate(parts) if len(part)]
+        segments = [file for p, part in enumerate(parts) for file in write_segments(self._objects, self.log, p, part)]
         starts = list(before.ends) if before else [0] * self.log.partitions
         ends = [start + len(part) for start, part in zip(starts, parts, strict=True)]
         content = [content_digest(self.log, part) for part in parts]
@@ -292,13 +292,12 @@ class _LogSealer:
         if len(events) == 0:
             return None, None
         index = self._seen_index()
-        hashes = encode_rows([events[self.log.event_id]]).hashes()
-        deliveries, firsts = seal_deliveries(self.log, events, hashes, index, self._fetch)
-        new = np.flatnonzero(deliveries == Delivery.FIRST)
-        seqs = events["log_seq"].to_numpy()
-        index.add(hashes[new], seqs[new])
-        seen = self._store_table("seen", pa.table([hashes[new], seqs[new]], schema=SEEN))
-        return self._store_repeats(parts, deliveries, firsts, int(seqs[0])), seen
+        run = SeenRun.of(self.log, events)
+        deliveries, firsts = seal_deliveries(self.log, events, run, index, self._fetch)
+        new = run.take(np.flatnonzero(deliveries == Delivery.FIRST))
+        index.add(new)
+        seen = self._store_table("seen", new.to_table())
+        return self._store_repeats(parts, deliveries, firsts, int(run.seqs[0])), seen
 
     def _store_repeats(
         self, parts: Sequence[pa.Table], deliveries: npt.NDArray[np.uint8], firsts: npt.NDArray[np.int64], start: int
@@ -324,23 +323,21 @@ class _LogSealer:
         if self._index is None:
             self._index = SeenIndex()
             for snapshot in self._chain:
-                self._index.add(*self._seen_of(snapshot))
+                self._index.add(self._seen_of(snapshot))
         return self._index
 
-    def _seen_of(self, snapshot: Snapshot) -> tuple[Hashes, npt.NDArray[np.int64]]:
-        """The ids first delivered in a snapshot: the stored run, or computed again where that is damaged."""
+    def _seen_of(self, snapshot: Snapshot) -> SeenRun:
+        """What was first delivered in a snapshot: the stored run, or computed again where that is damaged."""
         stored = self._layout(snapshot).seen
         try:
             if stored is not None:
-                run = from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
-                return run["hash"].to_numpy(), run["log_seq"].to_numpy()
+                data = self._objects.get_checked(stored.name, stored.sha256)
+                return SeenRun.of_table(from_parquet(data, stored.name, SEEN.names))
         except Damaged:
             pass  # a cache: the segments say the same
-        events = self._reader.events(snapshot, ["log_seq", self.log.event_id])
-        seqs, hashes = events["log_seq"].to_numpy(), encode_rows([events[self.log.event_id]]).hashes()
         repeats = self._reader.repeats(snapshot)
-        keep = ~np.isin(seqs, repeats["log_seq"].to_numpy()) if repeats is not None else np.ones(len(seqs), dtype=bool)
-        return hashes[keep], seqs[keep]
+        again = repeats["log_seq"].to_numpy() if repeats is not None else np.zeros(0, dtype=np.int64)
+        return first_deliveries(self._reader, snapshot, again)
 
     def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Ids and contents of sealed events, for the exact comparison of candidates."""
@@ -364,3 +361,10 @@ def _with_source(decoded: Decoded, name: str) -> pa.Table:
 
 def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     return keys.cast(pa.string()) if pa.types.is_integer(keys.type) else keys
+
+
+def first_deliveries(reader: LogReader, snapshot: Snapshot, again: npt.NDArray[np.int64]) -> SeenRun:
+    """The part of the seen index that a snapshot adds, from its segments; `again` has the `log_seq` of its repeats."""
+    events = reader.events(snapshot, ["log_seq", *reader.log.columns]).sort_by("log_seq").combine_chunks()
+    run = SeenRun.of(reader.log, events)
+    return run.take(np.flatnonzero(~np.isin(run.seqs, again)))

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refold.encoding import encode_rows
-from refold.errors import Damaged
+from refold.errors import Damaged, NotFound
+from refold.log import event_ids
 from refold.log.declaration import Log
-from refold.log.repeats import Seqs, group_repeated_ids
-from refold.log.snapshot import SegmentFile, Snapshot, SnapshotChain
+from refold.log.snapshot import Piece, SegmentFile, Snapshot, SnapshotChain
+from refold.parallel import each
 from refold.storage import ObjectStore, sha256_hex
 
 
@@ -44,14 +47,115 @@ def content_digest(log: Log, events: pa.Table) -> str:
     return sha256_hex(encode_rows([events[name] for name in log.columns], len(events)).data.tobytes())
 
 
-def write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:
-    """Store the events of one log partition, sorted by offset, under a name that determines their content."""
+SEGMENT_EVENTS = 1 << 20
+"""The most events of one segment: what is read into memory at once, and what one thread takes on."""
+
+_DELTAS = ("log_seq", "source_line")
+_DICTIONARY_BYTES = 1 << 24
+_PLACE = b"refold"
+
+
+def write_segments(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> list[SegmentFile]:
+    """Store the events of one log partition, sorted by offset, in segments under names that determine their content."""
+    parts = [events.slice(start, SEGMENT_EVENTS) for start in range(0, len(events), SEGMENT_EVENTS)]
+    return [_write_segment(objects, log, partition, part) for part in parts]
+
+
+def _write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:
     start = events["log_offset"][0].as_py()
-    data = to_parquet(events)
+    data = segment_bytes(log, partition, events)
     sha256 = sha256_hex(data)
     name = f"logs/{log.name}/segments/{partition:04d}/{start:020d}-{sha256[:16]}.parquet"
     objects.put(name, data)
-    return SegmentFile(partition, start, start + len(events), name, sha256)
+    return SegmentFile(partition, start, start + len(events), name, sha256, _pieces(data))
+
+
+def segment_bytes(log: Log, partition: int, events: pa.Table) -> bytes:
+    """The Parquet file of a segment: one row group, so that a column is one range of bytes.
+
+    Only the first offset is stored, in the footer with log and log partition, since the others follow. Ids that are
+    UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them.
+    """
+    stored = events.drop_columns(["log_offset"])
+    ids = event_ids.to_bytes(events[log.event_id]) if pa.types.is_string(events[log.event_id].type) else None
+    if ids is not None:
+        stored = stored.set_column(
+            stored.column_names.index(log.event_id), pa.field(log.event_id, ids.type, False), ids
+        )
+    times = [field.name for field in stored.schema if pa.types.is_timestamp(field.type)]
+    deltas = dict.fromkeys([*_DELTAS, *times], "DELTA_BINARY_PACKED")
+    plain = {log.event_id} if ids is not None else set()
+    buffer = io.BytesIO()
+    pq.write_table(
+        stored.replace_schema_metadata({_PLACE: _place(log, partition, events["log_offset"][0].as_py())}),
+        buffer,
+        row_group_size=max(1, len(stored)),
+        compression={name: "NONE" if name in plain else "ZSTD" for name in stored.column_names},
+        compression_level={name: 1 for name in stored.column_names if name not in plain},
+        use_dictionary=[name for name in stored.column_names if name not in deltas and name not in plain],
+        column_encoding=deltas,
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        store_schema=True,
+    )
+    return buffer.getvalue()
+
+
+def _place(log: Log, partition: int, start: int) -> bytes:
+    return f"log {log.name}, log partition {partition}, from offset {start}".encode()
+
+
+def _pieces(data: bytes) -> dict[str, Piece]:
+    """The ranges of the columns and, under "", of all that comes after them."""
+    group = pq.read_metadata(pa.BufferReader(data)).row_group(0)
+    pieces, end = {}, 0
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        begins = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        pieces[chunk.path_in_schema] = _piece(data, begins, chunk.total_compressed_size)
+        end = max(end, begins + chunk.total_compressed_size)
+    return {**pieces, "": _piece(data, end, len(data) - end)}
+
+
+def _piece(data: bytes, start: int, size: int) -> Piece:
+    return Piece(start, size, sha256_hex(data[start : start + size]))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The events a snapshot added to one log partition, in the order of their offsets, the first of which is `start`.
+
+    Text columns are dictionaries; ids that are UUIDs are 16 bytes.
+    """
+
+    partition: int
+    start: int
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of a part with its values in place of a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def parts_of(events: pa.Table) -> list[Part]:
+    """Events in the order (log partition, offset) by log partition; of each the offsets follow one another."""
+    if len(events) == 0:
+        return []
+    places, offsets = events["log_partition"].to_numpy(), events["log_offset"].to_numpy()
+    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    return [Part(int(places[a]), int(offsets[a]), events.slice(a, b - a)) for a, b in pairwise(bounds)]
+
+
+def position(parts: Sequence[Part], place: int) -> tuple[int, int, int]:
+    """Log partition, offset and `log_seq` of the event at a place in the order of the parts."""
+    for part in parts:
+        if place < len(part):
+            return part.partition, part.start + place, part.table["log_seq"][place].as_py()
+        place -= len(part)
+    raise IndexError(f"the parts hold {place} events fewer")
 
 
 class LogReader:
@@ -68,11 +172,36 @@ class LogReader:
         Raises Damaged where the segments do not make up the snapshot's offsets, or one is missing, has other bytes, or
         another number of rows than its range.
         """
-        parts = [self.segment(file, columns) for file in self._files(snapshot)]
+        files = self._files(snapshot)
+        parts = each(lambda file: self.segment(file, columns), files, [file.end - file.start for file in files])
         if not parts:
             schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(c) for c in columns])
             parts = [schema.append(pa.field("log_partition", pa.int64())).empty_table()]
         return pa.concat_tables(parts)
+
+    def parts(self, snapshot: Snapshot, columns: Sequence[str]) -> list[Part]:
+        """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
+
+        `columns` are columns of the segment; of `log_offset` the part says the first. Raises Damaged.
+        """
+        files = self._files(snapshot)
+        columns = [name for name in columns if name != "log_offset"]
+        sizes = [file.end - file.start for file in files]
+        tables = each(lambda file: self._read(file, columns, dictionaries=True), files, sizes)
+        by_partition: dict[int, list[pa.Table]] = {}
+        for file, table in zip(files, tables, strict=True):
+            by_partition.setdefault(file.partition, []).append(table)
+        starts = snapshot.cut(self.log.name).starts
+        return [Part(place, starts[place], self._joined(tables)) for place, tables in sorted(by_partition.items())]
+
+    def _joined(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """Segments of one log partition one after the other; where some hold ids as text, all do."""
+        kinds = {
+            table.schema.field(self.log.event_id).type for table in tables if self.log.event_id in table.column_names
+        }
+        if len(kinds) > 1:
+            tables = [self._with_text_ids(table) for table in tables]
+        return pa.concat_tables(tables).unify_dictionaries()
 
     def _files(self, snapshot: Snapshot) -> list[SegmentFile]:
         """The segments of a snapshot by log partition and offset, which must cover its offsets once."""
@@ -92,12 +221,70 @@ class LogReader:
         return files
 
     def segment(self, file: SegmentFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """The events of one segment, with `log_partition`. Raises Damaged."""
-        table = from_parquet(self._objects.get_checked(file.name, file.sha256), file.name, columns)
-        if len(table) != file.end - file.start:
-            raise Damaged(f"The segment {file.name} holds {len(table)} events; expected {file.end - file.start}.")
+        """The events of one segment as the log declares them, with `log_partition`. Raises Damaged."""
+        schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(name) for name in columns])
+        stored = [name for name in schema.names if name != "log_offset"]
+        table = self._with_text_ids(self._read(file, None if columns is None else stored))
+        if "log_offset" in schema.names:
+            table = table.append_column("log_offset", pa.array(np.arange(file.start, file.end)))
+        table = table.select(schema.names).cast(schema)
         partition = pa.array(np.full(len(table), file.partition, dtype=np.int64))
         return table.append_column("log_partition", partition)
+
+    def _with_text_ids(self, table: pa.Table) -> pa.Table:
+        name = self.log.event_id
+        if name not in table.column_names or self.log.columns[name].kind != "text":
+            return table
+        place, ids = table.column_names.index(name), table[name]
+        if ids.type != event_ids.STORED:
+            return table
+        return table.set_column(place, self.log.schema.field(name), event_ids.to_text(ids))
+
+    def _read(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool = False) -> pa.Table:
+        """Columns of one segment as they are stored; all of its bytes, or those of the columns, are checked."""
+        if columns is None:
+            data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
+        else:
+            data = self._pieces(file, columns)
+        texts = [f.name for f in self.log.schema if pa.types.is_string(f.type)] if dictionaries else None
+        try:
+            with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
+                found = (opened.schema_arrow.metadata or {}).get(_PLACE, b"no place")
+                table = opened.read(columns, use_threads=False)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise Damaged(f"The object {file.name} is not readable Parquet: {error}.") from error
+        expected = _place(self.log, file.partition, file.start)
+        if found != expected:
+            raise Damaged(
+                f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
+                f"{found.decode(errors='replace')}.",
+                remedy="Restore it, or the layout that names it, from a copy.",
+            )
+        if len(table) != file.end - file.start:
+            raise Damaged(f"The segment {file.name} holds {len(table)} events; expected {file.end - file.start}.")
+        return table
+
+    def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> pa.Buffer:
+        """A buffer as long as the object that holds the wanted columns and the footer, and nothing else."""
+        try:
+            wanted = {name: file.pieces[name] for name in ("", *columns)}
+            found = self._objects.get_ranges(file.name, [(piece.start, piece.size) for piece in wanted.values()])
+        except NotFound as error:
+            raise Damaged(f"{error} Its manifest lists it.", remedy="Restore it, or rebuild what holds it.") from error
+        except KeyError as error:
+            raise Damaged(f"The layout has no piece {error} of the segment {file.name}.") from error
+        footer = file.pieces[""]
+        data = np.zeros(footer.start + footer.size, dtype=np.uint8)  # pages that are not written take no memory
+        for (name, piece), content in zip(wanted.items(), found, strict=True):
+            sha256 = sha256_hex(content)
+            if sha256 != piece.sha256:
+                raise Damaged(
+                    f"The object {file.name} is damaged in {f'column {name!r}' if name else 'its footer'}: expected "
+                    f"sha256 {piece.sha256} of {piece.size} bytes from {piece.start}, found {sha256}.",
+                    remedy="Restore it from a copy, or rebuild what holds it.",
+                )
+            data[piece.start : piece.start + piece.size] = np.frombuffer(content, dtype=np.uint8)
+        return pa.py_buffer(data)
 
     def repeats(self, snapshot: Snapshot) -> pa.Table | None:
         """The events of a snapshot that repeat an earlier id, as sealing found them; None where there are none."""
@@ -105,10 +292,3 @@ class LogReader:
         if stored is None:
             return None
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
-
-
-def repeated_ids(reader: LogReader, snapshots: Sequence[Snapshot]) -> Seqs:
-    """The groups of repeated event ids over snapshots from the first on, by log_seq; see `group_repeated_ids`."""
-    name = reader.log.event_id
-    events = pa.concat_tables([reader.events(snapshot, ["log_seq", name]) for snapshot in snapshots])
-    return group_repeated_ids(events[name], events["log_seq"].to_numpy())

@@ -175,14 +175,32 @@ def cut_id(parent_id: str | None, schema: str, ends: Sequence[int], content: Seq
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A range of an object's bytes and the sha256 of it."""
+
+    start: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class SegmentFile:
-    """One segment: events [start, end) of one log partition in one Parquet object."""
+    """One segment: events [start, end) of one log partition in one Parquet object.
+
+    `pieces` are its columns by name, and its footer under "", so that some columns can be read and checked alone.
+    """
 
     partition: int
     start: int
     end: int
     name: str
     sha256: str
+    pieces: Mapping[str, Piece]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SegmentFile:
+        """Read one segment of a layout."""
+        return cls(**{**value, "pieces": {name: Piece(**piece) for name, piece in value["pieces"].items()}})
 
 
 @dataclass(frozen=True)
@@ -207,7 +225,7 @@ class LogLayout:
     def from_json(cls, value: Mapping[str, Any]) -> LogLayout:
         """Read one log's layout."""
         optional = {k: StoredObject(**value[k]) if value[k] else None for k in ("repeats", "quarantine", "seen")}
-        return cls([SegmentFile(**s) for s in value["segments"]], e_tags=value["e_tags"], **optional)
+        return cls([SegmentFile.from_json(s) for s in value["segments"]], e_tags=value["e_tags"], **optional)
 
 
 NO_FILES = LogLayout(segments=(), repeats=None, quarantine=None, seen=None, e_tags={})

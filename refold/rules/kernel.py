@@ -220,12 +220,18 @@ class Kernel:
     interpreter: Interpreter
     refusal: str | None = None
     _fold: Callable[..., int] | None = None
+    _asked_for: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def is_loaded(self) -> bool:
         """Whether the next fold need not compile."""
         return self._fold is not None
+
+    def is_due(self, events: int, at_least: int) -> bool:
+        """Whether to fold so many more events with the kernel: it is loaded, or what it was asked for adds up."""
+        self._asked_for += events
+        return self.is_loaded or self._asked_for >= at_least
 
     def load(self) -> bool:
         """Compile or load; False where numba refuses, with the reason in `refusal`."""

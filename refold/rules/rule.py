@@ -32,7 +32,7 @@ from refold.rules.values import admits, arrow_rows, field_type
 from refold.types import ColumnType, Schema
 
 COMPILED_FROM_EVENTS = 20_000
-"""Fewer events than this are interpreted while the kernel is not loaded, since loading takes longer than they do."""
+"""So many events are interpreted before a process loads the kernel, since compiling takes longer than they do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class Rule:
             raise ValueError(f"{len(codes)} codes, {len(live)} live flags and {events.num_rows} events do not match")
         rows, events = rows.select(list(self.row_columns)), events.select(list(self.columns_read))
         kernel = self._kernel
-        if kernel is not None and (kernel.is_loaded or len(codes) >= COMPILED_FROM_EVENTS) and kernel.load():
+        if kernel is not None and kernel.is_due(len(codes), COMPILED_FROM_EVENTS) and kernel.load():
             result = kernel.fold(rows, codes, events, live)
             if result is not None:
                 return result

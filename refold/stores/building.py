@@ -16,15 +16,16 @@ import pyarrow.compute as pc
 
 from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
-from refold.log.repeats import Deliveries, ReplayDedup
-from refold.log.segment import LogReader, repeated_ids
+from refold.log.deduplication import ReplayDedup
+from refold.log.repeats import Deliveries
+from refold.log.segment import LogReader, Part, parts_of
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
-from refold.stores.folding import columns_to_read, fold_events
+from refold.stores.folding import columns_to_read, fold_parts
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.relating import RelationRunner
 from refold.stores.sql_lineage import mentioned_columns
@@ -32,18 +33,25 @@ from refold.stores.state import State, published_rows
 from refold.types import describe
 
 _log = logging.getLogger("refold")
+NO_DELIVERIES: Deliveries = np.zeros(0, dtype=np.uint8)
 
 
-def stored_deliveries(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
-    """The delivery of each event of a snapshot, as sealing stored it. Raises Damaged."""
-    result = np.zeros(len(events), dtype=np.uint8)
+def stored_deliveries(reader: LogReader, snapshot: Snapshot, parts: Sequence[Part]) -> list[Deliveries]:
+    """The delivery of each event of a snapshot's parts, as sealing stored it. Raises Damaged."""
+    found = {part.partition: np.zeros(len(part), dtype=np.uint8) for part in parts}
     repeats = reader.repeats(snapshot)
     if repeats is not None:
-        start = snapshot.cut(reader.log.name).seq_start
-        place = np.empty(len(events), dtype=np.int64)
-        place[events["log_seq"].to_numpy() - start] = np.arange(len(events))
-        result[place[repeats["log_seq"].to_numpy() - start]] = repeats["delivery"].to_numpy()
-    return result
+        partitions, offsets = repeats["log_partition"].to_numpy(), repeats["log_offset"].to_numpy()
+        deliveries = repeats["delivery"].to_numpy()
+        for part in parts:
+            mine = partitions == part.partition
+            found[part.partition][offsets[mine] - part.start] = deliveries[mine]
+    return [found[part.partition] for part in parts]
+
+
+def deliveries_of(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
+    """The same for all events of a snapshot in one table."""
+    return np.concatenate([NO_DELIVERIES, *stored_deliveries(reader, snapshot, parts_of(events))])
 
 
 @dataclass
@@ -139,28 +147,31 @@ class Builder:
         for place, snapshot in enumerate(visited, start=first):
             behind = [run for run in runs if run.done <= place]
             if behind:
-                events = reader.events(snapshot, columns)
-                deliveries = self._deliveries(reader, snapshot, events)
+                parts = reader.parts(snapshot, columns)
+                deliveries = self._deliveries(reader, snapshot, parts)
                 for run in behind:
-                    run.record = self._fold_one(run, snapshot, events, deliveries)
+                    run.record = self._fold_one(run, snapshot, parts, deliveries)
                     run.done = place + 1
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
-    def _deliveries(self, reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
+    def _deliveries(self, reader: LogReader, snapshot: Snapshot, parts: Sequence[Part]) -> list[Deliveries]:
         """What sealing found of each event; where that is damaged, found again from all ids."""
         try:
-            return stored_deliveries(reader, snapshot, events)
+            return stored_deliveries(reader, snapshot, parts)
         except Damaged as error:
             _log.warning("%s Finding the repeated ids again.", error)
         before = self._chain.through(snapshot.key)
-        dedup = ReplayDedup(reader.log, repeated_ids(reader, before))
-        return [dedup.deliveries(reader.events(each)) for each in before][-1]
+        dedup = ReplayDedup.over(reader, before)
+        columns = ["log_seq", *reader.log.columns]
+        return [dedup.deliveries(reader.parts(each, columns)) for each in before][-1]
 
-    def _fold_one(self, run: _Run, snapshot: Snapshot, events: pa.Table, deliveries: Deliveries) -> StateRecord:
+    def _fold_one(
+        self, run: _Run, snapshot: Snapshot, parts: Sequence[Part], deliveries: Sequence[Deliveries]
+    ) -> StateRecord:
         cut, before = snapshot.cut(run.store.log.name), run.record
         if before is not None and cut.id == before.inputs:
             return before
-        part = fold_events(run.state, events, deliveries)
+        part = fold_parts(run.state, parts, deliveries)
         digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
         return self.checkpoints.save_state(run.state, cut.id, digest, part, before)
 
@@ -215,8 +226,8 @@ class Builder:
         run = self._resume(store, snapshots)
         reader = LogReader(self._objects, self._chain, store.log)
         for each in snapshots[run.done :]:
-            events = reader.events(each, columns_to_read(store))
-            fold_events(run.state, events, self._deliveries(reader, each, events))
+            parts = reader.parts(each, columns_to_read(store))
+            fold_parts(run.state, parts, self._deliveries(reader, each, parts))
         self.checkpoints.require_digest(record, run.state.digest())
         return run.state
 

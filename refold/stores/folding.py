@@ -6,14 +6,19 @@ full replay call the same fold; what they do not share is the checkpoint and the
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import NotDeterministic, RuleError
-from refold.log.declaration import POSITION
 from refold.log.repeats import Deliveries, Delivery
+from refold.log.segment import Part, parts_of, plain
+from refold.parallel import each
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
 from refold.stores.ledger import NO_EVENTS, LedgerPart
@@ -35,61 +40,134 @@ def columns_to_read(store: Folded) -> list[str]:
 
 
 def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice: bool = False) -> LedgerPart:
-    """Apply events, in the order (log partition, offset), to a state in place.
+    """Apply events, in the order (log partition, offset), to a state in place; see `fold_parts`.
 
-    A key's row exists from its first event, whatever the outcome, and carries the position of its last event.
-    With `twice` a rule is run two times over the same rows and events, and must say the same. Returns the ledger part.
+    `events` has the columns to read, `log_partition` and `log_offset`. With `twice` every rule is run two times over
+    the same rows and events, and must say the same.
 
     Raises:
         RuleError: a rule fails; the message names the event.
-        NotDeterministic: the two runs of a rule differ; the state is as it was.
+        NotDeterministic: the two runs of a rule differ; the state is that of the first.
     """
-    if len(events) == 0:
+    parts, unstable = parts_of(events), list[NotDeterministic]()
+    bounds = np.cumsum([0, *map(len, parts)])
+    pieces = [deliveries[low:high] for low, high in pairwise(bounds)]
+    part = fold_parts(state, parts, pieces, unstable=unstable if twice else None)
+    if unstable:
+        raise unstable[0]
+    return part
+
+
+def fold_parts(
+    state: State,
+    parts: Sequence[Part],
+    deliveries: Sequence[Deliveries],
+    *,
+    unstable: list[NotDeterministic] | None = None,
+) -> LedgerPart:
+    """Apply the events of log partitions, in ascending order and without empty ones, to a state in place.
+
+    Log partitions are folded at once by several threads where they share no key, as they do where keys decide on
+    them, else one after the other. A key's row exists from its first event, whatever the outcome, and carries the
+    position of its last event. Where `unstable` is given, every rule is run two times over the same rows and events,
+    and what says that they differ is added to it; the first run counts.
+
+    Returns the ledger part. Raises RuleError, naming the first such event, where a rule fails.
+    """
+    if not parts:
         return NO_EVENTS
+    encoded = each(lambda part: _encoded(state, part), parts, [len(part) for part in parts])
+    if not _disjoint(encoded):
+        ledger = [
+            fold_parts(state, [part], [mine], unstable=unstable) for part, mine in zip(parts, deliveries, strict=True)
+        ]
+        return _joined(ledger)
+    work = list(zip(parts, encoded, deliveries, strict=True))
+    folded = each(lambda item: _fold_part(state, *item, unstable), work, [len(part) for part in parts])
+    state.put(np.concatenate([batch.rows for batch in encoded]), pa.concat_tables([rows for rows, _ in folded]))
+    return _joined([part for _, part in folded])
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The events of one log partition by key: distinct keys, their rows in the state (-1: new), a code per event."""
+
+    keys: pa.Array
+    rows: Rows
+    codes: Codes
+
+
+def _encoded(state: State, part: Part) -> _Encoded:
+    column = part.table[state.store.log.key]
+    one = column.combine_chunks()
+    if isinstance(one, pa.ChunkedArray):
+        one = pa.concat_arrays(one.chunks)
+    one = one if pa.types.is_dictionary(one.type) else one.dictionary_encode()
+    keys, codes = one.dictionary, one.indices.to_numpy().astype(np.int64)
+    used = np.flatnonzero(np.bincount(codes, minlength=len(keys)))
+    if len(used) < len(keys):  # a slice keeps the dictionary of the whole
+        smaller = np.full(len(keys), -1, dtype=np.int64)
+        smaller[used] = np.arange(len(used))
+        keys, codes = keys.take(pa.array(used)), smaller[codes]
+    return _Encoded(keys, state.locate(keys), codes)
+
+
+def _disjoint(encoded: Sequence[_Encoded]) -> bool:
+    return len(encoded) == 1 or len(pa.chunked_array([e.keys for e in encoded]).unique()) == sum(
+        len(e.keys) for e in encoded
+    )
+
+
+def _fold_part(
+    state: State, part: Part, encoded: _Encoded, deliveries: Deliveries, unstable: list[NotDeterministic] | None
+) -> tuple[pa.Table, LedgerPart]:
+    """The rows of a part's keys after its events, in the order of the keys, and its piece of the ledger."""
     store = state.store
-    encoded = events[store.log.key].combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0)
-    keys, codes = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
-    rows = state.locate(keys)
     if isinstance(store, RuleStore):
-        values, part = _fold_rule(store, state, rows, codes, events, deliveries, twice=twice)
+        values, ledger = _fold_rule(store, state, encoded, part, deliveries, unstable)
     elif isinstance(store, LatestStore):
-        values, part = _fold_latest(store, state, rows, codes, events, deliveries)
+        values, ledger = _fold_latest(store, state, encoded, part.table, deliveries)
     else:
         raise TypeError(f"{type(store).__name__} has no fold")
-    last = _last_of(codes, len(keys))
-    position = events.select(list(POSITION)).take(pa.array(last))
-    columns = {store.log.key: keys, **{n: values[n] for n in values.column_names}, **{n: position[n] for n in POSITION}}
-    state.put(rows, pa.table(columns))
-    return part
+    last = _last_of(encoded.codes, len(encoded.keys))
+    position = {
+        "log_partition": pa.array(np.full(len(last), part.partition)),
+        "log_offset": pa.array(part.start + last),
+        "log_seq": part.table["log_seq"].take(pa.array(last)),
+    }
+    columns = {store.log.key: encoded.keys, **{n: values[n] for n in values.column_names}, **position}
+    return pa.table(columns).select(state.schema.names).cast(state.schema), ledger
+
+
+def _joined(parts: Sequence[LedgerPart]) -> LedgerPart:
+    return LedgerPart(np.concatenate([p.outcomes for p in parts]), np.concatenate([p.reasons for p in parts]))
 
 
 def _fold_rule(
     store: RuleStore,
     state: State,
-    rows: Rows,
-    codes: Codes,
-    events: pa.Table,
+    encoded: _Encoded,
+    part: Part,
     deliveries: Deliveries,
-    *,
-    twice: bool,
+    unstable: list[NotDeterministic] | None,
 ) -> tuple[pa.Table, LedgerPart]:
-    before = state.values(rows, store.rule.default_rows(1))
+    before = state.values(encoded.rows, store.rule.default_rows(1))
     live = deliveries == Delivery.FIRST
     try:
-        result = store.rule.fold(before, codes, events, live)
-        again = store.rule.fold(before, codes, events, live) if twice else result
+        result = store.rule.fold(before, encoded.codes, part.table, live)
+        again = store.rule.fold(before, encoded.codes, part.table, live) if unstable is not None else result
     except RuleError as error:
-        raise _named(store, events, error) from error
-    if again is not result:
-        _require_same(store, events, codes, result, again)
+        raise _named(store, part, error) from error
+    if unstable is not None:
+        unstable += _unlike(store, part, encoded.codes, result, again)
     outcomes = np.where(live, result.outcomes, deliveries).astype(np.uint8)
     return result.rows, LedgerPart(outcomes, np.where(live, result.reasons, 0).astype(np.uint8))
 
 
-def _require_same(store: RuleStore, events: pa.Table, codes: Codes, first: FoldResult, second: FoldResult) -> None:
-    """Raise NotDeterministic where two runs over the same rows and events differ, naming the first event affected."""
+def _unlike(
+    store: RuleStore, part: Part, codes: Codes, first: FoldResult, second: FoldResult
+) -> Iterator[NotDeterministic]:
+    """What two runs over the same rows and events say differently, naming the first event affected; nothing mostly."""
     differ = (first.outcomes != second.outcomes) | (first.reasons != second.reasons)
     if not first.rows.equals(second.rows):
         pairs = zip(first.rows.to_pylist(), second.rows.to_pylist(), strict=True)
@@ -97,25 +175,25 @@ def _require_same(store: RuleStore, events: pa.Table, codes: Codes, first: FoldR
     if not differ.any():
         return
     index = int(np.flatnonzero(differ)[0])
-    key = events[store.log.key][index].as_py()
+    key = part.table[store.log.key][index].as_py()
     one, other = (result.rows.slice(int(codes[index]), 1).to_pylist()[0] for result in (first, second))
-    raise NotDeterministic(
+    yield NotDeterministic(
         f"The rule of store {store.name!r} is not deterministic: two folds of the same events on the same rows gave "
-        f"{store.log.key} {key!r} {one} and {other}, from {_place(events, index)} on at the earliest.",
+        f"{store.log.key} {key!r} {one} and {other}, from {_place(part, index)} on at the earliest.",
         remedy=f"{NOT_ALLOWED} Correct the rule and raise its version.",
         event_index=index,
     )
 
 
-def _place(events: pa.Table, index: int) -> str:
-    at = {name: events[name][index].as_py() for name in POSITION}
-    return f"log partition {at['log_partition']}, offset {at['log_offset']} (log_seq {at['log_seq']})"
+def _place(part: Part, index: int) -> str:
+    seq = part.table["log_seq"][index].as_py()
+    return f"log partition {part.partition}, offset {part.start + index} (log_seq {seq})"
 
 
 def _fold_latest(
-    store: LatestStore, state: State, rows: Rows, codes: Codes, events: pa.Table, deliveries: Deliveries
+    store: LatestStore, state: State, encoded: _Encoded, events: pa.Table, deliveries: Deliveries
 ) -> tuple[pa.Table, LedgerPart]:
-    names = [*store.values, DELETED]
+    rows, codes, names = encoded.rows, encoded.codes, [*store.values, DELETED]
     nothing = {n: pa.nulls(1, state.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
     before = pa.concat_tables(
         [state.table.select(names), pa.table({n: nothing[n] for n in names}).cast(state.table.select(names).schema)]
@@ -124,7 +202,9 @@ def _fold_latest(
     live = np.flatnonzero(deliveries == Delivery.FIRST)
     last = np.full(len(rows), -1, dtype=np.int64)
     last[codes[live]] = live
-    picked = _picked(store, events.take(pa.array(np.where(last < 0, 0, last))), names)
+    needed = events.select(list(store.columns_read)).take(pa.array(np.where(last < 0, 0, last)))
+    decoded = pa.table({name: plain(needed[name]) for name in needed.column_names})
+    picked = _picked(store, decoded, names)
     choose = pa.array(np.where(last < 0, np.arange(len(rows)), len(rows) + np.arange(len(rows))))
     values = pa.concat_tables([kept, picked.cast(kept.schema)]).take(choose)
     return values, LedgerPart(deliveries.astype(np.uint8), np.zeros(len(events), dtype=np.uint8))
@@ -147,13 +227,12 @@ def _last_of(codes: Codes, keys: int) -> Rows:
     return last
 
 
-def _named(store: Folded, events: pa.Table, error: RuleError) -> RuleError:
+def _named(store: Folded, part: Part, error: RuleError) -> RuleError:
     index = getattr(error, "event_index", None)
     if index is None:
         return error
-    at = {name: events[name][index].as_py() for name in (*POSITION, store.log.key)}
+    key = part.table[store.log.key][index].as_py()
     return RuleError(
-        f"The rule of store {store.name!r} failed at log partition {at['log_partition']}, offset {at['log_offset']} "
-        f"(log_seq {at['log_seq']}, {store.log.key} {at[store.log.key]!r}): {error}",
+        f"The rule of store {store.name!r} failed at {_place(part, index)}, {store.log.key} {key!r}: {error}",
         remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
     )

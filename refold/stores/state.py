@@ -33,7 +33,6 @@ class State:
         self._key = store.log.key
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
-        self._row_of: dict[Any, int] = {key: row for row, key in enumerate(self.table[self._key].to_pylist())}
         self._buckets = bucket_of([self.table[self._key]])
         self.tree = DigestTree(describe(store.state_columns))
         self.tree.update(self.table, self._buckets, np.unique(self._buckets))
@@ -49,7 +48,7 @@ class State:
 
     def locate(self, keys: pa.Array) -> Rows:
         """The row of each key, -1 where it has none yet; shape (keys,)."""
-        return np.fromiter((self._row_of.get(key, -1) for key in keys.to_pylist()), dtype=np.int64, count=len(keys))
+        return _places(keys, self.table[self._key])
 
     def values(self, rows: Rows, default: pa.Table) -> pa.Table:
         """The value columns of rows; rows of -1 take the one row of `default`."""
@@ -62,8 +61,6 @@ class State:
         table = table.select(self.schema.names).cast(self.schema)
         self.table, places = _replaced(self.table, rows, table)
         new = np.flatnonzero(rows < 0)
-        for row, key in zip(places[new].tolist(), table[self._key].take(pa.array(new)).to_pylist(), strict=True):
-            self._row_of[key] = row
         buckets = bucket_of([table[self._key]])
         self._buckets = np.concatenate([self._buckets, buckets[new]])
         self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
@@ -85,8 +82,8 @@ class State:
 
     def row(self, key: Any) -> dict[str, Any] | None:
         """The row of one key, tombstone or not; None where the log never had the key."""
-        place = self._row_of.get(key)
-        return None if place is None else self.table.slice(place, 1).to_pylist()[0]
+        (place,) = self.locate(pa.array([key], self.schema.field(self._key).type)).tolist()
+        return None if place < 0 else self.table.slice(place, 1).to_pylist()[0]
 
     def published(self) -> pa.Table:
         """What readers are given: no tombstones, the published columns, sorted by key."""
@@ -115,8 +112,13 @@ def replace_rows(base: pa.Table, changes: pa.Table, key: str) -> tuple[pa.Table,
     >>> table.to_pydict(), places.tolist()
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
-    found = pc.index_in(changes[key].combine_chunks(), value_set=base[key].combine_chunks())
-    return _replaced(base, pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64), changes)
+    return _replaced(base, _places(changes[key], base[key]), changes)
+
+
+def _places(keys: pa.Array | pa.ChunkedArray, among: pa.ChunkedArray) -> Rows:
+    """The place of each key among others, -1 where it is not there."""
+    found = pc.index_in(keys, value_set=among.combine_chunks())
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 
 
 def _replaced(base: pa.Table, rows: Rows, table: pa.Table) -> tuple[pa.Table, Rows]:

@@ -23,7 +23,7 @@ from refold.drift import find_drift, repair
 from refold.log.segment import LogReader
 from refold.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space_strip
 from refold.proof import Verdict
-from refold.stores.building import stored_deliveries
+from refold.stores.building import deliveries_of
 from refold.stores.folding import columns_to_read, fold_events
 from refold.types import describe
 from tests.engine.damage import LAST, three_days
@@ -47,7 +47,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for snapshot in snapshots[3:]:
         reader = LogReader(engine.objects, engine.chain, stock.log)
         events = reader.events(snapshot, columns_to_read(stock))
-        deliveries = stored_deliveries(reader, snapshot, events)
+        deliveries = deliveries_of(reader, snapshot, events)
         kept = np.arange(1 if snapshot is snapshots[3] else 0, len(events))
         part = fold_events(state, events.take(pa.array(kept)), deliveries[kept])
         if len(kept) < len(events):

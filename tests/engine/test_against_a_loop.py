@@ -20,7 +20,10 @@ from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
 from refold.encoding import encode_rows
-from refold.log.repeats import Delivery, ReplayDedup, SeenIndex, group_repeated_ids, seal_deliveries
+from refold.log import event_ids
+from refold.log.deduplication import ReplayDedup, repeated_hashes
+from refold.log.repeats import Delivery, SeenIndex, SeenRun, seal_deliveries
+from refold.log.segment import Part
 from refold.testing import assert_replay_equal
 from refold.testing.strategies import event_days
 from tests.support import Shop, changed, levels, moved, outcomes
@@ -143,19 +146,25 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(hashes
     expected = _by_dictionary([row for rows in drawn for row in rows])
     index, sealed = SeenIndex(), []
     for batch in batches:
-        hashes = encode_rows([batch["id"]]).hashes() & np.uint64(hashes_kept)
-        deliveries, firsts = seal_deliveries(SALES, batch, hashes, index, lambda seqs: _fetch(batches, seqs))
+        run = SeenRun.of(SALES, batch)
+        run = replace(run, hashes=run.hashes & np.uint64(hashes_kept))
+        deliveries, firsts = seal_deliveries(SALES, batch, run, index, lambda seqs: _fetch(batches, seqs))
         sealed += list(zip(deliveries.tolist(), firsts.tolist(), strict=True))
-        new = np.flatnonzero(deliveries == Delivery.FIRST)
-        index.add(hashes[new], batch["log_seq"].to_numpy()[new])
+        index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)))
     assert sealed == expected
     # Replay reads partition by partition: any order of rows within a batch must do.
     turned = [batch.take(shuffle.sample(range(len(batch)), len(batch))) for batch in batches]
-    together = pa.concat_tables(turned)
-    dedup = ReplayDedup(SALES, group_repeated_ids(together["id"], together["log_seq"].to_numpy()))
+
+    def hashed(ids: pa.ChunkedArray) -> np.ndarray:
+        return event_ids.hashes(ids) & np.uint64(hashes_kept)
+
+    dedup = ReplayDedup(SALES, repeated_hashes([hashed(batch["id"]) for batch in turned]), hashed)
     replayed = {}
     for batch in turned:
-        replayed |= dict(zip(batch["log_seq"].to_pylist(), dedup.deliveries(batch).tolist(), strict=True))
+        middle = len(batch) // 2
+        parts = [Part(0, 0, batch.slice(0, middle)), Part(1, 0, batch.slice(middle))]
+        found = np.concatenate(dedup.deliveries(parts)).tolist()
+        replayed |= dict(zip(batch["log_seq"].to_pylist(), found, strict=True))
     assert [replayed[seq] for seq in sorted(replayed)] == [delivery for delivery, _ in expected]
 
 

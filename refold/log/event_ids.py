@@ -1,0 +1,139 @@
+"""Event ids as they are stored and compared: UUIDs as 16 bytes, and a hash of any id.
+
+Only UUIDs in their usual text form, which comes back as the same text, are stored as 16 bytes: 36 characters, lower
+case, hyphens in their places. Anything else stays as it is. An id has the same hash in both forms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.encoding import Bytes, Hashes, compiled, encode_rows, text_buffers
+
+STORED = pa.binary(16)
+"""The Arrow type of UUIDs as 16 bytes, in the order of their digits."""
+
+_TEXT_BYTES = 36
+
+
+def to_bytes(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The ids as 16 bytes each; None where one of them is null or no UUID in the usual form.
+
+    >>> to_bytes(pa.chunked_array([["00112233-4455-6677-8899-aabbccddeeff"]]))[0].as_py().hex()
+    '00112233445566778899aabbccddeeff'
+    """
+    chunks = []
+    for chunk in texts.chunks:
+        out, valid = _parsed(chunk)
+        if chunk.null_count or not valid.all():
+            return None
+        chunks.append(pa.Array.from_buffers(STORED, len(chunk), [None, pa.py_buffer(out)]))
+    return pa.chunked_array(chunks, STORED)
+
+
+def _parsed(chunk: pa.Array) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """16 bytes for each text, and which of the texts are UUIDs."""
+    data, starts = text_buffers(chunk)
+    out, valid = np.zeros(16 * len(chunk), dtype=np.uint8), np.zeros(len(chunk), dtype=np.bool_)
+    _parse(data, starts, out, valid)
+    return out, valid
+
+
+def to_text(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The ids as text again."""
+    return pa.chunked_array([_text(chunk) for chunk in ids.chunks], pa.string())
+
+
+def _text(chunk: pa.Array) -> pa.Array:
+    raw = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)[16 * chunk.offset : 16 * (chunk.offset + len(chunk))]
+    out = np.empty(_TEXT_BYTES * len(chunk), dtype=np.uint8)
+    _format(raw, out)
+    starts = np.arange(0, _TEXT_BYTES * (len(chunk) + 1), _TEXT_BYTES, dtype=np.int64)
+    buffers = [None, pa.py_buffer(starts), pa.py_buffer(out)]
+    return pa.Array.from_buffers(pa.large_string(), len(chunk), buffers).cast(pa.string())
+
+
+def hashes(ids: pa.ChunkedArray) -> Hashes:
+    """A 64-bit hash of each id, which must not be null: equal for equal ids, whether stored as text or as 16 bytes."""
+    parts = [
+        _hashes(chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk) for chunk in ids.chunks
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
+
+
+def _hashes(chunk: pa.Array) -> Hashes:
+    if chunk.type == STORED:
+        raw = np.frombuffer(chunk.buffers()[1], dtype=np.uint64)[2 * chunk.offset : 2 * (chunk.offset + len(chunk))]
+        return np.asarray(_mixed(raw), dtype=np.uint64)
+    if not pa.types.is_string(chunk.type):
+        return encode_rows([chunk]).hashes()
+    out, valid = _parsed(chunk)
+    return np.where(valid, _mixed(out.view(np.uint64)), encode_rows([chunk]).hashes())
+
+
+def as_text(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids in the form the log declares them, from any form that parts have them in."""
+    if ids.type == STORED:
+        return to_text(ids)
+    return ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids
+
+
+@compiled
+def _mixed(raw):  # type: ignore[no-untyped-def]
+    """The finalizer of MurmurHash3 over the one half, then over both; `raw` holds two halves for each id."""
+    out = np.empty(raw.size // 2, dtype=np.uint64)
+    for i in range(out.size):
+        h = raw[2 * i]
+        for half in range(2):
+            h ^= h >> np.uint64(33)
+            h *= np.uint64(0xFF51AFD7ED558CCD)
+            h ^= h >> np.uint64(33)
+            h *= np.uint64(0xC4CEB9FE1A85EC53)
+            h ^= h >> np.uint64(33)
+            if half == 0:
+                h ^= raw[2 * i + 1]
+        out[i] = h
+    return out
+
+
+@compiled
+def _parse(data, starts, out, valid):  # type: ignore[no-untyped-def]
+    """Write the 16 bytes of each text that is a UUID, and say in `valid` which are."""
+    for i in range(starts.size - 1):
+        p = starts[i]
+        valid[i] = starts[i + 1] - p == 36
+        q, high = 16 * i, True
+        for j in range(36):
+            if not valid[i]:
+                break
+            c = data[p + j]
+            if j in (8, 13, 18, 23):
+                valid[i] = c == 45
+                continue
+            if 48 <= c <= 57:
+                digit = c - 48
+            elif 97 <= c <= 102:
+                digit = c - 87
+            else:
+                valid[i] = False
+                break
+            if high:
+                out[q] = digit << 4
+            else:
+                out[q] |= digit
+                q += 1
+            high = not high
+
+
+@compiled
+def _format(raw, out):  # type: ignore[no-untyped-def]
+    q = 0
+    for i in range(raw.size):
+        if i % 16 in (4, 6, 8, 10):
+            out[q] = 45
+            q += 1
+        for digit in (raw[i] >> 4, raw[i] & 15):
+            out[q] = digit + (48 if digit < 10 else 87)
+            q += 1
