@@ -281,6 +281,13 @@ class CountingStore(ObjectStore):
         self.bytes_read += len(data)
         return data
 
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Parts of an object."""
+        parts = super().get_ranges(name, ranges)
+        self.names_read.append(name)
+        self.bytes_read += sum(map(len, parts))
+        return parts
+
 
 class MeasuringLocator(Locator):
     """A locator that notes how long it takes and what is read meanwhile."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -124,7 +125,8 @@ def _piece(data: bytes, start: int, size: int) -> Piece:
 class Part:
     """The events a snapshot added to one log partition, in the order of their offsets, the first of which is `start`.
 
-    Text columns are dictionaries; ids that are UUIDs are 16 bytes.
+    Text columns are dictionaries; ids that are UUIDs are 16 bytes. Offsets follow one another, unless there is a column
+    `log_offset`, as where only some of the events are taken.
     """
 
     partition: int
@@ -134,6 +136,12 @@ class Part:
     def __len__(self) -> int:
         return len(self.table)
 
+    def offsets(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The offsets of the events at some places."""
+        if "log_offset" not in self.table.column_names:
+            return self.start + places
+        return np.asarray(self.table["log_offset"].to_numpy()[places], dtype=np.int64)
+
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of a part with its values in place of a dictionary."""
@@ -141,7 +149,7 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def parts_of(events: pa.Table) -> list[Part]:
-    """Events in the order (log partition, offset) by log partition; of each the offsets follow one another."""
+    """Events in the order (log partition, offset), with both columns, by log partition."""
     if len(events) == 0:
         return []
     places, offsets = events["log_partition"].to_numpy(), events["log_offset"].to_numpy()
@@ -153,7 +161,7 @@ def position(parts: Sequence[Part], place: int) -> tuple[int, int, int]:
     """Log partition, offset and `log_seq` of the event at a place in the order of the parts."""
     for part in parts:
         if place < len(part):
-            return part.partition, part.start + place, part.table["log_seq"][place].as_py()
+            return part.partition, int(part.offsets(np.array([place]))[0]), part.table["log_seq"][place].as_py()
         place -= len(part)
     raise IndexError(f"the parts hold {place} events fewer")
 

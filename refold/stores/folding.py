@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from refold.errors import NotDeterministic, RuleError
 from refold.log.repeats import Deliveries, Delivery
-from refold.log.segment import Part, parts_of, plain
+from refold.log.segment import Part, parts_of, plain, position
 from refold.parallel import each
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
@@ -132,7 +132,7 @@ def _fold_part(
     last = _last_of(encoded.codes, len(encoded.keys))
     position = {
         "log_partition": pa.array(np.full(len(last), part.partition)),
-        "log_offset": pa.array(part.start + last),
+        "log_offset": pa.array(part.offsets(last)),
         "log_seq": part.table["log_seq"].take(pa.array(last)),
     }
     columns = {store.log.key: encoded.keys, **{n: values[n] for n in values.column_names}, **position}
@@ -186,8 +186,8 @@ def _unlike(
 
 
 def _place(part: Part, index: int) -> str:
-    seq = part.table["log_seq"][index].as_py()
-    return f"log partition {part.partition}, offset {part.start + index} (log_seq {seq})"
+    partition, offset, seq = position([part], index)
+    return f"log partition {partition}, offset {offset} (log_seq {seq})"
 
 
 def _fold_latest(

@@ -58,7 +58,7 @@ def test_the_offset_of_the_slip_is_named_with_its_cause(places: bench.Places, na
     assert found.keys == 0 or found.stored != found.right
     segments = {read for read in measured.names_after if "/segments/" in read}
     assert segments == {found.segment}, "of the log, the segment of that event and no other is read"
-    assert measured.share < 2 / SNAPSHOTS
+    assert measured.share < 3 / SNAPSHOTS  # the segment, and two checkpoints of a state that is large beside it
 
 
 def _key(places: bench.Places, ordinal: int) -> str:
