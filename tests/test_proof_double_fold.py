@@ -73,7 +73,7 @@ def shop(tmp_path: Path) -> Shop:
     shop = Shop(tmp_path, PROJECT)
     for number in range(2):
         day = f"2026-01-0{number + 1}"
-        shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", f"product {n % 7}", 5 + n) for n in range(60)))
+        shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", "the only product", 5 + n) for n in range(60)))
     for _ in shop.engine().seal():
         pass
     return shop
