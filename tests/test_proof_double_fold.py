@@ -68,15 +68,19 @@ def _set_order() -> int:
     return next(n for n, each in enumerate({*_kept[-64:]}) if each is _kept[-1])
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path, PROJECT)
+def _sealed(root: Path, products: int) -> Shop:
+    shop = Shop(root, PROJECT)
     for number in range(2):
         day = f"2026-01-0{number + 1}"
-        shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", "the only product", 5 + n) for n in range(60)))
+        shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", f"product {n % products}", 5 + n) for n in range(60)))
     for _ in shop.engine().seal():
         pass
     return shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return _sealed(tmp_path, products=7)
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, what: Callable[[], int]) -> None:
@@ -103,9 +107,9 @@ def test_a_rule_that_is_not_deterministic_is_never_proven(shop: Shop, monkeypatc
         rebuild_all(shop.engine())
 
 
-def test_it_is_caught_even_where_what_is_stored_is_what_replay_finds(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+def test_it_is_caught_even_where_what_is_stored_is_what_replay_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Each day has 60 events; of the two folds of a day in replay, only the second answers otherwise."""
-    engine = shop.engine()
+    engine = _sealed(tmp_path, products=1).engine()
     head = engine.chain.get()
     engine.build(charged, head)
     calls = itertools.count()
