@@ -13,6 +13,10 @@ PORT ?= 3000
 # Two workers on two cores took as long as none (each compiles the rules again); more cores may gain: make test WORKERS=4.
 WORKERS ?= 0
 TESTS ?= tests
+SCHEDULES ?= 10000
+EVENTS ?= 1000000
+ROUNDS ?= 5
+BENCH := .refold/benchmarks/venv
 
 PY := .venv/bin/python
 UV := $(PY) -m uv --no-config
@@ -72,6 +76,14 @@ wheel: .venv/.stamp ## Build the wheel and try it in an environment of its own
 image: .venv/.stamp ## Build the container image, start it and ask it for its definitions
 	scripts/container.sh
 
+schedules: .venv/.stamp ## Run SCHEDULES (10000) random schedules against a plain model; writes docs/schedules.md
+	$(PY) -m tests.machine --schedules $(SCHEDULES) --workers 2
+
+bench: $(BENCH)/.stamp ## Measure Refold beside merely reading the log and other tools, at EVENTS (1000000) for ROUNDS (5)
+	$(BENCH)/bin/python -m benchmarks.run --measure compare --measure rebuild --measure verify --measure incremental \
+	  --measure seal --measure publish-sqlite --measure publish-postgres --measure startup \
+	  --events $(EVENTS) --rounds $(ROUNDS) --write
+
 ##@ Keep
 
 lock: .venv/.stamp ## Resolve requirements/*.in again; UPGRADE=1 takes newer versions
@@ -92,6 +104,13 @@ clean: ## Remove environment, caches and builds; what .refold holds (landing, lo
 	$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(BENCH)/.stamp: requirements/bench.txt .venv/.stamp
+	@mkdir -p $(dir $(BENCH))
+	$(PYTHON) -m venv $(BENCH)
+	$(UV) pip sync --quiet --python $(BENCH)/bin/python --require-hashes requirements/bench.txt
+	$(UV) pip install --quiet --python $(BENCH)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
 home: ; @mkdir -p .refold/dagster && ln -sfn ../../dagster.yaml .refold/dagster/dagster.yaml
 
-.PHONY: help rebuild ui test check lint format types contracts doctest wheel image lock clean home
+.PHONY: help rebuild ui test check lint format types contracts doctest wheel image schedules bench lock clean home
