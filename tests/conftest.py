@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("refold", deadline=None)  # a first call compiles, and how long it takes is nobody's promise
+settings.load_profile("refold")
 
 
 @pytest.fixture(scope="session")
