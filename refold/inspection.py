@@ -7,7 +7,7 @@ business; putting both together is `refold.drift`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -65,8 +65,10 @@ def mend_sink(engine: Engine, store: Store, sink: Sink, snapshot: Snapshot) -> N
         engine.releaser.roll_forward()
 
 
-def earlier_differences(engine: Engine, besides: Snapshot) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
-    """What differs in the versions that releases named before and that sinks still hold, oldest first.
+def earlier_differences(
+    engine: Engine, besides: Snapshot, stores: Sequence[Store]
+) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
+    """What differs in the versions of stores that releases named before and that sinks still hold, oldest first.
 
     A version of another code version or of a snapshot that is not built any more cannot be computed again, and is
     left out, as is the one at `besides`.
@@ -76,7 +78,7 @@ def earlier_differences(engine: Engine, besides: Snapshot) -> Iterator[tuple[Sto
         if release.snapshot == besides.key or release.snapshot not in engine.chain:
             continue
         snapshot = engine.chain.get(release.snapshot)
-        for store in engine.project.in_order:
+        for store in stores:
             version = release.versions.get(store.name)
             if version is None or (store.name, version) in looked or not _computable(engine, store, snapshot, version):
                 continue

@@ -31,7 +31,7 @@ def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     rows = [
         {"sink": f"{sink.kind}/{sink.name}", "snapshot": snapshot.key, "where": d.where, "expected": d.expected,
          "found": d.found}
-        for _, sink, snapshot, differences in earlier_differences(engine, served)
+        for _, sink, snapshot, differences in earlier_differences(engine, served, engine.project.in_order)
         for d in differences
     ]  # fmt: skip
     if rows:
@@ -54,7 +54,7 @@ def mend_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:
 def mend_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     """Publish again what differs in versions that were served before; returns whether all are right afterwards."""
     right = True
-    for store, sink, snapshot, differences in earlier_differences(engine, served):
+    for store, sink, snapshot, differences in earlier_differences(engine, served, engine.project.in_order):
         if not differences:
             continue
         try:

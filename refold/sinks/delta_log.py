@@ -76,8 +76,8 @@ class DeltaLog:
             try:
                 data = self._copy(number, identity).encode()
             except Damaged:
-                self._objects.delete(_name(self._copies, number))
-                self.keep(number)
+                if not self.keep(number, anew=True):
+                    self._objects.delete(_name(self._copies, number))
                 continue
             if (not numbers or number >= numbers[0]) and self._bytes(number) != data:
                 self._objects.put(_name(self._log, number), data)

@@ -77,7 +77,14 @@ def replace_view(connection: sa.Connection, view: str, rows_table: str) -> None:
 def _view(connection: sa.Connection, name: str, view: str, rows_table: str, *, temporary: bool = False) -> CreateView:
     names = [str(column["name"]) for column in sa.inspect(connection).get_columns(rows_table)]
     rows = sa.table(rows_table, *(sa.column(name) for name in names))
-    shown = sa.select(releases.c.version).where(releases.c.table_name == view).scalar_subquery()
+    shown: sa.ColumnElement[str | None] = releases.c.version
+    if connection.dialect.name == "postgresql":
+        # A transaction that began before a view was replaced finds the new view and the old release row, by which the
+        # table of the new one is empty. No rows would be a mix with what it reads of other views; so it is an error.
+        stale = shown + ": the columns of this view have changed since this transaction began; begin another"
+        refused = sa.cast(sa.cast(stale, sa.BigInteger), sa.Text)
+        shown = sa.case((releases.c.rows_table == rows_table, shown), else_=refused)
+    shown = sa.select(shown).where(releases.c.table_name == view).scalar_subquery()
     columns = [rows.c[name] for name in names if name != VERSION]
     return CreateView(sa.select(*columns).where(rows.c[VERSION] == shown), name, temporary=temporary)
 

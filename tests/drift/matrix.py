@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +28,16 @@ from refold import (
 )
 from refold.at_rest import Damage, damage_at_rest, kind_of
 from refold.config import Settings
-from refold.drift import find_drift, repair
+from refold.drift import find_drift
 from refold.engine import Engine
-from refold.inspection import earlier_differences, mend_sink
-from refold.mending import mend_at_rest
+from refold.inspection import earlier_differences, mend_sink, sink_differences
+from refold.log.snapshot import Snapshot
+from refold.proof import Difference
 from refold.rebuild import rebuild_all
 from refold.retention import Pruner
+from refold.sinks.base import Sink
 from refold.storage import sha256_hex
+from refold.stores.declaration import Store
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05")
 SERVED, OLDER = DAYS[3], DAYS[2]
@@ -125,30 +128,30 @@ class House:
         snapshot = engine.chain.get(day)
         return engine.publisher.version(snapshot, engine.builder.require(PROJECT.store(store), snapshot))
 
-    def repair(self, *stores: str) -> None:
-        """What `refold repair` does: objects at rest, what was served before, then what is served; of all stores."""
-        mend_at_rest(self.engine(), self.damages())
-        engine = self.engine(_only(stores))
-        served = engine.chain.get(SERVED)
-        for store, sink, snapshot, differences in earlier_differences(engine, served):
-            if differences:
-                mend_sink(engine, store, sink, snapshot)
-        for store in engine.project.in_order:
-            drift = find_drift(engine, store, served)
-            if drift.differences:
-                assert repair(engine, drift).passed
-
-    def drift(self, *stores: str) -> list[str]:
+    def drift(self) -> list[str]:
         """Everything that differs, in all stores and sinks, at what is served and in what was served before."""
-        engine = self.engine(_only(stores))
-        served = engine.chain.get(SERVED)
-        found = [str(d) for store in engine.project.in_order for d in find_drift(engine, store, served).differences]
-        return found + [str(d) for *_, differences in earlier_differences(engine, served) for d in differences]
+        engine = self.engine()
+        served, stores = engine.chain.get(SERVED), PROJECT.in_order
+        found = [str(d) for store in stores for d in find_drift(engine, store, served).differences]
+        return found + [str(d) for *_, differences in earlier_differences(engine, served, stores) for d in differences]
+
+    def faults(self, *stores: str) -> list[str]:
+        """What differs in the sinks of some stores, as `drift` has it, without a replay of states that are whole."""
+        return [str(d) for *_, differences in _differing(self.engine(), stores) for d in differences]
+
+    def mend(self, *stores: str) -> None:
+        """Mend the sinks of some stores, as `refold repair` does: what was served before, then what is served."""
+        engine = self.engine()
+        for store, sink, snapshot, _ in list(_differing(engine, stores))[::-1]:
+            mend_sink(engine, store, sink, snapshot)
 
 
-def _only(stores: Sequence[str]) -> Project:
-    """The project, or a part of it: the named stores, which are quicker to verify."""
-    return replace(PROJECT, stores=[store for store in PROJECT.stores if not stores or store.name in stores])
+def _differing(engine: Engine, stores: Sequence[str]) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
+    served, chosen = engine.chain.get(SERVED), [store for store in PROJECT.in_order if store.name in stores]
+    found = [(e, sink, served, sink_differences(engine, e, sink, served)) for e in chosen for sink in e.sinks]
+    for store, sink, snapshot, differences in [*found, *earlier_differences(engine, served, chosen)]:
+        if differences:
+            yield store, sink, snapshot, differences
 
 
 def build(root: Path, shift: int = 0) -> House:

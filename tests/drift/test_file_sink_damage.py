@@ -65,9 +65,9 @@ def test_every_file_of_a_sink_is_of_a_kind_that_is_damaged(whole: House):
 
 def _repaired(house: House, store: str) -> list[str]:
     """What was found of a store, before it was repaired and everything of it verified equal."""
-    found = house.drift(store)
-    house.repair(store)
-    assert house.drift(store) == []
+    found = house.faults(store)
+    house.mend(store)
+    assert house.faults(store) == []
     return found
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_named_and_mended(
         pytest.skip("both files are the same, in every store")
     store = "last_move" if "moves" in names[-1] else "on_hand"
     if (kind, damage) == ("copy of a commit", _delete):
-        assert house.drift(store) == [], "a kill leaves the same, and the next release makes it good"
+        assert house.faults(store) == [], "a kill leaves the same, and the next release makes it good"
         house.engine().releaser.roll_forward()
         assert house.files() == whole.files()
         return
