@@ -134,6 +134,7 @@ def _format(raw, out):  # type: ignore[no-untyped-def]
         if i % 16 in (4, 6, 8, 10):
             out[q] = 45
             q += 1
-        for digit in (raw[i] >> 4, raw[i] & 15):
+        for high in range(1, -1, -1):
+            digit = (raw[i] >> (4 * high)) & 15
             out[q] = digit + (48 if digit < 10 else 87)
             q += 1

@@ -185,9 +185,9 @@ def _unlike(
     )
 
 
-def _place(part: Part, index: int) -> str:
+def _place(part: Part, index: int, *more: str) -> str:
     partition, offset, seq = position([part], index)
-    return f"log partition {partition}, offset {offset} (log_seq {seq})"
+    return f"log partition {partition}, offset {offset} ({', '.join([f'log_seq {seq}', *more])})"
 
 
 def _fold_latest(
@@ -233,6 +233,6 @@ def _named(store: Folded, part: Part, error: RuleError) -> RuleError:
         return error
     key = part.table[store.log.key][index].as_py()
     return RuleError(
-        f"The rule of store {store.name!r} failed at {_place(part, index)}, {store.log.key} {key!r}: {error}",
+        f"The rule of store {store.name!r} failed at {_place(part, index, f'{store.log.key} {key!r}')}: {error}",
         remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
     )
