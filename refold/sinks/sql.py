@@ -325,8 +325,12 @@ def _release_all(
             raise NotFound(no_version(ordered[0][0].place, ordered[0][1]))
         if all(target.shows(connection, version, lineage) for target, version, lineage in ordered):
             return
+        lacking = missing_columns(connection)
+    if lacking:
+        # By itself: a reader that holds a view to be replaced would wait for this table, and the release for the view.
+        with database.writing("tables") as connection:
+            add_missing_columns(connection)
     with database.writing(*(target.lock(version) for target, version, _ in ordered)) as connection:
-        add_missing_columns(connection)
         # The rows of all tables are locked before the first is moved: whoever comes later then confirms later, too.
         names = [target.table for target, _, _ in ordered]
         rows = sa.select(releases.c.table_name).where(releases.c.table_name.in_(names))

@@ -1,4 +1,4 @@
-"""Rebuilds that are killed, at chosen writes and at any moment, and rebuilds that race each other.
+"""Rebuilds that are killed at any moment, and rebuilds that race each other; `tests.failpoints` kills at every write.
 
 Served is the second day; killed is the rebuild of the third. Afterwards a reader finds the old or the new, never a
 mixture or a piece, and running again ends where an undisturbed rebuild ends, object by object.
@@ -23,7 +23,6 @@ from tests.support import Shop, digests
 
 OLD, NEW = "2026-02-02", "2026-02-03"
 MOMENTS = 6
-POINTS = 7
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +35,9 @@ def days(
     old = Shop(tmp_path_factory.mktemp("old"), SHOP, landing)
     worker.ask(_order(old, OLD))
     new = _copy(old, tmp_path_factory.mktemp("new") / "shop")
-    (undisturbed,) = worker.ask(_order(new, NEW) | {"kill_at": 0})
+    worker.ask(_order(new, NEW))
     contents = {place: _contents(shop.engine()) for place, shop in ((OLD, old), (NEW, new))}
-    return SimpleNamespace(worker=worker, old=old, new=new, points=undisturbed["points"], contents=contents)
+    return SimpleNamespace(worker=worker, old=old, new=new, contents=contents)
 
 
 def _order(shop: Shop, through: str) -> dict[str, object]:
@@ -117,37 +116,6 @@ def _rows(shop: Shop) -> dict[str, int]:
     found = {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables}
     connection.close()
     return found
-
-
-def test_killed_at_chosen_writes_it_goes_on_to_the_same_end(days: SimpleNamespace, tmp_path: Path):
-    """Killed again and again on the same shop: right before or after ever later writes of what is still to do."""
-    shop = _copy(days.old, tmp_path / "shop")
-    step = days.points // POINTS
-    killed = 0
-    for point in range(1, days.points + 1, step):
-        (result,) = days.worker.ask(_order(shop, NEW) | {"kill_at": point})
-        _check_readers(shop, days)
-        if "killed" not in result:
-            break
-        killed += 1
-    assert killed >= POINTS // 2
-    days.worker.ask(_order(shop, NEW))
-    _check_end(shop, days)
-    assert shop.engine().releaser.current().number == 2  # released once, whatever happened in between
-
-
-@pytest.mark.parametrize("share", [0.84, 0.95])
-def test_killed_while_publishing_or_releasing_readers_see_the_old_or_the_new(
-    days: SimpleNamespace, tmp_path: Path, share: float
-):
-    """The last writes of an undisturbed rebuild, which are those that readers could notice."""
-    shop = _copy(days.old, tmp_path / "shop")
-    (result,) = days.worker.ask(_order(shop, NEW) | {"kill_at": int(days.points * share)})
-    assert result == {"killed": 9}
-    _check_readers(shop, days)
-    days.worker.ask(_order(shop, NEW))
-    _check_end(shop, days)
-    assert shop.engine().releaser.current().number == 2  # released once, whatever happened in between
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(days: SimpleNamespace, tmp_path: Path):

@@ -7,22 +7,19 @@ and each order runs in a fork, made while there is no other thread.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import deltalake
 import numpy as np
 import obstore
 import pyarrow as pa
-import sqlalchemy as sa
 
 from assets import PROJECT
 from refold import Daily
@@ -30,8 +27,6 @@ from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.project import Project
 from refold.rebuild import rebuild_all
-from refold.sinks import delta
-from refold.storage import ObjectStore
 from refold.stores.declaration import LedgerOf, Relation, Store
 from refold.stores.folding import fold_events
 from refold.stores.state import State
@@ -109,15 +104,12 @@ def _work(order: dict[str, Any]) -> dict[str, Any]:
     if "shuffle" in order:
         _shuffle_listings(random.Random(order["shuffle"]))
     shop = Shop(Path(order["root"]), SHOP, Path(order["landing"]))
-    points = itertools.count(1)
-    if "kill_at" in order:
-        _watch_writes(points, order["kill_at"])
     if "kill_after_seconds" in order:
         # Nobody handles this signal, so it ends the process on the spot, in the middle of anything, like SIGKILL.
         signal.setitimer(signal.ITIMER_REAL, order["kill_after_seconds"])
     _WAYS[order.get("way", "at once")](shop, order["through"])
     signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"digests": digests(shop.engine()), "points": next(points) - 1}
+    return {"digests": digests(shop.engine())}
 
 
 def _shuffle_listings(shuffler: random.Random) -> None:
@@ -129,32 +121,6 @@ def _shuffle_listings(shuffler: random.Random) -> None:
         return [found]
 
     obstore.list = shuffled
-
-
-def _watch_writes(points: Iterator[int], last: int) -> None:
-    """Die right before or right after a write to any store, when as many such points have been passed."""
-
-    def point(*_: Any) -> None:
-        if next(points) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def watched(write: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **named: Any) -> Any:
-            point()
-            result = write(*arguments, **named)
-            point()
-            return result
-
-        return wrapped
-
-    for name in ("put", "create", "delete"):
-        setattr(ObjectStore, name, watched(getattr(ObjectStore, name)))
-    for name in ("rename", "replace"):
-        setattr(Path, name, watched(getattr(Path, name)))
-    delta.create_table_with_add_actions = watched(delta.create_table_with_add_actions)
-    deltalake.DeltaTable.create_write_transaction = watched(deltalake.DeltaTable.create_write_transaction)
-    sa.event.listen(sa.Engine, "commit", point)
-    sa.event.listen(sa.Engine, "before_cursor_execute", point)
 
 
 def _at_once(shop: Shop, through: str) -> None:

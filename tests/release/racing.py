@@ -114,5 +114,5 @@ def do_and_die(root: str, url: str, what: str, call: int) -> None:
         pruner.apply(plan)
     else:
         dying_at(call, *FLIPS, (ObjectStore, "create"))
-        little.release(1) if what == "release" else little.releaser().rollback(1)
+        little.release(1)
     die()  # after the last flip, before anything else

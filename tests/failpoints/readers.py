@@ -1,0 +1,151 @@
+"""Readers who read all the while, in every way there is, and say what they find that may not be. Not a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from deltalake import DeltaTable
+
+from refold import open_release
+from refold.errors import NotFound
+from tests.failpoints.shop import DATABASE_FILE, DAYS, SQLITE, Contents, plain
+
+STORES = ("stock", "offers", "turnover")
+TABLES = {"levels": "stock", "turnover": "turnover"}
+PAUSE_SECONDS = 0.1
+"""Between two readings, so that the killed and their readers share the machine."""
+
+Allowed = dict[str, Contents]
+
+
+class Reader:
+    """One who reads the shop in the working folder."""
+
+    def __init__(self, allowed: Allowed, nothing: bool, database: str) -> None:
+        self.allowed, self.nothing, self.database = allowed, nothing, database
+        self.newest = -1
+
+    def read(self) -> list[str]:
+        """Read everything once; returns what is wrong."""
+        return [*self.pinned(), *self.views(), *self.tables(), *self.aliases()]
+
+    def pinned(self) -> Iterator[str]:
+        """Through the pointer: all sinks are of its snapshot."""
+        try:
+            served = open_release("store", database=self.database)
+        except NotFound as error:
+            if not self.nothing or not re.search("Nothing has been released|found none", str(error)):
+                yield f"open_release: {error}"
+            return
+        if served.snapshot not in self.allowed:
+            yield f"the pointer serves {served.snapshot}, expected one of {sorted(self.allowed)}"
+            return
+        if served.number < self.newest:
+            yield f"the pointer went back from {self.newest} to {served.number}"
+        self.newest = served.number
+        expected = self.allowed[served.snapshot]
+        hits = [hit for row in expected["offers"] for hit in served.search("offers_index", row["product"], 1)]
+        found = {
+            "Sql/stock": (served.sql("stock").to_pylist(), "stock"),
+            "Sql/offers": (served.sql("offers").to_pylist(), "offers"),
+            "Sql/turnover": (served.sql("turnover").to_pylist(), "turnover"),
+            "Delta/levels": (served.delta("levels").to_pylist(), "stock"),
+            "Delta/turnover": (served.delta("turnover").to_pylist(), "turnover"),
+            "BulkNdjson/offers": (served.documents("offers").to_pylist(), "offers"),
+            "Tantivy/offers_index": ([dict(hit.document) for hit in hits], "offers"),
+        }
+        for title, (rows, store) in found.items():
+            if plain(rows) != expected[store]:
+                yield f"release {served.number} of {served.snapshot}: {title} holds {plain(rows)}"
+
+    def views(self) -> Iterator[str]:
+        """In one transaction over all views of the database: all of one release."""
+        if self.database == SQLITE and not Path(DATABASE_FILE).exists():
+            return
+        try:
+            yield from self._views()
+        except sa.exc.DataError as error:
+            if "have changed since this transaction began" not in str(error):
+                raise  # else an honest refusal: other columns were released in the middle of the transaction
+
+    def _views(self) -> Iterator[str]:
+        options = {} if self.database == SQLITE else {"isolation_level": "REPEATABLE READ"}
+        engine = sa.create_engine(self.database, poolclass=sa.NullPool, **options)
+        with engine.connect() as connection:
+            if self.database == SQLITE:
+                connection.exec_driver_sql("BEGIN")
+            there = set(sa.inspect(connection).get_view_names())
+            found: dict[str, list[dict[str, Any]]] = {}
+            for name in STORES:
+                rows = connection.execute(sa.text(f"SELECT * FROM {name}")) if name in there else ()
+                found[name] = plain([dict(row._mapping) for row in rows]) if name in there else []
+            told = {"none"}
+            if "refold_release" in sa.inspect(connection).get_table_names():
+                told = set(connection.scalars(sa.text("SELECT snapshot FROM refold_release")))
+            connection.rollback()
+        empty = not any(found.values()) and told in ({"none"}, {None}, set())
+        days = [day for day, expected in self.allowed.items() if expected == found]
+        if not (self.nothing and empty) and told != set(days):
+            yield f"the views hold {found}, told to be of {sorted(map(str, told))}"
+
+    def tables(self) -> Iterator[str]:
+        """Delta tables as anybody reads them: each whole, of one of the two."""
+        for name, store in TABLES.items():
+            if Path("store/delta", name, "_delta_log").exists():
+                rows = plain(DeltaTable(f"store/delta/{name}").to_pyarrow_table().to_pylist())
+                if rows not in [expected[store] for expected in self.allowed.values()]:
+                    yield f"the Delta table {name} holds {rows}"
+
+    def aliases(self) -> Iterator[str]:
+        """What search sinks say is served is of one of the two."""
+        for folder in ("bulk/offers", "tantivy/offers_index"):
+            path = Path("store/search", folder, "released.json")
+            if path.exists():
+                told = json.loads(path.read_bytes())
+                version = (told.get("body") or told)["version"]
+                if DAYS[int(version.partition("-")[0])] not in self.allowed:
+                    yield f"{path} says {version}"
+
+
+def serve(commands: int, answers: int) -> None:
+    """Read as commands on a pipe say: `begin` with a shop, `look` for one whole reading from now on, `end`.
+
+    `allow` is a `look` that from now on also allows more. Between commands it reads on and on.
+    """
+    reader, readings = None, 0
+    faults: list[str] = []
+    waiting = b""
+    while True:
+        order: dict[str, Any] = {}
+        if reader is None or b"\n" in waiting or select.select([commands], [], [], PAUSE_SECONDS)[0]:
+            while b"\n" not in waiting:
+                more = os.read(commands, 65536)
+                if not more:
+                    os._exit(0)
+                waiting += more
+            text, _, waiting = waiting.partition(b"\n")
+            order = json.loads(text)
+        if order.get("what") == "begin":
+            os.chdir(order["root"])
+            os.environ["PGDATABASE"] = order["name"]
+            reader, readings, faults = Reader(order["allowed"], order["nothing"], order["database"]), 0, []
+            continue
+        assert reader is not None
+        reader.allowed |= order.get("allowed", {})
+        try:
+            faults += reader.read()
+        except Exception as error:  # whatever a reader meets is a finding
+            faults.append(f"{type(error).__name__}: {error}")
+        readings += 1
+        if order:
+            os.write(answers, (json.dumps({"readings": readings, "faults": faults[:5]}) + "\n").encode())
+        if order.get("what") == "end":
+            os.chdir("/")
+            reader = None

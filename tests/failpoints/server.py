@@ -1,0 +1,322 @@
+"""A process that imports everything once, and forks: to prepare shops, to be killed, to run again, to read. Not a test.
+
+Orders come as lines of JSON, one stage each; answers go back the same way. Each fork is made while there is no other
+thread, and whatever has threads or connections is opened in the forks.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import re
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import great_expectations  # noqa: F401  # takes seconds, which a fork then has not to spend
+import numpy as np
+import pandas  # noqa: F401  # likewise
+import pyarrow as pa
+
+from refold.encoding import encode_rows, kafka_partitions
+from refold.stores.folding import fold_events
+from refold.stores.state import State
+from tests.failpoints import readers
+from tests.failpoints.places import Place, kind
+from tests.failpoints.shop import PROJECTS, land
+from tests.failpoints.stages import NEXT, PHASES, STAGES, Stage, everything
+from tests.failpoints.watching import Watch, fingerprint, install
+
+_GOES = re.compile(r"/\.(building|dropped)-")
+"""What killed runs may leave that the next publisher clears away."""
+
+_HARMLESS = re.compile(_GOES.pattern + r"|^cache/refold/tmp\w+\.tmp$")
+"""And what stays in a folder of temporary files, and is never read."""
+
+WAIT_SECONDS = 180
+"""How long to wait for a child to say something, before it is taken to hang and ended."""
+
+
+@dataclass
+class Fork:
+    """A child at work, and the pipe that it tells its result on."""
+
+    pid: int
+    pipe: int
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end."""
+        text = b""
+        while more := self._more():
+            text += more
+        os.close(self.pipe)
+        _, status = os.waitpid(self.pid, 0)
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found | ({"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {})
+
+    def _more(self) -> bytes:
+        if not select.select([self.pipe], [], [], WAIT_SECONDS)[0]:
+            os.kill(self.pid, signal.SIGTERM)
+            return b""
+        return os.read(self.pipe, 65536)
+
+
+def fork(work: Callable[[int], Any]) -> Fork:
+    """Do something in a child, which may tell something itself on the pipe that it is given."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(write)
+        return Fork(pid, read)
+    try:
+        os.close(read)
+        _write_all(write, json.dumps(work(write) or {}).encode())
+    except BaseException:  # a child never returns to its parent's work
+        _write_all(write, json.dumps({"error": traceback.format_exc()}).encode())
+    finally:
+        os._exit(0)
+
+
+class Reading:
+    """A reader in a process of its own, for one kill after the other."""
+
+    def __init__(self) -> None:
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(self._commands)
+            os.close(self._answers)
+            readers.serve(commands, answers)
+        os.close(commands)
+        os.close(answers)
+
+    def begin(self, place: Place, stage: Stage) -> None:
+        """Read a shop from now on, over and over."""
+        shop = {"root": str(place.root), "name": place.name, "database": place.url}
+        self._say({"what": "begin", "allowed": stage.allowed, "nothing": stage.old is None, **shop})
+
+    def ask(self, what: str, **more: Any) -> dict[str, Any]:
+        """Have it read everything once more from now on, and hear what it found so far; `end` is the last time."""
+        self._say({"what": what, **more})
+        text = b""
+        while not text.endswith(b"\n"):
+            more = os.read(self._answers, 65536)
+            assert more, "the reader has ended"
+            text += more
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _say(self, order: Mapping[str, Any]) -> None:
+        os.write(self._commands, (json.dumps(order) + "\n").encode())
+
+
+class Server:
+    """Prepares phases once, and kills stages in copies of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        land(root)
+        self.readers = [Reading(), Reading()]
+        self.prepared: dict[tuple[str, str], Place] = {}
+
+    def phase(self, name: str, url: str) -> Place:
+        """The shop of a phase, made if need be."""
+        if (name, url) not in self.prepared:
+            phase = PHASES[name]
+            before = self.phase(phase.after, url) if phase.after else None
+            place = Place(self.root / kind(url) / name, url)
+            place.copied_from(before)
+            _sound(fork(lambda _: phase.make(place.shop(phase.project))).result(), f"phase {name}")
+            self.prepared[name, url] = place
+        return self.prepared[name, url]
+
+    def record(self, name: str, url: str) -> dict[str, Any]:
+        """Do a stage undisturbed: what it writes where, and what it leaves."""
+        stage = STAGES[name]
+        before = self.phase(stage.phase, url)
+        place = Place(self.root / kind(url) / f"{name} undisturbed", url)
+        place.copied_from(before)
+
+        def work(_: int) -> dict[str, Any]:
+            shop = place.shop(stage.project)
+            watch = install(Watch(fingerprint=lambda: fingerprint(place.root)))
+            stage.do(shop)
+            watch.settle()
+            found = {"seen": [asdict(write) for write in watch.seen], "unseen": list(watch.unseen)}
+            if stage.again:
+                stage.again(shop)
+            return found
+
+        found = _sound(fork(work).result(), f"stage {name}")
+        return found | {"files": place.files(), "rows": place.rows(), "before": before, "stage": stage}
+
+    def kill(self, name: str, url: str, near: bool) -> dict[str, Any]:
+        """Kill a stage before and after its writes, or with `near` only at those that readers could notice.
+
+        Of the writes that come the same way through the code, the first and the last.
+        """
+        recorded = self.record(name, url)
+        writes = changing(recorded)
+        ways: dict[tuple[Any, ...], list[int]] = {}
+        for place, write in enumerate(writes):
+            if _noticed(write) or not near:
+                ways.setdefault((write["primitive"], *map(tuple, write["calls"])), []).append(place)
+        killed = sorted({place for places in ways.values() for place in (places[0], places[-1])})
+        chosen = sorted({moment for place in killed for moment in (place, place + 1)})
+        half = (len(chosen) + 1) // 2
+        parts = zip(self.readers, (chosen[:half], chosen[half:]), strict=True)
+        forks = [fork(lambda _, r=r, p=p: self._kill_each(name, url, p, recorded, r)) for r, p in parts]
+        cases = [case for each in forks for case in _sound(each.result(), "a kill")["cases"]]
+        at = [writes[place] for place in killed]
+        return {"seen": recorded["seen"], "unseen": recorded["unseen"], "killed": at, "cases": cases}
+
+    def _kill_each(
+        self, name: str, url: str, moments: Sequence[int], recorded: Mapping[str, Any], reader: Reading
+    ) -> dict[str, Any]:
+        """Kill at some moments, one after the other."""
+        known: set[str] = set()
+        cases = []
+        for moment in moments:
+            case = Case(self.root / kind(url) / f"{name} {moment}", url, name, moment, recorded, reader, known)
+            cases.append(case.run())
+            known.add(cases[-1]["state"])
+        return {"cases": cases}
+
+
+def changing(recorded: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of what was recorded the calls that changed something."""
+    return [write for write in recorded["seen"] if write["changes"]]
+
+
+def _noticed(write: Mapping[str, Any]) -> bool:
+    return write["primitive"] in ("statement", "commit") or "releases/" in write["what"]
+
+
+def _sound(result: dict[str, Any], what: str) -> dict[str, Any]:
+    if "error" in result or "signal" in result:
+        raise RuntimeError(f"{what}: {result.get('error', result)}")
+    return result
+
+
+@dataclass
+class Case:
+    """One kill: readers begin, the stage dies, readers look, the stage runs again, readers look."""
+
+    root: Path
+    url: str
+    stage: str
+    moment: int
+    recorded: Mapping[str, Any]
+    reader: Reading
+    known: set[str]
+
+    def run(self) -> dict[str, Any]:
+        stage, place = STAGES[self.stage], Place(self.root, self.url)
+        place.copied_from(self.recorded["before"])
+        if stage.readable:
+            self.reader.begin(place, stage)
+
+        def die(pipe: int) -> None:
+            shop = place.shop(stage.project)
+            watch = install(Watch(die_after=self.moment, tell=pipe))
+            stage.do(shop)
+            raise AssertionError(f"still alive after {watch.count} writes")
+
+        died, write = fork(die).result(), changing(self.recorded)[max(0, self.moment - 1)]
+        expected = {"died at": f"{write['primitive']} at {list(write['calls'][-1])}", "signal": signal.SIGKILL}
+        faults = [] if died == expected else [f"expected to be killed as {expected}, found {died}"]
+        if stage.readable:
+            self.reader.ask("look")
+        state = hashlib.sha256(json.dumps([place.files(), place.rows()]).encode()).hexdigest()
+        leftover: list[str] = []
+        if state not in self.known:  # else the next run would begin with what another began with
+            again = fork(lambda _: (stage.again or stage.do)(place.shop(stage.project))).result()
+            faults += [f"the next run: {again['error']}"] if "error" in again else []
+            files, rows = place.files(), place.rows()
+            leftover = sorted(files.keys() - self.recorded["files"].keys())
+            faults += _unlike(self.recorded["files"], {n: h for n, h in files.items() if n not in leftover}, "the file")
+            faults += _unlike(self.recorded["rows"], rows, "the table")
+            faults += [f"left over: {name}" for name in leftover if not _HARMLESS.search(name)]
+            if not stage.readable:
+                self.reader.begin(place, stage)
+            if leftover:
+                faults += self._follow(place, stage)
+        told = {"readings": 0, "faults": []}
+        if stage.readable or state not in self.known:
+            told = self.reader.ask("end")
+        place.remove()
+        return {
+            "moment": self.moment,
+            "died": died.get("died at"),
+            "faults": faults + [f"a reader: {fault}" for fault in told["faults"]],
+            "readings": told["readings"],
+            "leftover": leftover,
+            "state": state,
+            "again": state not in self.known,
+        }
+
+    def _follow(self, place: Place, stage: Stage) -> list[str]:
+        """What is left over must not be in the way of the next day, and goes with it."""
+        self.reader.ask("allow", allowed=stage.following)
+        done = fork(lambda _: everything(place.shop(stage.project), NEXT)).result()
+        left = [name for name in place.files() if _GOES.search(name)]
+        failed = [f"the next day: {done['error']}"] if "error" in done else []
+        return failed + [f"left for ever: {name}" for name in left]
+
+
+def _unlike(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> list[str]:
+    return [
+        f"{what} {name}: expected {str(expected.get(name))[:600]}, found {str(found.get(name))[:600]}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ][:5]
+
+
+def warm_up() -> None:
+    """Load compiled code, so that not every child does it again."""
+    event = {"id": "a", "product": "a", "quantity": 1, "move": "add", "price": 1}
+    place = {"log_seq": 0, "log_offset": 0, "log_partition": 0, "source_object": "", "source_line": 1}
+    for project in PROJECTS.values():
+        for store in project.folded:
+            fields = [*store.log.schema, pa.field("log_partition", pa.int64(), False)]
+            events = pa.Table.from_pylist([event | place], schema=pa.schema(fields))
+            state = State(store)
+            fold_events(state, events, np.zeros(1, dtype=np.uint8))
+            state.digest()
+            encode_rows([events["id"]]).hashes()
+            kafka_partitions(events["product"], 2)
+
+
+def _write_all(pipe: int, data: bytes) -> None:
+    with os.fdopen(os.dup(pipe), "wb") as file:
+        file.write(data)
+
+
+def main() -> None:
+    """Serve orders until standard input ends."""
+    warm_up()
+    gc.collect()
+    gc.freeze()  # what is there for good is not looked at in every fork again, which would copy it
+    orders, answers = sys.stdin, os.dup(1)
+    os.dup2(2, 1)
+    server = Server(Path(sys.argv[1]))
+    for text in orders:
+        order = json.loads(text)
+        try:
+            found = server.kill(order["stage"], order["url"], order.get("near", False))
+        except Exception:
+            found = {"error": traceback.format_exc()}
+        _write_all(answers, (json.dumps(found) + "\n").encode())
+    os._exit(0)  # without the farewells of libraries
+
+
+if __name__ == "__main__":
+    main()

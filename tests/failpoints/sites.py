@@ -1,0 +1,277 @@
+"""The places in the code that may write, found in its syntax trees, so that none can be forgotten. Not a test.
+
+Found are the calls that change something outside the process by their name: of the libraries that write (whatever
+they offer that is not known to read), of methods named like those that write, and of our own functions that contain
+such a call. What is found by its name only must show at work that it writes, or be listed in `EXEMPT` with a reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "refold"
+
+BESIDE = {
+    "cli": "calls the rest, and keeps nothing itself",
+    "dagster": "calls the rest, and keeps nothing itself but what Dagster keeps",
+    "diff": "computes in memory and in temporary folders, and must leave all stores alone",
+    "terminal.py": "writes to the screen",
+    "testing": "is for tests",
+}
+"""What is not looked at, and why."""
+
+READING = {
+    "deltalake": {"CommitProperties", "DeltaTable", "Schema.from_arrow", "Schema.from_json"},
+    "deltalake.transaction": {"AddAction", "RemoveAction"},
+    "obstore": {"get", "head", "list"},
+    "obstore.store": {"LocalStore", "MemoryStore", "from_url"},
+    "os": {"environ.get", "fsdecode", "fsencode", "getpid", "path.lexists", "walk"},
+    "shutil": set[str](),
+    "sqlite3": set[str](),
+    "tantivy": {
+        "Document",
+        "Index.open",
+        "Query.all_query",
+        "Query.boolean_query",
+        "Query.const_score_query",
+        "Query.term_query",
+        "SchemaBuilder",
+        "SchemaBuilder.is_valid_field_name",
+    },
+    "tempfile": set[str](),
+}
+"""Libraries that write, and what of them only reads, or makes a value. Whatever else is called of them writes."""
+
+STATEMENTS = {
+    "begin",
+    "begin_nested",
+    "exec_driver_sql",
+    "execute",
+    "executemany",
+    "executescript",
+    "scalar",
+    "scalars",
+}
+"""Names of methods that send a statement to a database, or open a transaction."""
+
+WRITING = STATEMENTS | {
+    # paths and files
+    *("chmod", "hardlink_to", "link_to", "mkdir", "rename", "rmdir", "symlink_to", "touch", "truncate", "unlink"),
+    *("write", "write_bytes", "write_text", "writelines"),
+    # databases
+    *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
+    # object stores and Delta tables
+    *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete", "merge"),
+    *("open_writer", "optimize", "put", "put_async", "repair", "restore", "vacuum", "z_order"),
+    # search indexes
+    *("add_document", "add_json", "delete_all_documents", "delete_documents", "garbage_collect_files"),
+    *("wait_merging_threads", "writer"),
+}
+"""Names of methods that write, whatever they are called on."""
+
+EXEMPT = {
+    ("refold/stores/folding.py", "fold_events", "state.put"): "rows of a state in memory",
+    ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
+}
+"""Calls that are named like writes and are none, as (file, function, call), and what they are."""
+
+
+End = tuple[int | None, int | None]
+"""Where a call ends, as line and column, which is where no other call ends."""
+
+Place = tuple[int | None, int | None, int | None, int | None]
+"""First and last line, first and last column, as code objects tell them."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call in the code: its file, where it ends (which is no other call's end), in which function, and its text."""
+
+    file: str
+    line: int
+    column: int
+    function: str
+    call: str
+    starts: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.starts} {self.call} in {self.function}"
+
+    @property
+    def is_statement(self) -> bool:
+        """Whether it is a statement or a transaction of a database, which writes or only reads."""
+        return self.call.rpartition(".")[2] in STATEMENTS
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What it is known by in a list: without line numbers, which move."""
+        return self.file, self.function, self.call
+
+
+def find_sites(package: Path = PACKAGE) -> list[Site]:
+    """Every call that may write in the modules on the way from landing to readers, in the order of files and lines."""
+    paths = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in BESIDE]
+    modules = [Module.read(path, package.parent) for path in paths]
+    # What a generator does is done where it is read from, so a call that only makes one is no write.
+    generators = {f"{module.file}:{name}" for module in modules for name in module.generators()}
+    writers: set[str] = set()
+    while True:
+        found = [site for module in modules for site in module.sites(writers) if site.name not in EXEMPT]
+        # A statement may be a query; whether it is shows at work, and must show for each by itself.
+        more = {f"{site.file}:{site.function}" for site in found if not site.is_statement} - generators | writers
+        if more == writers:
+            return found
+        writers = more
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module's syntax tree, what its names are imported from, and which functions its calls stand in."""
+
+    file: str
+    tree: ast.Module
+    imported: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path, root: Path) -> Module:
+        """Parse a file."""
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return cls(path.relative_to(root).as_posix(), tree, dict(_imports(tree)))
+
+    def sites(self, writers: set[str]) -> Iterator[Site]:
+        """The calls that may write, given the functions that are known to."""
+        for function, call in calls_of(self.tree):
+            text = text_of(call.func)
+            if self._writes(call, text, function, writers):
+                end = call.end_lineno or call.lineno, call.end_col_offset or 0
+                yield Site(self.file, *end, function, text, call.lineno)
+
+    def generators(self) -> Iterator[str]:
+        """The functions that yield and are no context managers."""
+        for function, node in _functions(self.tree):
+            managed = any("contextmanager" in ast.unparse(each) for each in node.decorator_list)
+            if not managed and any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in _own(node)):
+                yield function
+
+    def _writes(self, call: ast.Call, text: str, function: str, writers: set[str]) -> bool:
+        origin = self._origin(text)
+        library, name = _library(origin)
+        if library is not None:
+            return name not in READING[library]
+        if origin.partition(".")[0] in ("sqlalchemy", "pyarrow", "numpy"):
+            return False  # they build statements and tables, and do nothing by themselves
+        if isinstance(call.func, ast.Name):
+            module, _, named = origin.rpartition(".")
+            ours = f"{module.replace('.', '/')}.py:{named}" if module else f"{self.file}:{text}"
+            return ours in writers or (text == "open" and _opens_to_write(call, 1))
+        if not isinstance(call.func, ast.Attribute):
+            return False
+        method = f"{self.file}:{function.rpartition('.')[0]}.{call.func.attr}"
+        mine = text == f"self.{call.func.attr}" and method in writers
+        # `replace` with one argument is of a path, and with two of a text.
+        moves = call.func.attr == "replace" and len(call.args) == 1 and not call.keywords
+        opens = call.func.attr == "open" and _opens_to_write(call, 0)
+        return mine or moves or opens or call.func.attr in WRITING
+
+    def _origin(self, text: str) -> str:
+        """The full name of what is called, where its first part is imported; "" where it is not."""
+        first, _, rest = text.partition(".")
+        imported = self.imported.get(first, "") if "()" not in text else ""
+        return f"{imported}.{rest}" if imported and rest else imported
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (bound, bound)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+
+
+def _library(name: str) -> tuple[str | None, str]:
+    """The library of `READING` that a full name is of, the longest, and the rest of the name."""
+    for library in sorted(READING, key=len, reverse=True):
+        if name.startswith(f"{library}."):
+            return library, name[len(library) + 1 :]
+    return None, name
+
+
+def calls_of(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Call]]:
+    """All calls, each with the function that it stands in."""
+    for node in ast.iter_child_nodes(tree):
+        inner = function
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            inner = f"{function}.{node.name}" if function else node.name
+        if isinstance(node, ast.Call):
+            yield function, node
+        yield from calls_of(node, inner)
+
+
+def _functions(tree: ast.AST, outer: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in ast.iter_child_nodes(tree):
+        inner = outer
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            inner = f"{outer}.{node.name}" if outer else node.name
+        if isinstance(node, ast.FunctionDef):
+            yield inner, node
+        yield from _functions(node, inner)
+
+
+def _own(function: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function without those of functions inside it."""
+    for node in ast.iter_child_nodes(function):
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield node
+            yield from _own(node)
+
+
+def text_of(node: ast.expr) -> str:
+    """What is called, as it is written, with calls and subscripts on the way shortened."""
+    if isinstance(node, ast.Attribute):
+        return f"{text_of(node.value)}.{node.attr}"
+    if isinstance(node, ast.Call):
+        return f"{text_of(node.func)}()"
+    return node.id if isinstance(node, ast.Name) else "…"
+
+
+def _opens_to_write(call: ast.Call, place: int) -> bool:
+    """Whether a file is opened by a mode that writes."""
+    modes = [*call.args[place : place + 1], *(word.value for word in call.keywords if word.arg == "mode")]
+    texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    return any(re.fullmatch(r"[rwaxbt+]{1,3}", text) and set(text) & set("wax+") for text in texts)
+
+
+@cache
+def _places(file: str) -> tuple[frozenset[End], Mapping[Place, tuple[End, ...]]]:
+    """Where the calls of a file end, and for every `with` statement where the calls of its heads end."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    ends, heads = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            ends.add((node.end_lineno, node.end_col_offset))
+        elif isinstance(node, ast.With):
+            calls = [c for item in node.items for c in ast.walk(item.context_expr) if isinstance(c, ast.Call)]
+            place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+            heads[place] = tuple((c.end_lineno, c.end_col_offset) for c in calls)
+    return frozenset(ends), heads
+
+
+def calls_at(file: str, place: Place) -> tuple[End, ...]:
+    """The ends of the calls that an instruction at a place stands for.
+
+    Entering and leaving a `with` stands at the whole statement, and is a call of what it begins with.
+    """
+    ends, heads = _places(file)
+    if place in heads:
+        return heads[place]
+    _, end_line, _, end_column = place
+    return ((end_line, end_column),) if (end_line, end_column) in ends else ()
