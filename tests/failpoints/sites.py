@@ -29,9 +29,9 @@ BESIDE = {
 READING = {
     "deltalake": {"CommitProperties", "DeltaTable", "Schema.from_arrow", "Schema.from_json"},
     "deltalake.transaction": {"AddAction", "RemoveAction"},
-    "obstore": {"get", "head", "list"},
+    "obstore": {"get", "get_ranges", "head", "list"},
     "obstore.store": {"LocalStore", "MemoryStore", "from_url"},
-    "os": {"environ.get", "fsdecode", "fsencode", "getpid", "path.lexists", "walk"},
+    "os": {"cpu_count", "environ.get", "fsdecode", "fsencode", "getpid", "path.lexists", "sched_getaffinity", "walk"},
     "shutil": set[str](),
     "sqlite3": set[str](),
     "tantivy": {
@@ -76,7 +76,7 @@ WRITING = STATEMENTS | {
 """Names of methods that write, whatever they are called on."""
 
 EXEMPT = {
-    ("refold/stores/folding.py", "fold_events", "state.put"): "rows of a state in memory",
+    ("refold/stores/folding.py", "fold_parts", "state.put"): "rows of a state in memory",
     ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
 }
 """Calls that are named like writes and are none, as (file, function, call), and what they are."""

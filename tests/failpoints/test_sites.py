@@ -76,7 +76,7 @@ def test_the_writes_of_the_code_are_found():
     found = {(site.file.removeprefix("refold/"), site.call.rpartition(".")[2]) for site in find_sites()}
     assert found >= {
         ("log/snapshot.py", "create"),
-        ("log/seal.py", "write_segment"),
+        ("log/segment.py", "put"),
         ("stores/checkpoint.py", "write_record"),
         ("pointer.py", "create"),
         ("sinks/sql.py", "execute"),
