@@ -19,7 +19,7 @@ from tests.failpoints.shop import DATABASE_FILE, DAYS, SQLITE, Contents, plain
 
 STORES = ("stock", "offers", "turnover")
 TABLES = {"levels": "stock", "turnover": "turnover"}
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.15
 """Between two readings, so that the killed and their readers share the machine."""
 
 Allowed = dict[str, Contents]
