@@ -167,7 +167,10 @@ class Prover:
             return
         place = boundary.part.first_difference(part) if part is not None else 0
         if place is not None:
-            at = "log partition {}, offset {}, log_seq {}".format(*position(boundary.parts, place))
+            if place < len(boundary.part.outcomes):
+                at = "log partition {}, offset {}, log_seq {}".format(*position(boundary.parts, place))
+            else:
+                at = "after its last event"
             found = outcome_text(part, place) if part is not None else "no ledger part"
             yield Difference("ledger", f"snapshot {snapshot.key}, {at}", outcome_text(boundary.part, place), found)
 

@@ -12,13 +12,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from assets.logs import stock_events
-from refold import Daily, Project, fold
+from refold import Daily, Project, fold, parallel
 from refold.dagster import results
-from refold.errors import Unproven
+from refold.errors import NotDeterministic, Unproven
+from refold.log.segment import LogReader
 from refold.rebuild import rebuild_all
+from refold.stores.folding import columns_to_read, fold_parts
+from refold.stores.state import State
 from tests.support import Shop, moved
 
 
@@ -84,6 +88,9 @@ def shop(tmp_path: Path) -> Shop:
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, what: Callable[[], int]) -> None:
+    """Have the rule, interpreted, answer by what it cannot see; compiled, by another test, it would not ask."""
+    monkeypatch.setattr(charged.rule._kernel, "_fold", None)
+    monkeypatch.setattr(charged.rule._kernel, "_asked_for", 0)
     monkeypatch.setattr(Level, "_replace", lambda self, level: Level(level + what()))
 
 
@@ -166,3 +173,21 @@ def test_a_compiled_rule_is_proven_all_the_same(shop: Shop):
         engine = shop.declared(stores=[store]).engine()
         engine.build(store, engine.chain.get())
         assert engine.prover.prove(store, engine.chain.get()).passed
+
+
+def test_of_several_log_partitions_the_first_is_named_whichever_thread_is_faster(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    """The largest begins first, so its thread is mostly done first."""
+    monkeypatch.setattr(parallel, "WORTH_THREADS", 0)
+    monkeypatch.setattr(parallel, "cores", lambda: 3)
+    calls = itertools.count()  # never the same again, whichever thread asks
+    _hide(monkeypatch, lambda: next(calls))
+    engine = shop.engine()
+    snapshot = next(iter(engine.chain))
+    parts = LogReader(engine.objects, engine.chain, stock_events).parts(snapshot, columns_to_read(charged))
+    assert len(parts) > 1 and len(parts[0]) < max(map(len, parts))
+    unstable: list[NotDeterministic] = []
+    fold_parts(State(charged), parts, [np.zeros(len(part), dtype=np.uint8) for part in parts], unstable=unstable)
+    named = [str(error) for error in unstable]
+    assert [part.partition for part in parts] == [int(text.split("log partition ")[1][0]) for text in named]

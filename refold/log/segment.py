@@ -1,7 +1,7 @@
 """Segments: canonical Parquet of one log partition and one offset range, and reading them back by snapshot.
 
-Every read checks the sha256 of the file first. What the events mean is for stores; this module only lays out,
-reads and names them.
+Every read checks the sha256 of the bytes it uses: of the whole file, or of single columns and the footer. What the
+events mean is for stores; this module only lays out, reads and names them.
 """
 
 from __future__ import annotations
@@ -204,11 +204,12 @@ class LogReader:
 
     def _joined(self, tables: Sequence[pa.Table]) -> pa.Table:
         """Segments of one log partition one after the other; where some hold ids as text, all do."""
-        kinds = {
-            table.schema.field(self.log.event_id).type for table in tables if self.log.event_id in table.column_names
-        }
-        if len(kinds) > 1:
-            tables = [self._with_text_ids(table) for table in tables]
+        name = self.log.event_id
+        if len({table.schema.field(name).type for table in tables if name in table.column_names}) > 1:
+            places = [table.column_names.index(name) for table in tables]
+            field = self.log.schema.field(name)
+            pairs = zip(places, tables, strict=True)
+            tables = [table.set_column(at, field, event_ids.as_text(table[name])) for at, table in pairs]
         return pa.concat_tables(tables).unify_dictionaries()
 
     def _files(self, snapshot: Snapshot) -> list[SegmentFile]:

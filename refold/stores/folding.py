@@ -83,9 +83,12 @@ def fold_parts(
         ]
         return _joined(ledger)
     work = list(zip(parts, encoded, deliveries, strict=True))
-    folded = each(lambda item: _fold_part(state, *item, unstable), work, [len(part) for part in parts])
-    state.put(np.concatenate([batch.rows for batch in encoded]), pa.concat_tables([rows for rows, _ in folded]))
-    return _joined([part for _, part in folded])
+    twice = unstable is not None
+    folded = each(lambda item: _fold_part(state, *item, twice=twice), work, [len(part) for part in parts])
+    state.put(np.concatenate([batch.rows for batch in encoded]), pa.concat_tables([rows for rows, _, _ in folded]))
+    if unstable is not None:
+        unstable += [error for _, _, errors in folded for error in errors]
+    return _joined([part for _, part, _ in folded])
 
 
 @dataclass(frozen=True)
@@ -119,24 +122,27 @@ def _disjoint(encoded: Sequence[_Encoded]) -> bool:
 
 
 def _fold_part(
-    state: State, part: Part, encoded: _Encoded, deliveries: Deliveries, unstable: list[NotDeterministic] | None
-) -> tuple[pa.Table, LedgerPart]:
-    """The rows of a part's keys after its events, in the order of the keys, and its piece of the ledger."""
-    store = state.store
+    state: State, part: Part, encoded: _Encoded, deliveries: Deliveries, *, twice: bool
+) -> tuple[pa.Table, LedgerPart, list[NotDeterministic]]:
+    """The rows of a part's keys after its events, in the order of the keys, its piece of the ledger, and what differed.
+
+    The state is only read, since other threads fold other parts.
+    """
+    store, unstable = state.store, list[NotDeterministic]()
     if isinstance(store, RuleStore):
-        values, ledger = _fold_rule(store, state, encoded, part, deliveries, unstable)
+        values, ledger = _fold_rule(store, state, encoded, part, deliveries, unstable if twice else None)
     elif isinstance(store, LatestStore):
         values, ledger = _fold_latest(store, state, encoded, part.table, deliveries)
     else:
         raise TypeError(f"{type(store).__name__} has no fold")
     last = _last_of(encoded.codes, len(encoded.keys))
-    position = {
+    stands = {
         "log_partition": pa.array(np.full(len(last), part.partition)),
         "log_offset": pa.array(part.offsets(last)),
         "log_seq": part.table["log_seq"].take(pa.array(last)),
     }
-    columns = {store.log.key: encoded.keys, **{n: values[n] for n in values.column_names}, **position}
-    return pa.table(columns).select(state.schema.names).cast(state.schema), ledger
+    columns = {store.log.key: encoded.keys, **{n: values[n] for n in values.column_names}, **stands}
+    return pa.table(columns).select(state.schema.names).cast(state.schema), ledger, unstable
 
 
 def _joined(parts: Sequence[LedgerPart]) -> LedgerPart:

@@ -63,11 +63,16 @@ class LedgerPart:
         return cls(*(np.frombuffer(codes, dtype=np.uint8) for codes in joined))
 
     def first_difference(self, other: LedgerPart) -> int | None:
-        """The place of the first event whose outcome or reason differs; None where all are equal."""
-        if len(self.outcomes) != len(other.outcomes):
-            return min(len(self.outcomes), len(other.outcomes))
-        differ = np.flatnonzero((self.outcomes != other.outcomes) | (self.reasons != other.reasons))
-        return int(differ[0]) if len(differ) else None
+        """The place of the first event whose outcome or reason differs; None where all are equal.
+
+        Where one part is the beginning of the other, the place after its last event.
+        """
+        n = min(len(self.outcomes), len(other.outcomes))
+        differ = (self.outcomes[:n] != other.outcomes[:n]) | (self.reasons[:n] != other.reasons[:n])
+        places = np.flatnonzero(differ)
+        if len(places):
+            return int(places[0])
+        return None if len(self.outcomes) == len(other.outcomes) else n
 
 
 NO_EVENTS = LedgerPart(np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.uint8))
