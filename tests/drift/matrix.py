@@ -213,3 +213,26 @@ def exchange(one: Path, other: Path) -> None:
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
+
+
+# Damages: each to `one` object of a house, with an `other` of its kind; they return the names of what they damaged.
+
+
+def change_a_byte(house: House, foreign: House, one: str, other: str) -> set[str]:
+    flip(house.store / one)
+    return {one}
+
+
+def delete(house: House, foreign: House, one: str, other: str) -> set[str]:
+    (house.store / one).unlink()
+    return {one}
+
+
+def exchange_two(house: House, foreign: House, one: str, other: str) -> set[str]:
+    exchange(house.store / one, house.store / other)
+    return {one, other}
+
+
+def replace_by_an_older(house: House, foreign: House, one: str, other: str) -> set[str]:
+    (house.store / one).write_bytes((house.store / other).read_bytes())
+    return {one}

@@ -18,7 +18,7 @@ from refold.errors import Damaged
 from refold.mending import mend_at_rest
 from refold.records import record_bytes
 from refold.unreferenced import find_unreferenced
-from tests.drift.matrix import House, exchange, flip
+from tests.drift.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
 
 MENDED = ("repeats", "seen ids", "retry", "state record", "rows", "changes", "ledger part", "proof", "expectations")
 """What `refold repair` makes again."""
@@ -44,26 +44,6 @@ def test_nothing_is_damaged_in_the_stores_as_they_were_built(whole: House, forei
     assert whole.drift() == foreign.drift() == []
 
 
-def _change_a_byte(house: House, foreign: House, one: str, other: str) -> set[str]:
-    flip(house.store / one)
-    return {one}
-
-
-def _delete(house: House, foreign: House, one: str, other: str) -> set[str]:
-    (house.store / one).unlink()
-    return {one}
-
-
-def _exchange(house: House, foreign: House, one: str, other: str) -> set[str]:
-    exchange(house.store / one, house.store / other)
-    return {one, other}
-
-
-def _replace_by_an_older(house: House, foreign: House, one: str, other: str) -> set[str]:
-    (house.store / one).write_bytes((house.store / other).read_bytes())
-    return {one}
-
-
 def _replace_by_a_strangers(house: House, foreign: House, one: str, other: str) -> set[str]:
     kind = kind_of(one)
     assert kind is not None
@@ -72,7 +52,7 @@ def _replace_by_a_strangers(house: House, foreign: House, one: str, other: str) 
     return {one}
 
 
-DAMAGES = [_change_a_byte, _delete, _exchange, _replace_by_an_older, _replace_by_a_strangers]
+DAMAGES = [change_a_byte, delete, exchange_two, replace_by_an_older, _replace_by_a_strangers]
 
 
 def _two(house: House, kind: str) -> tuple[str, str]:
@@ -98,7 +78,7 @@ def test_a_damaged_object_is_named_exactly_and_mended_or_told_to_be_restored(
     if house.files() == whole.files():
         assert (kind, damage) == ("retired", _replace_by_a_strangers), "the same bytes are in every store"
         return
-    if (kind, damage) == ("retired", _delete):  # no more than a prune that is still to be finished
+    if (kind, damage) == ("retired", delete):  # no more than a prune that is still to be finished
         pointer = house.engine().releaser.pointer
         assert pointer.retiring(pointer.get(pointer.get(5).number))
         return
@@ -144,7 +124,7 @@ def test_a_damaged_manifest_is_named_when_the_store_is_opened(
 
     (told, *_) = _told_of(house)
 
-    assert one in told or (damage is _delete and Path(one).stem in told)
+    assert one in told or (damage is delete and Path(one).stem in told)
     assert "restore" in told.lower() or "sha256" in told or "another key" in told
 
 

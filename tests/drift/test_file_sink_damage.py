@@ -19,7 +19,16 @@ import pytest
 import tantivy
 
 from refold.sinks import Sink
-from tests.drift.matrix import OLDER, PROJECT, SERVED, House, exchange, flip
+from tests.drift.matrix import (
+    OLDER,
+    PROJECT,
+    SERVED,
+    House,
+    change_a_byte,
+    delete,
+    exchange_two,
+    replace_by_an_older,
+)
 
 FILES = {
     "data file": r"delta/levels/[^/]+/[^/]+\.parquet",
@@ -71,26 +80,6 @@ def _repaired(house: House, store: str) -> list[str]:
     return found
 
 
-def _change_a_byte(house: House, foreign: House, one: str, other: str) -> set[str]:
-    flip(house.store / one)
-    return {one}
-
-
-def _delete(house: House, foreign: House, one: str, other: str) -> set[str]:
-    (house.store / one).unlink()
-    return {one}
-
-
-def _exchange(house: House, foreign: House, one: str, other: str) -> set[str]:
-    exchange(house.store / one, house.store / other)
-    return {one, other}
-
-
-def _replace_by_an_older(house: House, foreign: House, one: str, other: str) -> set[str]:
-    (house.store / one).write_bytes((house.store / other).read_bytes())
-    return {one}
-
-
 def _replace_by_a_strangers(house: House, foreign: House, one: str, other: str) -> set[str]:
     kind = _kind(one)
     assert kind is not None
@@ -98,16 +87,16 @@ def _replace_by_a_strangers(house: House, foreign: House, one: str, other: str) 
     return {one}
 
 
-DAMAGES = [_change_a_byte, _delete, _exchange, _replace_by_an_older, _replace_by_a_strangers]
+DAMAGES = [change_a_byte, delete, exchange_two, replace_by_an_older, _replace_by_a_strangers]
 CASES = [
     (kind, damage)
     for kind in FILES
     for damage in DAMAGES
-    if not (kind in SINGLE and damage in (_exchange, _replace_by_an_older))
+    if not (kind in SINGLE and damage in (exchange_two, replace_by_an_older))
     and not (
         kind.startswith("index ")
         and kind not in ("index record", "index meta", "index store")
-        and damage != _change_a_byte
+        and damage != change_a_byte
     )
 ]
 """Of the files of an index, which are all named with their hashes, some stand for all."""
@@ -122,7 +111,7 @@ def test_a_damaged_file_is_named_and_mended(
     if house.files() == whole.files():
         pytest.skip("both files are the same, in every store")
     store = "last_move" if "moves" in names[-1] else "on_hand"
-    if (kind, damage) == ("copy of a commit", _delete):
+    if (kind, damage) == ("copy of a commit", delete):
         assert house.faults(store) == [], "a kill leaves the same, and the next release makes it good"
         house.engine().releaser.roll_forward()
         assert house.files() == whole.files()
