@@ -1,21 +1,19 @@
-"""A database behind a URL: transactions, locks, bulk loading and understandable errors, on SQLite and PostgreSQL.
+"""A database behind a URL: transactions, locks and understandable errors, on SQLite and PostgreSQL.
 
-What differs between the two stands here, so that `refold.sinks.sql` need not ask which it has. Every transaction
-opens a connection of its own and closes it: nothing is shared between threads or survives a fork. Which tables
-exist and what they mean is not known here.
+What differs between the two stands here, and for rows in `refold.sinks.bulk`, so that `refold.sinks.sql` need not ask
+which it has. Every transaction opens a connection of its own and closes it: nothing outlives it or survives a fork.
+Which tables exist and what they mean is not known here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -23,12 +21,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from refold.errors import DeclarationError, FixInput, RefoldError, Unavailable
-from refold.sinks.values import from_plain, to_plain
+from refold.sinks import bulk, bulk_postgres, bulk_sqlite
 from refold.storage import mask_url
-from refold.types import Schema, arrow_schema
+from refold.types import Schema
 
 _WAIT_SECONDS = 30
-_ROWS_A_BATCH = 50_000
 _TOO_LARGE = "54000"
 _DEPENDENTS = "2BP01"
 _PASSING = ("08", "40", "53", "55", "57", "58")
@@ -78,25 +75,14 @@ class Database:
 
     def load(self, connection: sa.Connection, table: sa.Table, version: str, rows: pa.Table, columns: Schema) -> None:
         """Insert rows into a table whose first column is the version and whose others are `columns`, in order."""
-        for start in range(0, rows.num_rows, _ROWS_A_BATCH):
-            batch = rows.slice(start, _ROWS_A_BATCH)
-            if self.sqlite:
-                plain = [to_plain(batch[name], column) for name, column in columns.items()]
-                insert = str(table.insert().compile(dialect=self.dialect))
-                connection.exec_driver_sql(insert, list(zip([version] * len(batch), *plain, strict=True)))
-            else:
-                _copy(connection, table, copy_text(version, batch))
+        if self.sqlite:
+            bulk_sqlite.load(connection, table, version, rows, columns)
+        else:
+            bulk_postgres.load(connection, table, version, rows)
 
-    def fetch(self, connection: sa.Connection, query: sa.Select[tuple[object, ...]], columns: Schema) -> pa.Table:
+    def fetch(self, connection: sa.Connection, query: bulk.Query, columns: Schema) -> pa.Table:
         """The rows of a query that selects `columns` as they are stored, with exactly the declared Arrow types."""
-        schema = arrow_schema(columns)
-        result = connection.execution_options(yield_per=_ROWS_A_BATCH).execute(query)
-        batches = []
-        for rows in result.partitions():
-            values = zip(columns.values(), zip(*rows, strict=True), strict=True)
-            arrays = [from_plain(v, c) if self.sqlite else pa.array(v, c.arrow) for c, v in values]
-            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        return pa.Table.from_batches(batches, schema=schema)
+        return (bulk_sqlite if self.sqlite else bulk_postgres).fetch(connection, query, columns)
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:
@@ -183,44 +169,6 @@ def _begin(connection: sa.Connection) -> None:
 
 def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"refold {name}".encode()).digest()[:8], "big", signed=True)
-
-
-def copy_text(version: str, rows: pa.Table) -> bytes:
-    """Rows in the text format of PostgreSQL's COPY, each beginning with the version.
-
-    Not its CSV format, in which servers before 18 take a line `\\.` inside a quoted text for the end of the data.
-    """
-    fields = [_copy_field(column) for column in rows.columns]
-    start, tab = pa.scalar(version, pa.large_string()), pa.scalar("\t", pa.large_string())
-    lines = pc.binary_join_element_wise(start, *fields, tab, null_handling="replace", null_replacement="\\N")
-    return "".join(f"{line}\n" for line in lines.to_pylist()).encode()
-
-
-def _copy_field(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_binary(values.type):
-        texts = [None if value is None else f"\\\\x{value.hex()}" for value in values.to_pylist()]
-        return pa.chunked_array([pa.array(texts, pa.large_string())])
-    if pa.types.is_timestamp(values.type):
-        # Through integers, because Arrow asks the machine for its time zone files even for UTC.
-        naive = values.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.large_string())
-        return pc.binary_join_element_wise(naive, pa.scalar("Z", pa.large_string()), pa.scalar("", pa.large_string()))
-    texts = values.cast(pa.large_string())
-    if not pa.types.is_string(values.type):
-        return texts
-    for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        texts = pc.replace_substring(texts, raw, escaped)
-    return texts
-
-
-def _copy(connection: sa.Connection, table: sa.Table, text: bytes) -> None:
-    # Not SQLAlchemy's quoting, which doubles % for psycopg2's parameters; copy_expert has none.
-    relation, *names = ('"' + part.replace('"', '""') + '"' for part in (table.name, *table.columns.keys()))
-    cursor = connection.connection.cursor()
-    try:
-        statement = f"COPY {relation} ({', '.join(names)}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
-        cursor.copy_expert(statement, io.BytesIO(text))
-    finally:
-        cursor.close()
 
 
 def _told(error: BaseException, place: str) -> RefoldError:

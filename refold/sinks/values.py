@@ -78,14 +78,27 @@ def to_plain(values: pa.ChunkedArray, column: ColumnType) -> Values:
     ['1970-01-01T00:00:00.000000Z', None]
     """
     if column.kind == "decimal":
-        return [None if value is None else format(value, "f") for value in values.to_pylist()]
+        return list(decimal_texts(values).to_pylist())
     if column.kind == "date":
         return list(values.cast(pa.string()).to_pylist())
     if column.kind == "timestamp":
         texts = values.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.string())
-        instants = pc.replace_substring(texts, " ", "T")
-        return [None if value is None else value + "Z" for value in instants.to_pylist()]
+        instants = pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), "Z", "")
+        return list(instants.to_pylist())
     return list(values.to_pylist())
+
+
+def decimal_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimals as text with exactly the declared scale.
+
+    >>> decimal_texts(pa.chunked_array([pa.array(["0.0000001"]).cast(pa.decimal128(9, 8))])).to_pylist()
+    ['0.00000010']
+    """
+    texts = values.cast(pa.string())
+    if not pc.any(pc.match_substring(texts, "E")).as_py():  # Arrow spells a small one of more than 6 places 1E-8
+        return texts
+    spelled = [None if value is None else format(value, "f") for value in values.to_pylist()]
+    return pa.chunked_array([spelled], pa.string())
 
 
 def from_plain(values: Sequence[object], column: ColumnType) -> pa.Array:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from refold.errors import Conflict, DeclarationError, FixInput, NotFound, Unavailable
 from refold.sinks import Connections, Content, Sql
-from refold.sinks.database import Database, copy_text
+from refold.sinks.bulk_postgres import copy_text
+from refold.sinks.database import Database
 from refold.sinks.sql import SqlTarget
 from refold.testing.sink_conformance import ALL_TYPES, LEVELS, assert_holds, content_of, levels
 from refold.types import Schema, decimal, int64, text
