@@ -4,7 +4,9 @@ Objects are written before the record that names them, and are named after their
 same ones. Therefore an object without a record is not yet rubbish: somebody may be about to name it. What is done:
 
 - `logs/`: listed and never removed. A seal that comes again names the old object, and events are not rebuilt from
-  anything else, so no saving of space is worth that risk;
+  anything else, so no saving of space is worth that risk. Segments that only overtaken layouts name are removed a
+  grace after that, where what took their place was read and is sound (`refold.log.overtaken`). Runs of the seen index
+  that sealing asks no more, since they went into others, are removed after the same grace;
 - `states/`: rows and ledger parts that no record of their store names are removed after a grace. Should a build name
   one in the same moment, it is found damaged when it is read, and folded again;
 - `proofs/`: those whose digest no state record and no release names, after the same grace. They can be proven again.
@@ -19,40 +21,56 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from refold.errors import Damaged, NotFound
+from refold.log.overtaken import asked_runs, find_overtaken, named_by_newest
 from refold.storage import ObjectInfo, ObjectStore
 
 GRACE_HOURS = 24
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _TOKEN = re.compile(rb"[0-9a-f]{32,}")
+_SEEN = re.compile(r"logs/[^/]+/seen/[^/]+")
 _NAME = re.compile(rb'"(logs/[^"]+)"')
 
 
 @dataclass(frozen=True)
 class Unreferenced:
-    """One object that nothing names; `why` says why it is left where it is not `removable`."""
+    """One object that nothing names; `why` says why it is left where it is not `removable`.
+
+    `overtaken` is a segment that layouts name, of which none counts any more.
+    """
 
     name: str
     size_bytes: int
     removable: bool
     why: str
+    overtaken: bool = False
 
 
 def find_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[Unreferenced]:
     """All objects that no manifest, layout, record or release names, by name; `now` is aware. Reads only."""
     before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
-    return [*_logs(objects), *_states(objects, before), *_proofs(objects, before)]
+    return [
+        *_logs(objects),
+        *_seen(objects, before),
+        *_overtaken(objects, before),
+        *_states(objects, before),
+        *_proofs(objects, before),
+    ]
 
 
 def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
     """Remove what is removable, looking at each again right before; returns the names. A rerun changes nothing."""
     removed = []
-    for found in find_unreferenced(objects, now):
-        if found.removable:
-            before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
-            again = [info for info in objects.list(found.name.rpartition("/")[0]) if info.name == found.name]
-            if all(_age(info, before) == "" for info in again):
+    before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
+    going = [found for found in find_unreferenced(objects, now) if found.removable]
+    named = named_by_newest(objects) if any(found.overtaken for found in going) else set()
+    for folder, together in groupby(going, key=lambda found: found.name.rpartition("/")[0]):
+        infos = {info.name: info for info in objects.list(folder)}
+        for found in together:
+            kept = found.overtaken and (named is None or found.name in named)
+            if found.name in infos and not kept and _age(infos[found.name], before) == "":
                 objects.delete(found.name)
                 removed.append(found.name)
     return removed
@@ -61,8 +79,21 @@ def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
 def _logs(objects: ObjectStore) -> Iterator[Unreferenced]:
     named = _found(objects, "layouts", _NAME)
     for info in objects.list("logs"):
-        if named is not None and info.name.encode() not in named:
+        if named is not None and info.name.encode() not in named and not _SEEN.fullmatch(info.name):
             yield Unreferenced(info.name, info.size_bytes, False, "a seal may be about to name it")
+
+
+def _seen(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
+    asked = asked_runs(objects)
+    for info in objects.list("logs"):
+        if _SEEN.fullmatch(info.name) and (asked is None or info.name not in asked):
+            why = "a layout cannot be read" if asked is None else _age(info, before)
+            yield Unreferenced(info.name, info.size_bytes, why == "", why)
+
+
+def _overtaken(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
+    for found in find_overtaken(objects, lambda info: _age(info, before)):
+        yield Unreferenced(found.name, found.size_bytes, found.why == "", found.why, overtaken=True)
 
 
 def _states(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:

@@ -1,14 +1,17 @@
-"""`refold log`: the sealed snapshots, and whether they are whole."""
+"""`refold log`: the sealed snapshots, whether they are whole, and fewer, larger segments for them."""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
 
 from refold import terminal as view
 from refold.cli.group import cli, open_project
+from refold.errors import Damaged
+from refold.log.compaction import Compactor
 
 
 @cli.group()
@@ -54,3 +57,35 @@ def log_verify(context: click.Context, as_of: str | None) -> None:
         console.print(view.table(f"{len(findings)} findings", rows))
         sys.exit(1)
     console.print(f"The logs are whole up to snapshot {snapshot.key}: no findings.")
+
+
+@log.command("compact")
+@click.argument("log", required=False)
+@click.option("--dry-run", is_flag=True, help="Show what would be joined, and write nothing.")
+@click.pass_context
+def log_compact(context: click.Context, log: str | None, dry_run: bool) -> None:
+    """Join small segments of LOG (default: all logs) into larger ones; changes no identity and no digest.
+
+    What is new is read back and compared before it counts; `refold prune` removes the old segments a day later. Exits
+    1 where a segment is damaged, which stays as it is with its neighbours.
+    """
+    engine, console = open_project(context), view.console()
+    rows: list[dict[str, Any]] = []
+    damaged: list[Damaged] = []
+    with view.progress(console):
+        for each in engine.project.logs if log is None else [engine.project.log(log)]:
+            started = time.perf_counter()
+            compactor = Compactor(engine.objects, engine.chain, each)
+            plan = compactor.plan()
+            row = {"log": each.name, "files before": plan.files, "files after": plan.files_after}
+            row |= {"bytes before": plan.size_bytes, "bytes after": None}
+            if not dry_run:
+                done = compactor.apply(plan)
+                damaged += done.damaged
+                row |= {"files after": done.files, "bytes after": done.size_bytes}
+            rows.append(row | {"seconds": f"{time.perf_counter() - started:.1f}"})
+    console.print(view.table("What compaction would do" if dry_run else "Compacted", rows))
+    for error in damaged:
+        view.error(error)
+    if damaged:
+        sys.exit(1)

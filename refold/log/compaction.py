@@ -1,0 +1,275 @@
+"""Compaction: many small segments of a log become fewer large ones, and no identity and no digest changes.
+
+A compacted segment is a segment like any other that holds the events of consecutive snapshots; their layouts are
+replaced by ones that name it, each with its own range of offsets. Which segments are joined follows from the layouts
+alone, for each log partition from offset 0 on:
+
+- neighbours form a group as long as it holds at most `COMPACTED_EVENTS` events. So groups once complete stay as they
+  are, and whoever reads a snapshot holds no more than that of each log partition (`refold.log.slices`);
+- from the front of a group is left out what holds more events than all that follows it there. So each time an event is
+  written again, its segment at least doubles;
+- what is left of a group is joined if it is at least `FILES_MIN` segments; the newest ones wait until they are so many;
+- segments of large events are left as they are and end a group.
+
+Before a layout is replaced, the new segment is read back from the store and every column compared with what the old
+segments hold, and the events with the manifest. A process that is killed leaves segments that no layout names yet, or
+that only some do; the next one completes them. Old segments stay for whoever reads by an old layout, until
+`refold.unreferenced` removes them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import groupby
+
+import pyarrow as pa
+
+from refold.encoding import encode_rows
+from refold.errors import Conflict, Damaged
+from refold.log.declaration import Log
+from refold.log.layout import SegmentFile
+from refold.log.segment import LogReader, write_segment
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.progress import track
+from refold.storage import ObjectStore
+
+COMPACTED_EVENTS = 1 << 17
+"""The most events of a compacted segment."""
+
+FILES_MIN = 8
+"""Fewer segments than this are not joined."""
+
+_EVENT_BYTES = 512
+_SEGMENT_BYTES = 1 << 14
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A segment of a snapshot."""
+
+    snapshot: Snapshot
+    file: SegmentFile
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring segments of one log partition, in the order of their offsets, which become one."""
+
+    partition: int
+    placed: Sequence[Placed]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """Whose segments they are, oldest first."""
+        return list({each.snapshot.key: each.snapshot for each in self.placed}.values())
+
+
+@dataclass(frozen=True)
+class CompactionPlan:
+    """What compaction of a log would do.
+
+    Attributes:
+        log: its name.
+        runs: what would be joined, in the order in which it is done.
+        files, files_after: how many objects hold the log's events, now and then.
+        size_bytes: of all these objects now.
+    """
+
+    log: str
+    runs: Sequence[Run]
+    files: int
+    files_after: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What compaction of a log did.
+
+    Attributes:
+        files, size_bytes: of the objects that hold the log's events, afterwards.
+        layouts: the names of the new layouts.
+        damaged: why runs of segments were left as they are, one error for each.
+    """
+
+    files: int
+    size_bytes: int
+    layouts: Sequence[str]
+    damaged: Sequence[Damaged]
+
+
+@dataclass
+class _Progress:
+    """What is known while runs are joined: new segments by snapshot and place, and how many runs still add to it."""
+
+    waiting: Counter[str]
+    found: dict[str, dict[tuple[int, int], SegmentFile]] = field(default_factory=dict)
+    layouts: list[str] = field(default_factory=list)
+    damaged: list[Damaged] = field(default_factory=list)
+
+
+class Compactor:
+    """Compacts one log."""
+
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
+        self._objects = objects
+        self._chain = chain
+        self._log = log
+
+    def plan(self) -> CompactionPlan:
+        """What there is to do; reads all layouts anew and writes nothing. Raises Damaged where a layout is."""
+        for snapshot in self._chain:
+            self._chain.overtaken(snapshot)
+        placed = self._placed()
+        runs = [run for group in placed.values() for run in _runs(group)]
+        joined = {(run.partition, each.file.start) for run in runs for each in run.placed}
+        every = [each.file for group in placed.values() for each in group]
+        left = {file.name for file in every if (file.partition, file.start) not in joined}
+        sizes = {file.name: file.size_bytes for file in every}
+        runs.sort(key=lambda run: (run.placed[-1].snapshot.ordinal, run.partition))
+        return CompactionPlan(self._log.name, runs, len(sizes), len(left) + len(runs), sum(sizes.values()))
+
+    def _placed(self) -> dict[int, list[Placed]]:
+        """All segments of the log by log partition, in the order of their offsets."""
+        reader, found = LogReader(self._objects, self._chain, self._log), dict[int, list[Placed]]()
+        for snapshot in self._chain:
+            for file in reader.files(snapshot):
+                found.setdefault(file.partition, []).append(Placed(snapshot, file))
+        return dict(sorted(found.items()))
+
+    def apply(self, plan: CompactionPlan) -> Compacted:
+        """Join what a plan says; a rerun with a new plan changes nothing, or completes what was killed.
+
+        A run of which a segment is damaged is left as it is, and told. Each layout is replaced once all runs of its
+        snapshot are done.
+
+        Raises:
+            Conflict: somebody else replaced a layout since it was planned; that one stands.
+        """
+        done = _Progress(Counter(snapshot.key for run in plan.runs for snapshot in run.snapshots))
+        size = [len(run.placed) for run in plan.runs]
+        for run in track(plan.runs, f"compact {plan.log}", len(size), _events):
+            try:
+                for each, file in zip(run.placed, self._joined(run), strict=True):
+                    done.found.setdefault(each.snapshot.key, {})[file.partition, file.start] = file
+            except Damaged as error:
+                done.damaged.append(error)
+            for snapshot in run.snapshots:
+                done.waiting[snapshot.key] -= 1
+                if done.waiting[snapshot.key] == 0:
+                    done.layouts += self._replace(snapshot, done.found.pop(snapshot.key, {}))
+        sizes = {each.file.name: each.file.size_bytes for group in self._placed().values() for each in group}
+        return Compacted(len(sizes), sum(sizes.values()), done.layouts, done.damaged)
+
+    def _joined(self, run: Run) -> list[SegmentFile]:
+        """The segments of a run as parts of a new one, which is stored, read back and compared. Raises Damaged."""
+        reader = LogReader(self._objects, self._chain, self._log)
+        before = [self._read(reader, each) for each in run.placed]
+        events = pa.concat_tables(before).drop_columns(["log_partition"]).combine_chunks()
+        whole = write_segment(self._objects, self._log, run.partition, events)
+        found = [replace(whole, start=each.file.start, end=each.file.end) for each in run.placed]
+        self._objects.get_checked(whole.name, whole.sha256)
+        reader, again = LogReader(self._objects, self._chain, self._log), dict[int, pa.Table]()
+        for file, expected in zip(found, before, strict=True):
+            # By columns, so that each is read by its own range and hash.
+            again[file.start] = reader.segment(file, self._log.schema.names)
+            if not again[file.start].equals(expected):
+                raise Damaged(
+                    f"The compacted segment {whole.name} does not hold, from offset {file.start} to {file.end}, what "
+                    "the segments it was made of do; no layout names it.",
+                    remedy="Run again; if it stays so, tell the makers of Refold.",
+                )
+        for snapshot in run.snapshots:
+            self._require_content(snapshot, run.partition, again)
+        return found
+
+    def _read(self, reader: LogReader, placed: Placed) -> pa.Table:
+        with reader.standing(placed.snapshot):
+            return reader.segment(placed.file)
+
+    def _require_content(self, snapshot: Snapshot, partition: int, again: dict[int, pa.Table]) -> None:
+        """Raise Damaged where events of one log partition, some of them read already, are not those sealed."""
+        reader, digest = LogReader(self._objects, self._chain, self._log), sha256()
+        files = [file for file in reader.files(snapshot) if file.partition == partition]
+        for file in files:
+            events = again[file.start] if file.start in again else reader.segment(file)
+            digest.update(encode_rows([events[name] for name in self._log.columns], len(events)).data.data)
+        expected = snapshot.cut(self._log.name).content[partition]
+        if digest.hexdigest() != expected:
+            raise Damaged(
+                f"The events of log {self._log.name!r}, snapshot {snapshot.key}, log partition {partition} are not "
+                f"those that were sealed: expected content {expected}, found {digest.hexdigest()} in "
+                f"{', '.join(file.name for file in files)}.",
+                remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
+            )
+
+    def _replace(self, snapshot: Snapshot, found: dict[tuple[int, int], SegmentFile]) -> list[str]:
+        """Have a layout name new segments in the place of old ones; returns its name, none where it does already."""
+        layouts = {name: self._chain.layout(snapshot, name) for name in snapshot.logs}
+        mine = layouts[self._log.name]
+        segments = [found.get((file.partition, file.start), file) for file in mine.segments]
+        if segments == list(mine.segments):
+            return []
+        try:
+            new = {self._log.name: replace(mine, segments=segments)}
+            return [self._chain.replace_layout(snapshot, layouts | new)]
+        except Conflict as error:
+            raise Conflict(
+                f"The layout of snapshot {snapshot.key} was replaced by another process while this one compacted log "
+                f"{self._log.name!r}: {self._chain.newest_layout(snapshot)} stands.",
+                remedy="Run again: it goes on from there, or finds nothing to do.",
+            ) from error
+
+
+def _events(run: Run) -> int:
+    return _count(run.placed)
+
+
+def _count(placed: Iterable[Placed]) -> int:
+    return sum(each.file.end - each.file.start for each in placed)
+
+
+def _runs(placed: Sequence[Placed]) -> Iterator[Run]:
+    """What is to be joined of one log partition's segments."""
+    for group in _groups(_objects(placed)):
+        sizes = [_count(one) for one in group]
+        first = 0
+        while first < len(group) and sizes[first] > sum(sizes[first + 1 :]):
+            first += 1
+        if len(group) - first >= FILES_MIN:
+            yield Run(placed[0].file.partition, [each for one in group[first:] for each in one])
+
+
+def _objects(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """The segments by the object that holds them; by themselves where layouts name only some of what that holds.
+
+    That is so where compaction was killed; then the same runs are found as before.
+    """
+    for _, same in groupby(placed, key=lambda each: (each.file.name, each.file.sha256)):
+        found = list(same)
+        covered = (found[0].file.start, found[-1].file.end)
+        yield from [found] if covered == (found[0].file.first, found[0].file.last) else [[each] for each in found]
+
+
+def _groups(objects: Iterable[list[Placed]]) -> Iterator[list[list[Placed]]]:
+    """Neighbours that together hold no more events than a compacted segment may."""
+    group: list[list[Placed]] = []
+    events = 0
+    for found in objects:
+        large, count = _is_large(found[0].file), _count(found)
+        if group and (large or events + count > COMPACTED_EVENTS):
+            yield group
+            group, events = [], 0
+        if not large:
+            group.append(found)
+            events += count
+    if group:
+        yield group
+
+
+def _is_large(file: SegmentFile) -> bool:
+    """Whether its events are so large that many of them should not be read at once."""
+    return file.size_bytes - file.pieces[""].size > max(_SEGMENT_BYTES, _EVENT_BYTES * (file.last - file.first))
