@@ -1,0 +1,232 @@
+"""A small project whose plans are compared with what a rebuild then does: counted at work, by nobody who plans.
+
+Two logs; of the one a rule and the latest row by key, of the other the latest row; a relation over a ledger and a
+store. Not a test.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+from assets.logs import Movement, product_changes, stock_events
+from refold import Daily, Delta, Project, Sql, date, fold, int64, latest_by_key, reject, relation, text
+from refold.engine import Engine
+from refold.log.segment import LogReader
+from refold.plan import Plan, plan_rebuild
+from refold.rebuild import rebuild_all
+from refold.storage import ObjectStore
+from refold.stores import building
+from refold.stores.relating import RelationRunner
+from refold.workload import steps_of
+from tests.support import Shop, changed, moved
+
+START = dt.date(2026, 1, 1)
+
+
+class Why(IntEnum):
+    EMPTY = 1
+
+
+class Level(NamedTuple):
+    level: int = 0
+
+
+def project(*, changed_rule: bool = False) -> Project:
+    levels = _changed() if changed_rule else _levels()
+    newest = latest_by_key(stock_events, "newest", version=1, columns={"quantity": int64()})
+    prices = latest_by_key(product_changes, "names", version=1, columns={"description": text()}, sinks=[Sql("names")])
+
+    @relation(
+        reads=[levels.ledger, prices],
+        key=["event_date"],
+        returns={"event_date": date(), "events": int64(), "named": int64()},
+        sinks=[Delta("movement")],
+    )
+    def movement():
+        """Events by day, and how many products have a name by now."""
+        return """
+            SELECT event_date, count(*) AS events, (SELECT count(*) FROM names WHERE description IS NOT NULL) AS named
+            FROM levels_ledger GROUP BY event_date
+        """
+
+    return Project("small", Daily(START), [levels, newest, prices, movement])
+
+
+def _levels() -> Any:
+    @fold(stock_events, version=1, sinks=[Sql("levels"), Delta("levels")])
+    def levels(row: Level, event):
+        """Units on hand; what is not there cannot leave."""
+        if event.event_type == Movement.ADD:
+            return row._replace(level=row.level + event.quantity)
+        if event.quantity > row.level:
+            return reject(Why.EMPTY)
+        return row._replace(level=row.level - event.quantity)
+
+    return levels
+
+
+def _changed() -> Any:
+    @fold(stock_events, version=2, sinks=[Sql("levels"), Delta("levels")])
+    def levels(row: Level, event):
+        """Units on hand, below zero where more left than came."""
+        if event.event_type == Movement.ADD:
+            return row._replace(level=row.level + event.quantity)
+        return row._replace(level=row.level - event.quantity)
+
+    return levels
+
+
+def day(number: int) -> str:
+    return (START + dt.timedelta(days=number - 1)).isoformat()
+
+
+def land_day(shop: Shop, number: int, events: int = 6) -> None:
+    """One day of both logs; equally long lines, so that their number follows from their bytes."""
+    lines = [moved(f"e{number:03}{n:04}", f"p{(number + n) % 5}", 3 if n % 3 else -2) for n in range(events)]
+    shop.land(f"dt={day(number)}/a.jsonl", *lines)
+    if number % 2:
+        row = changed(number, "u", f"p{number % 5}", f"name {number}", "9.50")
+        shop.land(f"product_changes/dt={day(number)}/a.jsonl", row)
+
+
+@dataclass
+class Work:
+    """What was done: sealed keys, events folded by store, computed relations, written versions, releases.
+
+    `bytes_read` counts the ranges of segments that folding read, by log.
+    """
+
+    sealed: list[str] = field(default_factory=list)
+    objects: int = 0
+    folded: dict[str, int] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    bytes_read: dict[str, int] = field(default_factory=dict)
+    computed: int = 0
+    proofs: int = 0
+    sinks: list[str] = field(default_factory=list)
+    released: bool = False
+
+
+def planned(engine: Engine, plan: Plan) -> Work:
+    """The same as a plan says it."""
+    steps = {step.name: step for step in steps_of(engine, plan)}
+    logs = [log.name for log in engine.project.logs]
+    return Work(
+        sealed=[each.key for each in plan.to_seal],
+        objects=steps["seal"].objects,
+        folded={
+            each.store.name: events
+            for each in plan.folds
+            if (events := sum(d.logs[each.store.log.name].events for d in plan.folded(each)))
+        },
+        read={log: steps[f"fold {log}"].events for log in logs if steps[f"fold {log}"].events},
+        bytes_read={log: steps[f"fold {log}"].size_bytes for log in logs if steps[f"fold {log}"].size_bytes},
+        computed=sum(len(each.computed) for each in plan.relations),
+        proofs=sum(each.missing for each in plan.proofs),
+        sinks=plan.changed_sinks,
+        released=bool(plan.release),
+    )
+
+
+def rebuilt(shop: Shop, through: str | None = None, *, fresh: bool = False) -> Work:
+    """Rebuild in a new engine, and count at work."""
+    engine, work = shop.engine(), Work()
+    sealed, held, proofs = {s.key for s in engine.chain}, _held(engine), set(shop.files("proofs"))
+    number = getattr(engine.releaser.current(), "number", 0)
+    with _counting(work):
+        rebuild_all(engine, through, fresh=fresh)
+    after = shop.engine()
+    new = [snapshot for snapshot in after.chain if snapshot.key not in sealed]
+    work.sealed = [snapshot.key for snapshot in new]
+    work.objects = sum(len(cut.objects) for snapshot in new for cut in snapshot.logs.values())
+    work.proofs = len(set(shop.files("proofs")) - proofs)
+    now = _held(after)
+    work.sinks = [title for title in now if set(now[title]) - set(held.get(title, ()))]
+    work.released = after.releaser.current().number != number
+    return work
+
+
+def _held(engine: Engine) -> dict[str, list[str]]:
+    return {
+        f"{type(sink).__name__}/{sink.name}": engine.publisher.target(store, sink).versions()
+        for store in engine.project.in_order
+        for sink in store.sinks
+    }
+
+
+@contextmanager
+def _counting(work: Work) -> Iterator[None]:
+    """Let everything do what it does, and count."""
+    folding, log = False, ""
+    fold_history, fold_parts = building.Builder.fold_history, building.fold_parts
+    run, ranges, parts = RelationRunner.run, ObjectStore.get_ranges, LogReader.parts
+
+    def history(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal folding
+        for item in fold_history(self, *args, **options):
+            folding = False
+            yield item
+            folding = True
+        folding = False
+
+    def starting(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal folding
+        folding = True
+        return history(self, *args, **options)
+
+    def folded(state: Any, events: Any, *args: Any, **options: Any) -> Any:
+        found = sum(len(part) for part in events)
+        if folding and found:
+            work.folded[state.store.name] = work.folded.get(state.store.name, 0) + found
+        return fold_parts(state, events, *args, **options)
+
+    def read(self: Any, *args: Any) -> Any:
+        nonlocal log
+        log = self.log.name
+        found = parts(self, *args)
+        if folding and found:
+            work.read[log] = work.read.get(log, 0) + sum(len(part) for part in found)
+        return found
+
+    def ranged(self: Any, name: str, wanted: Any) -> Any:
+        if folding and "/segments/" in name:
+            work.bytes_read[log] = work.bytes_read.get(log, 0) + sum(size for _, size in wanted)
+        return ranges(self, name, wanted)
+
+    def related(self: Any, *args: Any, permuted: bool = False) -> Any:
+        work.computed += not permuted
+        return run(self, *args, permuted=permuted)
+
+    with (
+        mock.patch.object(building.Builder, "fold_history", starting),
+        mock.patch.object(building, "fold_parts", folded),
+        mock.patch.object(LogReader, "parts", read),
+        mock.patch.object(ObjectStore, "get_ranges", ranged),
+        mock.patch.object(RelationRunner, "run", related),
+    ):
+        yield
+
+
+def agree(shop: Shop, through: str | None = None, *, fresh: bool = False) -> tuple[Plan, Work]:
+    """Plan and rebuild; what was planned must be what was done, and planning must have written nothing."""
+    before, database = shop.files(), _bytes(shop.root / "refold.db")
+    plan = plan_rebuild(shop.engine(), through, fresh=fresh)
+    assert shop.files() == before
+    assert _bytes(shop.root / "refold.db") == database
+    done = rebuilt(shop, through, fresh=fresh)
+    engine = shop.engine()
+    settled = plan.settled(engine)
+    found = planned(engine, settled)
+    assert found == done, f"planned {found}\ndone    {done}"
+    return plan, done
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None

@@ -1,0 +1,176 @@
+"""Forecasts: of a rebuild before it is done, kept beside its outcome, on the command line and in Dagster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+from dagster import DagsterEventType
+
+from refold.calibration import calibrate
+from refold.cli.main import cli
+from refold.forecast import forecast, foreseen, known_rates
+from refold.outcomes import outcomes_file, read_outcomes
+from refold.plan import plan_rebuild
+from refold.rates import MEMORY
+from refold.rebuild import rebuild_all
+from tests.dagster.house import House
+from tests.plan.house import day, land_day, project
+from tests.support import Shop
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder of each test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Three days have landed."""
+    shop = Shop(tmp_path, project())
+    for number in (1, 2, 3):
+        land_day(shop, number)
+    return shop
+
+
+def outputs(result: dg.ExecuteInProcessResult, op: str) -> dict[str, dg.MetadataValue]:
+    """The metadata of the output of an op."""
+    (event,) = (e for e in result.all_events if e.event_type is DagsterEventType.STEP_OUTPUT and e.step_key == op)
+    return dict(event.step_output_data.metadata)
+
+
+def test_calibration_measures_every_kind_of_step_and_leaves_nothing_behind(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outcome = calibrate()
+    assert {step.kind for step in outcome.steps} == {"seal", "fold", "replay", "relate", "publish Sql", "release"}
+    assert all(step.took is not None and step.took > 0 for step in outcome.steps)
+    assert sum(step.work["events"] for step in outcome.steps if step.kind == "seal") == 41_500
+    assert list(tmp_path.glob("refold-calibration-*")) == []
+
+
+def test_a_rebuild_keeps_what_was_said_of_it_beside_what_it_took(shop: Shop):
+    told: list[str] = []
+    snapshot = foreseen(shop.engine(), report=told.append)
+    assert snapshot.key == day(3)
+    (outcome,) = read_outcomes()
+    assert (outcome.via, outcome.project, outcome.through) == ("command", "small", day(3))
+    took = {step.name: step.took for step in outcome.steps if step.kind != MEMORY}
+    assert None not in took.values()
+    assert sum(took.values()) <= outcome.seconds
+    assert told[0].startswith("Predicted ") and "took" in told[0]
+    seal = outcome.steps[0]
+    assert (seal.work["events"], seal.work["objects"], seal.work["keys"]) == (20, 5, 3)
+    assert known_rates(may_calibrate=False).basis == "from 1 recorded run"
+
+
+def test_what_is_stored_is_the_same_with_a_forecast_and_without(shop: Shop, tmp_path: Path):
+    foreseen(shop.engine(), report=lambda _: None)
+    other = Shop(tmp_path / "other", project(), shop.landing)
+    rebuild_all(other.engine())
+    names = ("snapshots", "logs", "states", "layouts")
+    assert [shop.files(name) for name in names] == [other.files(name) for name in names]
+
+
+@pytest.mark.parametrize("fault", ["plan_rebuild", "record", "known_rates", "steps_of"])
+def test_a_forecast_that_fails_fails_no_rebuild(
+    shop: Shop, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault in the forecast")
+
+    monkeypatch.setattr(f"refold.forecast.{fault}", broken)
+    assert foreseen(shop.engine(), report=lambda _: None).key == day(3)
+    assert "a fault in the forecast" in caplog.text
+    assert shop.engine().releaser.current().snapshot == day(3)
+
+
+def test_a_damaged_cache_is_told_and_rates_are_learnt_anew(shop: Shop, caplog: pytest.LogCaptureFixture):
+    outcomes_file().parent.mkdir(parents=True)
+    outcomes_file().write_bytes(b"\x00damaged\n" * 3)
+    foreseen(shop.engine(), report=lambda _: None)
+    assert "3 of 3 lines" in caplog.text
+    assert len(read_outcomes()) == 1
+
+
+def test_more_work_is_expected_to_take_longer(shop: Shop):
+    known = known_rates(may_calibrate=False)
+    seconds = []
+    for through in (day(1), day(2), day(3)):
+        engine = shop.engine()
+        plan = plan_rebuild(engine, through)
+        seconds.append(forecast(engine, plan, known, base_mb=100, in_new_process=True).seconds)
+    assert seconds == sorted(set(seconds))
+
+
+class TestTheCommand:
+    @pytest.fixture(autouse=True)
+    def here(self, shop: Shop, monkeypatch: pytest.MonkeyPatch):
+        """The command finds the shop."""
+        monkeypatch.setattr("refold.cli.plan.open_project", lambda _: shop.engine())
+        monkeypatch.setattr("refold.cli.rebuild.open_project", lambda _: shop.engine())
+        monkeypatch.setattr("refold.forecast.calibrate", lambda: (_ for _ in ()).throw(OSError("no room")))
+
+    def run(self, *arguments: str) -> str:
+        result = CliRunner().invoke(cli, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def test_shows_steps_reasons_seconds_memory_and_sinks(self):
+        told = " ".join(self.run("plan").split())
+        assert "levels: never built" in told
+        assert "Expected: " in told and "peak memory" in told
+        assert "Sinks that change: Sql/levels, Delta/levels, Sql/names, Delta/movement." in told
+        assert "A release would be made: nothing was released yet." in told
+
+    def test_says_that_there_is_nothing_to_do(self, shop: Shop):
+        assert "took" in self.run("rebuild")
+        assert "Nothing to do" in self.run("plan")
+        assert "Nothing to do" not in self.run("plan", "--fresh")
+        land_day(shop, 4)
+        assert "Nothing to do" not in self.run("plan")
+        assert "Nothing to do" in self.run("plan", "--through", day(3))
+
+    def test_gives_the_same_to_machines(self):
+        found = json.loads(self.run("plan", "--json"))
+        assert (found["snapshots_to_seal"], found["landing_objects"], found["events_to_fold"]) == (3, 5, 38)
+        assert found["expected_seconds"] == pytest.approx(sum(s["expected_seconds"] for s in found["steps"]), abs=0.01)
+
+    def test_shows_what_came_of_earlier_plans(self):
+        assert "0 rebuilds on this machine" in self.run("plan", "--history")
+        self.run("rebuild")
+        told = self.run("plan", "--history")
+        assert "1 rebuilds on this machine" in told and "%" in told
+        assert len(json.loads(self.run("plan", "--history", "--json"))) == 1
+
+
+class TestDagster:
+    def test_shows_the_plan_at_the_head_and_what_it_took_at_the_end(self, shop: Shop):
+        house = House(shop)
+        result = house.rebuild()
+        assert result.success
+        plan, outcome = outputs(result, "plan"), outputs(result, "outcome")
+        assert "| fold stock_events | **does** | 18 |" in plan["plan"].value
+        assert "never built" in plan["plan"].value
+        assert plan["sinks that change"].value == "Sql/levels, Delta/levels, Sql/names, Delta/movement"
+        assert outcome["prediction and outcome"].value.startswith("Predicted ")
+        assert "| replay stock_events |" in outcome["steps"].value
+        (kept,) = read_outcomes()
+        assert kept.via == "dagster"
+        assert {s.kind for s in kept.steps if s.took is None} <= {MEMORY}
+        assert sum(s.took for s in kept.steps if s.kind != MEMORY) == pytest.approx(kept.seconds, abs=0.01)
+
+    def test_an_up_to_date_project_is_told_so(self, shop: Shop):
+        house = House(shop)
+        house.rebuild()
+        assert "Nothing to do" in outputs(house.rebuild(), "plan")["plan"].value
+
+    def test_a_plan_that_fails_fails_no_run(self, shop: Shop, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("refold.dagster.planning.plan_rebuild", lambda *_, **__: 1 / 0)
+        result = House(shop).rebuild()
+        assert result.success
+        assert "plan" not in outputs(result, "plan")
+        assert read_outcomes() == []
