@@ -43,14 +43,22 @@ class Prover:
 
     Args:
         locator: finds where a fold went wrong; by default one over the same objects.
+        memory_limit_mb: what replay may take for ids and hashes; None is half of the machine's memory.
     """
 
     def __init__(
-        self, objects: ObjectStore, chain: SnapshotChain, builder: Builder, locator: Locator | None = None
+        self,
+        objects: ObjectStore,
+        chain: SnapshotChain,
+        builder: Builder,
+        locator: Locator | None = None,
+        *,
+        memory_limit_mb: int | None = None,
     ) -> None:
         self._objects = objects
         self._chain = chain
         self._builder = builder
+        self._memory_limit_mb = memory_limit_mb
         self._locator = locator or Locator(objects, chain, builder)
         self.proofs = ProofRecords(objects)
 
@@ -79,7 +87,7 @@ class Prover:
             return self._settle(self._compare_relation(store, snapshot), started)
         assert isinstance(store, Folded)
         trail = Trail()
-        for each, boundaries in replay(self._objects, self._chain, store.log, [store], snapshot):
+        for each, boundaries in self._replay([store], snapshot):
             boundary = boundaries[store.name]
             self._compare(store, each, boundary, trail)
         verdict = self._judge(store, snapshot, boundary, trail)
@@ -96,7 +104,7 @@ class Prover:
         A ledger that differs at one snapshot fails every later one as well, since they rest on it.
         """
         trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
-        for snapshot, boundaries in replay(self._objects, self._chain, stores[0].log, stores, through):
+        for snapshot, boundaries in self._replay(stores, through):
             verdicts = {}
             for store in stores:
                 trail, boundary = trails[store.name], boundaries[store.name]
@@ -104,6 +112,9 @@ class Prover:
                 whole = None if snapshot is through else seen
                 verdicts[store.name] = self._settle(self._judge(store, snapshot, boundary, trail, whole), started)
             yield snapshot, verdicts
+
+    def _replay(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
+        return replay(self._objects, self._chain, stores[0].log, stores, through, self._memory_limit_mb)
 
     def _settle(self, verdict: Verdict, started: float) -> Verdict:
         """Keep the proof of what passed, remove every proof of what did not."""

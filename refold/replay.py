@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from refold.errors import Damaged, NotDeterministic
+from refold.errors import NotDeterministic
 from refold.log.declaration import Log
-from refold.log.deduplication import ReplayDedup, declared
 from refold.log.repeats import Deliveries
-from refold.log.segment import LogReader, Part, content_digest
+from refold.log.rereading import Rereader
+from refold.log.segment import LogReader, Part
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.storage import ObjectStore, sha256_hex
+from refold.memory import limit_bytes
+from refold.storage import ObjectStore
 from refold.stores.declaration import Folded
-from refold.stores.folding import fold_parts
+from refold.stores.folding import columns_to_read, fold_parts
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -43,23 +44,28 @@ class Boundary:
 
 
 def replay(
-    objects: ObjectStore, chain: SnapshotChain, log: Log, stores: Sequence[Folded], through: Snapshot
+    objects: ObjectStore,
+    chain: SnapshotChain,
+    log: Log,
+    stores: Sequence[Folded],
+    through: Snapshot,
+    memory_limit_mb: int | None = None,
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
 
+    Of `memory_limit_mb` a quarter holds ids, and a quarter their hashes, before they are read again and spilled.
+
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """
-    reader = LogReader(objects, chain, log)
     snapshots = chain.through(through.key)
-    dedup = ReplayDedup.over(reader, snapshots)
-    columns = ["log_seq", *log.columns]
+    columns = [name for store in stores for name in columns_to_read(store)]
+    reader = LogReader(objects, chain, log)
+    again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
     states = {store.name: State(store) for store in stores}
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
-        parts = reader.parts(snapshot, columns)
-        _require_content(log, snapshot, parts)
-        deliveries = dedup.deliveries(parts)
+        parts, deliveries = again.read(snapshot)
         found = {}
         for store in stores:
             part, unstable = _fold_twice(states[store.name], parts, deliveries)
@@ -76,16 +82,3 @@ def _fold_twice(state: State, parts: Sequence[Part], deliveries: Sequence[Delive
     unstable: list[NotDeterministic] = []
     part = fold_parts(state, parts, deliveries, unstable=unstable)
     return part, str(unstable[0]) if unstable else ""
-
-
-def _require_content(log: Log, snapshot: Snapshot, parts: Sequence[Part]) -> None:
-    """The events must be those the snapshot's identity was made of. Raises Damaged."""
-    found = {part.partition: content_digest(log, declared(log, part.table.select(list(log.columns)))) for part in parts}
-    for partition, expected in enumerate(snapshot.cut(log.name).content):
-        digest = found.get(partition, sha256_hex(b""))
-        if digest != expected:
-            raise Damaged(
-                f"The events of log {log.name!r}, snapshot {snapshot.key}, log partition {partition} are not those "
-                f"that were sealed: expected content {expected}, found {digest}.",
-                remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
-            )

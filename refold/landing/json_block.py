@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from refold.encoding import compiled
 from refold.landing import texts
 from refold.landing.contract import Fault
 from refold.landing.json_line import BLANK, DEPTH_MAX, Place
@@ -43,11 +44,18 @@ Tree: TypeAlias = "dict[str, Tree | pa.DataType]"
 
 @dataclass(frozen=True)
 class LineIndex:
-    """Where the lines of an object stand: line i (from 0) is `data[starts[i]:ends[i]]`, without its newline."""
+    """Where the lines of an object stand: line i (from 0) is `data[starts[i]:ends[i]]`, without its newline.
+
+    `openings` counts the `{` and `[` of each line, `has_nul` says which hold a NUL byte, and `may_have_constants`
+    whether `NaN` or `Inf` stands anywhere.
+    """
 
     data: bytes
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
+    openings: npt.NDArray[np.int64]
+    has_nul: npt.NDArray[np.bool_]
+    may_have_constants: bool
 
     @classmethod
     def of(cls, data: bytes) -> LineIndex:
@@ -56,9 +64,13 @@ class LineIndex:
         >>> len(LineIndex.of(b"{}\\n\\n{}").starts)
         3
         """
-        newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")).astype(np.int64)
-        ends = newlines if data.endswith(b"\n") or not data else np.append(newlines, len(data))
-        return cls(data, np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)], ends)
+        array = np.frombuffer(data, np.uint8)
+        lines = int(np.count_nonzero(array == ord("\n"))) + bool(data and not data.endswith(b"\n"))
+        ends, openings = np.full(lines, len(data), dtype=np.int64), np.zeros(lines, dtype=np.int64)
+        has_nul = np.zeros(lines, dtype=np.bool_)
+        constants = bool(_scan(array, _INTERESTING, ends, openings, has_nul))
+        starts = np.concatenate([np.zeros(min(lines, 1), np.int64), ends[:-1] + 1])
+        return cls(data, starts, ends, openings, has_nul, constants)
 
     def raw(self, index: int) -> bytes:
         """The exact bytes of a line, a carriage return at its end included."""
@@ -80,18 +92,36 @@ class LineIndex:
         array = np.frombuffer(self.data, np.uint8)
         last = np.maximum(self.ends - 1, self.starts)
         last = np.where((array[last] == ord("\r")) & (last > self.starts), last - 1, last)
-        openings = np.flatnonzero((array == ord("{")) | (array == ord("[")))
-        openings = np.diff(np.searchsorted(openings, self.starts), append=len(openings))  # of each line
         plain: npt.NDArray[np.bool_] = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
-        plain &= (openings <= DEPTH_MAX) & (self.ends - self.starts <= line_bytes_max)
-        odd = [match.start() for match in _CONSTANT.finditer(self.data)] if self._has_constants() else []
-        if b"\0" in self.data:
-            odd.extend(np.flatnonzero(array == 0).tolist())
+        plain &= (self.openings <= DEPTH_MAX) & (self.ends - self.starts <= line_bytes_max) & ~self.has_nul
+        odd = [match.start() for match in _CONSTANT.finditer(self.data)] if self.may_have_constants else []
         plain[np.searchsorted(self.ends, odd)] = False
         return plain
 
-    def _has_constants(self) -> bool:
-        return b"NaN" in self.data or b"Inf" in self.data
+
+_INTERESTING = np.isin(np.arange(256), np.frombuffer(b"\n{[NI\0", np.uint8))
+"""The bytes that `_scan` looks at."""
+
+
+@compiled
+def _scan(array, interesting, ends, openings, has_nul):  # type: ignore[no-untyped-def]
+    """Fill in what is known of each line; whether `NaN` or `Inf` stands anywhere."""
+    line, constants = 0, False
+    for i in range(array.size):
+        c = array[i]
+        if not interesting[c]:
+            continue
+        if c == 10:
+            ends[line] = i
+            line += 1
+        elif c == 0:
+            has_nul[line] = True
+        elif c in (123, 91):
+            openings[line] += 1
+        elif i + 2 < array.size:
+            two = (array[i + 1], array[i + 2])
+            constants = constants or (c == 78 and two == (97, 78)) or (c == 73 and two == (110, 102))
+    return constants
 
 
 @dataclass

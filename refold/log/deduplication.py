@@ -1,74 +1,50 @@
-"""Deduplication for full replay: from the ids of the whole log alone, with nothing that sealing stored.
+"""Deduplication for full replay: which events repeat an id, exactly, from the ids of the whole log alone.
 
-A first pass over the ids finds the hashes that occur more than once; their events are suspects. On the second pass,
-snapshot by snapshot, ids and declared columns of the suspects are compared byte for byte. So a hash collision costs
-time, never truth, and memory holds the hashes of the ids, or a share of them where they are spilled to disk.
+Who asks says which 64-bit hashes occur more than once (`refold.log.repeated`); the events that have them are suspects.
+Snapshot by snapshot the ids of the suspects are compared byte for byte, so a hash collision costs time, never truth,
+and memory holds the suspects' first deliveries alone. A repeat is a duplicate where its declared columns are those of
+the first delivery, byte for byte, else a conflict. Nothing that sealing stored is used here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from refold.encoding import EncodedRows, Hashes, compiled, encode_rows
+from refold.encoding import NO_ROWS, EncodedRows, Hashes, compiled
 from refold.log import event_ids
 from refold.log.declaration import Log
+from refold.log.repeated import HashSet
 from refold.log.repeats import REPEATS, Deliveries, Delivery
-from refold.log.segment import LogReader, Part, plain
-from refold.log.snapshot import Snapshot
+from refold.log.segment import Part, plain
 from refold.parallel import each
 
-_BUCKETS = 64
 Rows = npt.NDArray[np.int64]
+UNKNOWN = 3
+"""The delivery of a repeat whose content, or whose first delivery's, was not given."""
 
 
-def repeated_hashes(hashes: Sequence[Hashes]) -> Hashes:
-    """The hashes that occur more than once in all arrays together, ascending."""
-    buckets: list[list[Hashes]] = [[] for _ in range(_BUCKETS)]
-    for scattered, bounds in each(_scattered, hashes, [len(array) for array in hashes]):
-        for bucket in range(_BUCKETS):
-            buckets[bucket].append(scattered[bounds[bucket] : bounds[bucket + 1]])
-    return np.concatenate(each(_repeated, buckets, [sum(map(len, arrays)) for arrays in buckets]))
+@dataclass(frozen=True)
+class Suspects:
+    """The events of one part whose ids have repeated hashes: places in the part, hashes and `log_seq`, ids' bytes.
 
+    `contents` are the canonical bytes of their declared columns; a row of no bytes is one that was not read.
+    """
 
-def _scattered(hashes: Hashes) -> tuple[Hashes, Rows]:
-    """The hashes by their top bits, and where each bucket begins."""
-    bounds, out = np.zeros(_BUCKETS + 1, dtype=np.int64), np.empty_like(hashes)
-    _scatter(hashes, bounds, out)
-    return out, bounds
-
-
-def _repeated(arrays: Sequence[Hashes]) -> Hashes:
-    ordered = np.concatenate([np.zeros(0, dtype=np.uint64), *arrays])
-    ordered.sort()
-    again: Hashes = ordered[1:][ordered[1:] == ordered[:-1]]
-    distinct: Hashes = np.unique(again)
-    return distinct
-
-
-class HashSet:
-    """A set of hashes that many can be looked up in at once."""
-
-    def __init__(self, hashes: Hashes) -> None:
-        size = 1 << max(4, int(4 * len(hashes)).bit_length())
-        self._table = np.zeros(size, dtype=np.uint64)
-        self._zero = bool(len(hashes) and (hashes == 0).any())  # an empty place is 0 as well
-        _insert(self._table, hashes)
-
-    def has(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Which of some hashes are in the set; shape (hashes,)."""
-        out = np.empty(len(hashes), dtype=np.bool_)
-        _lookup(self._table, self._zero, hashes, out)
-        return out
+    part: Part
+    places: Rows
+    hashes: Hashes
+    seqs: Rows
+    ids: EncodedRows
+    contents: EncodedRows
 
 
 class ReplayDedup:
-    """The delivery of every event of a log, snapshot by snapshot from the first on.
+    """Finds the repeats of a log, snapshot by snapshot from the first on.
 
     Args:
         log: what the events are of.
@@ -77,94 +53,95 @@ class ReplayDedup:
     """
 
     def __init__(
-        self, log: Log, repeated: Hashes, hashes: Callable[[pa.ChunkedArray], Hashes] = event_ids.hashes
+        self, log: Log, repeated: HashSet, hashes: Callable[[pa.ChunkedArray], Hashes] = event_ids.hashes
     ) -> None:
-        self._log = log
+        self._id = log.event_id
         self._hashes = hashes
-        self._repeated = HashSet(repeated)
-        self._known = _Known(log)
+        self._repeated = repeated
+        self._known = _Known()
 
-    @classmethod
-    def over(cls, reader: LogReader, snapshots: Sequence[Snapshot]) -> ReplayDedup:
-        """For the events of snapshots, which are all from the first on; reads their ids. Raises Damaged."""
-        name = reader.log.event_id
-        by_snapshot = (reader.parts(snapshot, [name]) for snapshot in snapshots)
-        found = [
-            each(lambda part: event_ids.hashes(part.table[name]), parts, [len(part) for part in parts])
-            for parts in by_snapshot
-        ]
-        return cls(reader.log, repeated_hashes([array for arrays in found for array in arrays]))
+    def suspects(self, parts: Sequence[Part], hashes: Sequence[Hashes] | None = None) -> list[Suspects]:
+        """The suspects of each part, which has ids and `log_seq`, and whose hashes are `hashes`; without contents."""
+        known: Sequence[Hashes | None] = hashes or [None] * len(parts)
+        pairs = list(zip(parts, known, strict=True))
+        return each(lambda pair: self._suspects_of(*pair), pairs, [len(part) for part in parts])
 
-    def deliveries(self, parts: Sequence[Part]) -> list[Deliveries]:
-        """The delivery of each event of the next snapshot's parts, which have `log_seq` and all declared columns."""
-        found = [np.zeros(len(part), dtype=np.uint8) for part in parts]
-        for deliveries, (rows, values, _) in zip(found, self._suspects(parts), strict=True):
-            deliveries[rows] = values
-        return found
+    def _suspects_of(self, part: Part, known: Hashes | None) -> Suspects:
+        hashes = self._hashes(part.table[self._id]) if known is None else known
+        places = np.flatnonzero(self._repeated.has(hashes))
+        some = part.table.select([self._id, "log_seq"]).take(pa.array(places))
+        nothing = EncodedRows(NO_ROWS.data, np.zeros(len(places) + 1, dtype=np.int64))
+        ids = event_ids.canonical(some[self._id])
+        return Suspects(part, places, hashes[places], some["log_seq"].to_numpy(), ids, nothing)
 
-    def repeats(self, parts: Sequence[Part]) -> pa.Table:
-        """The same as sealing stores it: `refold.log.repeats.REPEATS`, one row per event that is no first delivery."""
+    def repeats(self, suspects: Sequence[Suspects]) -> pa.Table:
+        """The repeats of the next snapshot: `refold.log.repeats.REPEATS`, in the order (log partition, offset).
+
+        Their delivery is `UNKNOWN` where a content is missing that would have to be compared.
+        """
         tables = [REPEATS.empty_table()]
-        for part, (rows, values, firsts) in zip(parts, self._suspects(parts), strict=True):
-            again = np.flatnonzero(values != Delivery.FIRST)
-            seqs = part.table["log_seq"].to_numpy()[rows[again]]
-            columns = [
-                np.full(len(again), part.partition),
-                part.start + rows[again],
-                seqs,
-                values[again],
-                firsts[again],
-            ]
+        seqs = np.concatenate([np.zeros(0, dtype=np.int64), *(mine.seqs for mine in suspects)])
+        order = np.argsort(seqs)
+        deliveries, firsts = np.empty(len(seqs), dtype=np.uint8), np.empty(len(seqs), dtype=np.int64)
+        if len(seqs):
+            hashes = np.concatenate([mine.hashes for mine in suspects])[order]
+            ids, contents = (
+                _joined(rows).take(order) for rows in ([s.ids for s in suspects], [s.contents for s in suspects])
+            )
+            deliveries[order], firsts[order] = self._known.settle(hashes, seqs[order], ids, contents)
+        low = 0
+        for mine in suspects:
+            again = np.flatnonzero(deliveries[low : low + len(mine.places)] != Delivery.FIRST)
+            where = low + again
+            low += len(mine.places)
+            columns = [np.full(len(again), mine.part.partition), mine.part.start + mine.places[again],
+                       seqs[where], deliveries[where], firsts[where]]  # fmt: skip
             tables.append(pa.table(columns, schema=REPEATS))
         return pa.concat_tables(tables)
 
-    def _suspects(self, parts: Sequence[Part]) -> list[tuple[Rows, Deliveries, Rows]]:
-        """Of each part the rows whose ids have repeated hashes, their deliveries, and the `log_seq` of their firsts."""
-        sizes, columns = [len(part) for part in parts], ["log_seq", *self._log.columns]
-        suspects = each(self._suspects_of, parts, sizes)
-        tables = [
-            declared(self._log, part.table.select(columns).take(pa.array(rows)))
-            for part, rows in zip(parts, suspects, strict=True)
-        ]
-        bounds = np.cumsum([0, *map(len, suspects)])
-        deliveries, firsts = np.zeros(bounds[-1], dtype=np.uint8), np.zeros(bounds[-1], dtype=np.int64)
-        if len(deliveries):
-            together = pa.concat_tables(tables).combine_chunks()
-            order = np.argsort(together["log_seq"].to_numpy())
-            deliveries[order], firsts[order] = self._known.deliveries(together.take(pa.array(order)))
-        ranges = [slice(low, high) for low, high in pairwise(bounds)]
-        return [(rows, deliveries[r], firsts[r]) for rows, r in zip(suspects, ranges, strict=True)]
 
-    def _suspects_of(self, part: Part) -> Rows:
-        return np.flatnonzero(self._repeated.has(self._hashes(part.table[self._log.event_id])))
+def _joined(rows: Sequence[EncodedRows]) -> EncodedRows:
+    sizes = np.concatenate([np.diff(some.offsets) for some in rows])
+    return EncodedRows(np.concatenate([some.data for some in rows]), np.concatenate([[0], np.cumsum(sizes)]))
 
 
 class _Known:
-    """The first deliveries so far, of those ids alone that are suspects: id, content and `log_seq`."""
+    """The first deliveries so far of those ids alone that are suspects, in a hash table of their own.
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._ids = pa.array([], log.columns[log.event_id].arrow)
-        self._contents = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64))
+    Of each it holds the hash of the id, its `log_seq`, and the bytes of id and content, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._hashes = np.zeros(0, dtype=np.uint64)
         self._seqs = np.zeros(0, dtype=np.int64)
+        self._id_sizes = np.zeros(0, dtype=np.int64)
+        self._starts = np.zeros(1, dtype=np.int64)
+        self._data = np.zeros(0, dtype=np.uint8)
+        self._table = np.zeros(16, dtype=np.int64)
 
-    def deliveries(self, events: pa.Table) -> tuple[Deliveries, Rows]:
+    def settle(self, hashes: Hashes, seqs: Rows, ids: EncodedRows, contents: EncodedRows) -> tuple[Deliveries, Rows]:
         """The delivery of events given in `log_seq` order, and the `log_seq` of their firsts; the firsts are kept."""
-        ids, seqs = events[self._log.event_id].combine_chunks(), events["log_seq"].to_numpy()
-        contents = encode_rows([events[name] for name in self._log.columns], len(events))
-        codes = ids.dictionary_encode().indices.to_numpy()
-        _, firsts = np.unique(codes, return_index=True)
-        known = pc.fill_null(pc.index_in(ids, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
-        first = np.where(known >= 0, known, len(self._ids) + firsts[codes]).astype(np.int64)
-        result = np.empty(len(events), dtype=np.uint8)
-        both = self._contents.append(contents)
-        _compare(both.data, both.offsets, len(self._ids), first, result)
-        first_seqs = np.concatenate([self._seqs, seqs])[first]
-        new = np.sort(firsts[known[firsts] < 0])
-        self._ids = pa.concat_arrays([self._ids, ids.take(pa.array(new))])
-        self._contents = self._contents.append(contents.take(new))
-        self._seqs = np.concatenate([self._seqs, seqs[new]])
-        return result, first_seqs
+        self._make_room(len(seqs), len(ids.data) + len(contents.data))
+        deliveries, firsts = np.empty(len(seqs), dtype=np.uint8), np.empty(len(seqs), dtype=np.int64)
+        self._count = _settle(
+            hashes, seqs, ids.data, ids.offsets, contents.data, contents.offsets,
+            self._count, self._table, self._hashes, self._seqs, self._id_sizes, self._starts, self._data,
+            deliveries, firsts,
+        )  # fmt: skip
+        return deliveries, firsts
+
+    def _make_room(self, events: int, size: int) -> None:
+        needed = self._count + events
+        for name, length in (("_hashes", needed), ("_seqs", needed), ("_id_sizes", needed), ("_starts", needed + 1),
+                             ("_data", int(self._starts[self._count]) + size)):  # fmt: skip
+            array = getattr(self, name)
+            if len(array) < length:  # by half more at least, so that all growing costs as much as the last
+                more = max(length, len(array) * 3 // 2) - len(array)
+                setattr(self, name, np.concatenate([array, np.zeros(more, array.dtype)]))
+        if len(self._table) < 2 * needed:
+            self._table = np.zeros(1 << (2 * needed).bit_length(), dtype=np.int64)
+            _place_all(self._table, self._hashes[: self._count])
 
 
 def declared(log: Log, events: pa.Table) -> pa.Table:
@@ -175,56 +152,61 @@ def declared(log: Log, events: pa.Table) -> pa.Table:
 
 
 @compiled
-def _scatter(hashes, bounds, out):  # type: ignore[no-untyped-def]
-    for h in hashes:
-        bounds[(h >> np.uint64(58)) + np.uint64(1)] += 1
-    for bucket in range(bounds.size - 1):
-        bounds[bucket + 1] += bounds[bucket]
-    cursor = bounds[:-1].copy()
-    for h in hashes:
-        bucket = h >> np.uint64(58)
-        out[cursor[bucket]] = h
-        cursor[bucket] += 1
-
-
-@compiled
-def _insert(table, hashes):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.size - 1)
-    for h in hashes:
-        if h == 0:
-            continue
-        place = (h ^ (h >> np.uint64(32))) & mask
-        while table[place] != 0 and table[place] != h:
-            place = (place + np.uint64(1)) & mask
-        table[place] = h
-
-
-@compiled
-def _lookup(table, zero, hashes, out):  # type: ignore[no-untyped-def]
+def _place_all(table, hashes):  # type: ignore[no-untyped-def]
+    """Enter the hashes into a table of their places plus one, 0 where there is none."""
     mask = np.uint64(table.size - 1)
     for i in range(hashes.size):
-        h = hashes[i]
-        if h == 0:
-            out[i] = zero
-            continue
-        place = (h ^ (h >> np.uint64(32))) & mask
-        while table[place] != 0 and table[place] != h:
+        place = (hashes[i] ^ (hashes[i] >> np.uint64(32))) & mask
+        while table[place] != 0:
             place = (place + np.uint64(1)) & mask
-        out[i] = table[place] == h
+        table[place] = i + 1
 
 
 @compiled
-def _compare(data, offsets, before, first, result):  # type: ignore[no-untyped-def]
-    """Row before + i against row first[i]: 0 where it is itself the first, 1 where the bytes are equal, else 2."""
-    for i in range(first.size):
-        mine, other = before + i, first[i]
-        if mine == other:
-            result[i] = 0
+def _settle(  # type: ignore[no-untyped-def]
+    hashes, seqs, ids, id_offsets, contents, offsets,
+    count, table, known_hashes, known_seqs, known_id_sizes, known_starts, known_data,
+    deliveries, firsts,
+):  # fmt: skip
+    """Deliveries (0 first, 1 same content, 2 another, 3 unknown) and first `log_seq`; returns how many are known."""
+    mask = np.uint64(table.size - 1)
+    for i in range(hashes.size):
+        start, size, id_start, id_size = (
+            offsets[i],
+            offsets[i + 1] - offsets[i],
+            id_offsets[i],
+            id_offsets[i + 1] - id_offsets[i],
+        )
+        place = (hashes[i] ^ (hashes[i] >> np.uint64(32))) & mask
+        known = -1
+        while table[place] != 0 and known < 0:
+            k = table[place] - 1
+            if known_hashes[k] == hashes[i] and known_id_sizes[k] == id_size:
+                same, q, j = True, known_starts[k], 0
+                while same and j < id_size:
+                    same = known_data[q + j] == ids[id_start + j]
+                    j += 1
+                if same:
+                    known = k
+            place = (place + np.uint64(1)) & mask
+        if known >= 0:
+            q = known_starts[known] + id_size
+            known_size = known_starts[known + 1] - q
+            same, j = known_size == size, 0
+            while same and j < size:
+                same = known_data[q + j] == contents[start + j]
+                j += 1
+            firsts[i] = known_seqs[known]
+            deliveries[i] = 3 if size == 0 or known_size == 0 else (1 if same else 2)
             continue
-        p, q, end = offsets[mine], offsets[other], offsets[mine + 1]
-        same = end - p == offsets[other + 1] - q
-        while same and p < end:
-            same = data[p] == data[q]
-            p += 1
-            q += 1
-        result[i] = 1 if same else 2
+        table[place] = count + 1
+        known_hashes[count], known_seqs[count], known_id_sizes[count] = hashes[i], seqs[i], id_size
+        q = known_starts[count]
+        for j in range(id_size):
+            known_data[q + j] = ids[id_start + j]
+        for j in range(size):
+            known_data[q + id_size + j] = contents[start + j]
+        known_starts[count + 1] = q + id_size + size
+        deliveries[i], firsts[i] = 0, seqs[i]
+        count += 1
+    return count

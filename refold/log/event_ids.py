@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import Bytes, Hashes, compiled, encode_rows, text_buffers
+from refold.encoding import NO_ROWS, Bytes, EncodedRows, Hashes, compiled, encode_rows, text_buffers
 
 STORED = pa.binary(16)
 """The Arrow type of UUIDs as 16 bytes, in the order of their digits."""
@@ -71,6 +71,32 @@ def _hashes(chunk: pa.Array) -> Hashes:
         return encode_rows([chunk]).hashes()
     out, valid = _parsed(chunk)
     return np.where(valid, _mixed(out.view(np.uint64)), encode_rows([chunk]).hashes())
+
+
+def canonical(ids: pa.ChunkedArray) -> EncodedRows:
+    """Bytes of each id, which must not be null: equal for equal ids, whether stored as text or as 16 bytes."""
+    rows = NO_ROWS
+    for chunk in ids.chunks:
+        rows = rows.append(_canonical(chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk))
+    return rows
+
+
+def _canonical(chunk: pa.Array) -> EncodedRows:
+    if chunk.type == STORED:
+        raw = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)[16 * chunk.offset : 16 * (chunk.offset + len(chunk))]
+        return _marked(raw)
+    texts = encode_rows([chunk])
+    if not pa.types.is_string(chunk.type):
+        return texts
+    raw, valid = _parsed(chunk)
+    return texts.append(_marked(raw)).take(np.arange(len(chunk)) + np.where(valid, len(chunk), 0))
+
+
+def _marked(raw: Bytes) -> EncodedRows:
+    """16 bytes each behind a 2, which no row of the canonical encoding begins with."""
+    rows = np.full((len(raw) // 16, 17), 2, dtype=np.uint8)
+    rows[:, 1:] = raw.reshape(-1, 16)
+    return EncodedRows(rows.reshape(-1), 17 * np.arange(len(rows) + 1))
 
 
 def as_text(ids: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from refold.landing.decoder import BadRecord
 from refold.log.declaration import Log
+from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
-from refold.log.snapshot import Snapshot, SnapshotChain, StoredObject
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
 _SCHEMA = pa.schema(

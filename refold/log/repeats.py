@@ -1,6 +1,6 @@
 """Deduplication: which events repeat an event id seen before, with the same content or with another.
 
-`SeenIndex` is what sealing uses: it looks up new ids among the hashes of all earlier ones. Where the hash of the
+Sealing looks new ids up among the hashes of all earlier ones (`refold.log.seen`). Where the hash of the
 content, of another seed, agrees as well, an event is a duplicate: 128 bits in all. Where it does not, ids and contents
 are compared byte for byte. Full replay finds repeats again, from the ids alone, with no stored help and byte for byte
 (`refold.log.deduplication`), so two events that somebody crafts to agree in both hashes are found there.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +45,6 @@ REPEATS = pa.schema(
 )
 """The stored result of deduplication at sealing: one row per event that is no first delivery."""
 
-SEEN = pa.schema(
-    [pa.field(n, pa.uint64(), False) for n in ("hash", "content")] + [pa.field("log_seq", pa.int64(), False)]
-)
-"""The stored part of a seen index: hashes of ids and contents that a snapshot delivered first, in `log_seq` order."""
-
 
 @dataclass(frozen=True)
 class SeenRun:
@@ -65,13 +61,16 @@ class SeenRun:
         return cls(event_ids.hashes(events[log.event_id]), contents, events["log_seq"].to_numpy())
 
     @classmethod
-    def of_table(cls, table: pa.Table) -> SeenRun:
-        """Read back what `to_table` wrote."""
-        return cls(*(table[name].to_numpy() for name in SEEN.names))
+    def empty(cls) -> SeenRun:
+        """No entries."""
+        none = np.zeros(0, dtype=np.uint64)
+        return cls(none, none, np.zeros(0, dtype=np.int64))
 
-    def to_table(self) -> pa.Table:
-        """The columns of SEEN."""
-        return pa.table([self.hashes, self.contents, self.seqs], schema=SEEN)
+    @classmethod
+    def joined(cls, runs: Sequence[SeenRun]) -> SeenRun:
+        """The entries of some runs, at least one, one after the other."""
+        columns = zip(*((run.hashes, run.contents, run.seqs) for run in runs), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -80,54 +79,27 @@ class SeenRun:
         """Some of the entries, in the order asked for."""
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
 
-    def append(self, other: SeenRun) -> SeenRun:
-        """These entries, then the other ones."""
-        hashes, contents = (
-            np.concatenate(pair) for pair in ((self.hashes, other.hashes), (self.contents, other.contents))
-        )
-        return SeenRun(hashes, contents, np.concatenate([self.seqs, other.seqs]))
 
-
-class SeenIndex:
-    """The event ids of a log so far, as sorted runs of first deliveries."""
-
-    def __init__(self) -> None:
-        self._runs: list[SeenRun] = []
-
-    def add(self, run: SeenRun) -> None:
-        """Take in first deliveries; equal-sized runs are merged, so there are O(log n) of them."""
-        run = run.take(np.argsort(run.hashes, kind="stable"))
-        while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            merged = self._runs.pop().append(run)
-            run = merged.take(np.argsort(merged.hashes, kind="stable"))
-        self._runs.append(run)
+class Index(Protocol):
+    """Who knows the first deliveries before: `refold.log.seen.SeenIndex`."""
 
     def candidates(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
-        """Pairs of a row of `hashes` and an entry seen before that has the same hash."""
-        rows, found = [np.zeros(0, dtype=np.int64)], SeenRun(_NO_HASHES, _NO_HASHES, np.zeros(0, dtype=np.int64))
-        for run in self._runs:
-            left, right = (np.searchsorted(run.hashes, hashes, side=side) for side in ("left", "right"))
-            counts = right - left
-            hits = np.flatnonzero(counts)
-            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts[hits]) - counts[hits], counts[hits])
-            rows.append(np.repeat(hits, counts[hits]))
-            found = found.append(run.take(np.repeat(left[hits], counts[hits]) + within))
-        return np.concatenate(rows), found
+        """Pairs of a place in `hashes` and an entry seen before that has the same hash."""
 
 
-_NO_HASHES: Hashes = np.zeros(0, dtype=np.uint64)
 Fetch = Callable[[Sequence[int]], Iterable[tuple[int, bytes, bytes]]]
 """Given log_seqs of earlier events, yields (log_seq, encoded id, encoded content) for each."""
 
 
 def seal_deliveries(
-    log: Log, events: pa.Table, run: SeenRun, index: SeenIndex, fetch: Fetch
+    log: Log, run: SeenRun, rows_at: Callable[[Seqs], pa.Table], index: Index, fetch: Fetch
 ) -> tuple[Deliveries, Seqs]:
-    """Deduplicate new events, in `log_seq` order, against each other and against `index`; `run` has their hashes.
+    """Deduplicate new events against each other and against `index`.
 
+    `run` has their hashes, in `log_seq` order; `rows_at` gives the declared columns of events at ascending places.
     Returns the delivery of each event and the log_seq of its first delivery, both of shape (events,).
     """
-    deliveries, firsts = np.zeros(len(events), dtype=np.uint8), run.seqs.copy()
+    deliveries, firsts = np.zeros(len(run), dtype=np.uint8), run.seqs.copy()
     rows, earlier = index.candidates(run.hashes)
     same = earlier.contents == run.contents[rows]
     deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, earlier.seqs[same]
@@ -136,7 +108,7 @@ def seal_deliveries(
     suspects = suspects[deliveries[suspects] == Delivery.FIRST]
     if len(suspects) == 0:
         return deliveries, firsts
-    part = events.take(pa.array(suspects))
+    part = rows_at(suspects)
     ids = list(encode_rows([part[log.event_id]]))
     contents = list(encode_rows([part[name] for name in log.columns]))
     wanted = np.unique(earlier.seqs[~same]).tolist()

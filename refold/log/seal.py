@@ -7,38 +7,32 @@ create the manifest. A kill in between leaves objects that no manifest names; th
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.encoding import encode_rows, kafka_partitions
+from refold.encoding import Hashes, encode_rows
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
-from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
+from refold.log import event_ids
 from refold.log.declaration import Log
+from refold.log.decoding import DecodedObject, Decoding
+from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile, StoredObject
 from refold.log.quarantine import retry_objects, write_quarantine
-from refold.log.repeats import REPEATS, SEEN, Delivery, SeenIndex, SeenRun, seal_deliveries
-from refold.log.segment import LogReader, content_digest, from_parquet, to_parquet, write_segments
-from refold.log.snapshot import (
-    NO_EVENTS_YET,
-    NO_FILES,
-    LogCut,
-    LogLayout,
-    SealedObject,
-    Snapshot,
-    SnapshotChain,
-    StoredObject,
-    cut_id,
-    unchanged,
-)
+from refold.log.repeats import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
+from refold.log.seen import SeenIndex, newest_seen, seen_index
+from refold.log.segment import LogReader, stored_ids, to_parquet, write_segments
+from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
+from refold.parallel import each
 from refold.storage import ObjectInfo, ObjectStore, sha256_hex
 
-_NO_REPEATS = REPEATS.empty_table()
+_log = logging.getLogger("refold")
 
 
 @dataclass(frozen=True)
@@ -51,19 +45,21 @@ class SealReport:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """The landing records of one log's part of a snapshot, decoded and in order."""
+class _SealedPart:
+    """The events of one log partition, stored: their segments, the digest of their content, and what they are found by.
+
+    `events` have `log_seq`, ascending; `ids` and `contents` are the hashes of a seen run.
+    """
 
     events: pa.Table
-    partitions: npt.NDArray[np.int64]
-    bad: Sequence[tuple[str, BadRecord]]
-    objects: Sequence[SealedObject]
-    e_tags: Mapping[str, str]
-    control: int
+    segments: Sequence[SegmentFile]
+    content: str
+    ids: Hashes
+    contents: Hashes
 
     @property
-    def read(self) -> int:
-        return len(self.events) + len(self.bad) + self.control
+    def seqs(self) -> Seqs:
+        return np.asarray(self.events["log_seq"].to_numpy())
 
 
 class Sealer:
@@ -77,6 +73,10 @@ class Sealer:
     def folders(self) -> list[str]:
         """The keys of all landing folders that hold data, ascending."""
         return sorted({folder for part in self._parts for folder in part.landing.folders()})
+
+    def waiting(self) -> dict[str, list[LandingObject]]:
+        """For each log the objects that no snapshot holds yet, in the order of sealing; retries in folder ''."""
+        return {part.log.name: part.unsealed() for part in self._parts}
 
     def pending(self) -> dict[str, list[str]]:
         """For each folder key the names of the objects that no snapshot holds yet, sorted; retries under ''."""
@@ -107,9 +107,15 @@ class Sealer:
         """
         for part in self._parts:
             part.refuse_changed()
-        for key in keys:
-            if key not in self._chain:
+        waiting = [key for key in keys if key not in self._chain]
+        try:
+            for key, following in zip_longest(waiting, waiting[1:]):
+                for part in self._parts:
+                    part.start(key, following)
                 yield self._seal(key)
+        finally:
+            for part in self._parts:
+                part.close()
 
     def _seal(self, key: str) -> SealReport:
         parent = self._chain.head
@@ -149,6 +155,7 @@ class _LogSealer:
         self._objects = objects
         self._chain = chain
         self._reader = LogReader(objects, chain, log)
+        self._decoding = Decoding(landing, objects, log)
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
         self._index: SeenIndex | None = None
         self.vanished = vanished(self.landing, (name for name in self._sealed if not name.startswith("retries/")))
@@ -200,72 +207,58 @@ class _LogSealer:
         retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
         return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
 
+    def start(self, key: str, following: str | None) -> None:
+        """Start to decode the objects of the next key and of the one that follows."""
+        items = self.unsealed()
+        self._decoding.start([item for item in items if item.folder <= (following or key)])
+
+    def close(self) -> None:
+        """Give up what was begun."""
+        self._decoding.close()
+
     def seal(self, key: str, parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
         """Decode, order, deduplicate and store what is new up to a key; nothing is visible before the manifest."""
         before = parent.logs.get(self.log.name) if parent else None
-        batch = self._decode([item for item in self.unsealed() if item.folder <= key], parent)
-        self._check_limit(key, batch)
-        events, parts = self._order(batch, before)
-        repeats, seen = self._deduplicate(events, parts)
-        segments = [file for p, part in enumerate(parts) for file in write_segments(self._objects, self.log, p, part)]
+        objects = list(self._decoding.decode([item for item in self.unsealed() if item.folder <= key]))
+        self._check_limit(key, objects)
         starts = list(before.ends) if before else [0] * self.log.partitions
-        ends = [start + len(part) for start, part in zip(starts, parts, strict=True)]
-        content = [content_digest(self.log, part) for part in parts]
         seq_start = before.seq_end if before else 0
+        tables = self._order(objects, starts, seq_start)
+        parts = each(lambda item: self._seal_part(*item), list(enumerate(tables)), [len(table) for table in tables])
+        seq_end = seq_start + sum(map(len, tables))
+        repeats, seen = self._deduplicate(parts, seq_start, seq_end)
+        ends = [start + len(table) for start, table in zip(starts, tables, strict=True)]
+        content = [part.content for part in parts]
         cut = LogCut(
-            id=cut_id(before.id if before else None, self.log.content, ends, content, len(events)),
+            id=cut_id(before.id if before else None, self.log.content, ends, content, seq_end - seq_start),
             starts=starts,
             ends=ends,
             seq_start=seq_start,
-            seq_end=seq_start + len(events),
+            seq_end=seq_end,
             content=content,
             schema=self.log.content,
-            read=batch.read,
-            quarantined=len(batch.bad),
-            control=batch.control,
-            objects=batch.objects,
+            read=sum(decoded.read for decoded in objects),
+            quarantined=sum(len(decoded.bad) for decoded in objects),
+            control=sum(decoded.control for decoded in objects),
+            objects=[_sealed_object(decoded, parent) for decoded in objects],
         )
-        self._sealed |= {o.name: o for o in batch.objects}
-        quarantine = write_quarantine(self._objects, self.log, batch.bad)
-        return cut, LogLayout(segments, repeats, quarantine, seen, batch.e_tags)
+        self._sealed |= {o.name: o for o in cut.objects}
+        bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
+        quarantine = write_quarantine(self._objects, self.log, bad)
+        tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
+        segments = [file for part in parts for file in part.segments]
+        return cut, LogLayout(segments, repeats, quarantine, seen, tags)
 
-    def _decode(self, items: Sequence[LandingObject], parent: Snapshot | None) -> _Batch:
-        tables, partitions, bad, objects = [], [], [], []
-        control = 0
-        for item in items:
-            data = (self._objects if item.folder == "" else self._store).get(item.name)
-            decoded = self.log.decoder.decode(item.name, data, self.log.columns)
-            tables.append(_with_source(decoded, item.name))
-            partitions.append(self._partitions(item, decoded.rows))
-            bad += [(item.name, record) for record in decoded.bad]
-            control += decoded.control
-            late = parent is not None and "" < item.folder <= parent.key
-            objects.append(SealedObject(item.name, len(data), sha256_hex(data), decoded.read, late))
-        schema = pa.schema([f for f in self.log.schema if f.name not in ("log_offset", "log_seq")])
-        events = pa.concat_tables(tables) if tables else schema.empty_table()
-        where = np.concatenate(partitions) if partitions else np.zeros(0, dtype=np.int64)
-        tags = {item.name: item.info.e_tag for item in items if item.folder}
-        return _Batch(events.select(schema.names), where, bad, objects, tags, control)
-
-    def _partitions(self, item: LandingObject, rows: pa.Table) -> npt.NDArray[np.int64]:
-        if item.partition is None:
-            return kafka_partitions(_key_bytes(rows[self.log.key]), self.log.partitions).astype(np.int64)
-        if item.partition >= self.log.partitions:
-            raise FixInput(
-                f"The object {item.name} names log partition {item.partition}; log {self.log.name!r} has "
-                f"{self.log.partitions}.",
-                remedy="Declare as many partitions as the landing has.",
-            )
-        return np.full(len(rows), item.partition, dtype=np.int64)
-
-    def _check_limit(self, key: str, batch: _Batch) -> None:
-        limits, count = self.log.quarantine, len(batch.bad)
-        if count <= limits.records_max and count <= limits.share_max * batch.read:
+    def _check_limit(self, key: str, objects: Sequence[DecodedObject]) -> None:
+        limits, read = self.log.quarantine, sum(decoded.read for decoded in objects)
+        bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
+        count = len(bad)
+        if count <= limits.records_max and count <= limits.share_max * read:
             return
-        reasons = Counter(record.reason for _, record in batch.bad)
-        name, first = batch.bad[0]
+        reasons = Counter(record.reason for _, record in bad)
+        name, first = bad[0]
         raise QuarantineLimit(
-            f"Snapshot {key} was not sealed: {count} of {batch.read} records of log {self.log.name!r} cannot be events "
+            f"Snapshot {key} was not sealed: {count} of {read} records of log {self.log.name!r} cannot be events "
             f"(allowed {limits.share_max:.1%} and {limits.records_max}); "
             + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
             + f". The first is {name} line {first.line}: {first.detail}",
@@ -273,40 +266,64 @@ class _LogSealer:
             remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
         )
 
-    def _order(self, batch: _Batch, before: LogCut | None) -> tuple[pa.Table, list[pa.Table]]:
-        """The events with `log_seq` and `log_offset` in landing order, and the same by log partition."""
-        start = before.seq_end if before else 0
-        events = batch.events.append_column("log_seq", pa.array(np.arange(start, start + len(batch.events))))
-        offsets = np.zeros(len(events), dtype=np.int64)
-        rows = [np.flatnonzero(batch.partitions == p) for p in range(self.log.partitions)]
-        for partition, mine in enumerate(rows):
-            first = before.ends[partition] if before else 0
-            offsets[mine] = np.arange(first, first + len(mine))
-        events = events.append_column("log_offset", pa.array(offsets)).select(self.log.schema.names)
+    def _order(self, objects: Sequence[DecodedObject], starts: Sequence[int], seq_start: int) -> list[pa.Table]:
+        """The events of each log partition, in landing order, with `log_seq` and `log_offset`."""
+        first_rows = np.cumsum([seq_start, *(decoded.events for decoded in objects)])
+        tables = []
+        for partition, start in enumerate(starts):
+            mine = [
+                decoded.rows[partition].append_column("log_seq", pa.array(first + decoded.places[partition]))
+                for first, decoded in zip(first_rows[:-1], objects, strict=True)
+                if partition in decoded.rows
+            ]
+            events = pa.concat_tables(mine).unify_dictionaries() if mine else self.log.schema.empty_table()
+            offsets = pa.array(np.arange(start, start + len(events)))
+            if mine:
+                events = events.append_column("log_offset", offsets).select(self.log.schema.names)
+            tables.append(events)
+        return tables
+
+    def _seal_part(self, partition: int, events: pa.Table) -> _SealedPart:
+        """Store the events of one log partition, and hash ids and contents."""
         events = events.cast(self.log.schema).combine_chunks()
-        return events, [events.take(pa.array(mine)) for mine in rows]
+        rows = encode_rows([events[name] for name in self.log.columns], len(events))
+        ids = stored_ids(self.log, events[self.log.event_id])
+        segments = write_segments(self._objects, self.log, partition, events, ids)
+        hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
+        return _SealedPart(events, segments, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
     def _deduplicate(
-        self, events: pa.Table, parts: Sequence[pa.Table]
-    ) -> tuple[StoredObject | None, StoredObject | None]:
-        if len(events) == 0:
-            return None, None
-        index = self._seen_index()
-        run = SeenRun.of(self.log, events)
-        deliveries, firsts = seal_deliveries(self.log, events, run, index, self._fetch)
-        new = run.take(np.flatnonzero(deliveries == Delivery.FIRST))
-        index.add(new)
-        seen = self._store_table("seen", new.to_table())
-        return self._store_repeats(parts, deliveries, firsts, int(run.seqs[0])), seen
+        self, parts: Sequence[_SealedPart], seq_start: int, seq_end: int
+    ) -> tuple[StoredObject | None, list[SeenFile]]:
+        """The repeats among the new events, and the seen index with their first deliveries."""
+        if seq_start == seq_end:
+            return None, list(self._seen_files())
+        run = _run_of(parts, seq_start, seq_end)
+        if self._index is None:
+            self._index = self._open_index()
+
+        def rows(places: Seqs) -> pa.Table:
+            return _rows_at(parts, seq_start + places)
+
+        try:
+            deliveries, firsts = seal_deliveries(self.log, run, rows, self._index, self._fetch)
+            self._index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), seq_end)
+        except Damaged as error:
+            _log.warning("%s Computing the seen index again from all segments.", error)
+            self._index = seen_index(self._reader, self._chain)
+            deliveries, firsts = seal_deliveries(self.log, run, rows, self._index, self._fetch)
+            self._index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), seq_end)
+        repeats = self._store_repeats(parts, deliveries, firsts, seq_start)
+        return repeats, self._index.store(self._objects, self.log.name)
 
     def _store_repeats(
-        self, parts: Sequence[pa.Table], deliveries: npt.NDArray[np.uint8], firsts: npt.NDArray[np.int64], start: int
+        self, parts: Sequence[_SealedPart], deliveries: Deliveries, firsts: Seqs, start: int
     ) -> StoredObject | None:
-        tables = [_NO_REPEATS]
+        tables = [REPEATS.empty_table()]  # not on import: pyarrow imports pandas then
         for partition, part in enumerate(parts):
-            rows = part["log_seq"].to_numpy() - start
+            rows = part.seqs - start
             again = np.flatnonzero(deliveries[rows] != Delivery.FIRST)
-            where, seqs = part["log_offset"].to_numpy()[again], part["log_seq"].to_numpy()[again]
+            where, seqs = part.events["log_offset"].to_numpy()[again], part.seqs[again]
             columns = [np.full(len(again), partition), where, seqs, deliveries[rows[again]], firsts[rows[again]]]
             tables.append(pa.table(columns, schema=REPEATS))
         repeats = pa.concat_tables(tables)
@@ -319,25 +336,16 @@ class _LogSealer:
         self._objects.put(stored.name, data)
         return stored
 
-    def _seen_index(self) -> SeenIndex:
-        if self._index is None:
-            self._index = SeenIndex()
-            for snapshot in self._chain:
-                self._index.add(self._seen_of(snapshot))
-        return self._index
-
-    def _seen_of(self, snapshot: Snapshot) -> SeenRun:
-        """What was first delivered in a snapshot: the stored run, or computed again where that is damaged."""
-        stored = self._layout(snapshot).seen
+    def _open_index(self) -> SeenIndex:
+        head = self._chain.head
         try:
-            if stored is not None:
-                data = self._objects.get_checked(stored.name, stored.sha256)
-                return SeenRun.of_table(from_parquet(data, stored.name, SEEN.names))
-        except Damaged:
-            pass  # a cache: the segments say the same
-        repeats = self._reader.repeats(snapshot)
-        again = repeats["log_seq"].to_numpy() if repeats is not None else np.zeros(0, dtype=np.int64)
-        return first_deliveries(self._reader, snapshot, again)
+            return SeenIndex.open(self._objects, self._seen_files(), self._cut(head).seq_end if head else 0)
+        except Damaged as error:
+            _log.warning("%s Computing the seen index again from all segments.", error)
+            return seen_index(self._reader, self._chain)
+
+    def _seen_files(self) -> Sequence[SeenFile]:
+        return newest_seen(self._chain, self.log.name)[1]
 
     def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Ids and contents of sealed events, for the exact comparison of candidates."""
@@ -353,18 +361,26 @@ class _LogSealer:
             yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)
 
 
-def _with_source(decoded: Decoded, name: str) -> pa.Table:
-    source = pa.DictionaryArray.from_arrays(np.zeros(len(decoded.rows), dtype=np.int32), pa.array([name]))
-    table = decoded.rows.append_column("source_object", source.dictionary_decode())
-    return table.append_column("source_line", pa.array(decoded.lines))
+def _sealed_object(decoded: DecodedObject, parent: Snapshot | None) -> SealedObject:
+    item = decoded.item
+    late = parent is not None and "" < item.folder <= parent.key
+    return SealedObject(item.name, decoded.size_bytes, decoded.sha256, decoded.read, late)
 
 
-def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:
-    return keys.cast(pa.string()) if pa.types.is_integer(keys.type) else keys
+def _run_of(parts: Sequence[_SealedPart], seq_start: int, seq_end: int) -> SeenRun:
+    """The hashes of all new events, in the order of `log_seq`."""
+    ids, contents = (np.empty(seq_end - seq_start, dtype=np.uint64) for _ in range(2))
+    for part in parts:
+        ids[part.seqs - seq_start], contents[part.seqs - seq_start] = part.ids, part.contents
+    return SeenRun(ids, contents, np.arange(seq_start, seq_end))
 
 
-def first_deliveries(reader: LogReader, snapshot: Snapshot, again: npt.NDArray[np.int64]) -> SeenRun:
-    """The part of the seen index that a snapshot adds, from its segments; `again` has the `log_seq` of its repeats."""
-    events = reader.events(snapshot, ["log_seq", *reader.log.columns]).sort_by("log_seq").combine_chunks()
-    run = SeenRun.of(reader.log, events)
-    return run.take(np.flatnonzero(~np.isin(run.seqs, again)))
+def _rows_at(parts: Sequence[_SealedPart], seqs: Seqs) -> pa.Table:
+    """The events with some `log_seq`, which rise, in their order."""
+    found = []
+    for part in parts:
+        places = np.searchsorted(part.seqs, seqs)
+        here = places < len(part.seqs)
+        here[here] = part.seqs[places[here]] == seqs[here]
+        found.append(part.events.take(pa.array(places[here])))
+    return pa.concat_tables(found).sort_by("log_seq")

@@ -7,20 +7,24 @@ events mean is for stores; this module only lays out, reads and names them.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refold.encoding import encode_rows
-from refold.errors import Damaged, NotFound
+from refold.errors import Conflict, Damaged, NotFound
 from refold.log import event_ids
 from refold.log.declaration import Log
-from refold.log.snapshot import Piece, SegmentFile, Snapshot, SnapshotChain
+from refold.log.layout import Piece, SegmentFile
+from refold.log.slices import Held, own_events
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.parallel import each
 from refold.storage import ObjectStore, sha256_hex
 
@@ -56,29 +60,50 @@ _DICTIONARY_BYTES = 1 << 24
 _PLACE = b"refold"
 
 
-def write_segments(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> list[SegmentFile]:
-    """Store the events of one log partition, sorted by offset, in segments under names that determine their content."""
-    parts = [events.slice(start, SEGMENT_EVENTS) for start in range(0, len(events), SEGMENT_EVENTS)]
-    return [_write_segment(objects, log, partition, part) for part in parts]
+def write_segments(
+    objects: ObjectStore, log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArray | None
+) -> list[SegmentFile]:
+    """Store the events of one log partition, sorted by offset, in segments under names that determine their content.
+
+    `ids` are their ids as `stored_ids` gives them.
+    """
+    ranges = [slice(start, start + SEGMENT_EVENTS) for start in range(0, len(events), SEGMENT_EVENTS)]
+    return [_write(objects, log, partition, events[part], _own_ids(log, events[part], ids, part)) for part in ranges]
 
 
-def _write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:
-    start = events["log_offset"][0].as_py()
-    data = segment_bytes(log, partition, events)
+def _own_ids(log: Log, events: pa.Table, ids: pa.ChunkedArray | None, part: slice) -> pa.ChunkedArray | None:
+    """The ids of one segment, which may be UUIDs where others of the log partition are not."""
+    return stored_ids(log, events[log.event_id]) if ids is None else ids[part]
+
+
+def stored_ids(log: Log, ids: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Ids as 16 bytes where all of them are UUIDs as text; None where they are stored as they are."""
+    return event_ids.to_bytes(ids) if log.columns[log.event_id].kind == "text" else None
+
+
+def write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:
+    """Store events of one log partition, at least one, sorted by offset, as one segment."""
+    return _write(objects, log, partition, events, stored_ids(log, events[log.event_id]))
+
+
+def _write(
+    objects: ObjectStore, log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArray | None
+) -> SegmentFile:
+    start, end = events["log_offset"][0].as_py(), events["log_offset"][-1].as_py() + 1
+    data = segment_bytes(log, partition, events, ids)
     sha256 = sha256_hex(data)
     name = f"logs/{log.name}/segments/{partition:04d}/{start:020d}-{sha256[:16]}.parquet"
     objects.put(name, data)
-    return SegmentFile(partition, start, start + len(events), name, sha256, _pieces(data))
+    return SegmentFile(partition, start, end, name, sha256, _pieces(data), first=start, last=end)
 
 
-def segment_bytes(log: Log, partition: int, events: pa.Table) -> bytes:
+def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArray | None) -> bytes:
     """The Parquet file of a segment: one row group, so that a column is one range of bytes.
 
     Only the first offset is stored, in the footer with log and log partition, since the others follow. Ids that are
     UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them.
     """
     stored = events.drop_columns(["log_offset"])
-    ids = event_ids.to_bytes(events[log.event_id]) if pa.types.is_string(events[log.event_id].type) else None
     if ids is not None:
         stored = stored.set_column(
             stored.column_names.index(log.event_id), pa.field(log.event_id, ids.type, False), ids
@@ -167,35 +192,59 @@ def position(parts: Sequence[Part], place: int) -> tuple[int, int, int]:
 
 
 class LogReader:
-    """Reads one log's events, snapshot by snapshot, in the order (log partition, offset)."""
+    """Reads one log's events, snapshot by snapshot, in the order (log partition, offset).
+
+    Of what was compacted it holds one segment of each log partition, so that history in order reads each once.
+    """
 
     def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
         self._objects = objects
         self._chain = chain
+        self._held = Held()
         self.log = log
 
     def events(self, snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
         """The events a snapshot added, with `log_partition`; `columns` None reads all of the segment.
 
         Raises Damaged where the segments do not make up the snapshot's offsets, or one is missing, has other bytes, or
-        another number of rows than its range.
+        another number of rows than its range; Conflict as `standing` does.
         """
-        files = self._files(snapshot)
-        parts = each(lambda file: self.segment(file, columns), files, [file.end - file.start for file in files])
+        files = self.files(snapshot)
+        with self.standing(snapshot):
+            parts = each(lambda file: self.segment(file, columns), files, self._held.sizes(files))
         if not parts:
             schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(c) for c in columns])
             parts = [schema.append(pa.field("log_partition", pa.int64())).empty_table()]
         return pa.concat_tables(parts)
 
+    def matching(
+        self, snapshot: Snapshot, columns: Sequence[str], chosen: Callable[[pa.Table], pa.ChunkedArray]
+    ) -> pa.Table:
+        """The events of a snapshot that are `chosen` by some of their columns, with all columns, as `events` has them.
+
+        Of segments that have no such event only these columns are read. Raises Damaged, Conflict as `events` does.
+        """
+        files = self.files(snapshot)
+
+        def read(file: SegmentFile) -> pa.Table | None:
+            mask = chosen(self.segment(file, columns))
+            return self.segment(file).filter(mask) if pc.any(mask).as_py() else None
+
+        with self.standing(snapshot):
+            found = each(read, files, self._held.sizes(files))
+        empty = self.log.schema.append(pa.field("log_partition", pa.int64())).empty_table()
+        return pa.concat_tables([empty, *(table for table in found if table is not None)])
+
     def parts(self, snapshot: Snapshot, columns: Sequence[str]) -> list[Part]:
         """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
 
-        `columns` are columns of the segment; of `log_offset` the part says the first. Raises Damaged.
+        `columns` are columns of the segment; of `log_offset` the part says the first. Raises Damaged, Conflict.
         """
-        files = self._files(snapshot)
+        files = self.files(snapshot)
         columns = [name for name in columns if name != "log_offset"]
-        sizes = [file.end - file.start for file in files]
-        tables = each(lambda file: self._read(file, columns, dictionaries=True), files, sizes)
+        with self.standing(snapshot):
+            sizes = self._held.sizes(files)
+            tables = each(lambda file: self._read(file, columns, dictionaries=True), files, sizes)
         by_partition: dict[int, list[pa.Table]] = {}
         for file, table in zip(files, tables, strict=True):
             by_partition.setdefault(file.partition, []).append(table)
@@ -212,8 +261,27 @@ class LogReader:
             tables = [table.set_column(at, field, event_ids.as_text(table[name])) for at, table in pairs]
         return pa.concat_tables(tables).unify_dictionaries()
 
-    def _files(self, snapshot: Snapshot) -> list[SegmentFile]:
-        """The segments of a snapshot by log partition and offset, which must cover its offsets once."""
+    @contextmanager
+    def standing(self, snapshot: Snapshot) -> Iterator[None]:
+        """Raise Conflict in place of Damaged where the layout of a snapshot was replaced since it was read.
+
+        What only the old one names may have been pruned. The new one is not read on the way, since what was found of
+        the old segments would be taken to hold of other ones.
+        """
+        try:
+            yield
+        except Damaged as error:
+            newer = self._chain.overtaken(snapshot)
+            if newer is None:
+                raise
+            raise Conflict(
+                f"The layout of snapshot {snapshot.key} was replaced by {newer} after it was read here, and cannot be "
+                f"read any more: {error}",
+                remedy="Run again: it reads the new one.",
+            ) from error
+
+    def files(self, snapshot: Snapshot) -> list[SegmentFile]:
+        """The segments of a snapshot by log partition and offset, which must cover its offsets once. Raises Damaged."""
         cut = snapshot.cut(self.log.name)
         files = sorted(self._chain.layout(snapshot, self.log.name).segments, key=lambda f: (f.partition, f.start))
         reached = list(cut.starts)
@@ -250,7 +318,15 @@ class LogReader:
         return table.set_column(place, self.log.schema.field(name), event_ids.to_text(ids))
 
     def _read(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool = False) -> pa.Table:
-        """Columns of one segment as they are stored; all of its bytes, or those of the columns, are checked."""
+        """Columns of the events of one segment as they are stored."""
+        if file.is_whole:
+            return self._read_object(file, columns, dictionaries=dictionaries)
+        wanted = (None if columns is None else tuple(columns), dictionaries)
+        table = self._held.table(file, wanted, lambda: self._read_object(file, columns, dictionaries=dictionaries))
+        return own_events(table, file)
+
+    def _read_object(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool) -> pa.Table:
+        """Columns of all events of an object; all of its bytes, or those of the columns, are checked."""
         if columns is None:
             data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
         else:
@@ -262,15 +338,15 @@ class LogReader:
                 table = opened.read(columns, use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise Damaged(f"The object {file.name} is not readable Parquet: {error}.") from error
-        expected = _place(self.log, file.partition, file.start)
+        expected = _place(self.log, file.partition, file.first)
         if found != expected:
             raise Damaged(
                 f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
                 f"{found.decode(errors='replace')}.",
                 remedy="Restore it, or the layout that names it, from a copy.",
             )
-        if len(table) != file.end - file.start:
-            raise Damaged(f"The segment {file.name} holds {len(table)} events; expected {file.end - file.start}.")
+        if len(table) != file.last - file.first:
+            raise Damaged(f"The segment {file.name} holds {len(table)} events; expected {file.last - file.first}.")
         return table
 
     def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> pa.Buffer:

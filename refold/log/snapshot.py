@@ -12,21 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from refold.errors import Damaged, FixInput, NotFound
+from refold.errors import Conflict, Damaged, FixInput, NotFound
+from refold.log.layout import NO_FILES, LogLayout
 from refold.records import read_record, record_bytes
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
 FORMAT = 1
 _MANIFEST = re.compile(r"snapshots/(\d{4}-\d{2}-\d{2})\.json", re.ASCII)
 _NUMBERED = re.compile(r"/(\d{8})\.json$", re.ASCII)
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """An object and the sha256 of its bytes, for integrity; never part of an identity."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -174,64 +167,6 @@ def cut_id(parent_id: str | None, schema: str, ends: Sequence[int], content: Seq
     return sha256_hex(canonical_json(chain))
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A range of an object's bytes and the sha256 of it."""
-
-    start: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class SegmentFile:
-    """One segment: events [start, end) of one log partition in one Parquet object.
-
-    `pieces` are its columns by name, and its footer under "", so that some columns can be read and checked alone.
-    """
-
-    partition: int
-    start: int
-    end: int
-    name: str
-    sha256: str
-    pieces: Mapping[str, Piece]
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SegmentFile:
-        """Read one segment of a layout."""
-        return cls(**{**value, "pieces": {name: Piece(**piece) for name, piece in value["pieces"].items()}})
-
-
-@dataclass(frozen=True)
-class LogLayout:
-    """Which objects hold one log's part of a snapshot.
-
-    Attributes:
-        segments: its segments by log partition and offset; none for a log partition without new events.
-        repeats: the events that repeat an id seen before, if any.
-        quarantine: the records that cannot be events, if any.
-        seen: the hashes of the ids delivered here first, a cache for sealing.
-        e_tags: the entity tags of the landing objects when they were read, by name.
-    """
-
-    segments: Sequence[SegmentFile]
-    repeats: StoredObject | None
-    quarantine: StoredObject | None
-    seen: StoredObject | None
-    e_tags: Mapping[str, str]
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LogLayout:
-        """Read one log's layout."""
-        optional = {k: StoredObject(**value[k]) if value[k] else None for k in ("repeats", "quarantine", "seen")}
-        return cls([SegmentFile.from_json(s) for s in value["segments"]], e_tags=value["e_tags"], **optional)
-
-
-NO_FILES = LogLayout(segments=(), repeats=None, quarantine=None, seen=None, e_tags={})
-"""The layout of a log that has no part in a snapshot."""
-
-
 class SnapshotChain:
     """All sealed snapshots of a project, oldest first, read from storage once and kept."""
 
@@ -239,6 +174,7 @@ class SnapshotChain:
         self._objects = objects
         self._snapshots: dict[str, Snapshot] = {}
         self._layouts: dict[str, Mapping[str, LogLayout]] = {}
+        self._numbers: dict[str, int] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -303,22 +239,49 @@ class SnapshotChain:
         self._layouts[snapshot.key] = dict(layout)
 
     def layout(self, snapshot: Snapshot, log: str) -> LogLayout:
-        """The newest layout of one log's part of a snapshot. Raises Damaged where it is missing or not its own."""
+        """The layout of one log's part of a snapshot, the newest when it was first asked for, and kept.
+
+        Raises Damaged where it is missing or not its own.
+        """
         if snapshot.key not in self._layouts:
-            self._layouts[snapshot.key] = self._read_layout(snapshot)
+            self._layouts[snapshot.key], self._numbers[snapshot.key] = self._read_layout(snapshot)
         return self._layouts[snapshot.key].get(log, NO_FILES)
 
     def replace_layout(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> str:
-        """Write the next layout of a snapshot, which counts from now on; returns its name. Raises Conflict."""
-        names = [info.name for info in self._objects.list(_layout_folder(snapshot))]
-        number = max((int(found[1]) for name in names if (found := _NUMBERED.search(name))), default=-1) + 1
-        self._objects.create(_layout_name(snapshot, number), layout_bytes(snapshot, number, layout))
-        self._layouts[snapshot.key] = dict(layout)
+        """Write the layout after the one that was read, which counts from now on; returns its name.
+
+        Raises Conflict where somebody else wrote that one first; it is read when the snapshot's layout is asked for.
+        """
+        number = self._numbers.get(snapshot.key, 0) + 1
+        try:
+            self._objects.create(_layout_name(snapshot, number), layout_bytes(snapshot, number, layout))
+        except Conflict:
+            self._forget_layout(snapshot)
+            raise
+        self._layouts[snapshot.key], self._numbers[snapshot.key] = dict(layout), number
         return _layout_name(snapshot, number)
 
-    def _read_layout(self, snapshot: Snapshot) -> dict[str, LogLayout]:
-        folder = _layout_folder(snapshot)
-        names = [info.name for info in self._objects.list(folder) if _NUMBERED.search(info.name)]
+    def overtaken(self, snapshot: Snapshot) -> str | None:
+        """The name of a newer layout than the one that was read, if there is one, which is then read when asked for."""
+        newest = self.newest_layout(snapshot)
+        if newest is None or newest <= _layout_name(snapshot, self._numbers.get(snapshot.key, 0)):
+            return None
+        self._forget_layout(snapshot)
+        return newest
+
+    def newest_layout(self, snapshot: Snapshot) -> str | None:
+        """The name of the layout that counts now, whatever was read before; None where there is none."""
+        return next(reversed(self._layout_names(snapshot)), None)
+
+    def _forget_layout(self, snapshot: Snapshot) -> None:
+        self._layouts.pop(snapshot.key, None)
+        self._numbers.pop(snapshot.key, None)
+
+    def _layout_names(self, snapshot: Snapshot) -> list[str]:
+        return [info.name for info in self._objects.list(_layout_folder(snapshot)) if _NUMBERED.search(info.name)]
+
+    def _read_layout(self, snapshot: Snapshot) -> tuple[dict[str, LogLayout], int]:
+        names = self._layout_names(snapshot)
         if not names:
             others = {info.name.split("/")[1] for info in self._objects.list("layouts")}
             found = sorted(other for other in others if other.startswith(f"{snapshot.key}-"))
@@ -329,7 +292,8 @@ class SnapshotChain:
                 "a copy.",
             )
         body = read_record(self._objects, names[-1])
-        own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": int(names[-1][-13:-5])}
+        number = int(names[-1][-13:-5])
+        own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": number}
         found_own = {name: (body or {}).get(name) for name in own}
         if body is None or found_own != own:
             raise Damaged(
@@ -337,7 +301,7 @@ class SnapshotChain:
                 remedy="Restore it from a copy.",
             )
         try:
-            return {name: LogLayout.from_json(part) for name, part in body["logs"].items()}
+            return {name: LogLayout.from_json(part) for name, part in body["logs"].items()}, number
         except (KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
 

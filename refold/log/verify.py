@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from refold.errors import Damaged
 from refold.log.declaration import Log
+from refold.log.layout import SegmentFile
 from refold.log.quarantine import read_quarantine
 from refold.log.segment import LogReader, content_digest
-from refold.log.snapshot import LogCut, SegmentFile, Snapshot, SnapshotChain, cut_id
+from refold.log.snapshot import LogCut, Snapshot, SnapshotChain, cut_id
 from refold.storage import ObjectStore
 
 CHECKS = {
@@ -96,8 +97,9 @@ class LogVerifier:
 
     def _segments(self, snapshot: Snapshot) -> dict[int, list[tuple[SegmentFile, pa.Table]]]:
         parts: dict[int, list[tuple[SegmentFile, pa.Table]]] = {}
-        for file in self._chain.layout(snapshot, self._log.name).segments:
-            parts.setdefault(file.partition, []).append((file, self._reader.segment(file)))
+        with self._reader.standing(snapshot):
+            for file in self._chain.layout(snapshot, self._log.name).segments:
+                parts.setdefault(file.partition, []).append((file, self._reader.segment(file)))
         return parts
 
     def _ranges(

@@ -31,6 +31,7 @@ from refold.config import Settings
 from refold.drift import find_drift
 from refold.engine import Engine
 from refold.inspection import earlier_differences, mend_sink, sink_differences
+from refold.log.seen import newest_seen
 from refold.log.snapshot import Snapshot
 from refold.proof import Difference
 from refold.rebuild import rebuild_all
@@ -114,6 +115,10 @@ class House:
         """The objects of a kind, by name."""
         return [name for name in self.files() if kind_of(name) == kind]
 
+    def asked(self) -> list[str]:
+        """The runs of the seen index that sealing would ask."""
+        return [file.name for file in newest_seen(self.engine().chain, "moves")[1]]
+
     def copy(self, root: Path) -> House:
         shutil.copytree(self.root, root)
         return House(root)
@@ -188,11 +193,15 @@ def prune(house: House) -> None:
 
 
 def _land(folder: Path, number: int, shift: int) -> None:
-    """A day of moves: new ones, one that is delivered again, and two that are too large to be believed at first."""
+    """A day of moves: new ones, one that is delivered again, and two that are too large to be believed at first.
+
+    The last day has few, so that their ids stay a run of the seen index beside that of the others.
+    """
     folder.mkdir(parents=True)
+    products = PRODUCTS[: 4 if number == len(DAYS) - 1 else None]
     again = _move(f"0-{shift}", PRODUCTS[shift], 1 + shift)
     moves = [_move(f"{number}-more-{n}", PRODUCTS[n], n + 1) for n in range(shift)]
-    moves += [_move(f"{number}-{n}", product, n + number + 1) for n, product in enumerate(PRODUCTS)] + [again]
+    moves += [_move(f"{number}-{n}", product, n + number + 1) for n, product in enumerate(products)] + [again]
     moves += [_move(f"{number}-large", PRODUCTS[2], 500 + shift), _move(f"{number}-huge", PRODUCTS[3], 5_000 + shift)]
     (folder / "a.jsonl").write_text("".join(json.dumps(move) + "\n" for move in moves))
 

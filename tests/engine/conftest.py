@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.engine.compacting import sealed_and_proven
 from tests.engine.damage import SMALL, three_days, what_readers_see
 from tests.engine.sealing import STOCK_ONLY
 from tests.support import Shop
@@ -24,6 +25,12 @@ ROOT = Path(__file__).parents[2]
 def shop(tmp_path: Path) -> Shop:
     """Stock alone, with nothing landed and nothing sealed."""
     return Shop(tmp_path, STOCK_ONLY)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A few weeks of the sample, proven at every snapshot; not to be changed."""
+    return sealed_and_proven(tmp_path_factory.mktemp("sample"))
 
 
 @pytest.fixture(scope="session")

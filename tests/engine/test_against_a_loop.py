@@ -19,10 +19,12 @@ from assets.logs import stock_events
 from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
-from refold.encoding import encode_rows
+from refold.encoding import EncodedRows, encode_rows
 from refold.log import event_ids
-from refold.log.deduplication import ReplayDedup, repeated_hashes
-from refold.log.repeats import Delivery, SeenIndex, SeenRun, seal_deliveries
+from refold.log.deduplication import ReplayDedup
+from refold.log.repeated import HashSet, RepeatedHashes
+from refold.log.repeats import Delivery, SeenRun, seal_deliveries
+from refold.log.seen import SeenIndex
 from refold.log.segment import Part
 from refold.testing import assert_replay_equal
 from refold.testing.strategies import event_days
@@ -139,8 +141,14 @@ SALE = st.tuples(st.sampled_from(["1", "2", "3", "", "1 ", "é", "e\u0301"]), st
 
 @pytest.mark.parametrize("hashes_kept", [2**64 - 1, 3, 0], ids=["true hashes", "two bits", "all hashes collide"])
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(drawn=st.lists(st.lists(SALE, min_size=1, max_size=8), min_size=1, max_size=5), shuffle=st.randoms())
-def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(hashes_kept: int, drawn, shuffle):
+@given(
+    drawn=st.lists(st.lists(SALE, min_size=1, max_size=8), min_size=1, max_size=5),
+    shuffle=st.randoms(),
+    memory_bytes=st.sampled_from([0, 40, 1 << 20]),
+)
+def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
+    hashes_kept: int, drawn, shuffle, memory_bytes: int
+):
     """Sealing looks ids up by hash; however many collide, it must find what a dictionary of the ids finds."""
     batches = _batches(drawn)
     expected = _by_dictionary([row for rows in drawn for row in rows])
@@ -148,9 +156,9 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(hashes
     for batch in batches:
         run = SeenRun.of(SALES, batch)
         run = replace(run, hashes=run.hashes & np.uint64(hashes_kept))
-        deliveries, firsts = seal_deliveries(SALES, batch, run, index, lambda seqs: _fetch(batches, seqs))
+        deliveries, firsts = _seal(batch, run, index, batches)
         sealed += list(zip(deliveries.tolist(), firsts.tolist(), strict=True))
-        index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)))
+        index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), int(run.seqs[-1]) + 1)
     assert sealed == expected
     # Replay reads partition by partition: any order of rows within a batch must do.
     turned = [batch.take(shuffle.sample(range(len(batch)), len(batch))) for batch in batches]
@@ -158,14 +166,28 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(hashes
     def hashed(ids: pa.ChunkedArray) -> np.ndarray:
         return event_ids.hashes(ids) & np.uint64(hashes_kept)
 
-    dedup = ReplayDedup(SALES, repeated_hashes([hashed(batch["id"]) for batch in turned]), hashed)
-    replayed = {}
+    repeated = RepeatedHashes(memory_bytes)
+    for batch in turned:
+        repeated.add(hashed(batch["id"]))
+    dedup = ReplayDedup(SALES, HashSet(repeated.result()), hashed)
+    replayed = {seq: (int(Delivery.FIRST), seq) for seq in range(len(expected))}
     for batch in turned:
         middle = len(batch) // 2
         parts = [Part(0, 0, batch.slice(0, middle)), Part(1, 0, batch.slice(middle))]
-        found = np.concatenate(dedup.deliveries(parts)).tolist()
-        replayed |= dict(zip(batch["log_seq"].to_pylist(), found, strict=True))
-    assert [replayed[seq] for seq in sorted(replayed)] == [delivery for delivery, _ in expected]
+        suspects = [replace(mine, contents=_contents(mine.part.table, mine.places)) for mine in dedup.suspects(parts)]
+        for row in dedup.repeats(suspects).to_pylist():
+            replayed[row["log_seq"]] = (row["delivery"], row["first_seq"])
+    assert [replayed[seq] for seq in sorted(replayed)] == expected
+
+
+def _contents(events: pa.Table, places: np.ndarray) -> EncodedRows:
+    return encode_rows([events.take(pa.array(places))[name] for name in SALES.columns], len(places))
+
+
+def _seal(batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Table]):
+    return seal_deliveries(
+        SALES, run, lambda places: batch.take(pa.array(places)), index, lambda seqs: _fetch(batches, seqs)
+    )
 
 
 def _by_dictionary(rows: list[tuple[str, str, int]]) -> list[tuple[int, int]]:

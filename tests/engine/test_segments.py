@@ -126,3 +126,26 @@ def test_a_stored_ledger_part_with_an_outcome_too_many_is_told(plain: Shop):
     verdict = plain.engine().prover.prove(stock, snapshots[1])
     assert not verdict.passed
     assert any("after its last event" in difference.where for difference in verdict.differences)
+
+
+def test_why_reads_the_segments_that_hold_the_key_and_of_the_others_the_key_alone(
+    shop: Shop, plain: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[tuple[str, bool]] = []
+    segment_of = LogReader.segment
+
+    def counting(self: LogReader, file, columns=None):
+        read.append((file.name, columns is None))
+        return segment_of(self, file, columns)
+
+    monkeypatch.setattr(LogReader, "segment", counting)
+    engine = shop.engine()
+    steps = list(engine.explainer.why(stock, ["product 3"], engine.chain.get()))
+    assert {name for name, whole in read if whole} == {step.segment for step in steps}
+    assert len({name for name, _ in read}) > len({step.segment for step in steps})
+    others = plain.engine()
+    same = list(others.explainer.why(stock, ["product 3"], others.chain.get()))
+    assert [(step.log_seq, step.outcome, step.after) for step in steps] == [
+        (step.log_seq, step.outcome, step.after) for step in same
+    ]
+    assert len(steps) > 10

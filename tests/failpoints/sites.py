@@ -18,9 +18,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "refold"
 
 BESIDE = {
+    "calibration.py": "works in a temporary folder",
     "cli": "calls the rest, and keeps nothing itself",
     "dagster": "calls the rest, and keeps nothing itself but what Dagster keeps",
     "diff": "computes in memory and in temporary folders, and must leave all stores alone",
+    "forecast.py": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
+    "outcomes.py": "keeps what came of rebuilds in the cache folder of the user",
     "terminal.py": "writes to the screen",
     "testing": "is for tests",
 }
@@ -76,6 +79,12 @@ WRITING = STATEMENTS | {
 """Names of methods that write, whatever they are called on."""
 
 EXEMPT = {
+    (
+        "refold/log/repeated.py",
+        "RepeatedHashes._spill",
+        "tempfile.TemporaryDirectory",
+    ): "hashes that wait for their turn",
+    ("refold/log/repeated.py", "RepeatedHashes._spill", "self._file().open"): "hashes that wait for their turn",
     ("refold/stores/folding.py", "fold_parts", "state.put"): "rows of a state in memory",
     ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
 }

@@ -19,8 +19,10 @@ import sqlalchemy as sa
 from refold.at_rest import damage_at_rest
 from refold.drift import find_drift, repair
 from refold.engine import Engine
+from refold.log import compaction
+from refold.log.layout import StoredObject
+from refold.log.seen import newest_seen
 from refold.log.segment import from_parquet
-from refold.log.snapshot import StoredObject
 from refold.mending import mend_at_rest
 from refold.release import Releaser
 from refold.retention import Pruner
@@ -167,6 +169,14 @@ def prune(shop: Shop) -> None:
     remove_unreferenced(engine.objects, LONG_AFTER)
 
 
+def compact(shop: Shop) -> None:
+    compaction.FILES_MIN = 2  # so that three days are many
+    for log in shop.engine().project.logs:
+        engine = opened(shop)
+        compactor = compaction.Compactor(engine.objects, engine.chain, log)
+        assert compactor.apply(compactor.plan()).damaged == []
+
+
 def retry(shop: Shop) -> None:
     opened(shop).retry_quarantine()
 
@@ -262,13 +272,13 @@ def let_rot(shop: Shop) -> None:
     engine = opened(shop)
     snapshot, stock = engine.chain.get(DAYS[OLD]), engine.project.store("stock")
     layout = engine.chain.layout(snapshot, "inventory")
-    assert layout.seen is not None and layout.repeats is not None
+    assert layout.repeats is not None
     # Another library wrote other bytes for the same, so that mending must write another layout.
     buffer = io.BytesIO()
-    pq.write_table(from_parquet(engine.objects.get(layout.seen.name), ""), buffer, compression="none")
-    other = StoredObject(f"logs/inventory/seen/{'e' * 32}.parquet", sha256_hex(buffer.getvalue()))
+    pq.write_table(from_parquet(engine.objects.get(layout.repeats.name), ""), buffer, compression="none")
+    other = StoredObject(f"logs/inventory/repeats/{'e' * 32}.parquet", sha256_hex(buffer.getvalue()))
     layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
-    engine.chain.replace_layout(snapshot, layouts | {"inventory": replace(layout, seen=other)})
+    engine.chain.replace_layout(snapshot, layouts | {"inventory": replace(layout, repeats=other)})
     # A proof of a state that was never built, and a damaged record of that state.
     record, name = engine.prover.require(stock, snapshot)
     proof = engine.prover.proofs.standing(name)
@@ -277,7 +287,7 @@ def let_rot(shop: Shop) -> None:
     _, served = engine.prover.require(engine.project.store("offers"), snapshot)
     names = [
         other.name,
-        layout.repeats.name,
+        newest_seen(engine.chain, "inventory")[1][0].name,
         next(path.name for path in Path("store/retries/inventory").iterdir() if not path.name.endswith(".places")),
         record_name("stock", stock.code_version, record.inputs),
         record_name("stock", stock.code_version, "f" * 64),
@@ -340,7 +350,8 @@ def publish_wide(shop: Shop) -> None:
 
 
 def leave_orphans(shop: Shop) -> None:
-    """What killed builds and proofs leave: objects that no record names."""
+    """What killed builds and proofs leave, objects that no record names; and segments that compaction has overtaken."""
+    compact(shop)
     name = "e" * 40
     for path in (f"states/stock/rows/{name}.parquet", f"states/turnover/rows/{name}.parquet"):
         Path("store", path).write_bytes(b"orphan")
@@ -389,6 +400,7 @@ STAGES: Mapping[str, Stage] = {
     "release other columns": Stage("wide published", release, new=NEW, project="wide", database=True),
     "roll back": Stage("released", roll_back, old=NEW, new=OLD, database=True),
     "prune": Stage("cluttered", prune, old=NEW, new=NEW, database=True),
+    "compact": Stage("released", compact, old=NEW, new=NEW),
     "retry the quarantine": Stage("served", retry, project="retrying", retried_from=NEW),
     "repair": Stage("damaged", mend, again=mend_and_publish, database=True),
     "repair what is served": Stage("wrecked", mend, old=NEW, new=NEW, readable=False),

@@ -80,7 +80,7 @@ def test_the_writes_of_the_code_are_found():
         ("stores/checkpoint.py", "write_record"),
         ("pointer.py", "create"),
         ("sinks/sql.py", "execute"),
-        ("sinks/database.py", "copy_expert"),
+        ("sinks/bulk_postgres.py", "copy_expert"),
         ("sinks/delta.py", "create_write_transaction"),
         ("sinks/tantivy.py", "rename"),
         ("sinks/tantivy.py", "rmtree"),

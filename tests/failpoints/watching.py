@@ -275,8 +275,8 @@ def _watch_databases(watch: Watch) -> None:
         def executemany(self, text: Any, *given: Any) -> Any:
             return statement(self, text, lambda: super(PostgresCursor, self).executemany(text, *given))
 
-        def copy_expert(self, text: Any, *given: Any) -> Any:
-            return statement(self, text, lambda: super(PostgresCursor, self).copy_expert(text, *given))
+        def copy_expert(self, text: Any, *given: Any, **named: Any) -> Any:
+            return statement(self, text, lambda: super(PostgresCursor, self).copy_expert(text, *given, **named))
 
     class PostgresConnection(psycopg2.extensions.connection):
         def cursor(self, *given: Any, **named: Any) -> Any:

@@ -161,7 +161,8 @@ class Keeper(RuleBasedStateMachine):
         if isinstance(error, RefoldError) and not foreseen and not about_damage:
             raise AssertionError(f"{kind} should have been {effect.refused or 'done'}: {error}") from error
         assert error is not None or effect.refused is None, f"{kind} should have been refused as {effect.refused}"
-        self._settle(effect, done=error is None, complete=error is None or foreseen, sinks=sinks)
+        whole = foreseen and not self.observer.outstanding()  # damage may have refused it the same way, and earlier
+        self._settle(effect, done=error is None, complete=error is None or whole, sinks=sinks)
         return error is None
 
     def _open(self) -> Engine:

@@ -321,6 +321,11 @@ class Machine(Landing):
         """The hashes of seen ids, by which sealing finds repeats, get other bytes, or go."""
         self._damage("damage the seen index", self.observer.names(f"logs/{moves.name}/seen"), which, how, at)
 
+    @rule(**spots)
+    def damage_content_check(self, which: int, how: int, at: int) -> None:
+        """What replay remembers of contents that it compared gets other bytes, or goes."""
+        self._damage("damage a content check", self.observer.names("checked"), which, how, at)
+
     def _damage(self, kind: str, candidates: Sequence[str], which: int, how: int, at: int) -> None:
         if not candidates:
             return

@@ -17,7 +17,8 @@ import obstore
 from refold import unreferenced
 from refold.errors import Damaged, NotFound
 from refold.log import seal
-from refold.log.repeats import Delivery, SeenIndex
+from refold.log.repeats import Delivery
+from refold.log.seen import SeenIndex
 from refold.log.snapshot import SnapshotChain, layout_bytes
 from refold.pointer import Pointer
 from refold.proof import Prover
@@ -67,9 +68,9 @@ def the_seen_index_knows_the_newest_ids_only() -> Any:
     """Ids are looked for among those of one snapshot."""
 
     def make(add: Callable[..., Any]) -> Callable[..., Any]:
-        def mutant(self: SeenIndex, hashes: Any, seqs: Any) -> None:
+        def mutant(self: SeenIndex, run: Any, seq_end: int) -> None:
             self._runs.clear()
-            add(self, hashes, seqs)
+            add(self, run, seq_end)
 
         return mutant
 

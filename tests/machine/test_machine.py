@@ -20,8 +20,8 @@ from tests.machine.served import Held, Refused, ServedModel
 SEED, SCHEDULES = 0, 60
 NEEDED = {
     "append", "re-deliver", "conflict", "land late", "reorder listing", "seal", "fold", "prove", "resume",
-    "damage a checkpoint", "damage a proof", "damage the seen index", "change parallelism", "publish", "release",
-    "roll back", "prune", "rebuild", "seal, crashed", "fold, crashed", "publish, crashed",
+    "damage a checkpoint", "damage a proof", "damage the seen index", "damage a content check", "change parallelism",
+    "publish", "release", "roll back", "prune", "rebuild", "seal, crashed", "fold, crashed", "publish, crashed",
 }  # fmt: skip
 
 

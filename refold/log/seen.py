@@ -1,0 +1,356 @@
+"""The seen index: the hashes of all ids that were delivered, to be asked in time proportional to the new ones.
+
+It is a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, and before them
+what tells in which block to look. A run is mapped into memory where the store is a local folder, so asking it touches
+the filter, and then only the blocks that can hold an id asked for. Whatever is touched is checked by a 64-bit sum.
+
+The bytes of a run, version 1, all numbers little-endian and of 8 bytes:
+
+- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of what lies between
+  this header and the entries;
+- the first hash of each block; the sum of each block;
+- the filter: for every hash six bits of one group of 512, so that about 2 of 100 unknown ids are looked up in vain;
+- the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
+
+It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refold.encoding import Hashes, called_by_compiled, compiled
+from refold.errors import Damaged
+from refold.log.layout import SeenFile
+from refold.log.repeats import SeenRun, Seqs
+from refold.log.segment import LogReader
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.parallel import each
+from refold.storage import ObjectStore, sha256_hex
+
+BLOCK = 170
+RUN_ENTRIES_MAX = 1 << 23
+"""A run grows no larger by merging, so that merging takes no more than 400 MB of memory, however long the log is."""
+
+_MAGIC = int.from_bytes(b"refold s", "little")
+_VERSION = 1
+_HEADER = 6
+_GROUP_WORDS = 8
+_BITS = 10
+_PIECES = 4
+Words = npt.NDArray[np.uint64]
+
+
+def encode_run(run: SeenRun) -> bytes:
+    """The bytes of a run; the entries may come in any order, but for equal hashes, which come by `log_seq`.
+
+    >>> run = SeenRun(*(np.array(n, dtype=d) for n, d in (([7, 3], "u8"), ([1, 2], "u8"), ([0, 1], "i8"))))
+    >>> StoredRun(encode_run(run), "a run").find(np.array([3], dtype=np.uint64))[1].seqs.tolist()
+    [1]
+    """
+    return _encoded(_sorted_entries(run))
+
+
+def _sorted_entries(run: SeenRun) -> Words:
+    """The entries one after the other, three words each, by hash."""
+    order = np.argsort(run.hashes, kind="stable")
+    entries = np.empty((len(run), 3), dtype=np.uint64)
+    for column, values in enumerate((run.hashes, run.contents, run.seqs.view(np.uint64))):
+        entries[:, column] = values[order]
+    return entries.reshape(-1)
+
+
+def _encoded(entries: Words) -> bytes:
+    count = len(entries) // 3
+    blocks = -(-count // BLOCK)
+    sums = np.empty(blocks, dtype=np.uint64)
+    _sum_blocks(entries, sums)
+    groups = max(1, -(-count * _BITS // 512))
+    words = np.zeros(groups * _GROUP_WORDS, dtype=np.uint64)
+    _fill(words, entries[::3])
+    index = np.concatenate([entries[:: 3 * BLOCK], sums, words])
+    header = np.array([_MAGIC, _VERSION, count, blocks, len(words), _sum(index)], dtype=np.uint64)
+    return b"".join(part.data for part in (header, index, entries))
+
+
+class StoredRun:
+    """A run, read in place.
+
+    Args:
+        data: its bytes.
+        name: the object they are of, for messages.
+        expected: the sum of the run that it must be; None takes any.
+
+    Raises Damaged where it is no run, another one, or its index is not what was written.
+    """
+
+    def __init__(self, data: bytes | memoryview, name: str, expected: str | None = None) -> None:
+        self._name = name
+        words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
+        header = words[:_HEADER].tolist()
+        if len(data) % 8 or len(header) < _HEADER or header[:2] != [_MAGIC, _VERSION]:
+            raise self._damaged("it is no run of the seen index")
+        count, blocks, filter_words = header[2:5]
+        end = _HEADER + 2 * blocks + filter_words
+        if len(words) != end + 3 * count or blocks != -(-count // BLOCK) or filter_words % _GROUP_WORDS:
+            raise self._damaged("its parts have not the sizes that its header says")
+        index = words[_HEADER:end]
+        if _sum(index) != header[5]:
+            raise self._damaged("its index has another sum than its header says")
+        self.sum = f"{header[5]:016x}"
+        if expected not in (None, self.sum):
+            raise self._damaged(f"it is another run: expected the sum {expected}, found {self.sum}")
+        self._fences, self._sums, self._filter = index[:blocks], index[blocks : 2 * blocks], index[2 * blocks :]
+        self._entries = words[end:]
+        self._sound = np.zeros(blocks, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._entries) // 3
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(f"The object {self._name} is damaged: {what}.", remedy="`refold repair` computes it again.")
+
+    def entries(self) -> Words:
+        """All entries one after the other, three words each, by hash. Raises Damaged."""
+        sums = np.empty_like(self._sums)
+        _sum_blocks(self._entries, sums)
+        if not np.array_equal(sums, self._sums):
+            raise self._damaged("its entries have other sums than its index says")
+        return self._entries
+
+    def find(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `hashes` and an entry with that hash, by place and `log_seq`. Raises Damaged."""
+        bounds = np.linspace(0, len(hashes), _PIECES + 1).astype(np.int64).tolist()
+        pieces = [(low, hashes[low:high]) for low, high in pairwise(bounds)]
+        found = each(lambda piece: self._find(*piece), pieces, [len(piece) for _, piece in pieces])
+        rows, places = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return rows, self._taken(places)
+
+    def _find(self, first: int, hashes: Hashes) -> tuple[Seqs, Seqs]:
+        room = len(hashes)
+        while True:
+            rows, places = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+            count = _look_up(self._filter, self._fences, self._sums, self._sound, self._entries, hashes, rows, places)
+            if count < 0:
+                raise self._damaged(f"block {-1 - count} of its entries has another sum than its index says")
+            if count <= room:
+                return rows[:count] + first, places[:count]
+            room = count
+
+    def _taken(self, places: Seqs) -> SeenRun:
+        rows = self._entries.reshape(-1, 3)[places]
+        return SeenRun(rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].view(np.int64).copy())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run with the range of `log_seq` it is of, its bytes while they are not stored, and where they are stored."""
+
+    run: StoredRun
+    seq_start: int
+    seq_end: int
+    data: bytes | None
+    file: SeenFile | None
+
+
+class SeenIndex:
+    """The event ids of a log so far, as runs of first deliveries, the oldest first."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    @classmethod
+    def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int) -> SeenIndex:
+        """The index that is stored. Raises Damaged where a run is, or where the runs are not those up to `seq_end`."""
+        index, reached = cls(), 0
+        for file in files:
+            if file.seq_start != reached:
+                break
+            run = StoredRun(objects.map(file.name), file.name, file.sum)
+            index._runs.append(_Run(run, file.seq_start, file.seq_end, None, file))
+            reached = file.seq_end
+        if reached != seq_end:
+            raise Damaged(f"The seen index goes up to log_seq {reached}; expected {seq_end}.")
+        return index
+
+    def candidates(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `hashes` and an entry seen before that has the same hash. Raises Damaged."""
+        found = [(np.zeros(0, dtype=np.int64), SeenRun.empty()), *(each.run.find(hashes) for each in self._runs)]
+        return np.concatenate([rows for rows, _ in found]), SeenRun.joined([entries for _, entries in found])
+
+    def add(self, run: SeenRun, seq_end: int) -> None:
+        """Take in the first deliveries of the events from where the index ends to `seq_end`. Raises Damaged.
+
+        They are merged with the runs before that have at most twice as many entries, up to `RUN_ENTRIES_MAX`.
+        """
+        start, entries = self._runs[-1].seq_end if self._runs else 0, _sorted_entries(run)
+        while self._runs and self._is_merged(len(self._runs[-1].run), len(entries) // 3):
+            before = self._runs.pop()
+            merged = np.empty(3 * len(before.run) + len(entries), dtype=np.uint64)
+            _merge(before.run.entries(), entries, merged)
+            entries, start = merged, before.seq_start
+        data = _encoded(entries)
+        self._runs.append(_Run(StoredRun(data, "of the seen index"), start, seq_end, data, None))
+
+    @staticmethod
+    def _is_merged(before: int, new: int) -> bool:
+        return before <= 2 * new and before + new <= RUN_ENTRIES_MAX
+
+    def store(self, objects: ObjectStore, log: str) -> list[SeenFile]:
+        """Write the runs that are not stored, under names that determine their content; returns where all of them are.
+
+        Raises Unavailable.
+        """
+        self._runs = [each if each.file is not None else _stored(objects, log, each) for each in self._runs]
+        return [each.file for each in self._runs if each.file is not None]
+
+
+def _stored(objects: ObjectStore, log: str, run: _Run) -> _Run:
+    assert run.data is not None
+    sha256 = sha256_hex(run.data)
+    file = SeenFile(f"logs/{log}/seen/{sha256[:32]}.run", sha256, run.run.sum, run.seq_start, run.seq_end)
+    objects.put(file.name, run.data)
+    mapped = run.run if objects.root is None else StoredRun(objects.map(file.name), file.name, file.sum)
+    return replace(run, run=mapped, data=None, file=file)
+
+
+def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequence[SeenFile]]:
+    """The newest snapshot that has a part in a log, and the runs of the seen index there."""
+    for snapshot in reversed(list(chain)):
+        layout = chain.layout(snapshot, log)
+        if layout.seen or snapshot.cut(log).events:
+            return snapshot, layout.seen
+    return None, ()
+
+
+def seen_index(reader: LogReader, chain: SnapshotChain) -> SeenIndex:
+    """The seen index of all that is sealed of a log, computed from segments and repeats. Raises Damaged."""
+    index = SeenIndex()
+    for snapshot in chain:
+        cut = snapshot.cut(reader.log.name)
+        if cut.events:
+            index.add(_first_deliveries(reader, snapshot), cut.seq_end)
+    return index
+
+
+def _first_deliveries(reader: LogReader, snapshot: Snapshot) -> SeenRun:
+    repeats = reader.repeats(snapshot)
+    again = repeats["log_seq"].to_numpy() if repeats is not None else np.zeros(0, dtype=np.int64)
+    events = reader.events(snapshot, ["log_seq", *reader.log.columns]).sort_by("log_seq").combine_chunks()
+    run = SeenRun.of(reader.log, events)
+    return run.take(np.flatnonzero(~np.isin(run.seqs, again)))
+
+
+def _sum(words: Words) -> int:
+    return int(_sum_words(words))
+
+
+@called_by_compiled
+def _sum_range(words: Any, start: Any, end: Any) -> Any:
+    """A 64-bit sum in four lanes, each word mixed in by a multiplication, so that order counts."""
+    m = np.uint64(0x9E3779B97F4A7C15)
+    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    i = start
+    while i + 4 <= end:
+        a = (a ^ words[i]) * m
+        b = (b ^ words[i + 1]) * m
+        c = (c ^ words[i + 2]) * m
+        d = (d ^ words[i + 3]) * m
+        a ^= a >> np.uint64(29)
+        b ^= b >> np.uint64(29)
+        c ^= c >> np.uint64(29)
+        d ^= d >> np.uint64(29)
+        i += 4
+    while i < end:
+        a = (a ^ words[i]) * m
+        a ^= a >> np.uint64(29)
+        i += 1
+    for lane in (b, c, d, np.uint64(end - start)):
+        a = (a ^ lane) * m
+        a ^= a >> np.uint64(29)
+    return a
+
+
+@compiled
+def _sum_words(words):  # type: ignore[no-untyped-def]
+    return _sum_range(words, 0, words.size)
+
+
+@compiled
+def _sum_blocks(entries, sums):  # type: ignore[no-untyped-def]
+    for block in range(sums.size):
+        start = block * 510
+        sums[block] = _sum_range(entries, start, min(start + 510, entries.size))
+
+
+@compiled
+def _merge(one, other, out):  # type: ignore[no-untyped-def]
+    """Merge two arrays of entries; where hashes are equal those of `one` come first."""
+    i, j = 0, 0
+    for k in range(0, out.size, 3):
+        if j >= other.size or (i < one.size and one[i] <= other[j]):
+            out[k], out[k + 1], out[k + 2] = one[i], one[i + 1], one[i + 2]
+            i += 3
+        else:
+            out[k], out[k + 1], out[k + 2] = other[j], other[j + 1], other[j + 2]
+            j += 3
+
+
+@compiled
+def _fill(words, hashes):  # type: ignore[no-untyped-def]
+    groups = np.uint64(words.size // 8)
+    for h in hashes:
+        base = ((h >> np.uint64(32)) * groups) >> np.uint64(32)
+        g = h * np.uint64(0x9E3779B97F4A7C15)
+        for k in range(6):
+            bit = (g >> np.uint64(9 * k + 10)) & np.uint64(511)
+            words[base * np.uint64(8) + (bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
+
+
+@compiled
+def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
+    words, fences, sums, sound, entries, hashes, rows, places
+):
+    """Write each place in `hashes` with the places of the entries that have it; returns how many, or -1 - bad block."""
+    groups, found = np.uint64(words.size // 8), 0
+    for i in range(hashes.size):
+        h = hashes[i]
+        base = ((h >> np.uint64(32)) * groups) >> np.uint64(32)
+        g = h * np.uint64(0x9E3779B97F4A7C15)
+        perhaps = True
+        for k in range(6):
+            bit = (g >> np.uint64(9 * k + 10)) & np.uint64(511)
+            if words[base * np.uint64(8) + (bit >> np.uint64(6))] >> (bit & np.uint64(63)) & np.uint64(1) == 0:
+                perhaps = False
+                break
+        if not perhaps:
+            continue
+        low, high = 0, fences.size
+        while low < high:
+            middle = (low + high) // 2
+            if fences[middle] < h:
+                low = middle + 1
+            else:
+                high = middle
+        block = max(low - 1, 0)
+        while block < fences.size and (block < low or fences[block] == h):
+            start, end = block * 510, min(block * 510 + 510, entries.size)
+            if not sound[block]:
+                if _sum_range(entries, start, end) != sums[block]:
+                    return -1 - block
+                sound[block] = True
+            while start < end and entries[start] < h:
+                start += 3
+            while start < end and entries[start] == h:
+                if found < rows.size:
+                    rows[found], places[found] = i, start // 3
+                found += 1
+                start += 3
+            block += 1
+    return found
