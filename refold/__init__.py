@@ -1,18 +1,23 @@
 """Refold: rebuild every derived store by folding the log again, and prove that it is right.
 
-What a project's declarations and its readers import stands here; the rest is imported from its own module.
+What a project's declarations and its readers import stands here; the rest is imported from its own module. Each name
+is fetched from its module when it is first asked for, so that the command line can say what it can do in no time.
 """
 
-from refold.expectations import expect
-from refold.landing.debezium import Debezium
-from refold.landing.jsonl import JsonLines
-from refold.log.declaration import Log, QuarantineLimits
-from refold.project import Daily, Project
-from refold.reading import OpenRelease, open_release
-from refold.rules.outcome import ignore, reject
-from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
-from refold.stores.declaration import documents, fold, latest_by_key, relation
-from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refold.expectations import expect
+    from refold.landing.debezium import Debezium
+    from refold.landing.jsonl import JsonLines
+    from refold.log.declaration import Log, QuarantineLimits
+    from refold.project import Daily, Project
+    from refold.reading import OpenRelease, open_release
+    from refold.rules.outcome import ignore, reject
+    from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
+    from refold.stores.declaration import documents, fold, latest_by_key, relation
+    from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
     "BulkNdjson",
@@ -44,3 +49,31 @@ __all__ = [
     "text",
     "timestamp",
 ]
+
+_NAMES_OF = {
+    "expectations": "expect",
+    "landing.debezium": "Debezium",
+    "landing.jsonl": "JsonLines",
+    "log.declaration": "Log QuarantineLimits",
+    "project": "Daily Project",
+    "reading": "OpenRelease open_release",
+    "rules.outcome": "ignore reject",
+    "sinks": "BulkNdjson Delta Sql Tantivy",
+    "stores.declaration": "documents fold latest_by_key relation",
+    "types": "binary boolean date decimal enum int64 ratio text timestamp",
+}
+_MODULE_OF = {name: f"refold.{module}" for module, names in _NAMES_OF.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name at its first use, and keep it."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """All public names, also those not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -17,8 +17,10 @@ from typing import Any
 
 from refold.engine import Engine
 from refold.errors import Damaged, NotFound, RefoldError
+from refold.log.content import checked_name
+from refold.log.layout import LogLayout
 from refold.log.quarantine import retried_records
-from refold.log.snapshot import LogLayout
+from refold.log.seen import newest_seen
 from refold.pointer import Release
 from refold.proof_record import proof_name
 from refold.publishing import expectations_name
@@ -32,7 +34,8 @@ KINDS: Mapping[str, str] = {
     "segment": r"logs/[^/]+/segments/\d{4}/\d{20}-[0-9a-f]{16}\.parquet",
     "repeats": r"logs/[^/]+/repeats/[0-9a-f]{32}\.parquet",
     "quarantine": r"logs/[^/]+/quarantine/[0-9a-f]{32}\.parquet",
-    "seen ids": r"logs/[^/]+/seen/[0-9a-f]{32}\.parquet",
+    "seen ids": r"logs/[^/]+/seen/[0-9a-f]{32}\.run",
+    "content check": r"checked/[^/]+/[0-9a-f]{40}\.json",
     "retry places": r"retries/[^/]+/[0-9a-f]{32}\.[^/]+\.places",
     "retry": r"retries/[^/]+/[0-9a-f]{32}\.[^/]+",
     "state record": r"states/[^/]+/[^/]+/[0-9a-f]{40}\.json",
@@ -56,6 +59,7 @@ REMEDIES: Mapping[str, str] = {
     "repeats": "`refold repair` finds the repeated ids again in the segments.",
     "quarantine": "Restore it from a copy; nothing else holds these records.",
     "seen ids": "`refold repair` computes it again; it is only a cache, and sealing does without.",
+    "content check": "`refold repair` removes it; the next replay compares the events again.",
     "retry places": _COPY,
     "retry": "`refold repair` writes it again from quarantine.",
     "state record": _BUILD,
@@ -120,8 +124,8 @@ class _Inspector:
         self._proofs: dict[str, Mapping[str, Any]] = {}
 
     def all(self) -> Iterator[Damage]:
-        for look in (self._layouts, self._retries, self._states, self._proof_records, self._expectations,
-                     self._releases, self._retired):  # fmt: skip
+        for look in (self._layouts, self._seen, self._content_checks, self._retries, self._states, self._proof_records,
+                     self._expectations, self._releases, self._retired):  # fmt: skip
             yield from look()
 
     def _damage(self, name: str, expected: str, found: str, kind: str = "") -> Iterator[Damage]:
@@ -184,9 +188,23 @@ class _Inspector:
     def _log_objects(self, body: Mapping[str, Any]) -> Iterator[Damage]:
         for part in body["logs"].values():
             layout = LogLayout.from_json(part)
-            for stored in (*layout.segments, layout.repeats, layout.quarantine, layout.seen):
+            for stored in (*layout.segments, layout.repeats, layout.quarantine):
                 if stored is not None:
                     yield from self._bytes(stored.name, stored.sha256)
+
+    def _seen(self) -> Iterator[Damage]:
+        for log in self._engine.project.logs:
+            try:
+                _, files = newest_seen(self._chain, log.name)
+            except Damaged:
+                continue  # the layout is told
+            for file in files:
+                yield from self._bytes(file.name, file.sha256)
+
+    def _content_checks(self) -> Iterator[Damage]:
+        for name in self._of_kind("content check"):
+            _, damages = self._record(name, checked_name)
+            yield from damages
 
     def _retries(self) -> Iterator[Damage]:
         sealed = {o.name: o.sha256 for s in self._chain for cut in s.logs.values() for o in cut.objects}

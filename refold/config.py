@@ -1,4 +1,4 @@
-"""Where things are: the three settings that the environment may give, the same for Dagster and the command line.
+"""Where things are: the settings that the environment may give, the same for Dagster and the command line.
 
 Read only when work starts, never while definitions are imported.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from refold.errors import FixInput
 from refold.storage import local_path, mask_url
 
 
@@ -22,21 +23,27 @@ class Settings:
         store: URL or path where logs, states, proofs and the release pointer are kept.
         database: SQLAlchemy URL of the database for SQL sinks.
         search_folder: local folder of the search indexes.
+        memory_limit_mb: what replay may hold in memory of the ids of a log, in MiB; the rest is spilled to temporary
+            files and read again. None: half of the machine's memory. What is computed does not depend on it.
     """
 
     landing: str
     store: str
     database: str
     search_folder: Path
+    memory_limit_mb: int | None = None
 
     @classmethod
     def from_environment(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
-        """REFOLD_LANDING, REFOLD_STORE and REFOLD_DATABASE, with defaults under `.refold/` of the project root.
+        """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
+
+        Places that are not given lie under `.refold/` of the project root.
 
         Search indexes lie inside a local store, and inside `.refold/` where the store is remote.
 
         Raises:
-            FixInput: REFOLD_STORE is the URL of a folder that cannot be one of this machine.
+            FixInput: REFOLD_STORE is the URL of a folder that cannot be one of this machine, or REFOLD_MEMORY_LIMIT_MB
+                is no whole number above 0.
         """
         environ = os.environ if environ is None else environ
         home = root.resolve() / ".refold"
@@ -47,8 +54,20 @@ class Settings:
             store=store,
             database=environ.get("REFOLD_DATABASE") or f"sqlite:///{home / 'refold.db'}",
             search_folder=folder / "search",
+            memory_limit_mb=_megabytes(environ.get("REFOLD_MEMORY_LIMIT_MB")),
         )
 
     def shown(self) -> dict[str, str]:
         """The settings with secrets masked, for people."""
         return {"landing": mask_url(self.landing), "store": mask_url(self.store), "database": mask_url(self.database)}
+
+
+def _megabytes(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise FixInput(
+            f"REFOLD_MEMORY_LIMIT_MB is {text!r}; expected a whole number of MiB above 0, such as 512.",
+            remedy="Correct it, or unset it for half of the machine's memory.",
+        )
+    return int(text)

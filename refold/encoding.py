@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -78,6 +78,10 @@ class EncodedRows:
         """These rows, then the other ones."""
         offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return EncodedRows(np.concatenate([self.data, other.data]), offsets)
+
+
+NO_ROWS = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64))
+"""The bytes of no rows."""
 
 
 def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None = None) -> EncodedRows:
@@ -193,11 +197,20 @@ def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
     return raw, starts.astype(np.int64)
 
 
+_registering, _unregistered = Lock(), list[Callable[..., Any]]()
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, not on import: numba asks for a place to keep what it compiled, and may find none."""
+    """Compile at the first call, not on import: numba takes 0.4 s to import, and may find no place to keep things."""
 
     @cache
     def ready() -> Callable[..., Any]:
+        import numba  # noqa: PLC0415
+        from numba.extending import register_jitable  # noqa: PLC0415
+
+        with _registering:
+            while _unregistered:
+                register_jitable(_unregistered.pop())
         try:
             return numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside the source nor in the user's cache folder may be written
@@ -208,6 +221,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return ready()(*arguments)
 
     return call
+
+
+def called_by_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let compiled functions call this one, which itself stays as it is; numba hears of it at the first call of any."""
+    _unregistered.append(function)
+    return function
 
 
 @compiled

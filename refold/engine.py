@@ -46,8 +46,8 @@ class Engine:
         self.settings = settings
         self.objects = ObjectStore.open(settings.store)
         self.chain = SnapshotChain(self.objects)
-        self.builder = Builder(self.objects, self.chain)
-        self.prover = Prover(self.objects, self.chain, self.builder)
+        self.builder = Builder(self.objects, self.chain, settings.memory_limit_mb)
+        self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=settings.memory_limit_mb)
         self.explainer = Explainer(self.objects, self.chain, self.builder)
 
     @cached_property
@@ -81,11 +81,20 @@ class Engine:
         if through is not None and through in self.chain:
             return
         sealer = self.sealer()
-        last = through or max(sealer.folders(), default=None)
-        if last is not None:
-            self._refuse_early(sealer)
-            keys = [key for key in self.project.cadence.keys(last) if key not in self.chain]
+        keys = self.unsealed(sealer, through)
+        if keys is not None:
             yield from track(sealer.seal(keys), "seal", len(keys), lambda report: report.snapshot.events)
+
+    def unsealed(self, sealer: Sealer, through: str | None = None) -> list[str] | None:
+        """The keys up to `through` (None: the last folder in landing) that are not sealed; None where nothing landed.
+
+        Raises FixInput where a folder or `through` lies outside the cadence.
+        """
+        last = through or max(sealer.folders(), default=None)
+        if last is None:
+            return None
+        self._refuse_early(sealer)
+        return [key for key in self.project.cadence.keys(last) if key not in self.chain]
 
     def _refuse_early(self, sealer: Sealer) -> None:
         first = min(sealer.folders(), default=None)

@@ -22,9 +22,10 @@ from refold.digest import bucket_of
 from refold.divergence import Divergence, Mark, Replayed, Row, first_parting, place_of
 from refold.errors import Damaged, NotDeterministic, RuleError
 from refold.log.declaration import POSITION
+from refold.log.layout import SegmentFile
 from refold.log.repeats import Deliveries, Delivery
 from refold.log.segment import LogReader
-from refold.log.snapshot import LogCut, SegmentFile, Snapshot, SnapshotChain
+from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore
 from refold.stores.building import Builder, deliveries_of

@@ -17,11 +17,13 @@ from refold.at_rest import Damage, damage_at_rest
 from refold.engine import Engine
 from refold.errors import Damaged, NotFound, RefoldError, Unproven
 from refold.log.declaration import Log
-from refold.log.deduplication import ReplayDedup
+from refold.log.layout import LogLayout, StoredObject
 from refold.log.quarantine import retried_records
-from refold.log.seal import first_deliveries
+from refold.log.rereading import Rereader
+from refold.log.seen import newest_seen, seen_index
 from refold.log.segment import LogReader, to_parquet
-from refold.log.snapshot import Snapshot, StoredObject
+from refold.log.snapshot import Snapshot
+from refold.memory import limit_bytes
 from refold.proof_record import claim_folder
 from refold.publishing import expectations_name
 from refold.storage import sha256_hex
@@ -46,22 +48,28 @@ def _names(damages: Sequence[Damage], *kinds: str) -> set[str]:
 
 
 def _mend_log(engine: Engine, damages: Sequence[Damage]) -> None:
+    for name in _names(damages, "content check"):
+        engine.objects.delete(name)  # the next replay compares again
     names = _names(damages, "repeats", "seen ids")
     if not names or _names(damages, "segment", "layout"):
         return  # both are made of the segments
     for log in engine.project.logs:
         for snapshot in engine.chain:
             layout = engine.chain.layout(snapshot, log.name)
-            mended = layout
             if layout.repeats is not None and layout.repeats.name in names:
-                mended = replace(mended, repeats=_put(engine, layout.repeats, _repeats(engine, log, snapshot)))
-            if layout.seen is not None and layout.seen.name in names:
-                again = _repeats(engine, log, snapshot)["log_seq"].to_numpy()
-                run = first_deliveries(LogReader(engine.objects, engine.chain, log), snapshot, again)
-                mended = replace(mended, seen=_put(engine, layout.seen, run.to_table()))
-            if mended != layout:
-                layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
-                engine.chain.replace_layout(snapshot, layouts | {log.name: mended})
+                repeats = _put(engine, layout.repeats, _repeats(engine, log, snapshot))
+                _replace(engine, log, snapshot, replace(layout, repeats=repeats))
+        newest, seen = newest_seen(engine.chain, log.name)
+        if newest is not None and names & {file.name for file in seen}:
+            index = seen_index(LogReader(engine.objects, engine.chain, log), engine.chain)
+            layout = engine.chain.layout(newest, log.name)
+            _replace(engine, log, newest, replace(layout, seen=index.store(engine.objects, log.name)))
+
+
+def _replace(engine: Engine, log: Log, snapshot: Snapshot, layout: LogLayout) -> None:
+    before = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
+    if before[log.name] != layout:
+        engine.chain.replace_layout(snapshot, before | {log.name: layout})
 
 
 def _put(engine: Engine, stored: StoredObject, table: pa.Table) -> StoredObject:
@@ -75,8 +83,9 @@ def _put(engine: Engine, stored: StoredObject, table: pa.Table) -> StoredObject:
 def _repeats(engine: Engine, log: Log, snapshot: Snapshot) -> pa.Table:
     """The deliveries of a snapshot that are no first ones, found from all ids."""
     reader, before = LogReader(engine.objects, engine.chain, log), engine.chain.through(snapshot.key)
-    dedup, columns = ReplayDedup.over(reader, before), ["log_seq", *log.columns]
-    return [dedup.repeats(reader.parts(each, columns)) for each in before][-1]
+    memory = limit_bytes(engine.settings.memory_limit_mb) // 4
+    again = Rereader(engine.objects, engine.chain, reader, before, [], memory)
+    return [again.repeats(each) for each in before][-1]
 
 
 def _mend_retries(engine: Engine, damages: Sequence[Damage]) -> None:

@@ -1,14 +1,15 @@
-"""Progress of long work, told to whoever watches: label, snapshots done, rows so far.
+"""Progress of long work, told to whoever watches: label, snapshots done, rows so far; and how long its stages took.
 
 Work announces; a watcher (the command line, a test) is set with `watching` and shows. Without one nothing happens.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,6 +23,41 @@ class Progress:
     done: int
     total: int
     rows: int
+
+
+@dataclass
+class Timings:
+    """How long the stages of a piece of work took, in seconds by name; for reports, nothing is decided by it.
+
+    >>> timings = Timings()
+    >>> with timings.of("fold"):
+    ...     pass
+    >>> list(timings.seconds)
+    ['fold']
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Count what the block takes to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def over(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on, counting what it takes to make them, and not what is done with them."""
+        with self.of(name):
+            waiting = iter(items)
+        while True:
+            with self.of(name):
+                try:
+                    item = next(waiting)
+                except StopIteration:
+                    return
+            yield item
 
 
 Watcher = Callable[[Progress], None]

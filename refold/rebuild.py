@@ -8,34 +8,38 @@ from collections.abc import Mapping
 from refold.engine import Engine
 from refold.errors import NotFound, Unproven
 from refold.log.snapshot import Snapshot
-from refold.progress import track
+from refold.progress import Timings, track
 from refold.proof import Verdict
 
 _log = logging.getLogger("refold")
 
 
-def rebuild_all(engine: Engine, through: str | None = None, *, fresh: bool = False) -> Snapshot:
+def rebuild_all(
+    engine: Engine, through: str | None = None, *, fresh: bool = False, timings: Timings | None = None
+) -> Snapshot:
     """Rebuild every store at every snapshot up to a key and release the last one; a rerun changes nothing.
 
-    Returns the snapshot that was released. Progress is announced by `refold.progress`.
+    Returns the snapshot that was released. Progress is announced by `refold.progress`; how long each stage took goes
+    into `timings`, by the names that the steps of `refold.plan` have.
 
     Raises:
         Unproven: a store differs from full replay, or an expectation does not hold; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
     """
-    gone = {name for report in engine.seal(through) for name in report.vanished}
+    timings = timings or Timings()
+    gone = {name for report in timings.over("seal", engine.seal(through)) for name in report.vanished}
     for name in sorted(gone):
         _log.warning("The sealed object %s is no longer in landing; its sealed events stand.", name)
     snapshot = sealed(engine, through)
     for log in engine.project.logs:
-        for _ in engine.fold_history(log.name, snapshot, fresh=fresh):
+        for _ in timings.over(f"fold {log.name}", engine.fold_history(log.name, snapshot, fresh=fresh)):
             pass
     for log in engine.project.logs:
-        for _, verdicts in engine.prove_history(log.name, snapshot):
+        for _, verdicts in timings.over(f"replay {log.name}", engine.prove_history(log.name, snapshot)):
             _refuse_failed(verdicts)
-    for _, verdicts in engine.relate_history(snapshot):
+    for _, verdicts in timings.over("relations", engine.relate_history(snapshot)):
         _refuse_failed(verdicts)
-    publish_all(engine, snapshot)
+    publish_all(engine, snapshot, timings)
     return snapshot
 
 
@@ -49,18 +53,22 @@ def sealed(engine: Engine, through: str | None = None) -> Snapshot:
     return engine.chain.get(through)
 
 
-def publish_all(engine: Engine, snapshot: Snapshot) -> None:
+def publish_all(engine: Engine, snapshot: Snapshot, timings: Timings | None = None) -> None:
     """Publish every store at a snapshot, check its expectations, and release. Raises Unproven."""
+    timings = timings or Timings()
     stores = engine.project.in_order
     for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, snapshot))):
         for sink in store.sinks:
-            engine.publisher.publish(store, sink, snapshot)
-        broken = [r for r in engine.publisher.check_expectations(store, snapshot) if not r.passed]
+            with timings.of(f"publish {type(sink).__name__}/{sink.name}"):
+                engine.publisher.publish(store, sink, snapshot)
+        with timings.of(f"expectations {store.name}"):
+            broken = [r for r in engine.publisher.check_expectations(store, snapshot) if not r.passed]
         errors = [r for r in broken if r.expectation.severity == "error"]
         if errors:
             texts = "; ".join(f"{r.expectation}: {r.rows_unexpected} rows against it {r.problem}" for r in errors)
             raise Unproven(f"Store {store.name!r} does not keep its expectations at snapshot {snapshot.key}: {texts}.")
-    engine.releaser.release(snapshot)
+    with timings.of("release"):
+        engine.releaser.release(snapshot)
 
 
 def _refuse_failed(verdicts: Mapping[str, Verdict]) -> None:

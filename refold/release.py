@@ -27,9 +27,11 @@ from refold.log.snapshot import Snapshot
 from refold.pointer import Pointer, Release, ServedSink, describe_sink, places, title_of
 from refold.project import Project
 from refold.proof import Prover
+from refold.proof_record import ProofRecord, claim_folder
 from refold.publishing import Publisher
 from refold.sinks.base import Sink, Target
 from refold.storage import ObjectStore
+from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
 __all__ = ["Release", "Releaser", "this_process", "utc_now"]
@@ -103,6 +105,23 @@ class Releaser:
             current = self.pointer.move(wanted)
         self.roll_forward()
         return current
+
+    def would_move(self, snapshot: Snapshot, claimed: Mapping[str, StateRecord | ProofRecord]) -> bool:
+        """Whether releasing a snapshot would move readers, once what is claimed of its stores is proven and published.
+
+        Reads only. Raises FixInput as `release` does.
+        """
+        current = self.current()
+        if current is not None and current.ordinal > snapshot.ordinal:
+            return False
+        versions = {name: self._publisher.version(snapshot, record) for name, record in claimed.items()}
+        proofs = {name: f"{claim_folder(record.claim)}/any.json" for name, record in claimed.items()}
+        sinks = {s.name: [self._describe(s, sink) for sink in s.sinks] for s in self._project.stores if s.sinks}
+        wanted = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
+        if current is None or current.content == self._stamped(wanted, current).content:
+            return current is None
+        _refuse_undoing(current, snapshot)
+        return True
 
     def rollback(self, number: int | None = None) -> Release:
         """Serve the content of an earlier release again (None: of the one before), under a new number.

@@ -11,6 +11,7 @@ import datetime as dt
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -257,6 +258,19 @@ class ObjectStore:
                 return bytes(obstore.get(self._store, name).bytes())
             except _MISSING as error:
                 raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
+
+    def map(self, name: str) -> bytes | memoryview:
+        """The bytes of an object, in a local folder mapped into memory, so that only what is looked at is read.
+
+        Raises Damaged where it is missing.
+        """
+        try:
+            if self.root is None:
+                return self.get(name)
+            with (self.root / name).open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (NotFound, OSError, ValueError) as error:
+            raise Damaged(f"The object {name} in {self.url} cannot be read: {error}.") from error
 
     def get_checked(self, name: str, sha256: str) -> bytes:
         """The bytes of an object whose sha256 is known. Raises Damaged where it is missing or differs."""

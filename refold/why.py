@@ -1,23 +1,27 @@
 """Why: the events behind a value, with segment, offset, outcome and the running value.
 
-Reads only; the running value comes from the rule itself, one event at a time.
+Reads only, and of segments without such an event only the columns of the key; the running value comes from the rule
+itself, one event at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import FixInput, NotFound
 from refold.log.segment import LogReader
-from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.building import Builder, with_outcomes
 from refold.stores.declaration import DELETED, Folded, LatestStore, LedgerOf, Relation, RuleStore, Store
+from refold.stores.ledger import LedgerPart
 from refold.types import date, matching
 
 Row = Mapping[str, Any] | None
@@ -73,13 +77,23 @@ class Explainer:
     def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[Step]:
         reader = LogReader(self._objects, self._chain, store.log)
         running = set(wanted) == {store.log.key}
+        columns = [name for name in wanted if name in store.log.columns]
         row: Row = None
         for each in self._chain.through(snapshot.key):
             if each.cut(store.log.name).events == 0:
                 continue
-            part = self._builder.checkpoints.ledger(self._builder.require(store, each))
+            record = self._builder.require(store, each)
+            found = (
+                reader.matching(each, columns, lambda some: _chosen(store, some, wanted))
+                if columns
+                else (reader.events(each))
+            )
+            if len(found) == 0:
+                continue
+            part = self._builder.checkpoints.ledger(record)
             assert part is not None
-            events = matching_events(store, with_outcomes(store, reader.events(each), part), wanted)
+            outcomes = with_outcomes(store, found, _outcomes_at(part, each.cut(store.log.name), found))
+            events = matching_events(store, outcomes, wanted)
             rows = running_rows(store, row, events) if running else [None] * len(events)
             files = self._chain.layout(each, store.log.name).segments
             for event, row in zip(events.to_pylist(), rows, strict=True):
@@ -115,6 +129,20 @@ def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[s
 
 def _dated(store: Folded) -> set[str]:
     return {"event_date"} if store.log.event_time else set()
+
+
+def _chosen(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.ChunkedArray:
+    """Which events have the wanted values, as far as the columns tell."""
+    masks = [matching(events[n], wanted[n], store.log.columns[n]) for n in events.column_names if n in wanted]
+    return pc.fill_null(reduce(pc.and_, masks), False)
+
+
+def _outcomes_at(part: LedgerPart, cut: LogCut, events: pa.Table) -> LedgerPart:
+    """The outcomes of some of a snapshot's events, from those of all."""
+    before = np.cumsum([0, *(end - start for start, end in zip(cut.starts, cut.ends, strict=True))])
+    first = before[:-1] - np.array(cut.starts)
+    places = first[events["log_partition"].to_numpy()] + events["log_offset"].to_numpy()
+    return LedgerPart(part.outcomes[places], part.reasons[places])
 
 
 def matching_events(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.Table:

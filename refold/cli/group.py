@@ -1,27 +1,92 @@
-"""The command group of `refold`: how a project is found, and how errors are shown."""
+"""The command group of `refold`: which commands there are, how a project is found, and how errors are shown.
+
+A command's module is imported when the command is used: together they take seconds, and `refold --help` none of them.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from refold import terminal as view
-from refold.engine import Engine, open_engine
 from refold.errors import RefoldError
-from refold.log.snapshot import Snapshot
-from refold.project import find_root, load_project
+
+if TYPE_CHECKING:
+    from refold.engine import Engine
+    from refold.log.snapshot import Snapshot
+
+
+class Listed(NamedTuple):
+    """The module of a command, and its sentence in `refold --help`: the first of the command's own docstring."""
+
+    module: str
+    sentence: str
+
+
+COMMANDS: Mapping[str, Listed] = {
+    "demo": Listed(
+        "repair",
+        "Rebuild three weeks of the sample in a temporary folder; with --break, damage one cell and see it found.",
+    ),
+    "diff": Listed(
+        "diff", "Compare a STORE (default: all) as declared here with what another git ref or module declares."
+    ),
+    "explain": Listed(
+        "explain", "Say how a STORE is computed: compiled or interpreted, and why, what it reads and shares."
+    ),
+    "log": Listed("log", "The sealed logs."),
+    "plan": Listed(
+        "plan",
+        "Say what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.",
+    ),
+    "prune": Listed(
+        "release",
+        "Give up old versions in the sinks and rows of old checkpoints; shows what it would do unless --apply is "
+        "given.",
+    ),
+    "quarantine": Listed("quarantine", "The landing records that could not become events."),
+    "rebuild": Listed("rebuild", "Seal, fold, prove, publish and release everything, without Dagster."),
+    "release": Listed("release", "What readers are served, and what they were served before."),
+    "repair": Listed(
+        "repair",
+        "Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it "
+        "cannot.",
+    ),
+    "sample": Listed("rebuild", "Write the project's sample landing folder; the same bytes on every machine."),
+    "search": Listed("store", "Search the released documents for WORDS."),
+    "show": Listed("store", "Show the rows of a STORE, or the row of a KEY, at a snapshot."),
+    "verify": Listed(
+        "verify", "Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs."
+    ),
+    "why": Listed("store", "Show the events behind the row of a KEY: place in the log, outcome, running value."),
+}
 
 
 class _Commands(click.Group):
-    """Shows Refold's errors as sentences, not as tracebacks."""
+    """Imports the command that is asked for, and shows Refold's errors as sentences, not as tracebacks."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            importlib.import_module(f"refold.cli.{COMMANDS[cmd_name].module}")  # the command registers itself
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.sentence) for name, listed in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except RefoldError as error:
+            from refold import terminal as view  # noqa: PLC0415  # only where there is something to show
+
             view.error(error)
             sys.exit(1)
 
@@ -37,6 +102,9 @@ def cli(context: click.Context, root: Path | None) -> None:
 
 def open_project(context: click.Context) -> Engine:
     """The engine over the project of the working folder, or of --project."""
+    from refold.engine import open_engine  # noqa: PLC0415  # half a second that `--help` need not wait for
+    from refold.project import find_root, load_project  # noqa: PLC0415
+
     root = find_root(context.obj)
     return open_engine(load_project(root), root)
 

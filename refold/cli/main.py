@@ -1,6 +1,5 @@
-"""The command `refold`: the group and all its commands, which register themselves when they are imported."""
+"""The command `refold`, as the package's entry point names it; the commands stand in `refold.cli.group.COMMANDS`."""
 
-from refold.cli import diff, log, quarantine, rebuild, release, repair, store, verify
 from refold.cli.group import cli
 
-__all__ = ["cli", "diff", "log", "quarantine", "rebuild", "release", "repair", "store", "verify"]
+__all__ = ["cli"]

@@ -9,8 +9,8 @@ import click
 from refold import terminal as view
 from refold.cli.group import cli, open_project
 from refold.errors import NotFound
+from refold.forecast import foreseen
 from refold.project import find_root, load_project
-from refold.rebuild import rebuild_all
 
 
 @cli.command()
@@ -40,5 +40,8 @@ def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> 
     """Seal, fold, prove, publish and release everything, without Dagster."""
     engine, console = open_project(context), view.console()
     with view.progress(console):
-        snapshot = rebuild_all(engine, through, fresh=from_scratch)
+        told: list[str] = []
+        snapshot = foreseen(engine, through, fresh=from_scratch, report=told.append)
     view.summary(engine, snapshot, console)
+    for line in told:
+        console.print(view.cell(line), soft_wrap=True)

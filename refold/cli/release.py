@@ -113,7 +113,8 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     """Give up old versions in the sinks and rows of old checkpoints; shows what it would do unless --apply is given.
 
     What is served and what a kept release refers to is never given up, nor are logs, ledgers, digests and proofs. A
-    checkpoint without rows costs a longer fold where its state is asked for again.
+    checkpoint without rows costs a longer fold where its state is asked for again. Small segments that were joined by
+    `refold log compact` go a day later.
     """
     engine, console = open_project(context), view.console()
     pruner = Pruner(engine.project, engine.releaser, engine.publisher)
@@ -140,7 +141,7 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     thinned = engine.thinner.apply(thinnings)
     removed = remove_unreferenced(engine.objects, utc_now())
     console.print(
-        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {len(removed)} objects that nothing names.")
+        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {len(removed)} objects that nothing needs.")
     )
 
 
@@ -153,9 +154,19 @@ def _show_thinnings(engine: Engine, thinnings: Sequence[Thinning]) -> None:
 
 
 def _show_unreferenced(engine: Engine) -> None:
+    """One by one, but for segments that compaction has overtaken, of which there may be thousands."""
+    found = find_unreferenced(engine.objects, utc_now())
     rows: list[dict[str, Any]] = [
         {"unreferenced": each.name, "bytes": each.size_bytes, "left because": each.why or None}
-        for each in find_unreferenced(engine.objects, utc_now())
+        for each in found
+        if not each.overtaken
     ]
     if rows:
         view.console().print(view.table(f"{len(rows)} objects that nothing names", rows))
+    overtaken = [each for each in found if each.overtaken]
+    sizes = dict[str, list[int]]()
+    for each in overtaken:
+        sizes.setdefault(each.why, []).append(each.size_bytes)
+    rows = [{"segments": len(some), "bytes": sum(some), "left because": why or None} for why, some in sizes.items()]
+    if rows:
+        view.console().print(view.table(f"{len(overtaken)} segments that only overtaken layouts name", rows))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
-from refold.dagster import keys, results
+from refold.dagster import keys, planning, results
 from refold.dagster import metadata as md
 from refold.dagster.assets import raised
 from refold.dagster.reporting import Event, Place, Reporter, evaluated, kept_open
@@ -18,6 +18,7 @@ from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
+from refold.progress import Timings
 from refold.project import Project
 from refold.proof import Verdict
 from refold.rebuild import sealed
@@ -35,7 +36,7 @@ class HistoryConfig(dg.Config):
 
 def build_history_job(project: Project) -> dg.JobDefinition:
     """The job `rebuild_history`."""
-    seal, fold, prove, relate, publish = _ops(project)
+    plan, seal, fold, prove, relate, publish, outcome = _ops(project)
 
     @dg.job(
         name="rebuild_history",
@@ -43,34 +44,42 @@ def build_history_job(project: Project) -> dg.JobDefinition:
         "Every partition gets its own data version and check results.",
     )
     def rebuild_history() -> None:
-        publish(relate(prove(fold(seal()))))
+        outcome(publish(relate(prove(fold(seal(plan()))))))
 
     return rebuild_history
 
 
 def _ops(project: Project) -> list[dg.OpDefinition]:
     return [
-        _op(project, "seal_history", _seal, "Seal every key and check the log's structure.", first=True),
+        _op(project, "plan", _plan, "Say what would be done and why, and how long it would take.", first=True),
+        _op(project, "seal_history", _seal, "Seal every key and check the log's structure."),
         _op(project, "fold_history", _fold, "Fold every store, one pass a log."),
         _op(project, "prove_history", _prove, "Replay every log from offset 0 and compare at every snapshot."),
         _op(project, "relate_history", _relate, "Compute and check every relation."),
         _op(project, "publish_and_release", _publish, "Publish the newest snapshot to all sinks and release it."),
+        _op(project, "outcome", _outcome, "Set what it took beside what the plan said, and keep both for later plans."),
     ]
 
 
-_Work = Callable[[dg.OpExecutionContext, Engine, HistoryConfig], Iterator[Event]]
+_Told = Event | dg.Output[None]
+_Work = Callable[[dg.OpExecutionContext, Engine, HistoryConfig, Timings], Iterator[_Told]]
 
 
 def _op(project: Project, name: str, work: _Work, description: str, *, first: bool = False) -> dg.OpDefinition:
     after = None if first else {"after": dg.In(dg.Nothing)}
 
     @dg.op(name=name, ins=after, out=dg.Out(dg.Nothing), description=description)
-    def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[Event]:
+    def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Told]:
+        timings, told = Timings(), False
         try:
             with kept_open(context.instance, context.run_id):
-                yield from work(context, engine.open(project), config)
+                for event in work(context, engine.open(project), config, timings):
+                    told = told or isinstance(event, dg.Output)
+                    yield event
         except RefoldError as error:
             raise raised(error) from error
+        if not told:
+            yield dg.Output(None, metadata=planning.stages_metadata(timings))
 
     return run
 
@@ -81,15 +90,25 @@ def _stop_if(faults: Sequence[str], what: str, remedy: str) -> None:
         raise dg.Failure(text, allow_retries=False)
 
 
-def _seal(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> Iterator[Event]:
-    new = list(engine.seal(config.through))
+def _plan(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[_Told]:
+    yield dg.Output(None, metadata=planning.plan_metadata(engine, config.through, fresh=config.fresh))
+
+
+def _outcome(
+    context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings
+) -> Iterator[_Told]:
+    yield dg.Output(None, metadata=planning.outcome_metadata(context))
+
+
+def _seal(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
+    new = list(timings.over("seal", engine.seal(config.through)))
     context.log.info(f"Sealed {len(new)} new snapshots; there are {len(engine.chain)}.")
     for name in sorted({name for each in new for name in each.vanished}):
         context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
     report, last = Reporter(context.instance), sealed(engine, config.through)
     faults: list[str] = []
     for log in engine.project.logs:
-        for snapshot, findings in engine.verify_log(log.name, last):
+        for snapshot, findings in timings.over(f"structure {log.name}", engine.verify_log(log.name, last)):
             cut, place = snapshot.cut(log.name), (keys.log_key(log), snapshot.key)
             yield report.materialized(
                 place, cut.id[:20], keys.log_code_version(log), [], md.log_metadata(log, snapshot)
@@ -114,10 +133,10 @@ def _judged(verdict: Verdict, faults: list[str]) -> Event:
     return evaluated((keys.state_key(verdict.store), verdict.snapshot.key), keys.FULL_REPLAY, result)
 
 
-def _fold(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> Iterator[Event]:
+def _fold(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
     report, last = Reporter(context.instance), sealed(engine, config.through)
     for log in engine.project.logs:
-        for _ in engine.fold_history(log.name, last, fresh=config.fresh):
+        for _ in timings.over(f"fold {log.name}", engine.fold_history(log.name, last, fresh=config.fresh)):
             pass
         for snapshot in engine.chain.through(last.key):
             for store in engine.stores_of(log.name):
@@ -127,35 +146,42 @@ def _fold(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig)
 _AGAIN = "Run the job again with `fresh: true` (`--from-scratch`): it folds from offset 0."
 
 
-def _prove(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> Iterator[Event]:
+def _prove(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
     faults, last = list[str](), sealed(engine, config.through)
     for log in engine.project.logs:
-        for _, verdicts in engine.prove_history(log.name, last):
+        for _, verdicts in timings.over(f"replay {log.name}", engine.prove_history(log.name, last)):
             for verdict in verdicts.values():
                 yield _judged(verdict, faults)
     _stop_if(faults, "Full replay", _AGAIN)
 
 
-def _relate(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> Iterator[Event]:
+def _relate(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
     report, faults = Reporter(context.instance), list[str]()
-    for snapshot, verdicts in engine.relate_history(sealed(engine, config.through)):
+    last = sealed(engine, config.through)
+    for snapshot, verdicts in timings.over("relations", engine.relate_history(last)):
         for verdict in verdicts.values():
             yield _materialized(report, verdict.store, snapshot, engine)
             yield _judged(verdict, faults)
     _stop_if(faults, "The check of the relations", "Give the query a total order, or aggregates without one.")
 
 
-def _publish(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig) -> Iterator[Event]:
+def _publish(
+    context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings
+) -> Iterator[Event]:
     report, snapshot, faults = Reporter(context.instance), sealed(engine, config.through), list[str]()
     for store in engine.project.in_order:
         for key, sinks in keys.sink_groups(store).items():
-            done = [engine.publisher.publish(store, sink, snapshot) for sink in sinks]
+            done = []
+            for sink in sinks:
+                with timings.of(f"publish {type(sink).__name__}/{sink.name}"):
+                    done.append(engine.publisher.publish(store, sink, snapshot))
             found = md.published_metadata(store, done, snapshot, engine.releaser.current())
             inputs: list[Place] = [(keys.state_key(store), snapshot.key)]
             yield report.materialized((key, None), done[0].digest[:20], store.code_version, inputs, found)
-        yield from _expected(engine, store, snapshot, faults)
+        yield from timings.over(f"expectations {store.name}", _expected(engine, store, snapshot, faults))
     _stop_if(faults, "Expectations", "Fix the rule, the events or the expectation.")
-    served = engine.releaser.release(snapshot)
+    with timings.of("release"):
+        served = engine.releaser.release(snapshot)
     rests: list[Place] = [(key, None) for store in engine.project.in_order for key in keys.sink_groups(store)]
     place, found = (keys.RELEASE_KEY, None), md.release_metadata(served)
     yield report.materialized(place, keys.release_version(served), keys.RELEASE_CODE, rests, found)

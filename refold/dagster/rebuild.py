@@ -24,6 +24,7 @@ from rich.console import Console
 
 from refold import terminal as view
 from refold.dagster.failures import failure_texts
+from refold.dagster.planning import outcome_lines
 from refold.engine import open_engine
 from refold.errors import FixInput, NotFound, RefoldError
 from refold.project import Project, find_root, load_project
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{passed.count(True)} asset checks passed{warned} in {time.monotonic() - started:.0f} s. "
         "Next: `make ui` for the Dagster UI, `refold --help` for the rest."
     )
+    for line in outcome_lines(result.all_events):
+        console.print(view.cell(line), soft_wrap=True)
     return 0
 
 

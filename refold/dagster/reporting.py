@@ -22,7 +22,6 @@ from dagster._core.definitions.data_version import (
     INPUT_DATA_VERSION_TAG_PREFIX,
     INPUT_EVENT_POINTER_TAG_PREFIX,
 )
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
 from refold.dagster.results import Result
 
@@ -37,6 +36,8 @@ def kept_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     Dagster opens and closes both files for each event, and the last to close must first fold SQLite's write-ahead log
     into the file: 20 to 35 ms an event then, 10 to 13 with this.
     """
+    from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage  # brings Alembic, 0.1 s
+
     storage, held = instance.event_log_storage, list[sqlite3.Connection]()
     if isinstance(storage, SqliteEventLogStorage):
         for shard in ("index", run_id):

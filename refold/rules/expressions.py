@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from refold.rules.constants import FUNCTIONS
 from refold.rules.outcome import Outcome, ignore, reject
-from refold.rules.source import UNKNOWN, Source
+from refold.rules.source import UNKNOWN, Place, Source
 from refold.types import INT64_MAX, INT64_MIN, Schema
 
 Kind = str | type[Enum]
@@ -46,7 +46,17 @@ _ORDER: Mapping[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">"
 
 
 class Unsupported(Exception):
-    """Something cannot be compiled with certainly the same meaning; the message ends the sentence 'it uses …'."""
+    """Something cannot be compiled with certainly the same meaning; the message ends the sentence 'it uses …'.
+
+    `place` is the innermost piece of source it was noticed in.
+    """
+
+    place: Place | None = None
+
+    def noticed_in(self, source: Source, node: ast.AST) -> None:
+        """Keep a place, unless one further inside is known."""
+        if self.place is None:
+            self.place = source.place(node)
 
 
 class Typed(NamedTuple):
@@ -114,6 +124,13 @@ class Expressions:
 
     def lower(self, node: ast.expr) -> Typed:
         """Lower one expression."""
+        try:
+            return self._lowered(node)
+        except Unsupported as error:
+            error.noticed_in(self.source, node)
+            raise
+
+    def _lowered(self, node: ast.expr) -> Typed:
         static = self.source.static(node)
         if static is not UNKNOWN:
             return constant(static, self.functions.shape)

@@ -1,24 +1,18 @@
 """The compiled fold: a rule's lowered source around one loop over columns, compiled once per machine and kept.
 
 The loop stops at the first event it cannot compute exactly: one whose arithmetic leaves 64 bits, divides by zero or
-raises. There the interpreter takes over for a while, so the result is always the interpreter's. The generated source
-lies in a cache folder under the hash of its content, beside numba's compiled files; several processes may write it at
-once, and where the folder cannot be written the kernel is compiled in memory.
+raises. There the interpreter takes over for a while, so the result is always the interpreter's. What is compiled is
+kept by `refold.rules.kernel_cache`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,6 +20,7 @@ import pyarrow.compute as pc
 
 from refold.rules.expressions import INT, RowShape, Unsupported, kind_of_column
 from refold.rules.interpreter import Codes, Interpreter, Live
+from refold.rules.kernel_cache import cache_folder, compiled, is_kept
 from refold.rules.lowering import RULE_NAME, Lowering
 from refold.rules.outcome import NOT_FOLDED, FoldResult
 from refold.rules.purity import Program
@@ -161,17 +156,13 @@ fold = numba.njit(
 """
 
 
-def not_compiled_because(row_columns: Schema, columns: Schema) -> str | None:
-    """Why rows and events of these types are interpreted; None where they can be compiled."""
-    for name, kind in row_columns.items():
-        if kind.null or kind.kind not in ("int64", "boolean"):
-            return f"The row field {name} is {kind}; only int64 and boolean fields without null are compiled."
-    for name, kind in columns.items():
-        if kind.null or kind.kind not in ("int64", "boolean", "enum"):
-            return f"The event column {name} is {kind}; only int64, boolean and enum columns without null are compiled."
-    if getattr(numba.config, "DISABLE_JIT", 0):
-        return "Compiling is switched off in numba's settings."
-    return None
+def switched_off() -> str | None:
+    """A sentence where nothing is compiled in this process."""
+    if "numba" in sys.modules:
+        off = getattr(sys.modules["numba"].config, "DISABLE_JIT", 0)
+    else:  # importing numba takes 0.4 s, and declaring a rule need not wait for it
+        off = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    return "Compiling is switched off in numba's settings." if off else None
 
 
 def kernel_source(program: Program, shape: RowShape, row_columns: Schema, columns: Schema) -> str:
@@ -228,6 +219,11 @@ class Kernel:
         """Whether the next fold need not compile."""
         return self._fold is not None
 
+    @property
+    def was_compiled(self) -> bool:
+        """Whether this process or an earlier one compiled it, as far as the cache folder says."""
+        return self.is_loaded or is_kept(self.source)
+
     def is_due(self, events: int, at_least: int) -> bool:
         """Whether to fold so many more events with the kernel: it is loaded, or what it was asked for adds up."""
         self._asked_for += events
@@ -235,11 +231,13 @@ class Kernel:
 
     def load(self) -> bool:
         """Compile or load; False where numba refuses, with the reason in `refusal`."""
+        from numba.core.errors import NumbaError  # noqa: PLC0415  # 0.4 s, which declaring a rule need not take
+
         with self._lock:
             if self._fold is None and self.refusal is None:
                 try:
-                    self._fold = _compiled(self.source)
-                except numba.core.errors.NumbaError as error:
+                    self._fold = compiled(self.source)
+                except NumbaError as error:
                     self.refusal = f"numba refuses it: {str(error).strip().splitlines()[0]}"
         return self._fold is not None
 
@@ -297,56 +295,11 @@ def _owned(column: pa.ChunkedArray) -> Column:
     return np.array(_one(column).to_numpy(zero_copy_only=False))
 
 
-def _compiled(source: str) -> Callable[..., int]:
-    try:
-        return _load_file(_written(source))
-    except numba.core.errors.NumbaError:
-        raise
-    except Exception:  # the cache is a convenience: whatever is wrong with it, compiling without it is right
-        scope: dict[str, object] = {"__name__": "refold_rule"}
-        exec(compile(source.replace("cache=True", "cache=False"), "<refold rule>", "exec"), scope)
-        fold = scope["fold"]
-        assert callable(fold)
-        return fold
-
-
-def _load_file(path: Path) -> Callable[..., int]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # numba's files name the module they belong to, and cannot be loaded while it is not there
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    fold: Callable[..., int] = module.fold
-    return fold
-
-
-def _written(source: str) -> Path:
-    """The file of this source in the cache folder, left alone where it exists, since numba's files bear its time."""
-    data = source.encode()
-    path = cache_folder() / f"refold_rule_{hashlib.sha256(data).hexdigest()[:32]}.py"
-    if not path.exists() or path.read_bytes() != data:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    return path
-
-
-def cache_folder() -> Path:
-    """Where generated kernels are kept: below NUMBA_CACHE_DIR where it is set, else in the user's own cache folder.
-
-    Never a folder shared between users, because numba's files are trusted when they are loaded.
-    """
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        return Path(chosen) / "refold"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "refold" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "refold"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refold"
-
-
-__all__ = ["Kernel", "Unsupported", "cache_folder", "event_values", "kernel_source", "not_compiled_because"]
+__all__ = [
+    "Kernel",
+    "Unsupported",
+    "cache_folder",
+    "event_values",
+    "kernel_source",
+    "switched_off",
+]

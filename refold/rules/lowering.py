@@ -62,7 +62,7 @@ class Lowering:
         first, second = self.program.rule.parameters
         kind = self._function(RULE_NAME, self.program.rule, {first: ROW, second: EVENT}, lift=True)
         if kind != DECISION:
-            raise Unsupported("a return of something that is neither a row nor a decision")
+            raise _noticed("a return of something that is neither a row nor a decision", self.program.rule)
         fields = range(len(self.shape.names))
         replacers = [
             _text(f"{replacer_name(places)}(row, {', '.join(f'n{p}' for p in places)})",
@@ -77,10 +77,17 @@ class Lowering:
         if body.returned == {ROW, DECISION}:
             return self._function(name, source, kinds, lift=True)
         if len(body.returned) != 1:
-            raise Unsupported(f"returns of different kinds in {source.name}")
+            raise _noticed(f"returns of different kinds in {source.name}", source)
         parameters = ", ".join(f"v_{parameter}" for parameter in kinds)
         self.texts.append(_text(f"{name}({parameters})", lines if ended else [*lines, _STOP]))
         return next(iter(body.returned))
+
+
+def _noticed(what: str, source: Source, node: ast.AST | None = None) -> Unsupported:
+    """What is not compiled, with its place: a node of a function, or the function itself."""
+    error = Unsupported(what)
+    error.noticed_in(source, node or source.tree)
+    return error
 
 
 _STOP = "raise ValueError"
@@ -110,7 +117,11 @@ class _Body:
         """Lower statements in order; what follows a certain return is never reached and left out."""
         lines: list[str] = []
         for statement in statements:
-            more, ended = self._statement(statement)
+            try:
+                more, ended = self._statement(statement)
+            except Unsupported as error:
+                error.noticed_in(self.expressions.source, statement)
+                raise
             lines += more
             if ended:
                 return lines, True
@@ -228,7 +239,8 @@ class _Body:
                 return [value.code]
         if isinstance(pattern, ast.MatchSingleton) and isinstance(pattern.value, bool) and subject.kind == BOOL:
             return [str(pattern.value)]
-        raise Unsupported(f"the pattern `{ast.unparse(pattern)}` ({self.expressions.source.where(pattern)})")
+        source = self.expressions.source
+        raise _noticed(f"the pattern `{ast.unparse(pattern)}` ({source.where(pattern)})", source, pattern)
 
 
 def _is_one_if(lines: list[str]) -> bool:

@@ -23,10 +23,11 @@ from refold.rules.expressions import RowShape, Unsupported, kind_of_column
 from refold.rules.fingerprint import fingerprint
 from refold.rules.flow import FlowReport, analyse
 from refold.rules.interpreter import Codes, Interpreter, Live, Row, fixed_context
-from refold.rules.kernel import Kernel, kernel_source, not_compiled_because
+from refold.rules.kernel import Kernel, kernel_source, switched_off
 from refold.rules.outcome import FoldResult, Outcome
 from refold.rules.paths import missing_answers
 from refold.rules.purity import Program, inspect_program
+from refold.rules.refusal import Refusal, refused_types, rule_place
 from refold.rules.source import Source, SourceFault, is_named_tuple, read_source
 from refold.rules.values import admits, arrow_rows, field_type
 from refold.types import ColumnType, Schema
@@ -54,8 +55,9 @@ class Rule:
     fingerprint: str
     lineage: Mapping[str, tuple[str, ...]] = field(repr=False)
     interpreter: Interpreter = field(repr=False)
+    program: Program = field(repr=False)
     _kernel: Kernel | None = field(repr=False)
-    _interpreted_because: str | None = field(repr=False)
+    _refusal: Refusal | None = field(repr=False)
 
     @classmethod
     def of(cls, function: Callable[..., object], columns: Schema, version: int) -> Rule:
@@ -110,11 +112,21 @@ class Rule:
         return self.interpreter.function
 
     @property
+    def refusal(self) -> Refusal | None:
+        """Why the rule is not compiled, with the line that says so; None where it is, or will be at a large fold."""
+        if self._kernel is not None and self._kernel.refusal is not None:
+            return Refusal(self._kernel.refusal, rule_place(self.program))
+        return self._refusal
+
+    @property
     def interpreted_because(self) -> str | None:
         """A sentence that says why the rule is not compiled; None where it is, or will be at its first large fold."""
-        if self._kernel is not None and self._kernel.refusal is not None:
-            return self._kernel.refusal
-        return self._interpreted_because
+        return None if self.refusal is None else self.refusal.sentence
+
+    @property
+    def lowered(self) -> str | None:
+        """The generated source that is compiled; None where the rule is interpreted before it comes to that."""
+        return None if self._kernel is None else self._kernel.source
 
     def default_rows(self, count: int) -> pa.Table:
         """The rows of `count` keys before their first event."""
@@ -143,6 +155,16 @@ class Rule:
                 return result
         return self.interpreter.fold(rows, codes, events, live)
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether this process has compiled it or loaded it, so that the next fold of any size is compiled."""
+        return self._kernel is not None and self._kernel.is_loaded
+
+    @property
+    def was_compiled(self) -> bool:
+        """Whether compiling it is only loading what was compiled before; True where it is interpreted."""
+        return self._kernel is None or self._kernel.was_compiled
+
     def compile(self) -> bool:
         """Compile now, or load what was compiled before; False where the rule is interpreted. A rerun does nothing."""
         return self._kernel is not None and self._kernel.load()
@@ -163,14 +185,15 @@ def _rule_of(
     read = {name: columns[name] for name in flow.columns_read}
     defaults = tuple(row())
     interpreter = Interpreter(source.name, source.function, row, row_columns, read)
-    because, kernel = not_compiled_because(row_columns, read), None
-    if because is None:
+    off, kernel = switched_off(), None
+    refusal = refused_types(program, row, row_columns, read) or (Refusal(off) if off else None)
+    if refusal is None:
         shape = RowShape(row, {n: kind_of_column(k.kind, k.choices) for n, k in row_columns.items()}, defaults)
         try:
             text = kernel_source(program, shape, row_columns, read)
             kernel = Kernel(text, row_columns, read, interpreter)
         except Unsupported as error:
-            because = f"It uses {error}, which is not compiled."
+            refusal = Refusal.of(error)
     return Rule(
         name=source.name,
         doc=source.doc,
@@ -183,8 +206,9 @@ def _rule_of(
         fingerprint=fingerprint(program, row_columns, defaults, read),
         lineage=flow.lineage,
         interpreter=interpreter,
+        program=program,
         _kernel=kernel,
-        _interpreted_because=because,
+        _refusal=refusal,
     )
 
 

@@ -17,6 +17,7 @@ from enum import Enum, EnumMeta
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import NamedTuple
 
 
 class _Unknown:
@@ -31,6 +32,29 @@ _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.al
 
 class SourceFault(Exception):
     """The source of a function cannot be read, or is not what runs; the message says why and what to do."""
+
+
+_TEXT_LENGTH = 100
+
+
+class Place(NamedTuple):
+    """A piece of source: its file and line, and its first line as Python writes it."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+    @classmethod
+    def of(cls, file: str, node: ast.AST, line: int) -> Place:
+        """The place of a node in a file."""
+        if isinstance(node, ast.FunctionDef):
+            text = f"def {node.name}({ast.unparse(node.args)})"  # without decorators, which stand before it
+        else:
+            text = ast.unparse(node).partition("\n")[0]
+        return cls(file, line, text if len(text) <= _TEXT_LENGTH else f"{text[:_TEXT_LENGTH]} …")
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,11 @@ class Source:
         """The place of a node, for messages."""
         line = getattr(node, "lineno", self.tree.lineno)
         return f"{Path(self.function.__code__.co_filename).name} line {line} ({self.name})"
+
+    def place(self, node: ast.AST) -> Place:
+        """The place of a node, to be opened in an editor."""
+        file = self.function.__code__.co_filename
+        return Place.of(file, node, getattr(node, "lineno", self.tree.lineno))
 
     def is_local(self, name: str) -> bool:
         """Whether a name is a parameter or a local variable."""

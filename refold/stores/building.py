@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 
 from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
-from refold.log.deduplication import ReplayDedup
 from refold.log.repeats import Deliveries
+from refold.log.rereading import Rereader
 from refold.log.segment import LogReader, Part, parts_of
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.memory import limit_bytes
 from refold.progress import track
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
@@ -54,22 +55,34 @@ def deliveries_of(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> De
     return np.concatenate([NO_DELIVERIES, *stored_deliveries(reader, snapshot, parts_of(events))])
 
 
+def relation_inputs(relation: Relation, claims: Sequence[Mapping[str, str]]) -> str:
+    """The identity of what a relation is computed from, by the claims of what it reads, in that order."""
+    pairs = zip(relation.reads, claims, strict=True)
+    fields = ("inputs", "state_digest", "ledger_digest")
+    return sha256_hex(canonical_json([[source.name, *(claim[name] for name in fields)] for source, claim in pairs]))
+
+
 @dataclass
-class _Run:
-    """One store on its way through history: `done` snapshots are folded into `state`, the last as `record`."""
+class Run:
+    """One store on its way through history: `done` snapshots are folded into `state`, the last as `record`.
+
+    `damaged` says what was found damaged on the way to where it goes on from.
+    """
 
     store: Folded
     done: int
     state: State
     record: StateRecord | None
+    damaged: list[str] = field(default_factory=list)
 
 
 class Builder:
     """Builds the stores of a project from its sealed snapshots."""
 
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain) -> None:
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain, memory_limit_mb: int | None = None) -> None:
         self._objects = objects
         self._chain = chain
+        self._memory_limit_mb = memory_limit_mb
         self.checkpoints = Checkpoints(objects)
         self.runner = RelationRunner()
         self._ledgers: dict[tuple[str, str, str], tuple[pa.Table, str]] = {}
@@ -83,12 +96,8 @@ class Builder:
         if isinstance(store, Folded):
             return snapshot.cut(store.log.name).id
         assert isinstance(store, Relation)
-        return sha256_hex(canonical_json([self._input_claim(source, snapshot) for source in store.reads]))
-
-    def _input_claim(self, source: Store | LedgerOf, snapshot: Snapshot) -> list[str]:
-        store = source.store if isinstance(source, LedgerOf) else source
-        record = self.require(store, snapshot)
-        return [source.name, record.inputs, record.state_digest, record.ledger_digest]
+        needed = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
+        return relation_inputs(store, [self.require(each, snapshot).claim for each in needed])
 
     def find(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
         """The record of a store at a snapshot; None where it is not built. Raises Damaged."""
@@ -128,16 +137,21 @@ class Builder:
         `fresh` ignores all checkpoints and writes every record again; `trusted` does so from a place in history on, and
         goes on from the newest sound checkpoint before it.
         """
+        runs = [self.run_from(store, through, fresh=fresh, trusted=trusted) for store in stores]
+        yield from self._fold(runs, self._chain.through(through.key))
+
+    def run_from(self, store: Folded, through: Snapshot, *, fresh: bool = False, trusted: int | None = None) -> Run:
+        """Where `fold_history` goes on from with a store; what is stored is read and checked, and nothing written."""
         snapshots = self._chain.through(through.key)
         if fresh or trusted is not None:
-            runs = [self._resume(store, snapshots[: 0 if fresh else trusted]) for store in stores]
-        else:
-            runs = [self._resume_all(store, snapshots) for store in stores]
-        yield from self._fold(runs, snapshots)
+            return self._resume(store, snapshots[: 0 if fresh else trusted])
+        return self._resume_all(store, snapshots)
 
     def _fold(
-        self, runs: Sequence[_Run], snapshots: Sequence[Snapshot]
+        self, runs: Sequence[Run], snapshots: Sequence[Snapshot]
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
+        for run in runs:
+            _tell(run)
         stores = [run.store for run in runs]
         reader = LogReader(self._objects, self._chain, stores[0].log)
         columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
@@ -161,12 +175,12 @@ class Builder:
         except Damaged as error:
             _log.warning("%s Finding the repeated ids again.", error)
         before = self._chain.through(snapshot.key)
-        dedup = ReplayDedup.over(reader, before)
-        columns = ["log_seq", *reader.log.columns]
-        return [dedup.deliveries(reader.parts(each, columns)) for each in before][-1]
+        memory = limit_bytes(self._memory_limit_mb) // 4
+        again = Rereader(self._objects, self._chain, reader, before, [], memory)
+        return [again.read(each)[1] for each in before][-1]
 
     def _fold_one(
-        self, run: _Run, snapshot: Snapshot, parts: Sequence[Part], deliveries: Sequence[Deliveries]
+        self, run: Run, snapshot: Snapshot, parts: Sequence[Part], deliveries: Sequence[Deliveries]
     ) -> StateRecord:
         cut, before = snapshot.cut(run.store.log.name), run.record
         if before is not None and cut.id == before.inputs:
@@ -175,9 +189,9 @@ class Builder:
         digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
         return self.checkpoints.save_state(run.state, cut.id, digest, part, before)
 
-    def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
+    def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> Run:
         """Where to go on from so that every snapshot has a sound record: before the first that has none."""
-        seen: set[str] = set()
+        seen, damaged = set[str](), list[str]()
         for place, snapshot in enumerate(snapshots):
             try:
                 record = self.find(store, snapshot)
@@ -185,27 +199,31 @@ class Builder:
                     self.checkpoints.require_sound(record, seen)
                     continue
             except Damaged as error:
-                _log.warning("%s Folding it again.", error)
-            return self._resume(store, snapshots[:place])
-        return self._resume(store, snapshots)
+                damaged.append(f"{error} Folding it again.")
+            snapshots = snapshots[:place]
+            break
+        run = self._resume(store, snapshots)
+        run.damaged[:0] = damaged
+        return run
 
-    def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> _Run:
+    def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> Run:
         """Where to go on from: the newest sound checkpoint that has its rows, else the beginning."""
+        damaged: list[str] = []
         for place in range(len(snapshots) - 1, -1, -1):
             try:
                 record = self.find(store, snapshots[place])
                 if record is not None and not record.thinned:
                     self.checkpoints.ledger(record)
-                    return _Run(store, place + 1, self.checkpoints.state(store, record), record)
+                    return Run(store, place + 1, self.checkpoints.state(store, record), record, damaged)
             except Damaged as error:
-                _log.warning("%s Going on from an earlier checkpoint.", error)
-        return _Run(store, 0, State(store), None)
+                damaged.append(f"{error} Going on from an earlier checkpoint.")
+        return Run(store, 0, State(store), None, damaged)
 
     def _build_relation(self, relation: Relation, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
         inputs = self.inputs(relation, snapshot)
         try:
-            found = self.checkpoints.find(relation, inputs)
-            if found is not None and not found.thinned and not fresh:
+            found = None if fresh else self.standing(relation, inputs)
+            if found is not None:
                 self.checkpoints.rows(found, relation.columns, relation.key)
                 return found
         except Damaged as error:
@@ -213,6 +231,17 @@ class Builder:
         table = self.runner.run(relation, self.tables(relation, snapshot))
         digest = table_digest(describe(relation.columns), table, relation.key)
         return self.checkpoints.save(relation, inputs, table, digest)
+
+    def standing(self, relation: Relation, inputs: str) -> StateRecord | None:
+        """The record of a relation at the identity of its inputs, where it has its rows; else it is computed.
+
+        Raises Damaged where the record or the object of the rows is, which is then computed as well.
+        """
+        found = self.checkpoints.find(relation, inputs)
+        if found is None or found.thinned:
+            return None
+        self.checkpoints.require_sound(found)
+        return found
 
     def state_at(self, store: Folded, snapshot: Snapshot) -> State:
         """The state of a built store at a snapshot, where its rows were thinned by a longer fold; writes nothing.
@@ -224,6 +253,7 @@ class Builder:
             return self.checkpoints.state(store, record)
         snapshots = self._chain.through(snapshot.key)
         run = self._resume(store, snapshots)
+        _tell(run)
         reader = LogReader(self._objects, self._chain, store.log)
         for each in snapshots[run.done :]:
             parts = reader.parts(each, columns_to_read(store))
@@ -295,6 +325,11 @@ class Builder:
             part = (self.checkpoints.ledger(record) if cut.events else None) or NO_EVENTS
             self._ledgers[place] = with_outcomes(store, events, part), part.digest(before, cut)
         return self._ledgers[place]
+
+
+def _tell(run: Run) -> None:
+    for text in run.damaged:
+        _log.warning("%s", text)
 
 
 def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:

@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from refold.digest import table_digest
 from refold.errors import Damaged
+from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
-from refold.log.snapshot import StoredObject
+from refold.parallel import each
 from refold.records import read_record, write_record
 from refold.storage import ObjectStore, sha256_hex
 from refold.stores.declaration import Folded, Store
@@ -131,17 +132,21 @@ class Checkpoints:
         `before` is the record of the state that these events were folded into; None at the beginning. A rerun writes
         the same objects. Afterwards the state counts its changes from the base that was chosen.
         """
-        store, changes, base = state.store, None, before.base if before else None
+        store, base, tables = state.store, before.base if before else None, dict[str, pa.Table]()
         since = state.changed_count + (before.changes_since_base if before else 0)
         if base is None or since > len(state):
-            base, since = self._put(store, "rows", state.table), 0
+            tables["rows"], since = state.table, 0
             state.begin_changes()
         elif state.changed_count:
-            changes = self._put(store, "changes", state.changed())
+            tables["changes"] = state.changed()
+        if len(part.outcomes):
+            tables["ledger"] = part.to_table()
+        put = each(lambda folder: self._put(store, folder, tables[folder]), list(tables), [len(part.outcomes)] * 3)
+        stored = dict(zip(tables, put, strict=True))
         outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
-        ledger = self._put(store, "ledger", part.to_table()) if len(part.outcomes) else None
         return self._record(StateRecord(store.name, store.code_version, inputs, state.digest(), ledger_digest,
-                                        len(state), outcomes, base, changes, since, ledger))  # fmt: skip
+                                        len(state), outcomes, stored.get("rows", base), stored.get("changes"), since,
+                                        stored.get("ledger")))  # fmt: skip
 
     def _record(self, record: StateRecord) -> StateRecord:
         name = record_name(record.store, record.code_version, record.inputs)

@@ -41,8 +41,10 @@ class LedgerPart:
         if len(self.outcomes) == 0:
             return before
         ranges = canonical_json([list(cut.starts), list(cut.ends)])
-        body = self.outcomes.tobytes() + self.reasons.tobytes()
-        return hashlib.sha256(b"refold ledger 1\n" + before.encode() + ranges + body).hexdigest()
+        found = hashlib.sha256(b"refold ledger 1\n" + before.encode() + ranges)
+        for codes in (self.outcomes, self.reasons):
+            found.update(np.ascontiguousarray(codes).data)
+        return found.hexdigest()
 
     def counts(self) -> dict[str, int]:
         """How many events had each outcome, by its lower-case name; outcomes that did not occur are 0."""

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from refold.rules import Rule
-from refold.rules import kernel as kernel_module
+from refold.rules import Rule, kernel_cache
 from refold.types import int64
 
 
@@ -44,10 +43,10 @@ def test_a_kernel_is_compiled_once_and_loaded_afterwards(tmp_path, monkeypatch):
     assert first.compile()
     assert folded(first) == {"total": [4, 2]}
     assert sum(first._kernel._fold.stats.cache_misses.values()) == 1
-    assert [path.suffix for path in (tmp_path / "refold").glob("refold_rule_*")] == [".py"]
+    assert [path.suffix for path in (tmp_path / "refold").glob("refold_rule_*.py")] == [".py"]
     script = (
-        "import sys; from pathlib import Path; from refold.rules.kernel import _compiled\n"
-        "stats = _compiled(Path(sys.argv[1]).read_text()).stats\n"
+        "import sys; from pathlib import Path; from refold.rules.kernel_cache import compiled\n"
+        "stats = compiled(Path(sys.argv[1]).read_text()).stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
     generated = next((tmp_path / "refold").glob("*.py"))
@@ -72,9 +71,9 @@ def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     rule = Rule.of(total, {"number": int64()}, 1)
-    path = kernel_module._written(rule._kernel.source)
+    path = kernel_cache._written(rule._kernel.source)
     path.write_text("fold = None")
-    assert kernel_module._written(rule._kernel.source) == path
+    assert kernel_cache._written(rule._kernel.source) == path
     assert path.read_text() == rule._kernel.source
     assert sorted(Path(tmp_path / "refold").iterdir()) == [path]
 
@@ -82,7 +81,7 @@ def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
 def test_the_cache_folder_follows_numbas_setting(tmp_path, monkeypatch):
     """Whoever has moved numba's cache has moved ours."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    assert kernel_module.cache_folder() == tmp_path / "refold"
+    assert kernel_cache.cache_folder() == tmp_path / "refold"
 
 
 def test_a_rule_that_numba_refuses_is_interpreted_and_says_so():
@@ -110,6 +109,6 @@ def test_generated_files_are_private_to_the_user(tmp_path, monkeypatch, source):
     """numba trusts the files it loads, so nobody else may write them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    path = kernel_module._written(source)
+    path = kernel_cache._written(source)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0

@@ -1,0 +1,75 @@
+"""Why a rule is not compiled, and the line of its source that says so: for people, nothing is decided by the words.
+
+The types of rows and events are judged here, since they need no lowering; what the statements and expressions of a
+rule are refused for comes from `refold.rules.lowering` as `Unsupported`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass
+
+from refold.rules.expressions import Unsupported
+from refold.rules.purity import Program
+from refold.rules.source import Place
+from refold.types import Schema
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A sentence, and the place in the source it is about; None where it is about this process."""
+
+    sentence: str
+    place: Place | None = None
+
+    @classmethod
+    def of(cls, error: Unsupported) -> Refusal:
+        """What the lowering refused."""
+        return cls(f"It uses {error}, which is not compiled.", error.place)
+
+
+def refused_types(program: Program, row: type, row_columns: Schema, columns: Schema) -> Refusal | None:
+    """Why rows and events of these types are interpreted; None where they can be compiled."""
+    for name, kind in row_columns.items():
+        if kind.null or kind.kind not in ("int64", "boolean"):
+            sentence = f"The row field {name} is {kind}; only int64 and boolean fields without null are compiled."
+            return Refusal(sentence, field_place(row, name) or rule_place(program))
+    for name, kind in columns.items():
+        if kind.null or kind.kind not in ("int64", "boolean", "enum"):
+            sentence = (
+                f"The event column {name} is {kind}; only int64, boolean and enum columns without null are compiled."
+            )
+            return Refusal(sentence, _reading_place(program, name) or rule_place(program))
+    return None
+
+
+def rule_place(program: Program) -> Place:
+    """Where the rule itself begins."""
+    return program.rule.place(program.rule.tree)
+
+
+def field_place(row: type, name: str) -> Place | None:
+    """Where the field of a row is declared; None where its class was not written as one, or has no file."""
+    try:
+        lines, first = inspect.getsourcelines(row)
+        file = inspect.getsourcefile(row)
+    except (OSError, TypeError):
+        return None
+    indented = lines[0][:1].isspace()
+    tree = ast.parse("if True:\n" + "".join(lines) if indented else "".join(lines))
+    ast.increment_lineno(tree, first - 1 - int(indented))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            return Place.of(file or "", node, node.lineno)
+    return None
+
+
+def _reading_place(program: Program, column: str) -> Place | None:
+    """Where a column of the event is read first, in the rule and then in its helper functions."""
+    for source in program.functions.values():
+        for statement in source.body:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Attribute) and node.attr == column:
+                    return source.place(node)
+    return None
