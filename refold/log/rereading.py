@@ -68,7 +68,7 @@ class Rereader:
         self._instead: Rereader | None = None
         self._columns = [name for name in dict.fromkeys(["log_seq", *columns]) if name not in ("log_offset", self._id)]
         self._kept: dict[str, list[_Ids]] = {}
-        self._recorded = {each.key: self._content.remembered(each) if trusting else None for each in snapshots}
+        self._compared = {one.key: trusting and self._content.remembered(one) is not None for one in snapshots}
         repeated, room = RepeatedHashes(memory_bytes), memory_bytes
         for snapshot in snapshots:
             ids = self._ids(snapshot)
@@ -90,7 +90,7 @@ class Rereader:
 
     def _open_hashes(self, snapshots: Sequence[Snapshot]) -> HashSet:
         """The repeated hashes in snapshots of which nothing is remembered: their firsts' contents will be needed."""
-        fresh = [snapshot for snapshot in snapshots if self._recorded[snapshot.key] is None]
+        fresh = [snapshot for snapshot in snapshots if not self._compared[snapshot.key]]
         if len(fresh) == len(snapshots):
             return self._repeated
         found = [np.zeros(0, dtype=np.uint64)]
@@ -116,10 +116,10 @@ class Rereader:
     def _read(self, snapshot: Snapshot) -> tuple[list[Part], pa.Table]:
         if self._instead is not None:
             return self._instead._read(snapshot)
-        recorded, ids = self._recorded.pop(snapshot.key), self._ids(snapshot)
+        ids = self._ids(snapshot)
         self._kept.pop(snapshot.key, None)
         hashes = [some.hashes for some in ids]
-        if recorded is None:
+        if not self._compared[snapshot.key]:
             parts = _with(self._id, self._reader.parts(snapshot, self._every_column()), ids)
             self._content.require(snapshot, parts)
             suspects = each(self._with_contents, self._dedup.suspects(parts, hashes), [len(part) for part in parts])
@@ -132,7 +132,8 @@ class Rereader:
             whole = _with(self._id, self._reader.parts(snapshot, self._every_column()), ids)
             pairs = [replace(mine, part=part) for mine, part in zip(suspects, whole, strict=True)]
             suspects = each(self._with_contents, pairs, [len(part) for part in parts])
-        if _hold(recorded, self._dedup.repeats(suspects)):
+        recorded, found = self._content.remembered(snapshot), self._dedup.repeats(suspects)
+        if recorded is not None and _hold(recorded, found):
             return parts, recorded
         _log.warning(
             "Log %r, snapshot %s: the recorded repeats are not those in the ids, though it is remembered that they "

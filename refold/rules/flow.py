@@ -241,7 +241,7 @@ class _Function:
         given = [*zip(names, node.args, strict=False), *((k.arg, k.value) for k in node.keywords)]
         for name, value in given:
             if name is None or isinstance(value, ast.Starred):
-                everything = self._children(node)
+                everything = _NONE.union(*(self.plain(each) for _, each in given))
                 return Flow(fields=tuple(f | everything for f in fields))
             if name not in names:
                 self._fault(node, f"the row has no field {name}; it has {', '.join(names)}.")

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -148,6 +149,6 @@ def test_the_example_workflow_runs_a_command_that_exists():
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     (command,) = [step["run"] for step in steps if "refold diff" in step.get("run", "")]
     words = set(command.replace("\\\n", " ").split())
-    declared = {option for parameter in cli.commands["diff"].params for option in parameter.opts}
+    declared = {option for parameter in cli.get_command(click.Context(cli), "diff").params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= declared
     assert any(step.get("with", {}).get("fetch-depth") == 0 for step in steps)

@@ -104,8 +104,9 @@ def test_every_fold_says_what_a_dictionary_says(tmp_path: Path, ids: list[str]):
     levels, expected = {"lamp": 0, "sofa": 0}, []
     for record in (record for records in days for record in records):
         name, units = record["event_id"], record["quantity"]
+        known = name in seen
         before = seen.setdefault(name, record)
-        if before is not record:
+        if known:
             outcome = "duplicate" if before == record else "conflict"
         elif record["event_type"] == "remove" and units > levels[record["product_id"]]:
             outcome = "rejected"

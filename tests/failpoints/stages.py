@@ -26,7 +26,7 @@ from refold.log.segment import from_parquet
 from refold.mending import mend_at_rest
 from refold.release import Releaser
 from refold.retention import Pruner
-from refold.rules import kernel
+from refold.rules import kernel_cache
 from refold.rules.rule import Rule
 from refold.sinks.database import Database
 from refold.storage import sha256_hex
@@ -214,11 +214,22 @@ def anew(row: Level, event):
 
 
 def compile_anew(shop: Shop) -> None:
-    """Load a rule whose kernel is not kept yet, in a cache folder of the shop's own; numba itself is left aside."""
-    os.environ["XDG_CACHE_HOME"] = str(Path("cache").resolve())
-    os.environ.pop("NUMBA_CACHE_DIR", None)
-    kernel._load_file = lambda path: lambda *_: len(compile(path.read_bytes(), path, "exec").co_names)
-    assert Rule.of(anew, inventory.columns, 1).compile()
+    """Load a rule in a cache folder of the shop's own, with what a killed process left of it; numba is left aside."""
+    os.environ["NUMBA_CACHE_DIR"] = str(Path("cache").resolve())
+    rule = Rule.of(anew, inventory.columns, 1)
+    source = kernel_cache.kernel_file(rule.lowered or "")
+    code = source.with_suffix("._fold-1.nbc")
+    if not source.exists():
+        kernel_cache._written(rule.lowered or "")
+        kernel_cache._put(code, b"half")
+
+    def load(path: Path) -> Callable[..., int]:
+        kernel_cache._put(code, b"compiled")
+        return lambda *_: len(compile(path.read_bytes(), path, "exec").co_names)
+
+    kernel_cache._load_file = load
+    assert rule.compile()
+    assert kernel_cache.is_kept(rule.lowered or "")
 
 
 def _versions(engine: Engine) -> dict[str, str]:

@@ -112,3 +112,100 @@ def test_generated_files_are_private_to_the_user(tmp_path, monkeypatch, source):
     path = kernel_cache._written(source)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own, into which a process has compiled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert not Rule.of(total, {"number": int64()}, 1).was_compiled
+    assert Rule.of(total, {"number": int64()}, 1).compile()
+    assert Rule.of(total, {"number": int64()}, 1).was_compiled
+    return tmp_path / "refold"
+
+
+def loaded():
+    """A new rule's kernel, and whether numba loaded it."""
+    rule = Rule.of(total, {"number": int64()}, 1)
+    assert rule.compile()
+    assert folded(rule) == {"total": [4, 2]}
+    stats = getattr(rule._kernel._fold, "stats", None)
+    return sum(stats.cache_hits.values()) == 1 and not stats.cache_misses
+
+
+def one_bit(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [("nbc", one_bit), ("nbc", lambda data: data[:100]), ("nbc", lambda data: b"import os"), ("nbi", one_bit)],
+    ids=["one bit", "cut off", "foreign", "one bit of the index"],
+)
+def test_compiled_code_that_is_not_what_was_kept_is_made_again_and_never_run(cache, suffix, damage):
+    """A bit that flipped in machine code ends a process when it is run, or gives wrong rows."""
+    assert loaded()
+    for path in cache.rglob(f"*.{suffix}"):
+        path.write_bytes(damage(path.read_bytes()))
+    assert not Rule.of(total, {"number": int64()}, 1).was_compiled
+    assert not loaded()
+    assert loaded()
+
+
+def test_compiled_code_of_which_no_sums_were_kept_is_not_believed(cache):
+    """A process that was killed in between leaves such files, or somebody else."""
+    next(cache.glob("*.sums")).unlink()
+    assert not loaded()
+    assert loaded()
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(cache):
+    """Whoever can put files there could run code as this user."""
+    before = sorted(cache.rglob("*"))
+    cache.chmod(0o777)
+    assert "others may write to it" in kernel_cache.unusable_because(cache)
+    rule = Rule.of(total, {"number": int64()}, 1)
+    assert rule.compile()
+    assert folded(rule) == {"total": [4, 2]}
+    assert not rule._kernel._fold.stats.cache_hits
+    assert sorted(cache.rglob("*")) == before
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+import numpy as np
+from refold.rules.kernel_cache import compiled
+source = Path(sys.argv[1]).read_text()
+import numba  # before the starting signal, so that all compile at once
+print("ready", flush=True)
+sys.stdin.readline()
+fold = compiled(source)
+rows, outcomes, reasons = np.zeros(2, np.int64), np.full(3, 255, np.uint8), np.zeros(3, np.uint8)
+numbers = np.array([1, 2, 3])
+fold(0, np.array([0, 1, 0]), np.ones(3, bool), outcomes, reasons, rows, numbers)
+print(*rows, *outcomes)
+"""
+
+
+def test_processes_that_compile_at_once_all_fold_right_and_leave_a_sound_cache(tmp_path, monkeypatch):
+    """Three begin with an empty cache at the same signal; one afterwards compiles nothing, or all over again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    source = tmp_path / "source"
+    source.write_text(Rule.of(total, {"number": int64()}, 1)._kernel.source)
+    command = [sys.executable, "-c", AT_ONCE, str(source)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        for _ in range(3)
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate()[0].split() for process in processes] == [["4", "2", "0", "0", "0"]] * 3
+    loaded()
+    assert loaded()
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
