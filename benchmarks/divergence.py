@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +69,7 @@ movements = Log(
     "movements",
     key="product_id",
     event_id="event_id",
-    columns={"event_id": int64(), "product_id": text(), "quantity": int64(1), "kind": enum(Kind)},
+    columns={"event_id": text(), "product_id": text(), "quantity": int64(1), "kind": enum(Kind)},
 )
 
 
@@ -119,7 +121,7 @@ def _events(rng: np.random.Generator, first: int, count: int, products: int) -> 
     kinds = np.array(["add", "remove"])[(rng.random(count) < 0.45).astype(np.int64)]
     return pa.table(
         {
-            "event_id": np.arange(first, first + count).astype(str),
+            "event_id": [str(UUID(bytes=md5(b"%d" % n).digest())) for n in range(first, first + count)],
             "product_id": np.char.add("p", rng.integers(0, products, count).astype(str)),
             "quantity": rng.integers(1, 30, count).astype(str),
             "kind": kinds,
@@ -128,7 +130,7 @@ def _events(rng: np.random.Generator, first: int, count: int, products: int) -> 
 
 
 def _lines(table: pa.Table) -> bytes:
-    parts = ['{"event_id":', table["event_id"], ',"product_id":"', table["product_id"], '","quantity":',
+    parts = ['{"event_id":"', table["event_id"], '","product_id":"', table["product_id"], '","quantity":',
              table["quantity"], ',"kind":"', table["kind"], '"}\n']  # fmt: skip
     joined = pc.binary_join_element_wise(*(p if isinstance(p, str) else p.combine_chunks() for p in parts), "")
     if isinstance(joined, pa.ChunkedArray):

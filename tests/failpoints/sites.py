@@ -34,7 +34,10 @@ READING = {
     "deltalake.transaction": {"AddAction", "RemoveAction"},
     "obstore": {"get", "get_ranges", "head", "list"},
     "obstore.store": {"LocalStore", "MemoryStore", "from_url"},
-    "os": {"cpu_count", "environ.get", "fsdecode", "fsencode", "getpid", "path.lexists", "sched_getaffinity", "walk"},
+    "os": {
+        *("access", "cpu_count", "environ.get", "fsdecode", "fsencode", "getpid", "getuid", "path.lexists", "pipe"),
+        *("sched_getaffinity", "sysconf", "walk"),
+    },
     "shutil": set[str](),
     "sqlite3": set[str](),
     "tantivy": {
@@ -85,6 +88,8 @@ EXEMPT = {
         "tempfile.TemporaryDirectory",
     ): "hashes that wait for their turn",
     ("refold/log/repeated.py", "RepeatedHashes._spill", "self._file().open"): "hashes that wait for their turn",
+    ("refold/sinks/bulk.py", "load_generally", "connection.execute"): "what others are tested to equal",
+    ("refold/sinks/bulk.py", "fetch_generally", "connection.execute"): "a query",
     ("refold/stores/folding.py", "fold_parts", "state.put"): "rows of a state in memory",
     ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
 }

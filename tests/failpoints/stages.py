@@ -308,6 +308,7 @@ def let_rot(shop: Shop) -> None:
     folders = {2: "retries/inventory/", 6: "expectations/stock/"}
     for place, each in enumerate(names):
         Path("store", folders.get(place, "") + each).write_bytes(b"damaged")
+    min(Path("store/checked/inventory").iterdir()).write_bytes(b"damaged")
 
 
 def wreck(shop: Shop) -> None:
