@@ -221,7 +221,8 @@ def compile_anew(shop: Shop) -> None:
     code = source.with_suffix("._fold-1.nbc")
     if not source.exists():
         kernel_cache._written(rule.lowered or "")
-        kernel_cache._put(code, b"half")
+        for file in (source, code):
+            kernel_cache._put(file, b"half")
 
     def load(path: Path) -> Callable[..., int]:
         kernel_cache._put(code, b"compiled")
