@@ -17,7 +17,7 @@ from tests.machine.model import PARTITIONS, LogModel, partition_of
 from tests.machine.running import Result, command, run_batch, write_page
 from tests.machine.served import Held, Refused, ServedModel
 
-SEED, SCHEDULES = 0, 60
+SEED, SCHEDULES = 2, 60
 NEEDED = {
     "append", "re-deliver", "conflict", "land late", "reorder listing", "seal", "fold", "prove", "resume",
     "damage a checkpoint", "damage a proof", "damage the seen index", "damage a content check", "change parallelism",
