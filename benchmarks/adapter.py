@@ -6,7 +6,6 @@ function for each thing that is done with an engine. What is timed and what is m
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,12 +51,10 @@ def project(decoder: Decoder | None = None) -> Project:
 def open_engine(
     store: Path, landing: Path, *, json: bool = False, database: str = "", memory_limit_mb: int | None = None
 ) -> Engine:
-    """An engine over folders. Raises NotImplementedError where this Refold knows no bound of memory."""
+    """An engine over folders."""
     settings = Settings(str(landing), str(store), database or f"sqlite:///{store}.db", store / "search")
     if memory_limit_mb is not None:
-        if "memory_limit_mb" not in {field.name for field in dataclasses.fields(Settings)}:
-            raise NotImplementedError("this Refold has no setting memory_limit_mb")
-        settings = replace(settings, **{"memory_limit_mb": memory_limit_mb})  # type: ignore[arg-type]
+        settings = replace(settings, memory_limit_mb=memory_limit_mb)
     return Engine(project(JsonLines() if json else None), settings)
 
 

@@ -1,7 +1,7 @@
 """One program in a process of its own: `python -m benchmarks.child MODULE[:NAME] DATA [--prepare]`.
 
-Prints one line of JSON. A package that is not installed, or a thing that this Refold cannot do, is told as
-`{"missing": ...}`, so that its row says so and the rest goes on. `--prepare` does the program's preparations on disk
+Prints one line of JSON. A package that is not installed is told as `{"missing": ...}`, so that its row
+says so and the rest goes on. `--prepare` does the program's preparations on disk
 instead, so that they count neither as time nor as memory of the process that is measured.
 """
 
@@ -36,8 +36,6 @@ def main() -> None:
         if (error.name or "").split(".")[0] in ("benchmarks", "refold"):
             raise
         told = {"missing": f"{error.name} is not installed"}
-    except NotImplementedError as error:
-        told = {"missing": str(error)}
     _tell(told)
 
 

@@ -254,8 +254,7 @@ class Falsifier:
             cut = snapshot.cut("movements")
             if snapshot is not self._snapshots[self._ordinal]:
                 part = fold_events(state, *self._events(snapshot))
-            digest = part.digest(record.ledger_digest, cut)
-            record = engine.builder.checkpoints.save_state(state, cut.id, digest, part, record)
+            record = engine.builder.checkpoints.save_state(state, cut, part, record)
         return {name: row[name] for name in ("log_partition", "log_offset", "log_seq")}
 
     def _fold(self) -> Fold:

@@ -74,10 +74,12 @@ class EncodedRows:
         rows = pa.Array.from_buffers(pa.large_binary(), len(self), buffers).take(pa.array(places))
         return EncodedRows(*text_buffers(rows))
 
-    def append(self, other: EncodedRows) -> EncodedRows:
-        """These rows, then the other ones."""
-        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
-        return EncodedRows(np.concatenate([self.data, other.data]), offsets)
+    @classmethod
+    def joined(cls, pieces: Sequence[EncodedRows]) -> EncodedRows:
+        """The rows of all pieces, one after the other."""
+        sizes = [np.diff(piece.offsets) for piece in pieces]
+        data = np.concatenate([np.zeros(0, dtype=np.uint8), *(piece.data for piece in pieces)])
+        return cls(data, np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *sizes])))
 
 
 NO_ROWS = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64))

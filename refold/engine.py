@@ -19,6 +19,7 @@ from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.seal import Sealer, SealReport
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.log.verify import Finding, LogVerifier
+from refold.memory import share_allocator
 from refold.progress import track
 from refold.project import Project
 from refold.proof import Prover, Verdict
@@ -42,6 +43,7 @@ class Engine:
     """
 
     def __init__(self, project: Project, settings: Settings) -> None:
+        share_allocator()
         self.project = project
         self.settings = settings
         self.objects = ObjectStore.open(settings.store)

@@ -18,7 +18,7 @@ from refold.divergence import Mark
 from refold.errors import Damaged, Unproven
 from refold.locating import Locator, outcome_text, rows_in
 from refold.log.declaration import POSITION
-from refold.log.segment import position
+from refold.log.segment import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.picture import Picture
 from refold.proof_record import ProofRecord, ProofRecords, library_versions
@@ -179,7 +179,7 @@ class Prover:
         place = boundary.part.first_difference(part) if part is not None else 0
         if place is not None:
             if place < len(boundary.part.outcomes):
-                at = "log partition {}, offset {}, log_seq {}".format(*position(boundary.parts, place))
+                at = "log partition {}, offset {}, log_seq {}".format(*position(_events(boundary), place))
             else:
                 at = "after its last event"
             found = outcome_text(part, place) if part is not None else "no ledger part"
@@ -192,12 +192,13 @@ class Prover:
         mark, differences, spaces = trail.marks[-1], list[Difference](), list[tuple[str, Sequence[int]]]()
         if mark.record is not None and not mark.record.thinned:
             try:
-                if seen is None or mark.state_parted:
-                    stored = self._builder.checkpoints.state(store, mark.record)
+                checkpoints = self._builder.checkpoints
+                if seen is not None and not mark.state_parted:
+                    checkpoints.require_sound(mark.record, seen)
+                elif not checkpoints.holds(mark.record, boundary.state):
+                    stored = checkpoints.state(store, mark.record)
                     differences, buckets = _differing_rows(store, snapshot, stored, boundary)
                     spaces = [(f"keys at {snapshot.key}", buckets)] if buckets else []
-                else:
-                    self._builder.checkpoints.require_sound(mark.record, seen)
             except Damaged as error:
                 differences.append(
                     Difference("checkpoint", f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
@@ -251,6 +252,10 @@ class Prover:
         trees = [DigestTree.of(schema, table, relation.key) for table in (stored, again) if table is not None]
         spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
         return replace(verdict, differences=differences, picture=Picture((), spaces))
+
+
+def _events(boundary: Boundary) -> Iterator[Part]:
+    return (part for unread in boundary.unread for part in unread.pieces())
 
 
 def _once(differences: Sequence[Difference]) -> list[Difference]:

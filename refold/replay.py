@@ -1,26 +1,26 @@
 """Full replay: fold a log from offset 0, with no checkpoint and no stored deduplication, and say what is there.
 
 One pass over the events yields state and ledger at every snapshot boundary. Duplicates are found from the ids alone.
-Every rule is run twice over the same rows and events, so that one that is not deterministic is found even where what
-is stored happens to agree; by it a compiled fold takes a fifth longer, an interpreted one twice as long.
+A rule that is interpreted is run twice over the same rows and events, so that one that is not deterministic is found
+even where what is stored happens to agree; one that is compiled can do nothing but compute with what it is given.
 What is done with the result, comparing it with what was built, is `refold.proof`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from refold.errors import NotDeterministic
 from refold.log.declaration import Log
-from refold.log.repeats import Deliveries
 from refold.log.rereading import Rereader
-from refold.log.segment import LogReader, Part
+from refold.log.segment import LogReader, UnreadPart
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.memory import limit_bytes
+from refold.parallel import each
 from refold.storage import ObjectStore
 from refold.stores.declaration import Folded
-from refold.stores.folding import columns_to_read, fold_parts
+from refold.stores.folding import columns_to_read, fold_unread
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -29,7 +29,8 @@ from refold.stores.state import State
 class Boundary:
     """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary.
 
-    `part` holds the outcomes of the snapshot's events, `outcomes` how many there were of each from offset 0.
+    `part` holds the outcomes of the snapshot's events, which can be read as `unread`, with the columns a fold needs;
+    `outcomes` says how many there were of each from offset 0.
     `unstable` says, as a sentence, that the rule gave two results for the same events; "" where it did not.
     """
 
@@ -39,7 +40,7 @@ class Boundary:
     ledger_digest: str
     outcomes: Mapping[str, int]
     part: LedgerPart
-    parts: Sequence[Part]
+    unread: Sequence[UnreadPart]
     unstable: str = ""
 
 
@@ -65,20 +66,14 @@ def replay(
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
-        parts, deliveries = again.read(snapshot)
-        found = {}
-        for store in stores:
-            part, unstable = _fold_twice(states[store.name], parts, deliveries)
-            ledgers[store.name] = part.digest(ledgers[store.name], snapshot.cut(log.name))
-            outcomes[store.name] = {name: n + outcomes[store.name][name] for name, n in part.counts().items()}
-            state = states[store.name]
-            found[store.name] = Boundary(
-                store, state, state.digest(), ledgers[store.name], outcomes[store.name], part, parts, unstable
-            )
+        unread, deliveries = again.read(snapshot)
+        found, folded = {}, fold_unread(list(states.values()), unread, deliveries, twice=True)
+        for store, (part, unstable) in zip(stores, folded, strict=True):
+            state, name = states[store.name], store.name
+            before, cut = ledgers[name], snapshot.cut(log.name)
+            work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
+            state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
+            outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
+            told = str(unstable[0]) if unstable else ""
+            found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, told)
         yield snapshot, found
-
-
-def _fold_twice(state: State, parts: Sequence[Part], deliveries: Sequence[Deliveries]) -> tuple[LedgerPart, str]:
-    unstable: list[NotDeterministic] = []
-    part = fold_parts(state, parts, deliveries, unstable=unstable)
-    return part, str(unstable[0]) if unstable else ""

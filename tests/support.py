@@ -11,6 +11,8 @@ from typing import Any
 
 from refold.config import Settings
 from refold.engine import Engine
+from refold.log.segment import LogReader, Part
+from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.storage import sha256_hex
 
@@ -109,3 +111,8 @@ def digests(engine: Engine, stores: Sequence[str] | None = None) -> dict[str, tu
             if record is not None and (stores is None or store.name in stores):
                 found[f"{snapshot.key} {store.name}"] = (snapshot.id, record.state_digest, record.ledger_digest)
     return found
+
+
+def pieces(reader: LogReader, snapshot: Snapshot, columns: Sequence[str]) -> list[Part]:
+    """The events of a snapshot as folds read them: one part for each segment."""
+    return [piece for part in reader.unread(snapshot, columns) for piece in part.pieces()]

@@ -18,10 +18,10 @@ import pytest
 from assets.logs import stock_events
 from refold import Daily, Project, fold, parallel
 from refold.dagster import results
-from refold.errors import NotDeterministic, Unproven
+from refold.errors import Unproven
 from refold.log.segment import LogReader
 from refold.rebuild import rebuild_all
-from refold.stores.folding import columns_to_read, fold_parts
+from refold.stores.folding import columns_to_read, fold_unread
 from refold.stores.state import State
 from tests.support import Shop, moved
 
@@ -185,9 +185,9 @@ def test_of_several_log_partitions_the_first_is_named_whichever_thread_is_faster
     _hide(monkeypatch, lambda: next(calls))
     engine = shop.engine()
     snapshot = next(iter(engine.chain))
-    parts = LogReader(engine.objects, engine.chain, stock_events).parts(snapshot, columns_to_read(charged))
+    parts = LogReader(engine.objects, engine.chain, stock_events).unread(snapshot, columns_to_read(charged))
     assert len(parts) > 1 and len(parts[0]) < max(map(len, parts))
-    unstable: list[NotDeterministic] = []
-    fold_parts(State(charged), parts, [np.zeros(len(part), dtype=np.uint8) for part in parts], unstable=unstable)
+    deliveries = [np.zeros(len(part), dtype=np.uint8) for part in parts]
+    ((_, unstable),) = fold_unread([State(charged)], parts, deliveries, twice=True)
     named = [str(error) for error in unstable]
     assert [part.partition for part in parts] == [int(text.split("log partition ")[1][0]) for text in named]

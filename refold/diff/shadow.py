@@ -20,7 +20,7 @@ from refold.diff.described import Described, described, folded_behind
 from refold.encoding import encode_rows
 from refold.errors import NotDeterministic
 from refold.log.declaration import Log
-from refold.log.segment import LogReader, plain
+from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.replay import Boundary, replay
@@ -228,9 +228,9 @@ class _Fold:
             raise NotDeterministic(boundary.unstable)
         self.parts.append(boundary.part)
         self._state = state = boundary.state
-        if boundary.parts:
-            keys = pa.chunked_array([plain(part.table[self.store.log.key]).unique() for part in boundary.parts])
-            rows = state.locate(keys.unique())
+        cut = snapshot.cut(self.store.log.name)
+        if cut.events:  # a row carries the position of the last event of its key
+            rows = np.flatnonzero(state.table["log_seq"].to_numpy() >= cut.seq_start)
             touched = state.table.select(self._columns).take(pa.array(rows))
             self._marks.append(encode_rows(touched.columns, len(rows)).hashes())
             self._ordinals.append(np.full(len(rows), snapshot.ordinal, dtype=np.int64))

@@ -11,17 +11,15 @@ memory, and all is looked at again. What a log's manifests and segments say of e
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pyarrow as pa
 
 from refold.errors import Damaged
-from refold.log.deduplication import declared
 from refold.log.repeats import REPEATS
-from refold.log.segment import LogReader, Part, content_digest
+from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.parallel import each
 from refold.records import read_record, write_record
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
@@ -38,23 +36,31 @@ class ContentCheck:
         self._reader = reader
         self._log = reader.log
 
-    def remembered(self, snapshot: Snapshot) -> pa.Table | None:
-        """The recorded repeats of a snapshot whose events were all compared before; None where they were not."""
+    def remembers(self, snapshot: Snapshot) -> bool:
+        """Whether all events of a snapshot, and its recorded repeats, were compared before."""
         body = self._body(snapshot)
         try:
-            if read_record(self._objects, checked_name(body)) == body:
-                repeats = self._reader.repeats(snapshot)
-                return REPEATS.empty_table() if repeats is None else repeats
+            return read_record(self._objects, checked_name(body)) == body
         except Damaged as error:
             _log.warning("%s Comparing the events again.", error)
-        return None
+            return False
 
-    def require(self, snapshot: Snapshot, parts: Sequence[Part]) -> None:
-        """Raise Damaged where a snapshot's events, all declared columns of them, are not those that were sealed."""
-        digests = each(self._digest, parts, [len(part) for part in parts])
-        found = dict(zip((part.partition for part in parts), digests, strict=True))
+    def recorded(self, snapshot: Snapshot) -> pa.Table | None:
+        """The repeats that sealing recorded of a snapshot; None where they are damaged."""
+        try:
+            repeats = self._reader.repeats(snapshot)
+        except Damaged as error:
+            _log.warning("%s Comparing the events again.", error)
+            return None
+        return REPEATS.empty_table() if repeats is None else repeats
+
+    def require(self, snapshot: Snapshot, digests: Mapping[int, str]) -> None:
+        """Raise Damaged where a snapshot's events are not those that were sealed.
+
+        `digests` are the `content_digest` of its events by log partition; one without events may be missing.
+        """
         for partition, expected in enumerate(snapshot.cut(self._log.name).content):
-            digest = found.get(partition, _NOTHING)
+            digest = digests.get(partition, _NOTHING)
             if digest != expected:
                 raise Damaged(
                     f"The events of log {self._log.name!r}, snapshot {snapshot.key}, log partition {partition} are not "
@@ -62,16 +68,9 @@ class ContentCheck:
                     remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
                 )
 
-    def _digest(self, part: Part) -> str:
-        return content_digest(self._log, declared(self._log, part.table.select(list(self._log.columns))))
-
     def remember(self, snapshot: Snapshot, repeats: pa.Table) -> None:
         """Remember that the events were compared, if the recorded repeats are those that were found."""
-        try:
-            recorded = self._reader.repeats(snapshot)
-        except Damaged:
-            return
-        if repeats.equals(REPEATS.empty_table() if recorded is None else recorded):
+        if repeats.equals(self.recorded(snapshot)):
             body = self._body(snapshot)
             write_record(self._objects, checked_name(body), body)
 

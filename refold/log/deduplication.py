@@ -1,6 +1,6 @@
 """Deduplication for full replay: which events repeat an id, exactly, from the ids of the whole log alone.
 
-Who asks says which 64-bit hashes occur more than once (`refold.log.repeated`); the events that have them are suspects.
+Which 64-bit hashes occur more than once says `refold.log.repeated_hashes`; the events that have them are suspects.
 Snapshot by snapshot the ids of the suspects are compared byte for byte, so a hash collision costs time, never truth,
 and memory holds the suspects' first deliveries alone. A repeat is a duplicate where its declared columns are those of
 the first delivery, byte for byte, else a conflict. Nothing that sealing stored is used here.
@@ -8,101 +8,119 @@ the first delivery, byte for byte, else a conflict. Nothing that sealing stored 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import NO_ROWS, EncodedRows, Hashes, compiled
+from refold.encoding import EncodedRows, Hashes, compiled
 from refold.log import event_ids
 from refold.log.declaration import Log
-from refold.log.repeated import HashSet
+from refold.log.repeated_hashes import HashSet
 from refold.log.repeats import REPEATS, Deliveries, Delivery
 from refold.log.segment import Part, plain
 from refold.parallel import each
 
 Rows = npt.NDArray[np.int64]
+_GROUP_BITS = 2
 UNKNOWN = 3
 """The delivery of a repeat whose content, or whose first delivery's, was not given."""
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """The events of one part whose ids have repeated hashes: places in the part, hashes and `log_seq`, ids' bytes.
+    """Events of one log partition whose ids may be repeated, ascending: offsets, `log_seq`, ids' hashes and bytes.
 
     `contents` are the canonical bytes of their declared columns; a row of no bytes is one that was not read.
     """
 
-    part: Part
-    places: Rows
-    hashes: Hashes
+    partition: int
+    offsets: Rows
     seqs: Rows
+    hashes: Hashes
     ids: EncodedRows
     contents: EncodedRows
 
+    @classmethod
+    def of(cls, log: Log, part: Part, hashes: Hashes, places: Rows) -> Suspects:
+        """The events at some places of a part, which has ids and `log_seq`, and whose hashes are `hashes`."""
+        some = part.table.select([log.event_id, "log_seq"]).take(pa.array(places))
+        ids, seqs = event_ids.canonical(some[log.event_id]), some["log_seq"].to_numpy()
+        return cls(part.partition, part.offsets(places), seqs, hashes[places], ids, _nothing(len(places)))
+
+    @classmethod
+    def joined(cls, partition: int, pieces: Sequence[Suspects]) -> Suspects:
+        """Those of the pieces of a log partition, one after the other."""
+        if len(pieces) == 1:
+            return pieces[0]
+        offsets, seqs = (np.concatenate([_NONE, *found]) for found in ([p.offsets for p in pieces],
+                                                                       [p.seqs for p in pieces]))  # fmt: skip
+        hashes = np.concatenate([_NONE.view(np.uint64), *(piece.hashes for piece in pieces)])
+        ids, contents = (EncodedRows.joined(found) for found in ([p.ids for p in pieces], [p.contents for p in pieces]))
+        return cls(partition, offsets, seqs, hashes, ids, contents)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory they take."""
+        columns = (self.offsets, self.seqs, self.hashes, self.ids.data, self.ids.offsets, self.contents.data)
+        return sum(column.nbytes for column in columns) + self.contents.offsets.nbytes
+
+    def among(self, repeated: HashSet) -> Suspects:
+        """Those whose hashes are in a set."""
+        places = np.flatnonzero(repeated.has(self.hashes))
+        if len(places) == len(self):
+            return self
+        ids, contents = self.ids.take(places), self.contents.take(places)
+        return Suspects(self.partition, self.offsets[places], self.seqs[places], self.hashes[places], ids, contents)
+
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+def _nothing(rows: int) -> EncodedRows:
+    return EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(rows + 1, dtype=np.int64))
+
 
 class ReplayDedup:
-    """Finds the repeats of a log, snapshot by snapshot from the first on.
+    """Finds the repeats of a log, snapshot by snapshot from the first on, among all events whose ids may be repeated.
 
-    Args:
-        log: what the events are of.
-        repeated: the hashes that occur more than once among the ids of all events that will be asked for.
-        hashes: the hash they are of.
+    The first deliveries so far are parted by the top bits of their hashes, so that threads settle them at once.
     """
 
-    def __init__(
-        self, log: Log, repeated: HashSet, hashes: Callable[[pa.ChunkedArray], Hashes] = event_ids.hashes
-    ) -> None:
-        self._id = log.event_id
-        self._hashes = hashes
-        self._repeated = repeated
-        self._known = _Known()
-
-    def suspects(self, parts: Sequence[Part], hashes: Sequence[Hashes] | None = None) -> list[Suspects]:
-        """The suspects of each part, which has ids and `log_seq`, and whose hashes are `hashes`; without contents."""
-        known: Sequence[Hashes | None] = hashes or [None] * len(parts)
-        pairs = list(zip(parts, known, strict=True))
-        return each(lambda pair: self._suspects_of(*pair), pairs, [len(part) for part in parts])
-
-    def _suspects_of(self, part: Part, known: Hashes | None) -> Suspects:
-        hashes = self._hashes(part.table[self._id]) if known is None else known
-        places = np.flatnonzero(self._repeated.has(hashes))
-        some = part.table.select([self._id, "log_seq"]).take(pa.array(places))
-        nothing = EncodedRows(NO_ROWS.data, np.zeros(len(places) + 1, dtype=np.int64))
-        ids = event_ids.canonical(some[self._id])
-        return Suspects(part, places, hashes[places], some["log_seq"].to_numpy(), ids, nothing)
+    def __init__(self) -> None:
+        self._known = [_Known() for _ in range(1 << _GROUP_BITS)]
 
     def repeats(self, suspects: Sequence[Suspects]) -> pa.Table:
         """The repeats of the next snapshot: `refold.log.repeats.REPEATS`, in the order (log partition, offset).
 
         Their delivery is `UNKNOWN` where a content is missing that would have to be compared.
         """
-        tables = [REPEATS.empty_table()]
-        seqs = np.concatenate([np.zeros(0, dtype=np.int64), *(mine.seqs for mine in suspects)])
-        order = np.argsort(seqs)
+        seqs = np.concatenate([_NONE, *(mine.seqs for mine in suspects)])
         deliveries, firsts = np.empty(len(seqs), dtype=np.uint8), np.empty(len(seqs), dtype=np.int64)
         if len(seqs):
-            hashes = np.concatenate([mine.hashes for mine in suspects])[order]
+            hashes = np.concatenate([mine.hashes for mine in suspects])
             ids, contents = (
-                _joined(rows).take(order) for rows in ([s.ids for s in suspects], [s.contents for s in suspects])
+                EncodedRows.joined(found) for found in ([s.ids for s in suspects], [s.contents for s in suspects])
             )
-            deliveries[order], firsts[order] = self._known.settle(hashes, seqs[order], ids, contents)
-        low = 0
-        for mine in suspects:
-            again = np.flatnonzero(deliveries[low : low + len(mine.places)] != Delivery.FIRST)
-            where = low + again
-            low += len(mine.places)
-            columns = [np.full(len(again), mine.part.partition), mine.part.start + mine.places[again],
-                       seqs[where], deliveries[where], firsts[where]]  # fmt: skip
-            tables.append(pa.table(columns, schema=REPEATS))
-        return pa.concat_tables(tables)
+            order = np.argsort(seqs, kind="stable")  # quick, where log partitions are few runs
+            group_of = (hashes[order] >> np.uint64(64 - _GROUP_BITS)).astype(np.uint8)
 
+            def settle(group: int) -> None:
+                mine = order[group_of == group]
+                found = self._known[group].settle(hashes[mine], seqs[mine], ids.take(mine), contents.take(mine))
+                deliveries[mine], firsts[mine] = found
 
-def _joined(rows: Sequence[EncodedRows]) -> EncodedRows:
-    sizes = np.concatenate([np.diff(some.offsets) for some in rows])
-    return EncodedRows(np.concatenate([some.data for some in rows]), np.concatenate([[0], np.cumsum(sizes)]))
+            each(settle, range(len(self._known)), [len(seqs)] * len(self._known))
+        partitions = np.repeat([mine.partition for mine in suspects], [len(mine) for mine in suspects])
+        offsets = np.concatenate([_NONE, *(mine.offsets for mine in suspects)])
+        again = deliveries != Delivery.FIRST
+        columns = [column[again] for column in (partitions, offsets, seqs, deliveries, firsts)]
+        return pa.table(columns, schema=REPEATS)
 
 
 class _Known:

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import NO_ROWS, Bytes, EncodedRows, Hashes, compiled, encode_rows, text_buffers
+from refold.encoding import Bytes, EncodedRows, Hashes, compiled, encode_rows, text_buffers
 
 STORED = pa.binary(16)
 """The Arrow type of UUIDs as 16 bytes, in the order of their digits."""
 
 _TEXT_BYTES = 36
+_PAGE_HEADER_MAX = 100
 
 
 def to_bytes(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -39,6 +40,23 @@ def _parsed(chunk: pa.Array) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     out, valid = np.zeros(16 * len(chunk), dtype=np.uint8), np.zeros(len(chunk), dtype=np.bool_)
     _parse(data, starts, out, valid)
     return out, valid
+
+
+def of_page(column: memoryview, count: int) -> pa.Array | None:
+    """Ids without a copy from a column of a Parquet file that is one page of plain values; None where it is not.
+
+    `column` are the bytes of `count` values of 16 bytes. A page begins with a header in Thrift's compact form, of which
+    the first two fields are looked at: 15 00, a data page, and 15, its size as a zigzag number in groups of 7 bits.
+    """
+    size, header = 2 * 16 * count, bytearray(b"\x15\x00\x15")
+    while size > 127:
+        header.append(size & 127 | 128)
+        size >>= 7
+    header.append(size)
+    start = len(column) - 16 * count
+    if not 0 < start < _PAGE_HEADER_MAX or bytes(column[: len(header)]) != bytes(header):
+        return None
+    return pa.Array.from_buffers(STORED, count, [None, pa.py_buffer(column[start:])])
 
 
 def to_text(ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -75,10 +93,8 @@ def _hashes(chunk: pa.Array) -> Hashes:
 
 def canonical(ids: pa.ChunkedArray) -> EncodedRows:
     """Bytes of each id, which must not be null: equal for equal ids, whether stored as text or as 16 bytes."""
-    rows = NO_ROWS
-    for chunk in ids.chunks:
-        rows = rows.append(_canonical(chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk))
-    return rows
+    chunks = (chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk for chunk in ids.chunks)
+    return EncodedRows.joined([_canonical(chunk) for chunk in chunks])
 
 
 def _canonical(chunk: pa.Array) -> EncodedRows:
@@ -89,7 +105,7 @@ def _canonical(chunk: pa.Array) -> EncodedRows:
     if not pa.types.is_string(chunk.type):
         return texts
     raw, valid = _parsed(chunk)
-    return texts.append(_marked(raw)).take(np.arange(len(chunk)) + np.where(valid, len(chunk), 0))
+    return EncodedRows.joined([texts, _marked(raw)]).take(np.arange(len(chunk)) + np.where(valid, len(chunk), 0))
 
 
 def _marked(raw: Bytes) -> EncodedRows:

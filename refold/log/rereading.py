@@ -1,40 +1,32 @@
 """Reading a log for full replay: first all of its ids, then snapshot by snapshot the events and what became of each.
 
-Which events repeat an id is found anew every time, from the ids alone (`refold.log.deduplication`). Their contents are
-read only where they were not compared before (`refold.log.content`). Ids and their hashes are held in memory as far as
-they may be; the others are read a second time, and the hashes wait in temporary files.
+Which events repeat an id is found anew every time, from the ids alone (`refold.log.deduplication`). What sealing stored
+says which ids are worth keeping when they are read: if all whose hashes recur turn out to be among them, they need not
+be read a second time. Contents are read only where they were not compared before (`refold.log.content`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.encoding import Hashes, encode_rows
+from refold.encoding import EncodedRows, Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.content import ContentCheck
 from refold.log.deduplication import UNKNOWN, ReplayDedup, Suspects, declared
-from refold.log.repeated import HashSet, RepeatedHashes
-from refold.log.repeats import Deliveries
-from refold.log.segment import LogReader, Part
+from refold.log.repeated_hashes import HashSet, RepeatedHashes
+from refold.log.repeats import Deliveries, Seqs
+from refold.log.segment import LogReader, Part, UnreadPart, content_digest
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.parallel import each
 from refold.storage import ObjectStore
 
 _log = logging.getLogger("refold")
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """The ids of one part, and their hashes."""
-
-    part: Part
-    hashes: Hashes
 
 
 class Rereader:
@@ -43,7 +35,7 @@ class Rereader:
     Args:
         snapshots: all that will be asked for, from the first on; their ids are read at once.
         columns: the columns of the events that are wanted.
-        memory_bytes: how much of the ids may be held, and as much again of their hashes.
+        memory_bytes: how much of the ids may be kept, and as much again of their hashes.
         trusting: whether contents that were compared before need not be compared again.
 
     Raises Damaged where a segment is.
@@ -66,75 +58,106 @@ class Rereader:
             objects, chain, reader, snapshots, columns, memory_bytes, trusting=False
         )
         self._instead: Rereader | None = None
-        self._columns = [name for name in dict.fromkeys(["log_seq", *columns]) if name not in ("log_offset", self._id)]
-        self._kept: dict[str, list[_Ids]] = {}
-        self._compared = {one.key: trusting and self._content.remembered(one) is not None for one in snapshots}
-        repeated, room = RepeatedHashes(memory_bytes), memory_bytes
-        for snapshot in snapshots:
-            ids = self._ids(snapshot)
-            each(lambda some: repeated.add(some.hashes), ids, [len(some.part) for some in ids])
-            size = sum(some.part.table.nbytes + some.hashes.nbytes for some in ids)
-            if size <= room:
-                self._kept[snapshot.key] = ids
-                room -= size
-        self._repeated = HashSet(repeated.result())
-        self._dedup = ReplayDedup(reader.log, self._repeated)
-        self._open = self._open_hashes(snapshots)
+        self._columns = list(dict.fromkeys(["log_seq", *columns]))
+        self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
+        self._kept, self._repeated = self._read_ids(memory_bytes)
+        self._dedup = ReplayDedup()
+        self._open = self._open_hashes()
 
-    def _ids(self, snapshot: Snapshot) -> list[_Ids]:
+    def _read_ids(self, memory_bytes: int) -> tuple[dict[str, list[Suspects]], HashSet]:
+        """All suspects by snapshot, where all could be kept, else none; and the hashes that occur more than once."""
+        hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
+        kept: dict[str, list[Suspects]] = {}
+        room = memory_bytes
+        for snapshot in self._snapshots:
+
+            def read(unread: UnreadPart) -> Suspects:
+                found = []
+                for part, mine in self._hashed(unread):
+                    hashes.add(mine)
+                    places = np.empty(len(part), dtype=np.int64)
+                    count = _meet(part.table["log_seq"].to_numpy(), named, places)  # noqa: B023  # is read at once
+                    found.append(Suspects.of(self._reader.log, part, mine, places[:count]))
+                return Suspects.joined(unread.partition, found)
+
+            unread = self._unread_ids(snapshot)
+            kept[snapshot.key] = each(read, unread, [len(part) for part in unread])
+            room -= sum(some.size_bytes for some in kept[snapshot.key])
+            if room < 0:
+                kept, named = {}, named[:0]
+        repeated = HashSet(hashes.result())
+        suspects = {key: [mine.among(repeated) for mine in found] for key, found in kept.items()}
+        complete = sum(len(mine) for found in suspects.values() for mine in found) == hashes.occurrences
+        return suspects if complete and len(kept) == len(self._snapshots) else {}, repeated
+
+    def _named_in_repeats(self) -> Seqs:
+        """The `log_seq` of the repeats that sealing found, and of their firsts, sorted: nothing rests on them."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for snapshot in self._snapshots:
+            repeats = self._content.recorded(snapshot)
+            if repeats is not None:
+                found += [repeats["log_seq"].to_numpy(), repeats["first_seq"].to_numpy()]
+        return np.sort(np.concatenate(found))
+
+    def _unread_ids(self, snapshot: Snapshot) -> list[UnreadPart]:
+        return self._reader.unread(snapshot, [self._id, "log_seq"])
+
+    def _hashed(self, unread: UnreadPart) -> Iterator[tuple[Part, Hashes]]:
+        return ((part, event_ids.hashes(part.table[self._id])) for part in unread.pieces())
+
+    def _suspects(self, snapshot: Snapshot) -> list[Suspects]:
+        """The events of a snapshot whose ids have hashes that occur more than once, by log partition."""
         if snapshot.key in self._kept:
             return self._kept[snapshot.key]
-        parts = self._reader.parts(snapshot, [self._id])
-        hashes = each(lambda part: event_ids.hashes(part.table[self._id]), parts, [len(part) for part in parts])
-        return [_Ids(part, mine) for part, mine in zip(parts, hashes, strict=True)]
 
-    def _open_hashes(self, snapshots: Sequence[Snapshot]) -> HashSet:
+        def read(unread: UnreadPart) -> Suspects:
+            found = [
+                Suspects.of(self._reader.log, part, hashes, np.flatnonzero(self._repeated.has(hashes)))
+                for part, hashes in self._hashed(unread)
+            ]
+            return Suspects.joined(unread.partition, found)
+
+        unread = self._unread_ids(snapshot)
+        return each(read, unread, [len(part) for part in unread])
+
+    def _open_hashes(self) -> HashSet:
         """The repeated hashes in snapshots of which nothing is remembered: their firsts' contents will be needed."""
-        fresh = [snapshot for snapshot in snapshots if not self._compared[snapshot.key]]
-        if len(fresh) == len(snapshots):
+        fresh = [snapshot for snapshot in self._snapshots if not self._compared[snapshot.key]]
+        if len(fresh) == len(self._snapshots):
             return self._repeated
         found = [np.zeros(0, dtype=np.uint64)]
         for snapshot in fresh:
-            found += [some.hashes[self._repeated.has(some.hashes)] for some in self._ids(snapshot)]
+            found += [some.hashes for some in self._suspects(snapshot)]
         return HashSet(np.concatenate(found))
 
-    def read(self, snapshot: Snapshot) -> tuple[list[Part], list[Deliveries]]:
-        """The events of the next snapshot with the wanted columns, and the delivery of each. Raises Damaged."""
-        parts, repeats = self._read(snapshot)
+    def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
+        """The events of the next snapshot, to be read with the wanted columns, and the delivery of each.
+
+        Raises Damaged.
+        """
+        repeats = self.repeats(snapshot)
         places, offsets = repeats["log_partition"].to_numpy(), repeats["log_offset"].to_numpy()
         values, found = repeats["delivery"].to_numpy(), []
-        for part in parts:
+        unread = self._reader.unread(snapshot, self._columns)
+        for part in unread:
             deliveries, mine = np.zeros(len(part), dtype=np.uint8), places == part.partition
             deliveries[offsets[mine] - part.start] = values[mine]
             found.append(deliveries)
-        return parts, found
+        return unread, found
 
     def repeats(self, snapshot: Snapshot) -> pa.Table:
         """The repeats of the next snapshot, as sealing stores them. Raises Damaged."""
-        return self._read(snapshot)[1]
-
-    def _read(self, snapshot: Snapshot) -> tuple[list[Part], pa.Table]:
         if self._instead is not None:
-            return self._instead._read(snapshot)
-        ids = self._ids(snapshot)
+            return self._instead.repeats(snapshot)
+        suspects = self._suspects(snapshot)
         self._kept.pop(snapshot.key, None)
-        hashes = [some.hashes for some in ids]
         if not self._compared[snapshot.key]:
-            parts = _with(self._id, self._reader.parts(snapshot, self._every_column()), ids)
-            self._content.require(snapshot, parts)
-            suspects = each(self._with_contents, self._dedup.suspects(parts, hashes), [len(part) for part in parts])
-            repeats = self._dedup.repeats(suspects)
-            self._content.remember(snapshot, repeats)
-            return parts, repeats
-        parts = _with(self._id, self._reader.parts(snapshot, self._columns), ids)
-        suspects = self._dedup.suspects(parts, hashes)
+            return self._compare(snapshot, suspects)
         if any(self._open.has(mine.hashes).any() for mine in suspects):
-            whole = _with(self._id, self._reader.parts(snapshot, self._every_column()), ids)
-            pairs = [replace(mine, part=part) for mine, part in zip(suspects, whole, strict=True)]
-            suspects = each(self._with_contents, pairs, [len(part) for part in parts])
-        recorded, found = self._content.remembered(snapshot), self._dedup.repeats(suspects)
+            suspects, _ = self._with_contents(snapshot, suspects)
+        recorded, found = self._content.recorded(snapshot), self._dedup.repeats(suspects)
         if recorded is not None and _hold(recorded, found):
-            return parts, recorded
+            return recorded
         _log.warning(
             "Log %r, snapshot %s: the recorded repeats are not those in the ids, though it is remembered that they "
             "were compared. Comparing all events again.",
@@ -142,16 +165,52 @@ class Rereader:
             snapshot.key,
         )
         self._instead, self._kept = self._anew(), {}
-        return [self._instead._read(before) for before in self._snapshots[: self._snapshots.index(snapshot) + 1]][-1]
+        before = self._snapshots[: self._snapshots.index(snapshot) + 1]
+        return [self._instead.repeats(each) for each in before][-1]
 
-    def _every_column(self) -> list[str]:
-        names = dict.fromkeys([*self._columns, *self._reader.log.columns])
-        return [name for name in names if name != self._id]
+    def _compare(self, snapshot: Snapshot, suspects: Sequence[Suspects]) -> pa.Table:
+        """The repeats of a snapshot, all of whose events are held against its manifest, which is then remembered."""
+        suspects, digests = self._with_contents(snapshot, suspects)
+        self._content.require(snapshot, dict(zip((mine.partition for mine in suspects), digests, strict=True)))
+        repeats = self._dedup.repeats(suspects)
+        self._content.remember(snapshot, repeats)
+        return repeats
 
-    def _with_contents(self, suspects: Suspects) -> Suspects:
-        log = self._reader.log
-        some = declared(log, suspects.part.table.select(list(log.columns)).take(pa.array(suspects.places)))
-        return replace(suspects, contents=encode_rows([some[name] for name in log.columns], len(some)))
+    def _with_contents(self, snapshot: Snapshot, suspects: Sequence[Suspects]) -> tuple[list[Suspects], list[str]]:
+        """The suspects with their contents, and the `content_digest` of all events, by log partition."""
+        unread = self._reader.unread(snapshot, list(self._reader.log.columns))
+        pairs = list(zip(unread, suspects, strict=True))
+        found = each(lambda pair: self._contents_of(*pair), pairs, [len(part) for part in unread])
+        return [mine for mine, _ in found], [digest for _, digest in found]
+
+    def _contents_of(self, unread: UnreadPart, suspects: Suspects) -> tuple[Suspects, str]:
+        log, contents = self._reader.log, list[EncodedRows]()
+
+        def pieces() -> Iterator[pa.Table]:
+            for part in unread.pieces():
+                events = declared(log, part.table)
+                first, last = np.searchsorted(suspects.offsets, [part.start, part.start + len(part)])
+                some = events.take(pa.array(suspects.offsets[first:last] - part.start))
+                contents.append(encode_rows([some[name] for name in log.columns], len(some)))
+                yield events
+
+        digest = content_digest(log, pieces())
+        return replace(suspects, contents=EncodedRows.joined(contents)), digest
+
+
+@compiled
+def _meet(seqs, named, places):  # type: ignore[no-untyped-def]
+    """Write the places in `seqs` of what is named, once each, where both ascend; returns how many there are."""
+    count, j = 0, np.searchsorted(named, seqs[0]) if seqs.size else named.size
+    for i in range(seqs.size):
+        while j < named.size and named[j] < seqs[i]:
+            j += 1
+        if j == named.size:
+            break
+        if named[j] == seqs[i]:
+            places[count] = i
+            count += 1
+    return count
 
 
 def _hold(recorded: pa.Table, found: pa.Table) -> bool:
@@ -161,8 +220,3 @@ def _hold(recorded: pa.Table, found: pa.Table) -> bool:
         return False
     known = pc.not_equal(found["delivery"], UNKNOWN)
     return bool(found.filter(known).equals(recorded.filter(known)))
-
-
-def _with(name: str, parts: Sequence[Part], ids: Sequence[_Ids]) -> list[Part]:
-    pairs = zip(parts, ids, strict=True)
-    return [replace(part, table=part.table.append_column(name, some.part.table[name])) for part, some in pairs]

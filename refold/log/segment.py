@@ -6,10 +6,12 @@ events mean is for stores; this module only lays out, reads and names them.
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -29,10 +31,18 @@ from refold.parallel import each
 from refold.storage import ObjectStore, sha256_hex
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """Parquet bytes, zstd, of a small or middling table."""
+def to_parquet(table: pa.Table, *, dictionaries: bool = True) -> bytes:
+    """Parquet bytes, zstd, of a small or middling table; without dictionaries where no value will recur."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=1, store_schema=True)
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        compression_level=1,
+        store_schema=True,
+        use_dictionary=dictionaries,
+        write_statistics=dictionaries,
+    )
     return buffer.getvalue()
 
 
@@ -47,16 +57,22 @@ def from_parquet(data: bytes, name: str, columns: Sequence[str] | None = None) -
         raise Damaged(f"The object {name} is not readable Parquet: {error}.") from error
 
 
-def content_digest(log: Log, events: pa.Table) -> str:
+def content_digest(log: Log, pieces: Iterable[pa.Table]) -> str:
     """The sha256 of the canonical bytes of events in offset order: declared columns only, whatever file holds them."""
-    return sha256_hex(encode_rows([events[name] for name in log.columns], len(events)).data.tobytes())
+    found = hashlib.sha256()
+    for events in pieces:
+        for start in range(0, len(events), _ENCODED_EVENTS):
+            part = events.slice(start, _ENCODED_EVENTS)
+            found.update(encode_rows([part[name] for name in log.columns], len(part)).data.data)
+    return found.hexdigest()
 
 
 SEGMENT_EVENTS = 1 << 20
 """The most events of one segment: what is read into memory at once, and what one thread takes on."""
 
+_ENCODED_EVENTS = 1 << 16
 _DELTAS = ("log_seq", "source_line")
-_DICTIONARY_BYTES = 1 << 24
+_DICTIONARY_BYTES = _PAGE_BYTES = 1 << 24
 _PLACE = b"refold"
 
 
@@ -101,7 +117,8 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
     """The Parquet file of a segment: one row group, so that a column is one range of bytes.
 
     Only the first offset is stored, in the footer with log and log partition, since the others follow. Ids that are
-    UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them.
+    UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them, and one page, so that they can be
+    used as they lie there (`event_ids.of_page`).
     """
     stored = events.drop_columns(["log_offset"])
     if ids is not None:
@@ -119,6 +136,9 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
         compression={name: "NONE" if name in plain else "ZSTD" for name in stored.column_names},
         compression_level={name: 1 for name in stored.column_names if name not in plain},
         use_dictionary=[name for name in stored.column_names if name not in deltas and name not in plain],
+        write_statistics=[name for name in stored.column_names if name not in plain],
+        data_page_size=_PAGE_BYTES,
+        max_rows_per_page=SEGMENT_EVENTS,
         column_encoding=deltas,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         store_schema=True,
@@ -168,6 +188,27 @@ class Part:
         return np.asarray(self.table["log_offset"].to_numpy()[places], dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class UnreadPart:
+    """The events a snapshot added to one log partition, `size` of them, which `pieces` reads segment by segment.
+
+    Each piece is a part of its own, to be used and let go, so that memory holds little of the whole.
+    """
+
+    partition: int
+    start: int
+    size: int
+    pieces: Callable[[], Iterable[Part]]
+
+    @classmethod
+    def of(cls, part: Part) -> UnreadPart:
+        """One that was read already."""
+        return cls(part.partition, part.start, len(part), lambda: [part])
+
+    def __len__(self) -> int:
+        return self.size
+
+
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of a part with its values in place of a dictionary."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
@@ -182,13 +223,24 @@ def parts_of(events: pa.Table) -> list[Part]:
     return [Part(int(places[a]), int(offsets[a]), events.slice(a, b - a)) for a, b in pairwise(bounds)]
 
 
-def position(parts: Sequence[Part], place: int) -> tuple[int, int, int]:
+def position(parts: Iterable[Part], place: int) -> tuple[int, int, int]:
     """Log partition, offset and `log_seq` of the event at a place in the order of the parts."""
     for part in parts:
         if place < len(part):
             return part.partition, int(part.offsets(np.array([place]))[0]), part.table["log_seq"][place].as_py()
         place -= len(part)
     raise IndexError(f"the parts hold {place} events fewer")
+
+
+def _buffer_of(file: SegmentFile, pieces: Mapping[str, memoryview]) -> pa.Buffer:
+    """A buffer as long as an object that holds some pieces of it in their places, and nothing else."""
+    footer = file.pieces[""]
+    buffer = pa.allocate_buffer(footer.start + footer.size)  # pages that are not written take no memory
+    data = np.frombuffer(buffer, dtype=np.uint8)
+    for name, content in pieces.items():
+        start = file.pieces[name].start
+        data[start : start + len(content)] = np.frombuffer(content, dtype=np.uint8)
+    return buffer
 
 
 class LogReader:
@@ -235,31 +287,27 @@ class LogReader:
         empty = self.log.schema.append(pa.field("log_partition", pa.int64())).empty_table()
         return pa.concat_tables([empty, *(table for table in found if table is not None)])
 
-    def parts(self, snapshot: Snapshot, columns: Sequence[str]) -> list[Part]:
+    def unread(self, snapshot: Snapshot, columns: Sequence[str]) -> list[UnreadPart]:
         """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
 
-        `columns` are columns of the segment; of `log_offset` the part says the first. Raises Damaged, Conflict.
+        `columns` are columns of the segment; of `log_offset` the parts say the first. Segments are read when they are
+        asked for, and raise Damaged or Conflict then. Raises Damaged where the layout is.
         """
-        files = self.files(snapshot)
         columns = [name for name in columns if name != "log_offset"]
-        with self.standing(snapshot):
-            sizes = self._held.sizes(files)
-            tables = each(lambda file: self._read(file, columns, dictionaries=True), files, sizes)
-        by_partition: dict[int, list[pa.Table]] = {}
-        for file, table in zip(files, tables, strict=True):
-            by_partition.setdefault(file.partition, []).append(table)
-        starts = snapshot.cut(self.log.name).starts
-        return [Part(place, starts[place], self._joined(tables)) for place, tables in sorted(by_partition.items())]
+        by_partition: dict[int, list[SegmentFile]] = {}
+        for file in self.files(snapshot):
+            by_partition.setdefault(file.partition, []).append(file)
 
-    def _joined(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Segments of one log partition one after the other; where some hold ids as text, all do."""
-        name = self.log.event_id
-        if len({table.schema.field(name).type for table in tables if name in table.column_names}) > 1:
-            places = [table.column_names.index(name) for table in tables]
-            field = self.log.schema.field(name)
-            pairs = zip(places, tables, strict=True)
-            tables = [table.set_column(at, field, event_ids.as_text(table[name])) for at, table in pairs]
-        return pa.concat_tables(tables).unify_dictionaries()
+        def pieces(files: Sequence[SegmentFile]) -> Iterator[Part]:
+            for file in files:
+                with self.standing(snapshot):
+                    table = self._read(file, columns, dictionaries=True)
+                yield Part(file.partition, file.start, table)
+
+        return [
+            UnreadPart(place, files[0].start, files[-1].end - files[0].start, partial(pieces, files))
+            for place, files in sorted(by_partition.items())
+        ]
 
     @contextmanager
     def standing(self, snapshot: Snapshot) -> Iterator[None]:
@@ -329,28 +377,50 @@ class LogReader:
         """Columns of all events of an object; all of its bytes, or those of the columns, are checked."""
         if columns is None:
             data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
-        else:
-            data = self._pieces(file, columns)
+            with self._opened(file, data, dictionaries=dictionaries) as opened:
+                return opened.read(use_threads=False)
+        pieces, name = self._pieces(file, columns), self.log.event_id
+        ids = event_ids.of_page(pieces[name], file.last - file.first) if name in columns else None
+        decoded = [column for column in columns if ids is None or column != name]
+        data = _buffer_of(file, {column: pieces[column] for column in ("", *decoded)})
+        with self._opened(file, data, dictionaries=dictionaries) as opened:
+            table = opened.read(decoded, use_threads=False)
+        if ids is None:
+            return table
+        arrays = [ids if column == name else table[column] for column in columns]
+        return pa.table(
+            arrays,
+            schema=pa.schema(
+                [
+                    pa.field(name, ids.type, False) if column == name else table.schema.field(column)
+                    for column in columns
+                ]
+            ),
+        )
+
+    @contextmanager
+    def _opened(self, file: SegmentFile, data: pa.Buffer, *, dictionaries: bool) -> Iterator[pq.ParquetFile]:
+        """The Parquet file of an object, which must be where and as long as its layout says. Raises Damaged."""
         texts = [f.name for f in self.log.schema if pa.types.is_string(f.type)] if dictionaries else None
         try:
             with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
                 found = (opened.schema_arrow.metadata or {}).get(_PLACE, b"no place")
-                table = opened.read(columns, use_threads=False)
+                expected = _place(self.log, file.partition, file.first)
+                if found != expected:
+                    raise Damaged(
+                        f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
+                        f"{found.decode(errors='replace')}.",
+                        remedy="Restore it, or the layout that names it, from a copy.",
+                    )
+                events = opened.metadata.num_rows
+                if events != file.last - file.first:
+                    raise Damaged(f"The segment {file.name} holds {events} events; expected {file.last - file.first}.")
+                yield opened
         except (pa.ArrowInvalid, OSError) as error:
             raise Damaged(f"The object {file.name} is not readable Parquet: {error}.") from error
-        expected = _place(self.log, file.partition, file.first)
-        if found != expected:
-            raise Damaged(
-                f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
-                f"{found.decode(errors='replace')}.",
-                remedy="Restore it, or the layout that names it, from a copy.",
-            )
-        if len(table) != file.last - file.first:
-            raise Damaged(f"The segment {file.name} holds {len(table)} events; expected {file.last - file.first}.")
-        return table
 
-    def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> pa.Buffer:
-        """A buffer as long as the object that holds the wanted columns and the footer, and nothing else."""
+    def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> dict[str, memoryview]:
+        """The bytes of the wanted columns and, under "", of the footer, all of them checked. Raises Damaged."""
         try:
             wanted = {name: file.pieces[name] for name in ("", *columns)}
             found = self._objects.get_ranges(file.name, [(piece.start, piece.size) for piece in wanted.values()])
@@ -358,8 +428,6 @@ class LogReader:
             raise Damaged(f"{error} Its manifest lists it.", remedy="Restore it, or rebuild what holds it.") from error
         except KeyError as error:
             raise Damaged(f"The layout has no piece {error} of the segment {file.name}.") from error
-        footer = file.pieces[""]
-        data = np.zeros(footer.start + footer.size, dtype=np.uint8)  # pages that are not written take no memory
         for (name, piece), content in zip(wanted.items(), found, strict=True):
             sha256 = sha256_hex(content)
             if sha256 != piece.sha256:
@@ -368,8 +436,7 @@ class LogReader:
                     f"sha256 {piece.sha256} of {piece.size} bytes from {piece.start}, found {sha256}.",
                     remedy="Restore it from a copy, or rebuild what holds it.",
                 )
-            data[piece.start : piece.start + piece.size] = np.frombuffer(content, dtype=np.uint8)
-        return pa.py_buffer(data)
+        return dict(zip(wanted, found, strict=True))
 
     def repeats(self, snapshot: Snapshot) -> pa.Table | None:
         """The events of a snapshot that repeat an earlier id, as sealing found them; None where there are none."""

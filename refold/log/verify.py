@@ -112,7 +112,7 @@ class LogVerifier:
             where = f"log {self._log.name} partition {partition}"
             yield from _sequence(where, events, start, end)
             seqs.append(events["log_seq"].to_numpy())
-            digest = content_digest(self._log, events)
+            digest = content_digest(self._log, tables)
             if digest != cut.content[partition]:
                 yield "content", where, f"expected content {cut.content[partition]}, found {digest}"
         merged = np.sort(np.concatenate(seqs))

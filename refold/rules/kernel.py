@@ -261,7 +261,7 @@ class Kernel:
             outcomes[part], reasons[part] = done.outcomes, done.reasons
             state = [_owned(column) for column in done.rows.columns]
             block *= 4
-        return FoldResult(self._table(state), outcomes, reasons)
+        return FoldResult(self._table(state), outcomes, reasons, interpreted=start > 0)
 
     def _table(self, state: list[Column]) -> pa.Table:
         return pa.Table.from_arrays([pa.array(values) for values in state], schema=arrow_schema(self.row_columns))

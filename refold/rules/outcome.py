@@ -66,8 +66,12 @@ def ignore() -> Ignored:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The rows after a fold, and per event its outcome (255 where it was not live) and reason (0 where none)."""
+    """The rows after a fold, and per event its outcome (255 where it was not live) and reason (0 where none).
+
+    `interpreted` says whether the interpreter folded any of the events.
+    """
 
     rows: pa.Table
     outcomes: Outcomes
     reasons: Outcomes
+    interpreted: bool = True

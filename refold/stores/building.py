@@ -18,7 +18,7 @@ from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
 from refold.log.repeats import Deliveries
 from refold.log.rereading import Rereader
-from refold.log.segment import LogReader, Part, parts_of
+from refold.log.segment import LogReader, Part, UnreadPart, parts_of
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.memory import limit_bytes
 from refold.progress import track
@@ -26,7 +26,7 @@ from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
-from refold.stores.folding import columns_to_read, fold_parts
+from refold.stores.folding import columns_to_read, fold_unread
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.relating import RelationRunner
 from refold.stores.sql_lineage import mentioned_columns
@@ -37,7 +37,7 @@ _log = logging.getLogger("refold")
 NO_DELIVERIES: Deliveries = np.zeros(0, dtype=np.uint8)
 
 
-def stored_deliveries(reader: LogReader, snapshot: Snapshot, parts: Sequence[Part]) -> list[Deliveries]:
+def stored_deliveries(reader: LogReader, snapshot: Snapshot, parts: Sequence[Part | UnreadPart]) -> list[Deliveries]:
     """The delivery of each event of a snapshot's parts, as sealing stored it. Raises Damaged."""
     found = {part.partition: np.zeros(len(part), dtype=np.uint8) for part in parts}
     repeats = reader.repeats(snapshot)
@@ -161,14 +161,12 @@ class Builder:
         for place, snapshot in enumerate(visited, start=first):
             behind = [run for run in runs if run.done <= place]
             if behind:
-                parts = reader.parts(snapshot, columns)
-                deliveries = self._deliveries(reader, snapshot, parts)
+                self._fold_one(behind, snapshot, reader, columns)
                 for run in behind:
-                    run.record = self._fold_one(run, snapshot, parts, deliveries)
                     run.done = place + 1
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
-    def _deliveries(self, reader: LogReader, snapshot: Snapshot, parts: Sequence[Part]) -> list[Deliveries]:
+    def _deliveries(self, reader: LogReader, snapshot: Snapshot, parts: Sequence[UnreadPart]) -> list[Deliveries]:
         """What sealing found of each event; where that is damaged, found again from all ids."""
         try:
             return stored_deliveries(reader, snapshot, parts)
@@ -179,15 +177,14 @@ class Builder:
         again = Rereader(self._objects, self._chain, reader, before, [], memory)
         return [again.read(each)[1] for each in before][-1]
 
-    def _fold_one(
-        self, run: Run, snapshot: Snapshot, parts: Sequence[Part], deliveries: Sequence[Deliveries]
-    ) -> StateRecord:
-        cut, before = snapshot.cut(run.store.log.name), run.record
-        if before is not None and cut.id == before.inputs:
-            return before
-        part = fold_parts(run.state, parts, deliveries)
-        digest = part.digest(before.ledger_digest if before else EMPTY_DIGEST, cut)
-        return self.checkpoints.save_state(run.state, cut.id, digest, part, before)
+    def _fold_one(self, runs: Sequence[Run], snapshot: Snapshot, reader: LogReader, columns: Sequence[str]) -> None:
+        """Fold the events that a snapshot added into all the runs, and store what they are then."""
+        cut = snapshot.cut(reader.log.name)
+        runs = [run for run in runs if run.record is None or run.record.inputs != cut.id]
+        unread = reader.unread(snapshot, columns) if runs else []
+        deliveries = self._deliveries(reader, snapshot, unread) if runs else []
+        for run, (part, _) in zip(runs, fold_unread([run.state for run in runs], unread, deliveries), strict=True):
+            run.record = self.checkpoints.save_state(run.state, cut, part, run.record)
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> Run:
         """Where to go on from so that every snapshot has a sound record: before the first that has none."""
@@ -255,9 +252,9 @@ class Builder:
         run = self._resume(store, snapshots)
         _tell(run)
         reader = LogReader(self._objects, self._chain, store.log)
-        for each in snapshots[run.done :]:
-            parts = reader.parts(each, columns_to_read(store))
-            fold_parts(run.state, parts, self._deliveries(reader, each, parts))
+        for one in snapshots[run.done :]:
+            unread = reader.unread(one, columns_to_read(store))
+            fold_unread([run.state], unread, self._deliveries(reader, one, unread))
         self.checkpoints.require_digest(record, run.state.digest())
         return run.state
 

@@ -13,8 +13,9 @@ object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from refold.digest import table_digest
 from refold.errors import Damaged
 from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
+from refold.log.snapshot import LogCut
 from refold.parallel import each
 from refold.records import read_record, write_record
 from refold.storage import ObjectStore, sha256_hex
 from refold.stores.declaration import Folded, Store
-from refold.stores.ledger import LedgerPart
+from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import Rows, State, replace_rows
 from refold.types import Schema, describe
 
@@ -124,13 +126,12 @@ class Checkpoints:
         return self._record(StateRecord(store.name, store.code_version, inputs, state_digest, "", len(table), {},
                                         base, None, 0, None))  # fmt: skip
 
-    def save_state(
-        self, state: State, inputs: str, ledger_digest: str, part: LedgerPart, before: StateRecord | None
-    ) -> StateRecord:
+    def save_state(self, state: State, cut: LogCut, part: LedgerPart, before: StateRecord | None) -> StateRecord:
         """Store a folded state: its base or its changes, the ledger part and, last, the record.
 
-        `before` is the record of the state that these events were folded into; None at the beginning. A rerun writes
-        the same objects. Afterwards the state counts its changes from the base that was chosen.
+        `cut` is the part of the snapshot that was folded, `before` the record of the state that its events were folded
+        into; None at the beginning. A rerun writes the same objects. Afterwards the state counts its changes from the
+        base that was chosen.
         """
         store, base, tables = state.store, before.base if before else None, dict[str, pa.Table]()
         since = state.changed_count + (before.changes_since_base if before else 0)
@@ -141,10 +142,13 @@ class Checkpoints:
             tables["changes"] = state.changed()
         if len(part.outcomes):
             tables["ledger"] = part.to_table()
-        put = each(lambda folder: self._put(store, folder, tables[folder]), list(tables), [len(part.outcomes)] * 3)
-        stored = dict(zip(tables, put, strict=True))
+        ledger_before = before.ledger_digest if before else EMPTY_DIGEST
+        put: list[Callable[[], Any]] = [partial(self._put, store, folder, table) for folder, table in tables.items()]
+        work: list[Callable[[], Any]] = [state.digest, *put, partial(part.digest, ledger_before, cut)]
+        state_digest, *objects, ledger_digest = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
+        stored = dict(zip(tables, objects, strict=True))
         outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
-        return self._record(StateRecord(store.name, store.code_version, inputs, state.digest(), ledger_digest,
+        return self._record(StateRecord(store.name, store.code_version, cut.id, state_digest, ledger_digest,
                                         len(state), outcomes, stored.get("rows", base), stored.get("changes"), since,
                                         stored.get("ledger")))  # fmt: skip
 
@@ -159,7 +163,7 @@ class Checkpoints:
         return self._record(replace(record, base=None, changes=None, changes_since_base=0))
 
     def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:
-        data = to_parquet(table)
+        data = to_parquet(table, dictionaries=folder != "ledger")
         sha256 = sha256_hex(data)
         stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.parquet", sha256)
         self._objects.put(stored.name, data)
@@ -177,6 +181,12 @@ class Checkpoints:
             raise self._damaged(record, f"its columns are not those of the store: {error}") from error
         self.require_digest(record, state.digest())
         return state
+
+    def holds(self, record: StateRecord, state: State) -> bool:
+        """Whether a record and its objects say of a state what it is, row by row in the same order. Raises Damaged."""
+        table, _ = self._merged(record, state.store.log.key)
+        same = table.schema.equals(state.schema) and table.equals(state.table)
+        return same and record.state_digest == state.digest()
 
     def require_sound(self, record: StateRecord, seen: set[str] | None = None) -> None:
         """Raise Damaged where an object of a record is missing or has other bytes; names in `seen` were looked at."""

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 
 from refold.errors import NotDeterministic, RuleError
 from refold.log.repeats import Deliveries, Delivery
-from refold.log.segment import Part, parts_of, plain, position
+from refold.log.segment import Part, UnreadPart, parts_of, plain, position
 from refold.parallel import each
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
 from refold.stores.ledger import NO_EVENTS, LedgerPart
-from refold.stores.state import Rows, State
+from refold.stores.state import Rows, State, places_of, replaced, values_at
 
 Codes = npt.NDArray[np.int64]
 
@@ -40,7 +40,7 @@ def columns_to_read(store: Folded) -> list[str]:
 
 
 def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice: bool = False) -> LedgerPart:
-    """Apply events, in the order (log partition, offset), to a state in place; see `fold_parts`.
+    """Apply events, in the order (log partition, offset), to a state in place; see `fold_unread`.
 
     `events` has the columns to read, `log_partition` and `log_offset`. With `twice` every rule is run two times over
     the same rows and events, and must say the same.
@@ -49,59 +49,134 @@ def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice
         RuleError: a rule fails; the message names the event.
         NotDeterministic: the two runs of a rule differ; the state is that of the first.
     """
-    parts, unstable = parts_of(events), list[NotDeterministic]()
+    parts = parts_of(events)
     bounds = np.cumsum([0, *map(len, parts)])
     pieces = [deliveries[low:high] for low, high in pairwise(bounds)]
-    part = fold_parts(state, parts, pieces, unstable=unstable if twice else None)
+    ((part, unstable),) = fold_unread([state], [UnreadPart.of(part) for part in parts], pieces, twice=twice)
     if unstable:
         raise unstable[0]
     return part
 
 
-def fold_parts(
-    state: State,
-    parts: Sequence[Part],
-    deliveries: Sequence[Deliveries],
-    *,
-    unstable: list[NotDeterministic] | None = None,
-) -> LedgerPart:
-    """Apply the events of log partitions, in ascending order and without empty ones, to a state in place.
+def fold_unread(
+    states: Sequence[State], unread: Sequence[UnreadPart], deliveries: Sequence[Deliveries], *, twice: bool = False
+) -> list[tuple[LedgerPart, list[NotDeterministic]]]:
+    """Apply the events of log partitions, in ascending order and without empty ones, to states in place.
 
-    Log partitions are folded at once by several threads where they share no key, as they do where keys decide on
-    them, else one after the other. A key's row exists from its first event, whatever the outcome, and carries the
-    position of its last event. Where `unstable` is given, every rule is run two times over the same rows and events,
-    and what says that they differ is added to it; the first run counts.
+    Each segment is read once and let go, so that memory holds one for each thread. Log partitions are folded at once by
+    several threads where they share no key, as they do where keys decide on them, else they are read again and folded
+    one after the other. A key's row exists from its first event, whatever the outcome, and carries the position of its
+    last event. With `twice` every rule is run two times over the same rows and events; the first run counts.
 
-    Returns the ledger part. Raises RuleError, naming the first such event, where a rule fails.
+    Returns for each state the ledger part, and what says that the two runs differ. Raises RuleError, naming the first
+    such event, where a rule fails, and what reading raises.
     """
-    if not parts:
-        return NO_EVENTS
-    encoded = each(lambda part: _encoded(state, part), parts, [len(part) for part in parts])
-    if not _disjoint(encoded):
-        ledger = [
-            fold_parts(state, [part], [mine], unstable=unstable) for part, mine in zip(parts, deliveries, strict=True)
-        ]
-        return _joined(ledger)
-    work = list(zip(parts, encoded, deliveries, strict=True))
-    twice = unstable is not None
-    folded = each(lambda item: _fold_part(state, *item, twice=twice), work, [len(part) for part in parts])
-    state.put(np.concatenate([batch.rows for batch in encoded]), pa.concat_tables([rows for rows, _, _ in folded]))
-    if unstable is not None:
-        unstable += [error for _, _, errors in folded for error in errors]
-    return _joined([part for _, part, _ in folded])
+    work = list(zip(unread, deliveries, strict=True))
+    shares = each(lambda item: _shares(states, *item, twice=twice), work, [len(part) for part in unread])
+    return [_taken(state, [mine[i] for mine in shares], work, twice=twice) for i, state in enumerate(states)]
+
+
+def _taken(
+    state: State, shares: Sequence[_Share], work: Sequence[tuple[UnreadPart, Deliveries]], *, twice: bool
+) -> tuple[LedgerPart, list[NotDeterministic]]:
+    """Take the shares of all log partitions into a state; if they do not stand for themselves, others, one by one."""
+    if any(share.error for share in shares) or not _disjoint(shares):
+        shares = list(_in_turn(state, work, twice=twice))
+    elif shares:
+        state.put(np.concatenate([share.places for share in shares]), pa.concat_tables([s.rows for s in shares]))
+    ledger = [part for share in shares for part in share.ledger]
+    return _joined(ledger), [error for share in shares for error in share.unstable]
+
+
+def _in_turn(state: State, work: Sequence[tuple[UnreadPart, Deliveries]], *, twice: bool) -> Iterator[_Share]:
+    for part, deliveries in work:
+        (share,) = _shares([state], part, deliveries, twice=twice)
+        if share.error is not None:
+            raise share.error
+        state.put(share.places, share.rows)
+        yield share
+
+
+def _shares(states: Sequence[State], unread: UnreadPart, deliveries: Deliveries, *, twice: bool) -> list[_Share]:
+    """What the events of one log partition make of each state, which are only read, since others fold other parts."""
+    shares, low = [_Share(state, twice) for state in states], 0
+    for part in unread.pieces():
+        mine = deliveries[low : low + len(part)]
+        low += len(part)
+        for share in shares:
+            share.fold(part, mine)
+    return shares
+
+
+class _Share:
+    """One log partition's share of a fold: the rows of the keys that it has met so far, over a state as it was before.
+
+    `places` are the places of these rows in the state, -1 for new ones. After an `error` nothing more is folded.
+    """
+
+    def __init__(self, state: State, twice: bool) -> None:
+        self.store = state.store
+        self.schema = state.schema
+        self.rows: pa.Table = state.schema.empty_table()
+        self.places: Rows = np.zeros(0, dtype=np.int64)
+        self.ledger: list[LedgerPart] = []
+        self.unstable: list[NotDeterministic] = []
+        self.error: RuleError | None = None
+        self._state = state
+        self._twice = twice
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows of the state, then those met so far, which stand for the ones of the same keys before them."""
+        return pa.concat_tables([self._state.table, self.rows]) if len(self.rows) else self._state.table
+
+    def fold(self, part: Part, deliveries: Deliveries) -> None:
+        """Take in the next events."""
+        if self.error is not None:
+            return
+        keys, codes = _keys(part.table[self.store.log.key])
+        own = places_of(keys, self.rows[self.store.log.key])
+        new = np.flatnonzero(own < 0)
+        places = self._state.locate(keys.take(pa.array(new)))
+        rows = len(self._state) + own
+        rows[new] = places
+        encoded = _Encoded(keys, rows, codes)
+        try:
+            values, ledger = self._folded(encoded, part, deliveries)
+        except RuleError as error:
+            self.error = error
+            return
+        last = _last_of(codes, len(keys))
+        stands = {
+            "log_partition": pa.array(np.full(len(last), part.partition)),
+            "log_offset": pa.array(part.offsets(last)),
+            "log_seq": part.table["log_seq"].take(pa.array(last)),
+        }
+        columns = {self.store.log.key: keys, **{n: values[n] for n in values.column_names}, **stands}
+        after = pa.table(columns).select(self.schema.names).cast(self.schema)
+        self.rows, _ = replaced(self.rows, own, after)
+        self.places = np.concatenate([self.places, places])
+        self.ledger.append(ledger)
+
+    def _folded(self, encoded: _Encoded, part: Part, deliveries: Deliveries) -> tuple[pa.Table, LedgerPart]:
+        if isinstance(self.store, RuleStore):
+            return _fold_rule(self.store, self.table, encoded, part, deliveries, self.unstable if self._twice else None)
+        if isinstance(self.store, LatestStore):
+            return _fold_latest(self.store, self.table, encoded, part.table, deliveries)
+        raise TypeError(f"{type(self.store).__name__} has no fold")
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """The events of one log partition by key: distinct keys, their rows in the state (-1: new), a code per event."""
+    """Events by key: distinct keys, the places of their rows (-1: new), a code per event."""
 
     keys: pa.Array
     rows: Rows
     codes: Codes
 
 
-def _encoded(state: State, part: Part) -> _Encoded:
-    column = part.table[state.store.log.key]
+def _keys(column: pa.ChunkedArray) -> tuple[pa.Array, Codes]:
+    """The distinct keys of events, and for each event which it has."""
     one = column.combine_chunks()
     if isinstance(one, pa.ChunkedArray):
         one = pa.concat_arrays(one.chunks)
@@ -112,56 +187,36 @@ def _encoded(state: State, part: Part) -> _Encoded:
         smaller = np.full(len(keys), -1, dtype=np.int64)
         smaller[used] = np.arange(len(used))
         keys, codes = keys.take(pa.array(used)), smaller[codes]
-    return _Encoded(keys, state.locate(keys), codes)
+    return keys, codes
 
 
-def _disjoint(encoded: Sequence[_Encoded]) -> bool:
-    return len(encoded) == 1 or len(pa.chunked_array([e.keys for e in encoded]).unique()) == sum(
-        len(e.keys) for e in encoded
-    )
-
-
-def _fold_part(
-    state: State, part: Part, encoded: _Encoded, deliveries: Deliveries, *, twice: bool
-) -> tuple[pa.Table, LedgerPart, list[NotDeterministic]]:
-    """The rows of a part's keys after its events, in the order of the keys, its piece of the ledger, and what differed.
-
-    The state is only read, since other threads fold other parts.
-    """
-    store, unstable = state.store, list[NotDeterministic]()
-    if isinstance(store, RuleStore):
-        values, ledger = _fold_rule(store, state, encoded, part, deliveries, unstable if twice else None)
-    elif isinstance(store, LatestStore):
-        values, ledger = _fold_latest(store, state, encoded, part.table, deliveries)
-    else:
-        raise TypeError(f"{type(store).__name__} has no fold")
-    last = _last_of(encoded.codes, len(encoded.keys))
-    stands = {
-        "log_partition": pa.array(np.full(len(last), part.partition)),
-        "log_offset": pa.array(part.offsets(last)),
-        "log_seq": part.table["log_seq"].take(pa.array(last)),
-    }
-    columns = {store.log.key: encoded.keys, **{n: values[n] for n in values.column_names}, **stands}
-    return pa.table(columns).select(state.schema.names).cast(state.schema), ledger, unstable
+def _disjoint(shares: Sequence[_Share]) -> bool:
+    if len(shares) < 2:
+        return True
+    keys = [chunk for share in shares for chunk in share.rows[share.store.log.key].chunks]
+    return len(pa.chunked_array(keys).unique()) == sum(len(share.rows) for share in shares)
 
 
 def _joined(parts: Sequence[LedgerPart]) -> LedgerPart:
+    if not parts:
+        return NO_EVENTS
     return LedgerPart(np.concatenate([p.outcomes for p in parts]), np.concatenate([p.reasons for p in parts]))
 
 
 def _fold_rule(
     store: RuleStore,
-    state: State,
+    table: pa.Table,
     encoded: _Encoded,
     part: Part,
     deliveries: Deliveries,
     unstable: list[NotDeterministic] | None,
 ) -> tuple[pa.Table, LedgerPart]:
-    before = state.values(encoded.rows, store.rule.default_rows(1))
+    before = values_at(table.select(list(store.values)), encoded.rows, store.rule.default_rows(1))
     live = deliveries == Delivery.FIRST
     try:
         result = store.rule.fold(before, encoded.codes, part.table, live)
-        again = store.rule.fold(before, encoded.codes, part.table, live) if unstable is not None else result
+        twice = unstable is not None and result.interpreted
+        again = store.rule.fold(before, encoded.codes, part.table, live) if twice else result
     except RuleError as error:
         raise _named(store, part, error) from error
     if unstable is not None:
@@ -197,14 +252,11 @@ def _place(part: Part, index: int, *more: str) -> str:
 
 
 def _fold_latest(
-    store: LatestStore, state: State, encoded: _Encoded, events: pa.Table, deliveries: Deliveries
+    store: LatestStore, table: pa.Table, encoded: _Encoded, events: pa.Table, deliveries: Deliveries
 ) -> tuple[pa.Table, LedgerPart]:
     rows, codes, names = encoded.rows, encoded.codes, [*store.values, DELETED]
-    nothing = {n: pa.nulls(1, state.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
-    before = pa.concat_tables(
-        [state.table.select(names), pa.table({n: nothing[n] for n in names}).cast(state.table.select(names).schema)]
-    )
-    kept = before.take(pa.array(np.where(rows < 0, len(state), rows)))
+    nothing = {n: pa.nulls(1, table.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
+    kept = values_at(table.select(names), rows, pa.table({n: nothing[n] for n in names}))
     live = np.flatnonzero(deliveries == Delivery.FIRST)
     last = np.full(len(rows), -1, dtype=np.int64)
     last[codes[live]] = live

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from refold.encoding import compiled, text_buffers
 from refold.log.snapshot import LogCut
 from refold.rules.outcome import Outcome
 from refold.storage import canonical_json
@@ -48,7 +49,9 @@ class LedgerPart:
 
     def counts(self) -> dict[str, int]:
         """How many events had each outcome, by its lower-case name; outcomes that did not occur are 0."""
-        return {outcome.name.lower(): int(np.count_nonzero(self.outcomes == outcome)) for outcome in Outcome}
+        found = np.zeros(256, dtype=np.int64)
+        _count(self.outcomes, found)
+        return {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
 
     def to_table(self) -> pa.Table:
         """Columns outcomes and reasons: the codes as bytes, 1,048,576 events a row, the last row with what is left.
@@ -61,23 +64,29 @@ class LedgerPart:
     @classmethod
     def from_table(cls, table: pa.Table) -> LedgerPart:
         """Read back what `to_table` wrote."""
-        joined = (b"".join(table[name].to_pylist()) for name in _SCHEMA.names)
-        return cls(*(np.frombuffer(codes, dtype=np.uint8) for codes in joined))
+        columns = (text_buffers(table[name].combine_chunks()) for name in _SCHEMA.names)
+        return cls(*(data[starts[0] : starts[-1]] for data, starts in columns))
 
     def first_difference(self, other: LedgerPart) -> int | None:
         """The place of the first event whose outcome or reason differs; None where all are equal.
 
         Where one part is the beginning of the other, the place after its last event.
         """
+        if np.array_equal(self.outcomes, other.outcomes) and np.array_equal(self.reasons, other.reasons):
+            return None
         n = min(len(self.outcomes), len(other.outcomes))
         differ = (self.outcomes[:n] != other.outcomes[:n]) | (self.reasons[:n] != other.reasons[:n])
         places = np.flatnonzero(differ)
-        if len(places):
-            return int(places[0])
-        return None if len(self.outcomes) == len(other.outcomes) else n
+        return int(places[0]) if len(places) else n
 
 
 NO_EVENTS = LedgerPart(np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.uint8))
+
+
+@compiled
+def _count(codes, found):  # type: ignore[no-untyped-def]
+    for code in codes:
+        found[code] += 1
 
 
 def _blocks(codes: Codes) -> pa.Array:

@@ -34,13 +34,21 @@ class State:
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
         self._buckets = bucket_of([self.table[self._key]])
-        self.tree = DigestTree(describe(store.state_columns))
-        self.tree.update(self.table, self._buckets, np.unique(self._buckets))
+        self._tree = DigestTree(describe(store.state_columns))
+        self._touched = np.unique(self._buckets)
         self._changed = np.zeros(len(self.table), dtype=np.bool_)
         self._changed[[] if changed is None else changed] = True
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def tree(self) -> DigestTree:
+        """The digest tree over the rows; what was put since it was asked for last is hashed now."""
+        if len(self._touched):
+            self._tree.update(self.table, self._buckets, self._touched)
+            self._touched = self._touched[:0]
+        return self._tree
 
     def digest(self) -> str:
         """The digest of the rows, tombstones and positions included."""
@@ -48,24 +56,18 @@ class State:
 
     def locate(self, keys: pa.Array) -> Rows:
         """The row of each key, -1 where it has none yet; shape (keys,)."""
-        return _places(keys, self.table[self._key])
-
-    def values(self, rows: Rows, default: pa.Table) -> pa.Table:
-        """The value columns of rows; rows of -1 take the one row of `default`."""
-        names = list(self.store.values)
-        source = pa.concat_tables([self.table.select(names), default.cast(self.table.select(names).schema)])
-        return source.take(pa.array(np.where(rows < 0, len(self.table), rows))).combine_chunks()
+        return places_of(keys, self.table[self._key])
 
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
         table = table.select(self.schema.names).cast(self.schema)
-        self.table, places = _replaced(self.table, rows, table)
+        self.table, places = replaced(self.table, rows, table)
         new = np.flatnonzero(rows < 0)
         buckets = bucket_of([table[self._key]])
         self._buckets = np.concatenate([self._buckets, buckets[new]])
         self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
         self._changed[places] = True
-        self.tree.update(self.table, self._buckets, np.unique(buckets))
+        self._touched = np.union1d(self._touched, buckets)
 
     @property
     def changed_count(self) -> int:
@@ -112,16 +114,27 @@ def replace_rows(base: pa.Table, changes: pa.Table, key: str) -> tuple[pa.Table,
     >>> table.to_pydict(), places.tolist()
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
-    return _replaced(base, _places(changes[key], base[key]), changes)
+    return replaced(base, places_of(changes[key], base[key]), changes)
 
 
-def _places(keys: pa.Array | pa.ChunkedArray, among: pa.ChunkedArray) -> Rows:
+def values_at(table: pa.Table, rows: Rows, default: pa.Table) -> pa.Table:
+    """The rows of a table at some places; those of -1 are the one row of `default`.
+
+    >>> values_at(pa.table({"n": [1, 2]}), np.array([1, -1]), pa.table({"n": [0]}))["n"].to_pylist()
+    [2, 0]
+    """
+    source = pa.concat_tables([table, default.cast(table.schema)])
+    return source.take(pa.array(np.where(rows < 0, len(table), rows))).combine_chunks()
+
+
+def places_of(keys: pa.Array | pa.ChunkedArray, among: pa.ChunkedArray) -> Rows:
     """The place of each key among others, -1 where it is not there."""
     found = pc.index_in(keys, value_set=among.combine_chunks())
     return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 
 
-def _replaced(base: pa.Table, rows: Rows, table: pa.Table) -> tuple[pa.Table, Rows]:
+def replaced(base: pa.Table, rows: Rows, table: pa.Table) -> tuple[pa.Table, Rows]:
+    """`base` with the rows of `table` at the places `rows`, those of -1 added in order; and where all of them are."""
     new = np.flatnonzero(rows < 0)
     places = rows.copy()
     places[new] = len(base) + np.arange(len(new))

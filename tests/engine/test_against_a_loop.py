@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
 from refold.encoding import EncodedRows, encode_rows
 from refold.log import event_ids
-from refold.log.deduplication import ReplayDedup
-from refold.log.repeated import HashSet, RepeatedHashes
+from refold.log.deduplication import ReplayDedup, Suspects
+from refold.log.repeated_hashes import HashSet, RepeatedHashes
 from refold.log.repeats import Delivery, SeenRun, seal_deliveries
 from refold.log.seen import SeenIndex
 from refold.log.segment import Part
@@ -169,12 +170,17 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
     repeated = RepeatedHashes(memory_bytes)
     for batch in turned:
         repeated.add(hashed(batch["id"]))
-    dedup = ReplayDedup(SALES, HashSet(repeated.result()), hashed)
+    among, dedup = HashSet(repeated.result()), ReplayDedup()
+    hashes = np.concatenate([hashed(batch["id"]) for batch in turned])
+    assert repeated.occurrences == sum(count for count in Counter(hashes.tolist()).values() if count > 1)
     replayed = {seq: (int(Delivery.FIRST), seq) for seq in range(len(expected))}
     for batch in turned:
         middle = len(batch) // 2
         parts = [Part(0, 0, batch.slice(0, middle)), Part(1, 0, batch.slice(middle))]
-        suspects = [replace(mine, contents=_contents(mine.part.table, mine.places)) for mine in dedup.suspects(parts)]
+        suspects = []
+        for part in parts:
+            mine = Suspects.of(SALES, part, hashed(part.table["id"]), np.arange(len(part))).among(among)
+            suspects.append(replace(mine, contents=_contents(part.table, mine.offsets)))
         for row in dedup.repeats(suspects).to_pylist():
             replayed[row["log_seq"]] = (row["delivery"], row["first_seq"])
     assert [replayed[seq] for seq in sorted(replayed)] == expected

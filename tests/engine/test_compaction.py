@@ -39,7 +39,7 @@ from tests.engine.compacting import (
     small_shop,
 )
 from tests.engine.damage import flip, layout_of, write_layout
-from tests.support import Shop, digests, levels, moved, outcomes
+from tests.support import Shop, digests, levels, moved, outcomes, pieces
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_a_compacted_column_alone_is_read_and_checked_alone(shop: Shop):
     data = bytearray(path.read_bytes())
     data[piece.start + piece.size // 2] ^= 1
     path.write_bytes(data)
-    reader.parts(snapshot, ["event_id", "product_id"])
+    pieces(reader, snapshot, ["event_id", "product_id"])
     with pytest.raises(Damaged, match=f"{file.name} is damaged in column 'quantity'"):
-        reader.parts(snapshot, ["quantity"])
+        pieces(reader, snapshot, ["quantity"])
     with pytest.raises(Damaged, match=f"{file.name} in .* is damaged: expected sha256"):
         reader.events(snapshot)
 
@@ -108,7 +108,7 @@ def test_history_in_order_reads_each_object_once(shop: Shop, monkeypatch: pytest
     monkeypatch.setattr(ObjectStore, "get_ranges", counted)
     reader = LogReader(engine.objects, engine.chain, stock.log)
     for snapshot in engine.chain:
-        reader.parts(snapshot, ["product_id", "quantity"])
+        pieces(reader, snapshot, ["product_id", "quantity"])
     assert read == dict.fromkeys(segments(engine), 1)
 
 
@@ -118,7 +118,7 @@ def test_dictionaries_of_a_slice_hold_its_own_texts_alone(sample: Shop, shop: Sh
     before, engine = sample.engine(), shop.engine()
     for snapshot in engine.chain:
         found, expected = (
-            LogReader(each.objects, each.chain, stock.log).parts(snapshot, ["product_id", "event_id", "quantity"])
+            pieces(LogReader(each.objects, each.chain, stock.log), snapshot, ["product_id", "event_id", "quantity"])
             for each in (engine, before)
         )
         assert [part.table.to_pydict() for part in found] == [part.table.to_pydict() for part in expected]
@@ -167,8 +167,7 @@ def test_a_slip_is_located_in_the_compacted_segment(shop: Shop):
     part = LedgerPart(stored.outcomes.copy(), stored.reasons)
     part.outcomes[len(part.outcomes) // 2] = Outcome.IGNORED
     before = engine.builder.require(stock, engine.chain.through(snapshot.key)[-2])
-    digest = part.digest(before.ledger_digest, snapshot.cut("stock_events"))
-    engine.builder.checkpoints.save_state(state, record.inputs, digest, part, before)
+    engine.builder.checkpoints.save_state(state, snapshot.cut("stock_events"), part, before)
     engine = shop.engine()
     found = engine.prover.prove(stock, engine.chain.get("2010-12-23")).divergence
     assert found is not None and found.snapshot == snapshot.key

@@ -89,13 +89,13 @@ SOME = [[("1", "lamp", 1), ("2", "cup", 1), ("1", "lamp", 1)], [("2", "cup", 2),
 
 def test_contents_are_read_once_and_never_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read, compared = Counter[str](), Counter[str]()
-    parts, require = LogReader.parts, ContentCheck.require
+    unread, require = LogReader.unread, ContentCheck.require
 
     def counting(self, snapshot, columns):
         read.update(columns)
-        return parts(self, snapshot, columns)
+        return unread(self, snapshot, columns)
 
-    monkeypatch.setattr(LogReader, "parts", counting)
+    monkeypatch.setattr(LogReader, "unread", counting)
     monkeypatch.setattr(ContentCheck, "require", lambda s, snap, p: (compared.update([snap.key]), require(s, snap, p)))
     shop = landed(tmp_path, SOME)
     reread(shop, 2)

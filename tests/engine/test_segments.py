@@ -18,7 +18,7 @@ from refold.rebuild import rebuild_all
 from refold.stores.ledger import LedgerPart
 from refold.verification import verify_reference
 from tests.engine.sealing import STOCK_ONLY
-from tests.support import Shop, digests, levels, moved, outcomes
+from tests.support import Shop, digests, levels, moved, outcomes, pieces
 
 DAYS = ["2026-01-01", "2026-01-02"]
 NAMES = [str(uuid.UUID(int=7 * n)) for n in range(60)]
@@ -81,11 +81,9 @@ def test_a_log_partition_may_hold_ids_in_both_forms(shop: Shop):
     files = engine.chain.layout(snapshot, stock.log.name).segments
     kinds = {reader._read(file, ["event_id"]).schema.field("event_id").type for file in files}
     assert event_ids.STORED in kinds and len(kinds) == 2
-    parts = {part.partition: part.table for part in reader.parts(snapshot, ["event_id", "log_seq"])}
-    whole = reader.events(snapshot, ["event_id"])
-    for partition, table in parts.items():
-        mine = whole.filter(np.asarray(whole["log_partition"]) == partition)
-        assert event_ids.as_text(table["event_id"]).to_pylist() == mine["event_id"].to_pylist()
+    parts = pieces(reader, snapshot, ["event_id", "log_seq"])
+    found = [name for part in parts for name in event_ids.as_text(part.table["event_id"]).to_pylist()]
+    assert found == reader.events(snapshot, ["event_id"])["event_id"].to_pylist()
 
 
 def test_a_column_alone_is_read_and_checked_alone(plain: Shop):
@@ -121,8 +119,7 @@ def test_a_stored_ledger_part_with_an_outcome_too_many_is_told(plain: Shop):
     stored = engine.builder.checkpoints.ledger(records[1])
     longer = LedgerPart(np.append(stored.outcomes, stored.outcomes[:1]), np.append(stored.reasons, stored.reasons[:1]))
     cut = snapshots[1].cut(stock.log.name)
-    digest = longer.digest(records[0].ledger_digest, cut)
-    engine.builder.checkpoints.save_state(state, cut.id, digest, longer, records[0])
+    engine.builder.checkpoints.save_state(state, cut, longer, records[0])
     verdict = plain.engine().prover.prove(stock, snapshots[1])
     assert not verdict.passed
     assert any("after its last event" in difference.where for difference in verdict.differences)

@@ -31,7 +31,8 @@ from refold.stores.state import State
 from tests.failpoints import readers
 from tests.failpoints.places import Place, kind
 from tests.failpoints.shop import PROJECTS, land
-from tests.failpoints.stages import NEXT, PHASES, STAGES, Stage, everything
+from tests.failpoints.stages import PHASES, STAGES, Stage
+from tests.failpoints.steps import NEXT, everything
 from tests.failpoints.watching import Watch, fingerprint, install
 
 _GOES = re.compile(r"/\.(building|dropped)-")

@@ -83,14 +83,15 @@ WRITING = STATEMENTS | {
 
 EXEMPT = {
     (
-        "refold/log/repeated.py",
+        "refold/log/repeated_hashes.py",
         "RepeatedHashes._spill",
         "tempfile.TemporaryDirectory",
     ): "hashes that wait for their turn",
-    ("refold/log/repeated.py", "RepeatedHashes._spill", "self._file().open"): "hashes that wait for their turn",
+    ("refold/log/repeated_hashes.py", "RepeatedHashes._spill", "self._file().open"): "hashes that wait for their turn",
     ("refold/sinks/bulk.py", "load_generally", "connection.execute"): "what others are tested to equal",
     ("refold/sinks/bulk.py", "fetch_generally", "connection.execute"): "a query",
-    ("refold/stores/folding.py", "fold_parts", "state.put"): "rows of a state in memory",
+    ("refold/stores/folding.py", "_in_turn", "state.put"): "rows of a state in memory",
+    ("refold/stores/folding.py", "_taken", "state.put"): "rows of a state in memory",
     ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
 }
 """Calls that are named like writes and are none, as (file, function, call), and what they are."""

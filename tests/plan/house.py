@@ -165,8 +165,8 @@ def _held(engine: Engine) -> dict[str, list[str]]:
 def _counting(work: Work) -> Iterator[None]:
     """Let everything do what it does, and count."""
     folding, log = False, ""
-    fold_history, fold_parts = building.Builder.fold_history, building.fold_parts
-    run, ranges, parts = RelationRunner.run, ObjectStore.get_ranges, LogReader.parts
+    fold_history, fold_unread = building.Builder.fold_history, building.fold_unread
+    run, ranges, unread = RelationRunner.run, ObjectStore.get_ranges, LogReader.unread
 
     def history(self: Any, *args: Any, **options: Any) -> Any:
         nonlocal folding
@@ -181,16 +181,17 @@ def _counting(work: Work) -> Iterator[None]:
         folding = True
         return history(self, *args, **options)
 
-    def folded(state: Any, events: Any, *args: Any, **options: Any) -> Any:
+    def folded(states: Any, events: Any, *args: Any, **options: Any) -> Any:
         found = sum(len(part) for part in events)
-        if folding and found:
-            work.folded[state.store.name] = work.folded.get(state.store.name, 0) + found
-        return fold_parts(state, events, *args, **options)
+        for state in states:
+            if folding and found:
+                work.folded[state.store.name] = work.folded.get(state.store.name, 0) + found
+        return fold_unread(states, events, *args, **options)
 
     def read(self: Any, *args: Any) -> Any:
         nonlocal log
         log = self.log.name
-        found = parts(self, *args)
+        found = unread(self, *args)
         if folding and found:
             work.read[log] = work.read.get(log, 0) + sum(len(part) for part in found)
         return found
@@ -206,8 +207,8 @@ def _counting(work: Work) -> Iterator[None]:
 
     with (
         mock.patch.object(building.Builder, "fold_history", starting),
-        mock.patch.object(building, "fold_parts", folded),
-        mock.patch.object(LogReader, "parts", read),
+        mock.patch.object(building, "fold_unread", folded),
+        mock.patch.object(LogReader, "unread", read),
         mock.patch.object(ObjectStore, "get_ranges", ranged),
         mock.patch.object(RelationRunner, "run", related),
     ):

@@ -302,11 +302,11 @@ def test_stores_of_one_log_are_told_to_share_a_pass_and_do(tmp_path: Path, monke
     twin = fold(stock_events, version=1)(stock_again)
     newest = latest_by_key(stock_events, "newest", version=1, columns={"country": text(null=True)})
     read: list[tuple[str, frozenset[str]]] = []
-    parts = LogReader.parts
+    unread = LogReader.unread
 
     def watched(self, snapshot, columns):
         read.append((snapshot.key, frozenset(columns)))
-        return parts(self, snapshot, columns)
+        return unread(self, snapshot, columns)
 
     def reads(stores) -> list[list[tuple[str, frozenset[str]]]]:
         shop = Shop(tmp_path / str(len(stores)), STOCK_ONLY).declared(stores=stores)
@@ -322,7 +322,7 @@ def test_stores_of_one_log_are_told_to_share_a_pass_and_do(tmp_path: Path, monke
             found.append(list(read))
         return found
 
-    monkeypatch.setattr(LogReader, "parts", watched)
+    monkeypatch.setattr(LogReader, "unread", watched)
     stores = [PROJECT.store("stock"), twin, newest]
     shared, alone = reads(stores), reads(stores[:1])
     assert [[key for key, _ in each] for each in shared] == [[key for key, _ in each] for each in alone]

@@ -32,9 +32,14 @@ class RepeatedHashes:
     >>> found = RepeatedHashes(memory_bytes=0)
     >>> found.add(np.array([7, 3, 7, 1], dtype=np.uint64))
     >>> found.add(np.array([1, 2], dtype=np.uint64))
-    >>> found.result().tolist()
-    [1, 7]
+    >>> found.result().tolist(), found.occurrences
+    ([1, 7], 4)
+
+    Attributes:
+        occurrences: how many of the hashes that were added are among the result; known once there is one.
     """
+
+    occurrences = 0
 
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
@@ -72,28 +77,38 @@ class RepeatedHashes:
 
     def result(self) -> Hashes:
         """The hashes that occurred more than once, ascending; afterwards nothing is held any more."""
-        if self._folder is None and self._count < _FEW:
-            return _twice(np.concatenate([np.zeros(0, dtype=np.uint64), *(h for held in self._held for h in held)]))
         try:
-            return np.concatenate(each(self._repeated, range(_PARTS), [self._count // _PARTS + 1] * _PARTS))
+            if self._folder is None and self._count < _FEW:
+                every = [hashes for held in self._held for hashes in held]
+                found = [_repeated(np.concatenate([np.zeros(0, dtype=np.uint64), *every]))]
+            else:
+                found = each(self._result_of, range(_PARTS), [self._count // _PARTS + 1] * _PARTS)
         finally:
             if self._folder is not None:
                 self._folder.cleanup()
+        self.occurrences = sum(occurrences for _, occurrences in found)
+        return np.concatenate([repeated for repeated, _ in found])
 
-    def _repeated(self, part: int) -> Hashes:
+    def _result_of(self, part: int) -> tuple[Hashes, int]:
         spilled = [np.fromfile(self._file(part), dtype=np.uint64)] if self._folder is not None else []
         hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *spilled, *self._held[part]])
         self._held[part].clear()
-        table, again = np.zeros(_table_size(len(hashes)), dtype=np.uint64), np.empty_like(hashes)
-        count = _find_again(table, hashes, again)
-        if count < 0:  # hashes made to collide in the table would take the square of the time
-            return _twice(hashes)
-        return np.unique(again[:count])
+        return _repeated(hashes)
 
 
-def _twice(hashes: Hashes) -> Hashes:
-    ordered = np.sort(hashes)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+def _repeated(hashes: Hashes) -> tuple[Hashes, int]:
+    """The hashes that occur more than once, ascending, and how many of all there are of them."""
+    table, again = np.zeros(_table_size(len(hashes)), dtype=np.uint64), np.empty_like(hashes)
+    count = _find_again(table, hashes, again)
+    if count < 0:  # hashes made to collide in the table would take the square of the time
+        ordered = np.sort(hashes)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+    else:
+        again = np.sort(again[:count])
+    first = np.ones(len(again), dtype=np.bool_)
+    first[1:] = again[1:] != again[:-1]
+    repeated = again[first]
+    return repeated, len(again) + len(repeated)
 
 
 class HashSet:
@@ -147,7 +162,7 @@ def _find_again(table, hashes, again):  # type: ignore[no-untyped-def]
             again[count] = h
             count += 1
         table[place] = h
-    if zeros > 1:
+    for _ in range(zeros - 1):
         again[count] = 0
         count += 1
     return count

@@ -1,0 +1,175 @@
+"""The steps on the way from landing to readers, as a stage runs them in a process that may be killed. Not a test."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from refold.at_rest import damage_at_rest
+from refold.drift import find_drift, repair
+from refold.engine import Engine
+from refold.log import compaction
+from refold.mending import mend_at_rest
+from refold.release import Releaser
+from refold.retention import Pruner
+from refold.rules import kernel_cache
+from refold.rules.rule import Rule
+from refold.stores import thinning
+from refold.unreferenced import remove_unreferenced
+from tests.failpoints.shop import DAYS, NOW, Level, Shop, inventory
+
+OLD, NEW, NEXT = 1, 2, 3
+"""Days: what is served before, what a stage works on, and what follows it."""
+
+LONG_AFTER = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
+"""When whatever nothing names is old enough to be removed."""
+
+
+def opened(shop: Shop) -> Engine:
+    """An engine whose releases tell a fixed time, so that equal ones have equal bytes."""
+    engine = shop.engine()
+    engine.releaser = Releaser(
+        engine.project, engine.objects, engine.prover, engine.publisher, clock=lambda: NOW, by=lambda: "the test"
+    )
+    return engine
+
+
+def link_landing(shop: Shop) -> None:
+    """All copies read one landing, since a snapshot tells the identity of the files that it was made of."""
+    Path("landing").symlink_to(Path("../../landing").resolve())
+
+
+def seal(shop: Shop, day: int = NEW) -> None:
+    for _ in opened(shop).seal(DAYS[day]):
+        pass
+
+
+def build(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    snapshot = engine.chain.get(DAYS[day])
+    for log in engine.project.logs:
+        for _ in engine.fold_history(log.name, snapshot):
+            pass
+    for relation in engine.project.relations:
+        engine.builder.build(relation, snapshot)
+
+
+def prove(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    snapshot = engine.chain.get(DAYS[day])
+    for log in engine.project.logs:
+        for _, verdicts in engine.prove_history(log.name, snapshot):
+            assert all(verdict.passed for verdict in verdicts.values())
+    for relation in engine.project.relations:
+        assert engine.prover.prove(relation, snapshot).passed
+
+
+def publish(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    snapshot = engine.chain.get(DAYS[day])
+    for store in engine.project.in_order:
+        for sink in store.sinks:
+            engine.publisher.publish(store, sink, snapshot)
+
+
+def check(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    snapshot = engine.chain.get(DAYS[day])
+    for store in engine.project.in_order:
+        assert all(result.passed for result in engine.publisher.check_expectations(store, snapshot))
+
+
+def release(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    engine.releaser.release(engine.chain.get(DAYS[day]))
+
+
+def in_turn(shop: Shop, day: int, *steps: Callable[[Shop, int], None]) -> None:
+    for step in steps:
+        step(shop, day)
+
+
+def everything(shop: Shop, *days: int) -> None:
+    """All of it for some days, one after the other."""
+    for day in days:
+        for step in (seal, build, prove, publish, check, release):
+            step(shop, day)
+
+
+def roll_back(shop: Shop) -> None:
+    opened(shop).releaser.rollback(OLD + 1)
+
+
+def prune(shop: Shop) -> None:
+    engine = opened(shop)
+    pruner = Pruner(engine.project, engine.releaser, engine.publisher, clock=lambda: NOW)
+    pruner.apply(pruner.plan(1, 0))
+    thinning.RECENT = 1  # so that three days are a long history
+    engine.thinner.apply(engine.thinner.plan(LONG_AFTER))
+    remove_unreferenced(engine.objects, LONG_AFTER)
+
+
+def compact(shop: Shop) -> None:
+    compaction.FILES_MIN = 2  # so that three days are many
+    for log in shop.engine().project.logs:
+        engine = opened(shop)
+        compactor = compaction.Compactor(engine.objects, engine.chain, log)
+        assert compactor.apply(compactor.plan()).damaged == []
+
+
+def retry(shop: Shop) -> None:
+    opened(shop).retry_quarantine()
+
+
+def mend(shop: Shop) -> None:
+    """Repair until nothing differs: what a sink should hold is not known before the state is sound again."""
+    for _ in range(3):
+        engine = opened(shop)
+        snapshot = engine.chain.get(DAYS[NEW])
+        drifts = [find_drift(engine, store, snapshot) for store in engine.project.in_order]
+        if not any(drift.differences for drift in drifts):
+            return
+        assert all(repair(engine, drift).passed for drift in drifts)
+    raise AssertionError([str(difference) for drift in drifts for difference in drift.differences])
+
+
+def mend_and_publish(shop: Shop) -> None:
+    """A version of which a killed repair left nothing is no difference; it is published again before it is released."""
+    mend(shop)
+    publish(shop)
+
+
+def mend_objects(shop: Shop) -> None:
+    assert mend_at_rest(opened(shop), damage_at_rest(opened(shop))) == []
+
+
+def check_again(shop: Shop) -> None:
+    engine = opened(shop)
+    store = engine.project.store("stock")
+    assert not all(result.passed for result in engine.publisher.check_expectations(store, engine.chain.get(DAYS[NEW])))
+
+
+def anew(row: Level, event):
+    return row._replace(level=row.level + event.quantity)
+
+
+def compile_anew(shop: Shop) -> None:
+    """Load a rule in a cache folder of the shop's own, with what a killed process left of it; numba is left aside."""
+    os.environ["NUMBA_CACHE_DIR"] = str(Path("cache").resolve())
+    rule = Rule.of(anew, inventory.columns, 1)
+    source = kernel_cache.kernel_file(rule.lowered or "")
+    code = source.with_suffix("._fold-1.nbc")
+    if not source.exists():
+        kernel_cache._written(rule.lowered or "")
+        for file in (source, code):
+            kernel_cache._put(file, b"half")
+
+    def load(path: Path) -> Callable[..., int]:
+        kernel_cache._put(code, b"compiled")
+        return lambda *_: len(compile(path.read_bytes(), path, "exec").co_names)
+
+    kernel_cache._load_file = load
+    assert rule.compile()
+    assert kernel_cache.is_kept(rule.lowered or "")
