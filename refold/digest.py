@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import encode_rows
+from refold.encoding import Hashes, encode_rows
+from refold.parallel import each
 
 BUCKETS = 4096
 _FAN_OUT = 16
@@ -34,7 +35,12 @@ Buckets = npt.NDArray[np.uint16]
 
 def bucket_of(keys: Sequence[pa.Array | pa.ChunkedArray]) -> Buckets:
     """The bucket of each row, from its key columns; shape (rows,), values below 4,096."""
-    return (encode_rows(keys).hashes() >> np.uint64(52)).astype(np.uint16)
+    return buckets_of(encode_rows(keys).hashes())
+
+
+def buckets_of(hashes: Hashes) -> Buckets:
+    """The bucket of each row, from the hash of its key."""
+    return (hashes >> np.uint64(52)).astype(np.uint16)
 
 
 class DigestTree:
@@ -58,15 +64,11 @@ class DigestTree:
 
     def update(self, table: pa.Table, buckets: Buckets, touched: npt.NDArray[np.uint16]) -> None:
         """Recompute the `touched` buckets from `table`, whose rows lie in `buckets`."""
-        flags = np.zeros(BUCKETS, dtype=np.bool_)
-        flags[touched] = True
-        rows = np.flatnonzero(flags[buckets])
-        part = table.take(pa.array(rows)) if len(rows) < len(table) else table
-        joined = encode_rows(part.columns, len(part)).joined_by(buckets[rows], BUCKETS)
-        bounds, content = joined.offsets.tolist(), joined.data.data
-        for bucket in touched.tolist():
-            start, end = bounds[bucket], bounds[bucket + 1]
-            self.leaves[bucket] = hashlib.sha256(content[start:end]).digest() if end > start else _EMPTY
+        halves = np.array_split(touched, 2)
+        found = each(lambda half: _leaves(table, buckets, half), halves, [len(table)] * len(halves))
+        for half, leaves in zip(halves, found, strict=True):
+            for bucket, leaf in zip(half.tolist(), leaves, strict=True):
+                self.leaves[bucket] = leaf
 
     def digest(self) -> str:
         """The root, as 64 hexadecimal digits."""
@@ -90,6 +92,18 @@ class DigestTree:
     def from_bytes(cls, schema: str, raw: bytes) -> DigestTree:
         """The tree of leaves that `to_bytes` wrote."""
         return cls(schema, [raw[i : i + 32] for i in range(0, len(raw), 32)])
+
+
+def _leaves(table: pa.Table, buckets: Buckets, wanted: npt.NDArray[np.uint16]) -> list[bytes]:
+    """The leaves of some buckets, in their order."""
+    flags = np.zeros(BUCKETS, dtype=np.bool_)
+    flags[wanted] = True
+    rows = np.flatnonzero(flags[buckets])
+    part = table.take(pa.array(rows)) if len(rows) < len(table) else table
+    joined = encode_rows(part.columns, len(part)).joined_by(buckets[rows], BUCKETS)
+    bounds, content = joined.offsets.tolist(), joined.data.data
+    ranges = ((bounds[bucket], bounds[bucket + 1]) for bucket in wanted.tolist())
+    return [hashlib.sha256(content[start:end]).digest() if end > start else _EMPTY for start, end in ranges]
 
 
 def table_digest(schema: str, table: pa.Table, key: Sequence[str]) -> str:

@@ -141,6 +141,3 @@ def _parse(line: bytes) -> Outcome | None:
 
 def _sound(number: object) -> bool:
     return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e15
-
-
-__all__ = ["Measured", "Outcome", "machine", "outcomes_file", "read_outcomes", "record"]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.declaration import Log
+from refold.log.segment import SEGMENT_EVENTS
+from refold.parallel import cores
 from refold.plan import Computing, Fold, Plan
 from refold.prospect import Bytes, Day
 from refold.rules.rule import COMPILED_FROM_EVENTS
@@ -237,11 +239,13 @@ def _publishing(engine: Engine, plan: Plan, rows: _Rows) -> Iterator[Step]:
 
 
 def memory_of(engine: Engine, plan: Plan, steps: Sequence[Step]) -> dict[str, float]:
-    """What decides on the peak of memory, in millions: the largest snapshot, ids, states, what relations read."""
+    """What decides on the peak of memory, in millions: segments held at once, ids, states, what relations read."""
+    segments = cores() * SEGMENT_EVENTS
     largest, ids, states, ledgers, held = 0.0, 0.0, 0.0, 0.0, 0.0
     for log in engine.project.logs:
         names = {column for store in engine.stores_of(log.name) for column in columns_to_read(store)}
-        largest = max(largest, *(day.logs[log.name].events * (len(names) + 1) for day in plan.days))
+        read = max(min(segments, day.logs[log.name].events) for day in plan.days)
+        largest = max(largest, read * (len(names) + 1))
         ids = max(ids, plan.days[-1].logs[log.name].through)
         mine = [fold for fold in plan.folds if fold.store.log is log]
         states += sum(rows_by_day(engine, plan, fold)[-1] * len(fold.store.state_columns) for fold in mine)
@@ -254,6 +258,3 @@ def memory_of(engine: Engine, plan: Plan, steps: Sequence[Step]) -> dict[str, fl
     work = {"largest": largest, "ids": ids, "states": states, "ledgers": ledgers, "cells": held, "sealing": sealing}
     checked = any(step.kind == "expect" for step in steps)
     return {**{name: amount / 1e6 for name, amount in work.items()}, "expectations": float(checked)}
-
-
-__all__ = ["Step", "memory_of", "rows_by_day", "steps_of"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Compiled rules and what rebuilds took are kept from one run of the tests to the next, and not among the user's own.
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "refold-cache")
 
 settings.register_profile("refold", deadline=None)  # a first call compiles, and how long it takes is nobody's promise
 settings.load_profile("refold")

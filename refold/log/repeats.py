@@ -103,8 +103,9 @@ def seal_deliveries(
     rows, earlier = index.candidates(run.hashes)
     same = earlier.contents == run.contents[rows]
     deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, earlier.seqs[same]
-    _, inverse, counts = np.unique(run.hashes, return_inverse=True, return_counts=True)
-    suspects = np.union1d(rows[~same], np.flatnonzero(counts[inverse] > 1))
+    ordered = np.sort(run.hashes)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    suspects = np.union1d(rows[~same], np.flatnonzero(np.isin(run.hashes, repeated)))
     suspects = suspects[deliveries[suspects] == Delivery.FIRST]
     if len(suspects) == 0:
         return deliveries, firsts

@@ -209,8 +209,7 @@ class _LogSealer:
 
     def start(self, key: str, following: str | None) -> None:
         """Start to decode the objects of the next key and of the one that follows."""
-        items = self.unsealed()
-        self._decoding.start([item for item in items if item.folder <= (following or key)])
+        self._decoding.start([item for item in self.unsealed() if item.folder <= (following or key)])
 
     def close(self) -> None:
         """Give up what was begun."""
@@ -299,20 +298,21 @@ class _LogSealer:
         if seq_start == seq_end:
             return None, list(self._seen_files())
         run = _run_of(parts, seq_start, seq_end)
-        if self._index is None:
-            self._index = self._open_index()
 
-        def rows(places: Seqs) -> pa.Table:
-            return _rows_at(parts, seq_start + places)
+        def look_up(index: SeenIndex) -> tuple[Deliveries, Seqs]:
+            found = seal_deliveries(
+                self.log, run, lambda places: _rows_at(parts, seq_start + places), index, self._fetch
+            )
+            index.add(run.take(np.flatnonzero(found[0] == Delivery.FIRST)), seq_end)
+            self._index = index
+            return found
 
         try:
-            deliveries, firsts = seal_deliveries(self.log, run, rows, self._index, self._fetch)
-            self._index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), seq_end)
+            deliveries, firsts = look_up(self._open_index() if self._index is None else self._index)
         except Damaged as error:
             _log.warning("%s Computing the seen index again from all segments.", error)
-            self._index = seen_index(self._reader, self._chain)
-            deliveries, firsts = seal_deliveries(self.log, run, rows, self._index, self._fetch)
-            self._index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), seq_end)
+            deliveries, firsts = look_up(seen_index(self._reader, self._chain))
+        assert self._index is not None
         repeats = self._store_repeats(parts, deliveries, firsts, seq_start)
         return repeats, self._index.store(self._objects, self.log.name)
 
@@ -338,11 +338,7 @@ class _LogSealer:
 
     def _open_index(self) -> SeenIndex:
         head = self._chain.head
-        try:
-            return SeenIndex.open(self._objects, self._seen_files(), self._cut(head).seq_end if head else 0)
-        except Damaged as error:
-            _log.warning("%s Computing the seen index again from all segments.", error)
-            return seen_index(self._reader, self._chain)
+        return SeenIndex.open(self._objects, self._seen_files(), self._cut(head).seq_end if head else 0)
 
     def _seen_files(self) -> Sequence[SeenFile]:
         return newest_seen(self._chain, self.log.name)[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
@@ -126,7 +127,7 @@ class Snapshot:
         """The name of the manifest."""
         return f"snapshots/{self.key}.json"
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The sha256 of the manifest's bytes, which its child records and its layouts are named after."""
         return sha256_hex(self.to_bytes())

@@ -42,8 +42,8 @@ def columns_to_read(store: Folded) -> list[str]:
 def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice: bool = False) -> LedgerPart:
     """Apply events, in the order (log partition, offset), to a state in place; see `fold_unread`.
 
-    `events` has the columns to read, `log_partition` and `log_offset`. With `twice` every rule is run two times over
-    the same rows and events, and must say the same.
+    `events` has the columns to read, `log_partition` and `log_offset`. With `twice` what is interpreted of a rule is
+    run two times over the same rows and events, and must say the same.
 
     Raises:
         RuleError: a rule fails; the message names the event.
@@ -66,7 +66,7 @@ def fold_unread(
     Each segment is read once and let go, so that memory holds one for each thread. Log partitions are folded at once by
     several threads where they share no key, as they do where keys decide on them, else they are read again and folded
     one after the other. A key's row exists from its first event, whatever the outcome, and carries the position of its
-    last event. With `twice` every rule is run two times over the same rows and events; the first run counts.
+    last event. With `twice` what is interpreted is run two times over the same rows and events; the first run counts.
 
     Returns for each state the ledger part, and what says that the two runs differ. Raises RuleError, naming the first
     such event, where a rule fails, and what reading raises.

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.digest import DigestTree, bucket_of
+from refold.digest import DigestTree, buckets_of
+from refold.encoding import Hashes, compiled, encode_rows
 from refold.stores.declaration import DELETED, Folded
 from refold.types import arrow_schema, describe
 
@@ -33,9 +34,10 @@ class State:
         self._key = store.log.key
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
-        self._buckets = bucket_of([self.table[self._key]])
+        self._hashes = encode_rows([self.table[self._key]]).hashes()
+        self._index = _Index(self._hashes)
         self._tree = DigestTree(describe(store.state_columns))
-        self._touched = np.unique(self._buckets)
+        self._touched = np.unique(buckets_of(self._hashes))
         self._changed = np.zeros(len(self.table), dtype=np.bool_)
         self._changed[[] if changed is None else changed] = True
 
@@ -46,7 +48,7 @@ class State:
     def tree(self) -> DigestTree:
         """The digest tree over the rows; what was put since it was asked for last is hashed now."""
         if len(self._touched):
-            self._tree.update(self.table, self._buckets, self._touched)
+            self._tree.update(self.table, buckets_of(self._hashes), self._touched)
             self._touched = self._touched[:0]
         return self._tree
 
@@ -56,18 +58,19 @@ class State:
 
     def locate(self, keys: pa.Array) -> Rows:
         """The row of each key, -1 where it has none yet; shape (keys,)."""
-        return places_of(keys, self.table[self._key])
+        return self._index.places_of(keys.cast(self.schema.field(self._key).type), self.table[self._key])
 
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
         table = table.select(self.schema.names).cast(self.schema)
         self.table, places = replaced(self.table, rows, table)
         new = np.flatnonzero(rows < 0)
-        buckets = bucket_of([table[self._key]])
-        self._buckets = np.concatenate([self._buckets, buckets[new]])
+        hashes = encode_rows([table[self._key]]).hashes()
+        self._hashes = np.concatenate([self._hashes, hashes[new]])
+        self._index.add(self._hashes)
         self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
         self._changed[places] = True
-        self._touched = np.union1d(self._touched, buckets)
+        self._touched = np.union1d(self._touched, buckets_of(hashes))
 
     @property
     def changed_count(self) -> int:
@@ -92,6 +95,54 @@ class State:
         return published_rows(self.store, self.table)
 
 
+class _Index:
+    """Where a key stands, by its hash: a table of places plus one, 0 where there is none, with the first of a hash."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self._hashes = hashes[:0]
+        self._table = np.zeros(16, dtype=np.int64)
+        self.add(hashes)
+
+    def add(self, hashes: Hashes) -> None:
+        """Take in the hashes after those that it has; `hashes` are all of them, by place."""
+        start = len(self._hashes)
+        if len(self._table) < 2 * len(hashes):
+            self._table, start = np.zeros(1 << (2 * len(hashes)).bit_length(), dtype=np.int64), 0
+        self._hashes = hashes
+        _enter(self._table, hashes, start)
+
+    def places_of(self, keys: pa.Array | pa.ChunkedArray, among: pa.ChunkedArray) -> Rows:
+        """The place of each key among those whose hashes it has, -1 where it is not there."""
+        places = np.empty(len(keys), dtype=np.int64)
+        _find(self._table, self._hashes, encode_rows([keys]).hashes(), places)
+        known = np.flatnonzero(places >= 0)
+        found, asked = among.take(pa.array(places[known])), keys.take(pa.array(known))
+        if found.equals(asked if isinstance(asked, pa.ChunkedArray) else pa.chunked_array([asked])):
+            return places
+        return places_of(keys, among)  # two keys have the same hash
+
+
+@compiled
+def _enter(table, hashes, start):  # type: ignore[no-untyped-def]
+    mask = np.uint64(table.size - 1)
+    for i in range(start, hashes.size):
+        at = hashes[i] & mask
+        while table[at] != 0 and hashes[table[at] - 1] != hashes[i]:
+            at = (at + np.uint64(1)) & mask
+        if table[at] == 0:
+            table[at] = i + 1
+
+
+@compiled
+def _find(table, known, hashes, places):  # type: ignore[no-untyped-def]
+    mask = np.uint64(table.size - 1)
+    for i in range(hashes.size):
+        at = hashes[i] & mask
+        while table[at] != 0 and known[table[at] - 1] != hashes[i]:
+            at = (at + np.uint64(1)) & mask
+        places[i] = table[at] - 1
+
+
 def published_rows(store: Folded, table: pa.Table) -> pa.Table:
     """The rows of a state table that are published: no tombstones, declared columns and types, sorted by key bytes."""
     live = table.filter(pc.invert(table[DELETED])) if store.deletes else table
@@ -114,7 +165,8 @@ def replace_rows(base: pa.Table, changes: pa.Table, key: str) -> tuple[pa.Table,
     >>> table.to_pydict(), places.tolist()
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
-    return replaced(base, places_of(changes[key], base[key]), changes)
+    index = _Index(encode_rows([base[key]]).hashes())
+    return replaced(base, index.places_of(changes[key], base[key]), changes)
 
 
 def values_at(table: pa.Table, rows: Rows, default: pa.Table) -> pa.Table:
