@@ -10,8 +10,7 @@ MAKEFLAGS += --no-print-directory
 # A pyenv shim for python3.11 may stand in PATH and still run nothing, so it is run to find out.
 PYTHON ?= $(shell python3.11 -c '' >/dev/null 2>&1 && echo python3.11 || echo python3)
 PORT ?= 3000
-# Two workers on two cores took as long as none (each compiles the rules again); more cores may gain: make test WORKERS=4.
-WORKERS ?= 0
+WORKERS ?= 2
 TESTS ?= tests
 SCHEDULES ?= 10000
 EVENTS ?= 1000000
@@ -45,7 +44,7 @@ ui: .venv/.stamp home ## Show the project in Dagster's web page, on PORT (3000)
 	$(PY) -m dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 test: .venv/.stamp ## Run the tests
-	$(PY) -m pytest $(TESTS) -n $(WORKERS)
+	$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadfile
 
 ##@ Check
 

@@ -31,8 +31,8 @@ from refold.config import Settings
 from refold.divergence import Divergence, Mark, Replayed
 from refold.engine import Engine
 from refold.locating import Locator
+from refold.log.reader import LogReader
 from refold.log.repeats import Delivery
-from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof import Prover, Verdict
 from refold.rules.outcome import Outcome

@@ -32,17 +32,25 @@ from refold.engine import Engine
 ROOT = Path(__file__).resolve().parents[1]
 HISTORY_DAYS = 365
 _LITTLE = 2_000
+_MILLION = 1_000_000
 _HISTORY_STORES = 7
 
 
-def sealed(data: Path, snapshots: int) -> Path:
-    """The folder of the log of a data folder, sealed under so many snapshots; made where it is not there."""
-    folder = data / f"refold-{snapshots}"
+def sealed(data: Path, snapshots: int | None) -> Path:
+    """The folder of the log of a data folder, sealed under so many snapshots; made where it is not there.
+
+    None is as many as there are millions of events, so that logs of every size have snapshots of the same.
+    """
+    folder = _folder(data, snapshots)
     if not _is_made(folder):
         shape = shape_of(data)
-        _seal_stream(Stream(shape), folder, -(-shape.events // snapshots))
+        _seal_stream(Stream(shape), folder, _MILLION if snapshots is None else -(-shape.events // snapshots))
         _made(folder)
     return folder
+
+
+def _folder(data: Path, snapshots: int | None) -> Path:
+    return data / f"refold-{'millions' if snapshots is None else snapshots}"
 
 
 def _is_made(folder: Path) -> bool:
@@ -112,7 +120,7 @@ def _remove_derived(folder: Path) -> None:
 # Rebuild and verification.
 
 
-def _prepare_rebuild(snapshots: int) -> Callable[[Path], None]:
+def _prepare_rebuild(snapshots: int | None) -> Callable[[Path], None]:
     def prepare(data: Path) -> None:
         little(data)
         _remove_derived(sealed(data, snapshots))
@@ -120,7 +128,7 @@ def _prepare_rebuild(snapshots: int) -> Callable[[Path], None]:
     return prepare
 
 
-def _prepare_verify(snapshots: int) -> Callable[[Path], None]:
+def _prepare_verify(snapshots: int | None) -> Callable[[Path], None]:
     def prepare(data: Path) -> None:
         little(data)
         engine = _engine(sealed(data, snapshots))
@@ -130,27 +138,28 @@ def _prepare_verify(snapshots: int) -> Callable[[Path], None]:
     return prepare
 
 
-def _of(work: Callable[[Engine], object], snapshots: int, **options: object) -> Callable[..., Engine]:
+def _of(work: Callable[[Engine], object], snapshots: int | None, **options: object) -> Callable[..., Engine]:
     def timed(data: Path, started: None) -> Engine:
-        engine = _engine(data / f"refold-{snapshots}", **options)
+        engine = _engine(_folder(data, snapshots), **options)
         work(engine)
         return engine
 
     return timed
 
 
-def _rebuild(snapshots: int) -> Program:
-    return Program(_of(adapter.rebuild, snapshots), warm_up, prepare=_prepare_rebuild(snapshots), answer=adapter.answer)
+def _rebuild(snapshots: int | None, **options: object) -> Program:
+    work = _of(adapter.rebuild, snapshots, **options)
+    return Program(work, warm_up, prepare=_prepare_rebuild(snapshots), answer=adapter.answer)
 
 
-def _verify(snapshots: int, **options: object) -> Program:
+def _verify(snapshots: int | None, **options: object) -> Program:
     work = _of(adapter.verify, snapshots, **options)
     return Program(work, warm_up, prepare=_prepare_verify(snapshots), answer=adapter.answer)
 
 
 REBUILD, REBUILD_100 = _rebuild(1), _rebuild(100)
 VERIFY, VERIFY_100 = _verify(1), _verify(100)
-OUT_OF_CORE = _verify(100, memory_limit_mb=256)
+REBUILD_OUT_OF_CORE, VERIFY_OUT_OF_CORE = _rebuild(None, memory_limit_mb=256), _verify(None, memory_limit_mb=256)
 
 
 # One percent more events, on a log that is sealed and built.

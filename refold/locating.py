@@ -23,8 +23,8 @@ from refold.divergence import Divergence, Mark, Replayed, Row, first_parting, pl
 from refold.errors import Damaged, NotDeterministic, RuleError
 from refold.log.declaration import POSITION
 from refold.log.layout import SegmentFile
+from refold.log.reader import LogReader
 from refold.log.repeats import Deliveries, Delivery
-from refold.log.segment import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore

@@ -19,9 +19,10 @@ from refold.errors import Damaged, NotFound, RefoldError, Unproven
 from refold.log.declaration import Log
 from refold.log.layout import LogLayout, StoredObject
 from refold.log.quarantine import retried_records
+from refold.log.reader import LogReader
 from refold.log.rereading import Rereader
 from refold.log.seen import newest_seen, seen_index
-from refold.log.segment import LogReader, to_parquet
+from refold.log.segment import to_parquet
 from refold.log.snapshot import Snapshot
 from refold.memory import limit_bytes
 from refold.proof_record import claim_folder

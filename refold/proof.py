@@ -18,7 +18,7 @@ from refold.divergence import Mark
 from refold.errors import Damaged, Unproven
 from refold.locating import Locator, outcome_text, rows_in
 from refold.log.declaration import POSITION
-from refold.log.segment import Part, position
+from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.picture import Picture
 from refold.proof_record import ProofRecord, ProofRecords, library_versions

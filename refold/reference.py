@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from refold.errors import RuleError
 from refold.log.declaration import POSITION, Log
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.rules.outcome import Ignored, Outcome, Rejection
 from refold.storage import ObjectStore

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from refold.log.declaration import Log
+from refold.log.reader import LogReader, UnreadPart
 from refold.log.rereading import Rereader
-from refold.log.segment import LogReader, UnreadPart
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.memory import limit_bytes
 from refold.parallel import each
@@ -54,7 +54,7 @@ def replay(
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
 
-    Of `memory_limit_mb` a quarter holds ids, and a quarter their hashes, before they are read again and spilled.
+    Of `memory_limit_mb` a quarter holds hashes of ids, and half as much ids, before they are spilled and read again.
 
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """

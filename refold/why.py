@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import FixInput, NotFound
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.storage import ObjectStore
 from refold.stores.building import Builder, with_outcomes

@@ -11,7 +11,7 @@ from typing import Any
 
 from refold.config import Settings
 from refold.engine import Engine
-from refold.log.segment import LogReader, Part
+from refold.log.reader import LogReader, Part
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.storage import sha256_hex

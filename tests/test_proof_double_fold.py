@@ -19,7 +19,7 @@ from assets.logs import stock_events
 from refold import Daily, Project, fold, parallel
 from refold.dagster import results
 from refold.errors import Unproven
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.rebuild import rebuild_all
 from refold.stores.folding import columns_to_read, fold_unread
 from refold.stores.state import State

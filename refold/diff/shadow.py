@@ -20,7 +20,7 @@ from refold.diff.described import Described, described, folded_behind
 from refold.encoding import encode_rows
 from refold.errors import NotDeterministic
 from refold.log.declaration import Log
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.replay import Boundary, replay

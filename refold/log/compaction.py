@@ -31,7 +31,8 @@ from refold.encoding import encode_rows
 from refold.errors import Conflict, Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
-from refold.log.segment import LogReader, write_segment
+from refold.log.reader import LogReader
+from refold.log.segment import write_segment
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.progress import track
 from refold.storage import ObjectStore

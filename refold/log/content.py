@@ -17,8 +17,8 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from refold.errors import Damaged
+from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS
-from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.records import read_record, write_record
 from refold.storage import ObjectStore, canonical_json, sha256_hex

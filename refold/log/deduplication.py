@@ -18,9 +18,9 @@ import pyarrow as pa
 from refold.encoding import EncodedRows, Hashes, compiled
 from refold.log import event_ids
 from refold.log.declaration import Log
+from refold.log.reader import Part, plain
 from refold.log.repeated_hashes import HashSet
 from refold.log.repeats import REPEATS, Deliveries, Delivery
-from refold.log.segment import Part, plain
 from refold.parallel import each
 
 Rows = npt.NDArray[np.int64]
@@ -89,11 +89,12 @@ def _nothing(rows: int) -> EncodedRows:
 class ReplayDedup:
     """Finds the repeats of a log, snapshot by snapshot from the first on, among all events whose ids may be repeated.
 
-    The first deliveries so far are parted by the top bits of their hashes, so that threads settle them at once.
+    The first deliveries so far are parted by the top bits of their hashes, so that threads settle them at once. Where
+    it is known how many there will be, `expected` saves making room again and again.
     """
 
-    def __init__(self) -> None:
-        self._known = [_Known() for _ in range(1 << _GROUP_BITS)]
+    def __init__(self, expected: int = 0) -> None:
+        self._known = [_Known(expected >> _GROUP_BITS) for _ in range(1 << _GROUP_BITS)]
 
     def repeats(self, suspects: Sequence[Suspects]) -> pa.Table:
         """The repeats of the next snapshot: `refold.log.repeats.REPEATS`, in the order (log partition, offset).
@@ -129,14 +130,14 @@ class _Known:
     Of each it holds the hash of the id, its `log_seq`, and the bytes of id and content, one after the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int) -> None:
         self._count = 0
-        self._hashes = np.zeros(0, dtype=np.uint64)
-        self._seqs = np.zeros(0, dtype=np.int64)
-        self._id_sizes = np.zeros(0, dtype=np.int64)
-        self._starts = np.zeros(1, dtype=np.int64)
+        self._hashes = np.zeros(expected, dtype=np.uint64)
+        self._seqs = np.zeros(expected, dtype=np.int64)
+        self._id_sizes = np.zeros(expected, dtype=np.int64)
+        self._starts = np.zeros(expected + 1, dtype=np.int64)
         self._data = np.zeros(0, dtype=np.uint8)
-        self._table = np.zeros(16, dtype=np.int64)
+        self._table = np.zeros(1 << max(4, (2 * expected).bit_length()), dtype=np.int64)
 
     def settle(self, hashes: Hashes, seqs: Rows, ids: EncodedRows, contents: EncodedRows) -> tuple[Deliveries, Rows]:
         """The delivery of events given in `log_seq` order, and the `log_seq` of their firsts; the firsts are kept."""
@@ -154,8 +155,8 @@ class _Known:
         for name, length in (("_hashes", needed), ("_seqs", needed), ("_id_sizes", needed), ("_starts", needed + 1),
                              ("_data", int(self._starts[self._count]) + size)):  # fmt: skip
             array = getattr(self, name)
-            if len(array) < length:  # by half more at least, so that all growing costs as much as the last
-                more = max(length, len(array) * 3 // 2) - len(array)
+            if len(array) < length:  # by an eighth at least, so that all growing costs no more than some copies
+                more = max(length, len(array) * 9 // 8) - len(array)
                 setattr(self, name, np.concatenate([array, np.zeros(more, array.dtype)]))
         if len(self._table) < 2 * needed:
             self._table = np.zeros(1 << (2 * needed).bit_length(), dtype=np.int64)

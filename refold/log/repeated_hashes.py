@@ -115,9 +115,13 @@ class HashSet:
     """A set of hashes that many can be looked up in at once."""
 
     def __init__(self, hashes: Hashes) -> None:
+        self._count = len(hashes)
         self._table = np.zeros(_table_size(len(hashes)), dtype=np.uint64)
         self._zero = bool(len(hashes) and (hashes == 0).any())  # an empty place is 0 as well
         _insert(self._table, hashes)
+
+    def __len__(self) -> int:
+        return self._count
 
     def has(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Which of some hashes are in the set; shape (hashes,)."""

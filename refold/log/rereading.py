@@ -19,9 +19,10 @@ from refold.encoding import EncodedRows, Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.content import ContentCheck
 from refold.log.deduplication import UNKNOWN, ReplayDedup, Suspects, declared
+from refold.log.reader import LogReader, Part, UnreadPart
 from refold.log.repeated_hashes import HashSet, RepeatedHashes
 from refold.log.repeats import Deliveries, Seqs
-from refold.log.segment import LogReader, Part, UnreadPart, content_digest
+from refold.log.segment import content_digest
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.parallel import each
 from refold.storage import ObjectStore
@@ -35,7 +36,7 @@ class Rereader:
     Args:
         snapshots: all that will be asked for, from the first on; their ids are read at once.
         columns: the columns of the events that are wanted.
-        memory_bytes: how much of the ids may be kept, and as much again of their hashes.
+        memory_bytes: how much of the ids' hashes may be held, and half as much of the ids.
         trusting: whether contents that were compared before need not be compared again.
 
     Raises Damaged where a segment is.
@@ -61,14 +62,15 @@ class Rereader:
         self._columns = list(dict.fromkeys(["log_seq", *columns]))
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
         self._kept, self._repeated = self._read_ids(memory_bytes)
-        self._dedup = ReplayDedup()
+        pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
+        self._dedup = ReplayDedup(len(self._repeated))
         self._open = self._open_hashes()
 
     def _read_ids(self, memory_bytes: int) -> tuple[dict[str, list[Suspects]], HashSet]:
         """All suspects by snapshot, where all could be kept, else none; and the hashes that occur more than once."""
         hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
         kept: dict[str, list[Suspects]] = {}
-        room = memory_bytes
+        room = memory_bytes // 2
         for snapshot in self._snapshots:
 
             def read(unread: UnreadPart) -> Suspects:
@@ -96,8 +98,10 @@ class Rereader:
         for snapshot in self._snapshots:
             repeats = self._content.recorded(snapshot)
             if repeats is not None:
-                found += [repeats["log_seq"].to_numpy(), repeats["first_seq"].to_numpy()]
-        return np.sort(np.concatenate(found))
+                found += [repeats["log_seq"].to_numpy().copy(), repeats["first_seq"].to_numpy().copy()]
+        named = np.concatenate(found)
+        named.sort()
+        return named
 
     def _unread_ids(self, snapshot: Snapshot) -> list[UnreadPart]:
         return self._reader.unread(snapshot, [self._id, "log_seq"])

@@ -25,9 +25,10 @@ from refold.log.declaration import Log
 from refold.log.decoding import DecodedObject, Decoding
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile, StoredObject
 from refold.log.quarantine import retry_objects, write_quarantine
+from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
 from refold.log.seen import SeenIndex, newest_seen, seen_index
-from refold.log.segment import LogReader, stored_ids, to_parquet, write_segments
+from refold.log.segment import stored_ids, to_parquet, write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.parallel import each
 from refold.storage import ObjectInfo, ObjectStore, sha256_hex

@@ -28,8 +28,8 @@ import numpy.typing as npt
 from refold.encoding import Hashes, called_by_compiled, compiled
 from refold.errors import Damaged
 from refold.log.layout import SeenFile
+from refold.log.reader import LogReader
 from refold.log.repeats import SeenRun, Seqs
-from refold.log.segment import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.parallel import each
 from refold.storage import ObjectStore, sha256_hex

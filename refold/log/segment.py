@@ -1,33 +1,22 @@
-"""Segments: canonical Parquet of one log partition and one offset range, and reading them back by snapshot.
+"""Segments: canonical Parquet of one log partition and one offset range, in which each column can be checked alone.
 
-Every read checks the sha256 of the bytes it uses: of the whole file, or of single columns and the footer. What the
-events mean is for stores; this module only lays out, reads and names them.
+Here they are laid out, written and named; `refold.log.reader` reads them, and what events mean is for stores.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refold.encoding import encode_rows
-from refold.errors import Conflict, Damaged, NotFound
+from refold.errors import Damaged
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.layout import Piece, SegmentFile
-from refold.log.slices import Held, own_events
-from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.parallel import each
 from refold.storage import ObjectStore, sha256_hex
 
 
@@ -73,7 +62,7 @@ SEGMENT_EVENTS = 1 << 20
 _ENCODED_EVENTS = 1 << 16
 _DELTAS = ("log_seq", "source_line")
 _DICTIONARY_BYTES = _PAGE_BYTES = 1 << 24
-_PLACE = b"refold"
+PLACE = b"refold"
 
 
 def write_segments(
@@ -130,7 +119,7 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
     plain = {log.event_id} if ids is not None else set()
     buffer = io.BytesIO()
     pq.write_table(
-        stored.replace_schema_metadata({_PLACE: _place(log, partition, events["log_offset"][0].as_py())}),
+        stored.replace_schema_metadata({PLACE: place_of(log, partition, events["log_offset"][0].as_py())}),
         buffer,
         row_group_size=max(1, len(stored)),
         compression={name: "NONE" if name in plain else "ZSTD" for name in stored.column_names},
@@ -146,7 +135,8 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
     return buffer.getvalue()
 
 
-def _place(log: Log, partition: int, start: int) -> bytes:
+def place_of(log: Log, partition: int, start: int) -> bytes:
+    """What the footer of a segment says of its place, under `PLACE`."""
     return f"log {log.name}, log partition {partition}, from offset {start}".encode()
 
 
@@ -164,283 +154,3 @@ def _pieces(data: bytes) -> dict[str, Piece]:
 
 def _piece(data: bytes, start: int, size: int) -> Piece:
     return Piece(start, size, sha256_hex(data[start : start + size]))
-
-
-@dataclass(frozen=True)
-class Part:
-    """The events a snapshot added to one log partition, in the order of their offsets, the first of which is `start`.
-
-    Text columns are dictionaries; ids that are UUIDs are 16 bytes. Offsets follow one another, unless there is a column
-    `log_offset`, as where only some of the events are taken.
-    """
-
-    partition: int
-    start: int
-    table: pa.Table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def offsets(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The offsets of the events at some places."""
-        if "log_offset" not in self.table.column_names:
-            return self.start + places
-        return np.asarray(self.table["log_offset"].to_numpy()[places], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class UnreadPart:
-    """The events a snapshot added to one log partition, `size` of them, which `pieces` reads segment by segment.
-
-    Each piece is a part of its own, to be used and let go, so that memory holds little of the whole.
-    """
-
-    partition: int
-    start: int
-    size: int
-    pieces: Callable[[], Iterable[Part]]
-
-    @classmethod
-    def of(cls, part: Part) -> UnreadPart:
-        """One that was read already."""
-        return cls(part.partition, part.start, len(part), lambda: [part])
-
-    def __len__(self) -> int:
-        return self.size
-
-
-def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of a part with its values in place of a dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def parts_of(events: pa.Table) -> list[Part]:
-    """Events in the order (log partition, offset), with both columns, by log partition."""
-    if len(events) == 0:
-        return []
-    places, offsets = events["log_partition"].to_numpy(), events["log_offset"].to_numpy()
-    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-    return [Part(int(places[a]), int(offsets[a]), events.slice(a, b - a)) for a, b in pairwise(bounds)]
-
-
-def position(parts: Iterable[Part], place: int) -> tuple[int, int, int]:
-    """Log partition, offset and `log_seq` of the event at a place in the order of the parts."""
-    for part in parts:
-        if place < len(part):
-            return part.partition, int(part.offsets(np.array([place]))[0]), part.table["log_seq"][place].as_py()
-        place -= len(part)
-    raise IndexError(f"the parts hold {place} events fewer")
-
-
-def _buffer_of(file: SegmentFile, pieces: Mapping[str, memoryview]) -> pa.Buffer:
-    """A buffer as long as an object that holds some pieces of it in their places, and nothing else."""
-    footer = file.pieces[""]
-    buffer = pa.allocate_buffer(footer.start + footer.size)  # pages that are not written take no memory
-    data = np.frombuffer(buffer, dtype=np.uint8)
-    for name, content in pieces.items():
-        start = file.pieces[name].start
-        data[start : start + len(content)] = np.frombuffer(content, dtype=np.uint8)
-    return buffer
-
-
-class LogReader:
-    """Reads one log's events, snapshot by snapshot, in the order (log partition, offset).
-
-    Of what was compacted it holds one segment of each log partition, so that history in order reads each once.
-    """
-
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
-        self._objects = objects
-        self._chain = chain
-        self._held = Held()
-        self.log = log
-
-    def events(self, snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
-        """The events a snapshot added, with `log_partition`; `columns` None reads all of the segment.
-
-        Raises Damaged where the segments do not make up the snapshot's offsets, or one is missing, has other bytes, or
-        another number of rows than its range; Conflict as `standing` does.
-        """
-        files = self.files(snapshot)
-        with self.standing(snapshot):
-            parts = each(lambda file: self.segment(file, columns), files, self._held.sizes(files))
-        if not parts:
-            schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(c) for c in columns])
-            parts = [schema.append(pa.field("log_partition", pa.int64())).empty_table()]
-        return pa.concat_tables(parts)
-
-    def matching(
-        self, snapshot: Snapshot, columns: Sequence[str], chosen: Callable[[pa.Table], pa.ChunkedArray]
-    ) -> pa.Table:
-        """The events of a snapshot that are `chosen` by some of their columns, with all columns, as `events` has them.
-
-        Of segments that have no such event only these columns are read. Raises Damaged, Conflict as `events` does.
-        """
-        files = self.files(snapshot)
-
-        def read(file: SegmentFile) -> pa.Table | None:
-            mask = chosen(self.segment(file, columns))
-            return self.segment(file).filter(mask) if pc.any(mask).as_py() else None
-
-        with self.standing(snapshot):
-            found = each(read, files, self._held.sizes(files))
-        empty = self.log.schema.append(pa.field("log_partition", pa.int64())).empty_table()
-        return pa.concat_tables([empty, *(table for table in found if table is not None)])
-
-    def unread(self, snapshot: Snapshot, columns: Sequence[str]) -> list[UnreadPart]:
-        """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
-
-        `columns` are columns of the segment; of `log_offset` the parts say the first. Segments are read when they are
-        asked for, and raise Damaged or Conflict then. Raises Damaged where the layout is.
-        """
-        columns = [name for name in columns if name != "log_offset"]
-        by_partition: dict[int, list[SegmentFile]] = {}
-        for file in self.files(snapshot):
-            by_partition.setdefault(file.partition, []).append(file)
-
-        def pieces(files: Sequence[SegmentFile]) -> Iterator[Part]:
-            for file in files:
-                with self.standing(snapshot):
-                    table = self._read(file, columns, dictionaries=True)
-                yield Part(file.partition, file.start, table)
-
-        return [
-            UnreadPart(place, files[0].start, files[-1].end - files[0].start, partial(pieces, files))
-            for place, files in sorted(by_partition.items())
-        ]
-
-    @contextmanager
-    def standing(self, snapshot: Snapshot) -> Iterator[None]:
-        """Raise Conflict in place of Damaged where the layout of a snapshot was replaced since it was read.
-
-        What only the old one names may have been pruned. The new one is not read on the way, since what was found of
-        the old segments would be taken to hold of other ones.
-        """
-        try:
-            yield
-        except Damaged as error:
-            newer = self._chain.overtaken(snapshot)
-            if newer is None:
-                raise
-            raise Conflict(
-                f"The layout of snapshot {snapshot.key} was replaced by {newer} after it was read here, and cannot be "
-                f"read any more: {error}",
-                remedy="Run again: it reads the new one.",
-            ) from error
-
-    def files(self, snapshot: Snapshot) -> list[SegmentFile]:
-        """The segments of a snapshot by log partition and offset, which must cover its offsets once. Raises Damaged."""
-        cut = snapshot.cut(self.log.name)
-        files = sorted(self._chain.layout(snapshot, self.log.name).segments, key=lambda f: (f.partition, f.start))
-        reached = list(cut.starts)
-        for file in files:
-            if not file.partition < len(reached) or file.start != reached[file.partition]:
-                break
-            reached[file.partition] = file.end
-        if reached != list(cut.ends) or sum(f.end - f.start for f in files) != cut.events:
-            raise Damaged(
-                f"The layout of snapshot {snapshot.key} does not make up log {self.log.name!r}: expected offsets "
-                f"{list(cut.starts)} to {list(cut.ends)} by log partition, found segments up to {reached}.",
-                remedy="Restore layouts/ from a copy.",
-            )
-        return files
-
-    def segment(self, file: SegmentFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """The events of one segment as the log declares them, with `log_partition`. Raises Damaged."""
-        schema = self.log.schema if columns is None else pa.schema([self.log.schema.field(name) for name in columns])
-        stored = [name for name in schema.names if name != "log_offset"]
-        table = self._with_text_ids(self._read(file, None if columns is None else stored))
-        if "log_offset" in schema.names:
-            table = table.append_column("log_offset", pa.array(np.arange(file.start, file.end)))
-        table = table.select(schema.names).cast(schema)
-        partition = pa.array(np.full(len(table), file.partition, dtype=np.int64))
-        return table.append_column("log_partition", partition)
-
-    def _with_text_ids(self, table: pa.Table) -> pa.Table:
-        name = self.log.event_id
-        if name not in table.column_names or self.log.columns[name].kind != "text":
-            return table
-        place, ids = table.column_names.index(name), table[name]
-        if ids.type != event_ids.STORED:
-            return table
-        return table.set_column(place, self.log.schema.field(name), event_ids.to_text(ids))
-
-    def _read(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool = False) -> pa.Table:
-        """Columns of the events of one segment as they are stored."""
-        if file.is_whole:
-            return self._read_object(file, columns, dictionaries=dictionaries)
-        wanted = (None if columns is None else tuple(columns), dictionaries)
-        table = self._held.table(file, wanted, lambda: self._read_object(file, columns, dictionaries=dictionaries))
-        return own_events(table, file)
-
-    def _read_object(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool) -> pa.Table:
-        """Columns of all events of an object; all of its bytes, or those of the columns, are checked."""
-        if columns is None:
-            data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
-            with self._opened(file, data, dictionaries=dictionaries) as opened:
-                return opened.read(use_threads=False)
-        pieces, name = self._pieces(file, columns), self.log.event_id
-        ids = event_ids.of_page(pieces[name], file.last - file.first) if name in columns else None
-        decoded = [column for column in columns if ids is None or column != name]
-        data = _buffer_of(file, {column: pieces[column] for column in ("", *decoded)})
-        with self._opened(file, data, dictionaries=dictionaries) as opened:
-            table = opened.read(decoded, use_threads=False)
-        if ids is None:
-            return table
-        arrays = [ids if column == name else table[column] for column in columns]
-        return pa.table(
-            arrays,
-            schema=pa.schema(
-                [
-                    pa.field(name, ids.type, False) if column == name else table.schema.field(column)
-                    for column in columns
-                ]
-            ),
-        )
-
-    @contextmanager
-    def _opened(self, file: SegmentFile, data: pa.Buffer, *, dictionaries: bool) -> Iterator[pq.ParquetFile]:
-        """The Parquet file of an object, which must be where and as long as its layout says. Raises Damaged."""
-        texts = [f.name for f in self.log.schema if pa.types.is_string(f.type)] if dictionaries else None
-        try:
-            with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
-                found = (opened.schema_arrow.metadata or {}).get(_PLACE, b"no place")
-                expected = _place(self.log, file.partition, file.first)
-                if found != expected:
-                    raise Damaged(
-                        f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
-                        f"{found.decode(errors='replace')}.",
-                        remedy="Restore it, or the layout that names it, from a copy.",
-                    )
-                events = opened.metadata.num_rows
-                if events != file.last - file.first:
-                    raise Damaged(f"The segment {file.name} holds {events} events; expected {file.last - file.first}.")
-                yield opened
-        except (pa.ArrowInvalid, OSError) as error:
-            raise Damaged(f"The object {file.name} is not readable Parquet: {error}.") from error
-
-    def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> dict[str, memoryview]:
-        """The bytes of the wanted columns and, under "", of the footer, all of them checked. Raises Damaged."""
-        try:
-            wanted = {name: file.pieces[name] for name in ("", *columns)}
-            found = self._objects.get_ranges(file.name, [(piece.start, piece.size) for piece in wanted.values()])
-        except NotFound as error:
-            raise Damaged(f"{error} Its manifest lists it.", remedy="Restore it, or rebuild what holds it.") from error
-        except KeyError as error:
-            raise Damaged(f"The layout has no piece {error} of the segment {file.name}.") from error
-        for (name, piece), content in zip(wanted.items(), found, strict=True):
-            sha256 = sha256_hex(content)
-            if sha256 != piece.sha256:
-                raise Damaged(
-                    f"The object {file.name} is damaged in {f'column {name!r}' if name else 'its footer'}: expected "
-                    f"sha256 {piece.sha256} of {piece.size} bytes from {piece.start}, found {sha256}.",
-                    remedy="Restore it from a copy, or rebuild what holds it.",
-                )
-        return dict(zip(wanted, found, strict=True))
-
-    def repeats(self, snapshot: Snapshot) -> pa.Table | None:
-        """The events of a snapshot that repeat an earlier id, as sealing found them; None where there are none."""
-        stored = self._chain.layout(snapshot, self.log.name).repeats
-        if stored is None:
-            return None
-        return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)

@@ -16,7 +16,8 @@ from refold.errors import Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.quarantine import read_quarantine
-from refold.log.segment import LogReader, content_digest
+from refold.log.reader import LogReader
+from refold.log.segment import content_digest
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain, cut_id
 from refold.storage import ObjectStore
 

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from refold.digest import table_digest
 from refold.errors import Damaged, Unproven
+from refold.log.reader import LogReader, Part, UnreadPart, parts_of
 from refold.log.repeats import Deliveries
 from refold.log.rereading import Rereader
-from refold.log.segment import LogReader, Part, UnreadPart, parts_of
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.memory import limit_bytes
 from refold.progress import track

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import NotDeterministic, RuleError
+from refold.log.reader import Part, UnreadPart, parts_of, plain, position
 from refold.log.repeats import Deliveries, Delivery
-from refold.log.segment import Part, UnreadPart, parts_of, plain, position
 from refold.parallel import each
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore

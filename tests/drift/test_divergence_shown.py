@@ -20,7 +20,7 @@ from refold.cli.main import cli
 from refold.dagster import results
 from refold.digest import table_digest
 from refold.drift import find_drift, repair
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space_strip
 from refold.proof import Verdict
 from refold.stores.building import deliveries_of

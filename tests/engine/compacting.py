@@ -10,7 +10,7 @@ from typing import Any
 from assets import PROJECT
 from refold.engine import Engine
 from refold.log.compaction import Compacted, Compactor
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from tests.engine.sealing import STOCK_ONLY
 from tests.support import Shop, moved
 

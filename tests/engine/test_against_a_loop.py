@@ -23,10 +23,10 @@ from refold import Daily, Log, Project, QuarantineLimits, int64, text
 from refold.encoding import EncodedRows, encode_rows
 from refold.log import event_ids
 from refold.log.deduplication import ReplayDedup, Suspects
+from refold.log.reader import Part
 from refold.log.repeated_hashes import HashSet, RepeatedHashes
 from refold.log.repeats import Delivery, SeenRun, seal_deliveries
 from refold.log.seen import SeenIndex
-from refold.log.segment import Part
 from refold.testing import assert_replay_equal
 from refold.testing.strategies import event_days
 from tests.support import Shop, changed, levels, moved, outcomes

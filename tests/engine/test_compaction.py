@@ -22,7 +22,7 @@ from refold.diff.shadow import Shadow
 from refold.errors import Damaged
 from refold.log import compaction
 from refold.log.compaction import Placed, Run
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.rules.outcome import Outcome
 from refold.storage import ObjectStore
 from refold.stores.ledger import LedgerPart

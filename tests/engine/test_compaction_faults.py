@@ -14,7 +14,7 @@ from assets.stock import stock
 from refold.at_rest import damage_at_rest, kind_of
 from refold.errors import Conflict
 from refold.log import compaction
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 from refold.storage import ObjectStore
 from refold.unreferenced import GRACE_HOURS, find_unreferenced, remove_unreferenced

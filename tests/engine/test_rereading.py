@@ -18,9 +18,10 @@ from refold.config import Settings
 from refold.errors import FixInput
 from refold.log.content import ContentCheck
 from refold.log.layout import StoredObject
+from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS
 from refold.log.rereading import Rereader
-from refold.log.segment import LogReader, to_parquet
+from refold.log.segment import to_parquet
 from refold.storage import sha256_hex
 from tests.engine.sealing import STOCK_ONLY, sealed
 from tests.support import Shop, moved

@@ -13,7 +13,7 @@ from assets.stock import stock
 from refold import parallel
 from refold.errors import Damaged
 from refold.log import event_ids, segment
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.rebuild import rebuild_all
 from refold.stores.ledger import LedgerPart
 from refold.verification import verify_reference

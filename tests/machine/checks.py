@@ -22,7 +22,7 @@ from typing import Any
 from refold import open_release
 from refold.engine import Engine
 from refold.errors import Damaged, Unproven
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.reference import ReferenceBoundary, bucket, encode_row, reference, tree_digest
 from refold.replay import replay

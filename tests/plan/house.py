@@ -18,7 +18,7 @@ from unittest import mock
 from assets.logs import Movement, product_changes, stock_events
 from refold import Daily, Delta, Project, Sql, date, fold, int64, latest_by_key, reject, relation, text
 from refold.engine import Engine
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.plan import Plan, plan_rebuild
 from refold.rebuild import rebuild_all
 from refold.storage import ObjectStore

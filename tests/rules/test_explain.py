@@ -17,7 +17,7 @@ from assets.stock import Stock
 from refold import Log, boolean, decimal, enum, fold, ignore, int64, latest_by_key, reject, text
 from refold.cli.main import cli
 from refold.explain import explain
-from refold.log.segment import LogReader
+from refold.log.reader import LogReader
 from refold.rules import Rule
 from refold.stores.folding import columns_to_read
 from tests.engine.sealing import STOCK_ONLY
