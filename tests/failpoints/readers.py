@@ -81,7 +81,10 @@ class Reader:
         with engine.connect() as connection:
             if self.database == SQLITE:
                 connection.exec_driver_sql("BEGIN")
-            there = set(sa.inspect(connection).get_view_names())
+            # SQLAlchemy would ask which of the views of this transaction are visible now, and find one missing.
+            views = "sqlite_master WHERE type = 'view'" if self.database == SQLITE else "pg_class WHERE relkind = 'v'"
+            name = "name" if self.database == SQLITE else "relname"
+            there = set(connection.scalars(sa.text(f"SELECT {name} FROM {views}")))
             found: dict[str, list[dict[str, Any]]] = {}
             for name in STORES:
                 rows = connection.execute(sa.text(f"SELECT * FROM {name}")) if name in there else ()
