@@ -79,10 +79,8 @@ def summary(result: Result) -> str:
 
 def table(result: Result) -> str:
     """A result as a Markdown table."""
-    many, divides = (
-        result["events"] > 0,
-        _has_baseline(result["measure"]),
-    )
+    divides = _has_baseline(result["measure"])
+    many = result["events"] > 0 and divides  # what has no baseline is not done with all of the events
     head = [
         "",
         "seconds",
@@ -126,7 +124,8 @@ def write_report(results: Path, docs: Path) -> None:
             title = next(each.title for each in MEASURES if each.name == result["measure"])
             sections.append(f"## {title}\n")
         size = f"{_count(result['events'])} events, " if result["events"] else ""
-        sections.append(f"{size}{len(result['rounds'])} rounds, {result['machine']['date']}.\n\n{table(result)}\n")
+        rounds = f"{len(result['rounds'])} round{'s' * (len(result['rounds']) != 1)}"
+        sections.append(f"{size}{rounds}, {result['machine']['date']}.\n\n{table(result)}\n")
     sections.append(_measured_on([result["machine"] for result in found]))
     (docs / "benchmarks.md").write_text("\n".join(sections), encoding="utf-8")
 
