@@ -134,10 +134,10 @@ class _Known:
         self._count = 0
         self._hashes = np.zeros(expected, dtype=np.uint64)
         self._seqs = np.zeros(expected, dtype=np.int64)
-        self._id_sizes = np.zeros(expected, dtype=np.int64)
+        self._id_sizes = np.zeros(expected, dtype=np.int32)
         self._starts = np.zeros(expected + 1, dtype=np.int64)
         self._data = np.zeros(0, dtype=np.uint8)
-        self._table = np.zeros(1 << max(4, (2 * expected).bit_length()), dtype=np.int64)
+        self._table = np.zeros(1 << max(4, (2 * expected).bit_length()), dtype=np.int32)
 
     def settle(self, hashes: Hashes, seqs: Rows, ids: EncodedRows, contents: EncodedRows) -> tuple[Deliveries, Rows]:
         """The delivery of events given in `log_seq` order, and the `log_seq` of their firsts; the firsts are kept."""
@@ -159,7 +159,7 @@ class _Known:
                 more = max(length, len(array) * 9 // 8) - len(array)
                 setattr(self, name, np.concatenate([array, np.zeros(more, array.dtype)]))
         if len(self._table) < 2 * needed:
-            self._table = np.zeros(1 << (2 * needed).bit_length(), dtype=np.int64)
+            self._table = np.zeros(1 << (2 * needed).bit_length(), dtype=np.int32)
             _place_all(self._table, self._hashes[: self._count])
 
 
