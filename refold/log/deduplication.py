@@ -55,8 +55,8 @@ class Suspects:
         """Those of the pieces of a log partition, one after the other."""
         if len(pieces) == 1:
             return pieces[0]
-        offsets, seqs = (np.concatenate([_NONE, *found]) for found in ([p.offsets for p in pieces],
-                                                                       [p.seqs for p in pieces]))  # fmt: skip
+        offsets = np.concatenate([_NONE, *(piece.offsets for piece in pieces)])
+        seqs = np.concatenate([_NONE, *(piece.seqs for piece in pieces)])
         hashes = np.concatenate([_NONE.view(np.uint64), *(piece.hashes for piece in pieces)])
         ids, contents = (EncodedRows.joined(found) for found in ([p.ids for p in pieces], [p.contents for p in pieces]))
         return cls(partition, offsets, seqs, hashes, ids, contents)

@@ -46,7 +46,8 @@ def of_page(column: memoryview, count: int) -> pa.Array | None:
     """Ids without a copy from a column of a Parquet file that is one page of plain values; None where it is not.
 
     `column` are the bytes of `count` values of 16 bytes. A page begins with a header in Thrift's compact form, of which
-    the first two fields are looked at: 15 00, a data page, and 15, its size as a zigzag number in groups of 7 bits.
+    the first two fields are looked at: 15 00, a data page, and 15, its size as a zigzag number in groups of 7 bits. Ids
+    that are stored as text begin with the page of their dictionary instead.
     """
     size, header = 2 * 16 * count, bytearray(b"\x15\x00\x15")
     while size > 127:

@@ -250,16 +250,7 @@ class LogReader:
             table = opened.read(decoded, use_threads=False)
         if ids is None:
             return table
-        arrays = [ids if column == name else table[column] for column in columns]
-        return pa.table(
-            arrays,
-            schema=pa.schema(
-                [
-                    pa.field(name, ids.type, False) if column == name else table.schema.field(column)
-                    for column in columns
-                ]
-            ),
-        )
+        return table.add_column(columns.index(name), pa.field(name, ids.type, False), pa.chunked_array([ids]))
 
     @contextmanager
     def _opened(self, file: SegmentFile, data: pa.Buffer, *, dictionaries: bool) -> Iterator[pq.ParquetFile]:
