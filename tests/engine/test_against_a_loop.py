@@ -74,17 +74,20 @@ def hostile_days(draw: st.DrawFn) -> dict[str, list[Record]]:
 
 
 @settings(SLOW, max_examples=20)
-@given(hostile_days())
-def test_levels_and_outcomes_are_those_of_the_loop_however_they_are_built(days: dict[str, list[Record]]):
+@given(hostile_days(), st.sampled_from([("a.jsonl", "b.jsonl.gz"), ("partition=1/a.jsonl", "partition=3/a.jsonl.gz")]))
+def test_levels_and_outcomes_are_those_of_the_loop_however_they_are_built(
+    days: dict[str, list[Record]], names: tuple[str, str]
+):
+    """Two objects a day instead of one; with log partitions of their own, a product is in both of them."""
     expected_levels, expected_outcomes = oracle(days)
     bad = sum(isinstance(record, str) and record != "" for records in days.values() for record in records)
     rows = assert_replay_equal(stock, days, quarantined=bad)
     assert {row["product_id"]: row["level"] for row in rows} == expected_levels
     with tempfile.TemporaryDirectory() as folder:
         shop = Shop(Path(folder), Project("stock", Daily(dt.date(2026, 1, 1)), [STOCK]))
-        for key, records in days.items():  # two objects a day instead of one
-            shop.land(f"dt={key}/a.jsonl", *records[: len(records) // 2])
-            shop.land(f"dt={key}/b.jsonl.gz", *records[len(records) // 2 :])
+        for key, records in days.items():
+            shop.land(f"stock_events/dt={key}/{names[0]}", *records[: len(records) // 2])
+            shop.land(f"stock_events/dt={key}/{names[1]}", *records[len(records) // 2 :])
         engine = shop.engine()
         for _ in engine.seal():
             pass
