@@ -64,7 +64,7 @@ class EncodedRows:
         """
         order = np.argsort(groups, kind="stable")
         bounds = np.searchsorted(groups[order], np.arange(count + 1)).astype(np.int64)
-        _sort_groups(self.data, self.offsets, order, bounds)
+        _sort_groups(self.data, self.offsets, _heads(self.data, self.offsets), order, bounds)
         ordered = self.take(order)
         return EncodedRows(ordered.data, ordered.offsets[bounds])
 
@@ -80,10 +80,6 @@ class EncodedRows:
         sizes = [np.diff(piece.offsets) for piece in pieces]
         data = np.concatenate([np.zeros(0, dtype=np.uint8), *(piece.data for piece in pieces)])
         return cls(data, np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *sizes])))
-
-
-NO_ROWS = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64))
-"""The bytes of no rows."""
 
 
 def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None = None) -> EncodedRows:
@@ -265,7 +261,28 @@ def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _sort_groups(data, starts, order, bounds):  # type: ignore[no-untyped-def]
+def _heads(data, starts):  # type: ignore[no-untyped-def]
+    """The eight bytes of each row, as a number, that come after the bytes with which all rows begin; zeros at the end.
+
+    Rows whose heads differ are in the order of their heads.
+    """
+    heads = np.zeros(starts.size - 1, dtype=np.uint64)
+    if heads.size == 0:
+        return heads
+    same = starts[1] - starts[0]
+    for i in range(1, heads.size):
+        size = min(same, starts[i + 1] - starts[i])
+        same = 0
+        while same < size and data[starts[i] + same] == data[starts[0] + same]:
+            same += 1
+    for i in range(heads.size):
+        for j in range(min(8, starts[i + 1] - starts[i] - same)):
+            heads[i] |= np.uint64(data[starts[i] + same + j]) << np.uint64(56 - 8 * j)
+    return heads
+
+
+@compiled
+def _sort_groups(data, starts, heads, order, bounds):  # type: ignore[no-untyped-def]
     """Sort each range of `order` by the bytes of the rows it names: a merge sort from the bottom, in place."""
     spare = np.empty_like(order)
     for group in range(bounds.size - 1):
@@ -279,11 +296,13 @@ def _sort_groups(data, starts, order, bounds):  # type: ignore[no-untyped-def]
                     take_left = j >= right
                     if i < middle and not take_left:
                         a, b = order[i], order[j]
-                        p, q, p_end, q_end = starts[a], starts[b], starts[a + 1], starts[b + 1]
-                        while p < p_end and q < q_end and data[p] == data[q]:
-                            p += 1
-                            q += 1
-                        take_left = p == p_end or (q < q_end and data[p] < data[q])
+                        take_left = heads[a] < heads[b]
+                        if heads[a] == heads[b]:
+                            p, q, p_end, q_end = starts[a], starts[b], starts[a + 1], starts[b + 1]
+                            while p < p_end and q < q_end and data[p] == data[q]:
+                                p += 1
+                                q += 1
+                            take_left = p == p_end or (q < q_end and data[p] < data[q])
                     if take_left:
                         spare[place] = order[i]
                         i += 1

@@ -7,12 +7,13 @@ import math
 from decimal import Decimal
 from enum import Enum
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold.encoding import encode_rows, hash_texts, kafka_partitions
+from refold.encoding import EncodedRows, encode_rows, hash_texts, kafka_partitions
 from refold.reference import encode_row, murmur64a
 from refold.types import (
     INT64_MAX,
@@ -167,6 +168,21 @@ def test_the_fast_encoder_and_hash_equal_the_plain_ones(drawn: tuple[Schema, lis
     assert list(found) == expected
     assert [found.row(i) for i in range(len(found))] == expected
     assert found.hashes().tolist() == [murmur64a(row) for row in expected]
+
+
+ROW = st.lists(st.sampled_from([b"\0", b"\x01", b"a", b"b", b"\xff", b"a" * 7, b"SKU-0022", b"\0" * 9])).map(b"".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(ROW, st.integers(0, 3)), max_size=40), st.sampled_from([b"", b"a", b"\0" * 12]))
+def test_rows_of_a_group_are_joined_as_bytes_sort(drawn: list[tuple[bytes, int]], prefix: bytes):
+    rows = [prefix + row for row, _ in drawn]
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    encoded = EncodedRows(np.frombuffer(b"".join(rows), np.uint8), offsets)
+    joined = encoded.joined_by(np.array([group for _, group in drawn], dtype=np.uint16), 4)
+    for group in range(4):
+        expected = sorted(row for row, (_, mine) in zip(rows, drawn, strict=True) if mine == group)
+        assert joined.row(group) == b"".join(expected)
 
 
 def test_the_plain_murmur64a_passes_the_verification_of_its_author():

@@ -6,7 +6,7 @@ never a part of itself: half a file would be sealed as if it were all.
 
 from __future__ import annotations
 
-import zlib
+from isal import isal_zlib
 
 from refold.errors import UnreadableObject
 
@@ -15,7 +15,7 @@ OBJECT_BYTES_MAX = 1 << 30
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FEED_BYTES = 1 << 16
-_GZIP_WINDOW = 31  # zlib's way to say: gzip framing, largest window
+_GZIP_WINDOW = 31  # as zlib says it: gzip framing, largest window
 
 
 def inflate(name: str, data: bytes, object_bytes_max: int = OBJECT_BYTES_MAX) -> bytes:
@@ -47,13 +47,13 @@ def _inflate_gzip(name: str, data: bytes, object_bytes_max: int) -> bytes:
     position = 0
     end = len(data.rstrip(b"\0"))
     while position < len(data) and (position == 0 or position < end):
-        member = zlib.decompressobj(_GZIP_WINDOW)
+        member = isal_zlib.decompressobj(_GZIP_WINDOW)
         while not member.eof and position < len(data):
-            # Fed in small pieces, since zlib copies all bytes after a member: thousands of members would be quadratic.
+            # Fed in small pieces: all bytes after a member are copied, so thousands of members would be quadratic.
             piece = data[position : position + _FEED_BYTES]
             try:
                 parts.append(member.decompress(piece, left_bytes + 1))
-            except zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # its stubs call it an object
                 raise _damaged(name, f"damage after byte {position} of {len(data)} ({error})") from error
             left_bytes -= len(parts[-1])
             if left_bytes < 0:

@@ -65,7 +65,7 @@ class LineIndex:
         3
         """
         array = np.frombuffer(data, np.uint8)
-        lines = int(np.count_nonzero(array == ord("\n"))) + bool(data and not data.endswith(b"\n"))
+        lines = data.count(b"\n") + bool(data and not data.endswith(b"\n"))
         ends, openings = np.full(lines, len(data), dtype=np.int64), np.zeros(lines, dtype=np.int64)
         has_nul = np.zeros(lines, dtype=np.bool_)
         constants = bool(_scan(array, _INTERESTING, ends, openings, has_nul))

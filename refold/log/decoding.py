@@ -91,11 +91,10 @@ class Decoding:
     def _decode(self, item: LandingObject) -> DecodedObject:
         data = (self._objects if item.folder == "" else self._landing).get(item.name)
         decoded = self._log.decoder.decode(item.name, data, self._log.columns)
-        source = pa.DictionaryArray.from_arrays(np.zeros(len(decoded.rows), dtype=np.int32), pa.array([item.name]))
-        table = decoded.rows.append_column("source_object", source).append_column(
-            "source_line", pa.array(decoded.lines)
-        )
-        partitions = self._partitions(item, decoded.rows)
+        events = decoded.rows.combine_chunks()  # else it is done once for each log partition
+        source = pa.DictionaryArray.from_arrays(np.zeros(len(events), dtype=np.int32), pa.array([item.name]))
+        table = events.append_column("source_object", source).append_column("source_line", pa.array(decoded.lines))
+        partitions = self._partitions(item, events)
         places = {p: np.flatnonzero(partitions == p) for p in np.unique(partitions).tolist()}
         rows = {p: table.take(pa.array(mine)) if len(mine) < len(table) else table for p, mine in places.items()}
         return DecodedObject(item, len(data), sha256_hex(data), len(table), decoded.read, decoded.control, decoded.bad,
