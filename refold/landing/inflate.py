@@ -15,6 +15,7 @@ OBJECT_BYTES_MAX = 1 << 30
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FEED_BYTES = 1 << 16
+_GZIP_FLAGS_MAX = b"\x1f"  # more are reserved: RFC 1952 wants them refused, and ISA-L passes over them
 _GZIP_WINDOW = 31  # as zlib says it: gzip framing, largest window
 
 
@@ -47,6 +48,8 @@ def _inflate_gzip(name: str, data: bytes, object_bytes_max: int) -> bytes:
     position = 0
     end = len(data.rstrip(b"\0"))
     while position < len(data) and (position == 0 or position < end):
+        if data[position + 3 : position + 4] > _GZIP_FLAGS_MAX:
+            raise _damaged(name, f"flags after byte {position} that gzip does not know")
         member = isal_zlib.decompressobj(_GZIP_WINDOW)
         while not member.eof and position < len(data):
             # Fed in small pieces: all bytes after a member are copied, so thousands of members would be quadratic.

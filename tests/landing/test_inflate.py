@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from refold.errors import UnreadableObject
 from refold.landing.decoder import Decoded
+from refold.landing.inflate import inflate
 from refold.landing.jsonl import JsonLines
 from refold.types import Schema, text
 
@@ -32,6 +36,50 @@ def test_a_damaged_gzip_is_unreadable_wherever_it_breaks_off() -> None:
     for data in damaged:
         with pytest.raises(UnreadableObject, match=r"a\.jsonl\.gz, found .*Deliver"):
             rows(data, {"x": text()}, "a.jsonl.gz")
+
+
+def zlib_reads(data: bytes) -> bytes | None:
+    """The plain bytes of all members as zlib reads them; None where it finds anything wrong."""
+    plain = b""
+    while not plain or data.strip(b"\0"):
+        member = zlib.decompressobj(31)
+        try:
+            plain += member.decompress(data)
+        except zlib.error:
+            return None
+        if not member.eof:
+            return None
+        data = member.unused_data
+    return plain
+
+
+PLAIN = st.tuples(st.binary(max_size=30), st.integers(1, 300)).map(lambda drawn: drawn[0] + b"ab" * drawn[1])
+MEMBER = st.tuples(PLAIN, st.sampled_from([0, 1, 9])).map(lambda drawn: gzip.compress(*drawn, mtime=0))
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(MEMBER, min_size=1, max_size=3), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))), st.data()
+)
+def test_bytes_that_changed_are_read_where_zlib_reads_them_and_as_it_does(members, changes, data) -> None:
+    damaged = bytearray(b"".join(members))
+    for place, byte in changes[:2]:
+        damaged[place % len(damaged)] = byte
+    damaged = damaged[: data.draw(st.sampled_from([len(damaged), len(damaged) - 1, len(damaged) // 2]))]
+    expected = zlib_reads(bytes(damaged))
+    if expected is None:
+        with pytest.raises(UnreadableObject):
+            inflate("a.gz", bytes(damaged))
+    else:
+        assert inflate("a.gz", bytes(damaged)) == expected
+
+
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x80])
+def test_flags_that_gzip_does_not_know_are_damage(flag: int) -> None:
+    whole = bytearray(gzip.compress(LINES) * 2)
+    whole[len(whole) // 2 + 3] |= flag
+    with pytest.raises(UnreadableObject, match=f"flags after byte {len(whole) // 2} that gzip does not know"):
+        inflate("a.gz", bytes(whole))
 
 
 def test_gzip_under_a_plain_name_is_unreadable_rather_than_all_bad() -> None:
