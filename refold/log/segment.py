@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +20,9 @@ from refold.log.layout import Piece, SegmentFile
 from refold.storage import ObjectStore, sha256_hex
 
 
-def to_parquet(table: pa.Table, *, dictionaries: bool = True) -> bytes:
-    """Parquet bytes, zstd, of a small or middling table; without dictionaries where no value will recur."""
+def to_parquet(table: pa.Table, *, distinct: Collection[str] = ()) -> bytes:
+    """Parquet bytes, zstd, of a small or middling table; the values of columns that are `distinct` do not recur."""
+    numbers = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     buffer = io.BytesIO()
     pq.write_table(
         table,
@@ -29,8 +30,9 @@ def to_parquet(table: pa.Table, *, dictionaries: bool = True) -> bytes:
         compression="zstd",
         compression_level=1,
         store_schema=True,
-        use_dictionary=dictionaries,
-        write_statistics=dictionaries,
+        use_dictionary=[name for name in table.column_names if name not in numbers and name not in distinct],
+        column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        write_statistics=False,
     )
     return buffer.getvalue()
 

@@ -163,7 +163,7 @@ class Checkpoints:
         return self._record(replace(record, base=None, changes=None, changes_since_base=0))
 
     def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:
-        data = to_parquet(table, dictionaries=folder != "ledger")
+        data = to_parquet(table, distinct=table.column_names if folder == "ledger" else store.key)
         sha256 = sha256_hex(data)
         stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.parquet", sha256)
         self._objects.put(stored.name, data)
