@@ -22,13 +22,14 @@ from refold.log.repeats import Seqs
 from refold.parallel import cores
 from refold.storage import ObjectStore, sha256_hex
 
+_NOWHERE: Seqs = np.zeros(0, dtype=np.int64)
 AHEAD_BYTES = 32 << 20
 """Objects of so many bytes, as they are stored, may be decoded before their turn."""
 
 
 @dataclass(frozen=True)
 class DecodedObject:
-    """A landing object as rows: `rows` of each log partition that has some, and their `places` among all its rows.
+    """A landing object as `rows`, and the `places` of the rows of each log partition that has some.
 
     Rows have the declared columns, `source_object` and `source_line`; `read` counts them, bad and control records.
     """
@@ -36,12 +37,16 @@ class DecodedObject:
     item: LandingObject
     size_bytes: int
     sha256: str
-    events: int
     read: int
     control: int
     bad: Sequence[BadRecord]
+    rows: pa.Table
     places: Mapping[int, Seqs]
-    rows: Mapping[int, pa.Table]
+
+    def rows_of(self, partition: int) -> pa.Table:
+        """The rows of a log partition, in their order."""
+        mine = self.places.get(partition, _NOWHERE)
+        return self.rows.take(pa.array(mine)) if len(mine) < len(self.rows) else self.rows
 
 
 class Decoding:
@@ -96,9 +101,8 @@ class Decoding:
         table = events.append_column("source_object", source).append_column("source_line", pa.array(decoded.lines))
         partitions = self._partitions(item, events)
         places = {p: np.flatnonzero(partitions == p) for p in np.unique(partitions).tolist()}
-        rows = {p: table.take(pa.array(mine)) if len(mine) < len(table) else table for p, mine in places.items()}
-        return DecodedObject(item, len(data), sha256_hex(data), len(table), decoded.read, decoded.control, decoded.bad,
-                             places, rows)  # fmt: skip
+        return DecodedObject(item, len(data), sha256_hex(data), decoded.read, decoded.control, decoded.bad, table,
+                             places)  # fmt: skip
 
     def _partitions(self, item: LandingObject, rows: pa.Table) -> Seqs:
         if item.partition is None:

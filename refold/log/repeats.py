@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -75,6 +76,11 @@ class SeenRun:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    @cached_property
+    def by_hash(self) -> Seqs:
+        """The places of the entries by hash; those of equal hashes in the order in which they are."""
+        return np.argsort(self.hashes, kind="stable")
+
     def take(self, rows: Seqs) -> SeenRun:
         """Some of the entries, in the order asked for."""
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
@@ -103,9 +109,9 @@ def seal_deliveries(
     rows, earlier = index.candidates(run.hashes)
     same = earlier.contents == run.contents[rows]
     deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, earlier.seqs[same]
-    ordered = np.sort(run.hashes)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    suspects = np.union1d(rows[~same], np.flatnonzero(np.isin(run.hashes, repeated)))
+    order, ordered = run.by_hash, run.hashes[run.by_hash]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    suspects = np.unique(np.concatenate([rows[~same], order[again], order[again + 1]]))
     suspects = suspects[deliveries[suspects] == Delivery.FIRST]
     if len(suspects) == 0:
         return deliveries, firsts

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from refold.landing.listing import Landing, LandingObject, list_landing, suspici
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.decoding import DecodedObject, Decoding
-from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile, StoredObject
+from refold.log.layout import NO_FILES, LogLayout, SeenFile, StoredObject
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
@@ -46,17 +48,20 @@ class SealReport:
 
 
 @dataclass(frozen=True)
-class _SealedPart:
-    """The events of one log partition, stored: their segments, the digest of their content, and what they are found by.
+class _NewEvents:
+    """The new events of one log partition, by offset: the digest of their content, and what they are found by.
 
-    `events` have `log_seq`, ascending; `ids` and `contents` are the hashes of a seen run.
+    `stored_ids` are their ids as segments have them, `ids` and `contents` the hashes of a seen run.
     """
 
     events: pa.Table
-    segments: Sequence[SegmentFile]
+    stored_ids: pa.ChunkedArray | None
     content: str
     ids: Hashes
     contents: Hashes
+
+    def __len__(self) -> int:
+        return len(self.events)
 
     @property
     def seqs(self) -> Seqs:
@@ -223,11 +228,16 @@ class _LogSealer:
         self._check_limit(key, objects)
         starts = list(before.ends) if before else [0] * self.log.partitions
         seq_start = before.seq_end if before else 0
-        tables = self._order(objects, starts, seq_start)
-        parts = each(lambda item: self._seal_part(*item), list(enumerate(tables)), [len(table) for table in tables])
-        seq_end = seq_start + sum(map(len, tables))
-        repeats, seen = self._deduplicate(parts, seq_start, seq_end)
-        ends = [start + len(table) for start, table in zip(starts, tables, strict=True)]
+        first_seqs = np.cumsum([seq_start, *(len(decoded.rows) for decoded in objects)])
+        seq_end = int(first_seqs[-1])
+        rows = [sum(len(decoded.places.get(p, ())) for decoded in objects) for p in range(len(starts))]
+        order = partial(self._order, objects, first_seqs)
+        parts = each(lambda item: order(*item), list(enumerate(starts)), rows)
+        write = partial(write_segments, self._objects, self.log)
+        work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
+        work.append(partial(self._deduplicate, parts, seq_start, seq_end))
+        *segments, (repeats, seen) = each(lambda job: job(), work, [*rows, seq_end - seq_start])
+        ends = [start + len(new) for start, new in zip(starts, parts, strict=True)]
         content = [part.content for part in parts]
         cut = LogCut(
             id=cut_id(before.id if before else None, self.log.content, ends, content, seq_end - seq_start),
@@ -246,8 +256,7 @@ class _LogSealer:
         bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
         quarantine = write_quarantine(self._objects, self.log, bad)
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
-        segments = [file for part in parts for file in part.segments]
-        return cut, LogLayout(segments, repeats, quarantine, seen, tags)
+        return cut, LogLayout([file for files in segments for file in files], repeats, quarantine, seen, tags)
 
     def _check_limit(self, key: str, objects: Sequence[DecodedObject]) -> None:
         limits, read = self.log.quarantine, sum(decoded.read for decoded in objects)
@@ -266,34 +275,28 @@ class _LogSealer:
             remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
         )
 
-    def _order(self, objects: Sequence[DecodedObject], starts: Sequence[int], seq_start: int) -> list[pa.Table]:
-        """The events of each log partition, in landing order, with `log_seq` and `log_offset`."""
-        first_rows = np.cumsum([seq_start, *(decoded.events for decoded in objects)])
-        tables = []
-        for partition, start in enumerate(starts):
-            mine = [
-                decoded.rows[partition].append_column("log_seq", pa.array(first + decoded.places[partition]))
-                for first, decoded in zip(first_rows[:-1], objects, strict=True)
-                if partition in decoded.rows
-            ]
-            events = pa.concat_tables(mine).unify_dictionaries() if mine else self.log.schema.empty_table()
-            offsets = pa.array(np.arange(start, start + len(events)))
-            if mine:
-                events = events.append_column("log_offset", offsets).select(self.log.schema.names)
-            tables.append(events)
-        return tables
+    def _order(self, objects: Sequence[DecodedObject], first_seqs: Seqs, partition: int, start: int) -> _NewEvents:
+        """The new events of one log partition from an offset on, in landing order, with their hashes.
 
-    def _seal_part(self, partition: int, events: pa.Table) -> _SealedPart:
-        """Store the events of one log partition, and hash ids and contents."""
+        `first_seqs` are the `log_seq` at which each object begins.
+        """
+        mine = [
+            decoded.rows_of(partition).append_column("log_seq", pa.array(first + decoded.places[partition]))
+            for first, decoded in zip(first_seqs[:-1], objects, strict=True)
+            if partition in decoded.places
+        ]
+        events = pa.concat_tables(mine).unify_dictionaries() if mine else self.log.schema.empty_table()
+        if mine:
+            offsets = pa.array(np.arange(start, start + len(events)))
+            events = events.append_column("log_offset", offsets).select(self.log.schema.names)
         events = events.cast(self.log.schema).combine_chunks()
         rows = encode_rows([events[name] for name in self.log.columns], len(events))
         ids = stored_ids(self.log, events[self.log.event_id])
-        segments = write_segments(self._objects, self.log, partition, events, ids)
         hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
-        return _SealedPart(events, segments, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
+        return _NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
     def _deduplicate(
-        self, parts: Sequence[_SealedPart], seq_start: int, seq_end: int
+        self, parts: Sequence[_NewEvents], seq_start: int, seq_end: int
     ) -> tuple[StoredObject | None, list[SeenFile]]:
         """The repeats among the new events, and the seen index with their first deliveries."""
         if seq_start == seq_end:
@@ -304,7 +307,7 @@ class _LogSealer:
             found = seal_deliveries(
                 self.log, run, lambda places: _rows_at(parts, seq_start + places), index, self._fetch
             )
-            index.add(run.take(np.flatnonzero(found[0] == Delivery.FIRST)), seq_end)
+            index.add(run.take(run.by_hash[found[0][run.by_hash] == Delivery.FIRST]), seq_end)
             self._index = index
             return found
 
@@ -318,7 +321,7 @@ class _LogSealer:
         return repeats, self._index.store(self._objects, self.log.name)
 
     def _store_repeats(
-        self, parts: Sequence[_SealedPart], deliveries: Deliveries, firsts: Seqs, start: int
+        self, parts: Sequence[_NewEvents], deliveries: Deliveries, firsts: Seqs, start: int
     ) -> StoredObject | None:
         tables = [REPEATS.empty_table()]  # not on import: pyarrow imports pandas then
         for partition, part in enumerate(parts):
@@ -364,7 +367,7 @@ def _sealed_object(decoded: DecodedObject, parent: Snapshot | None) -> SealedObj
     return SealedObject(item.name, decoded.size_bytes, decoded.sha256, decoded.read, late)
 
 
-def _run_of(parts: Sequence[_SealedPart], seq_start: int, seq_end: int) -> SeenRun:
+def _run_of(parts: Sequence[_NewEvents], seq_start: int, seq_end: int) -> SeenRun:
     """The hashes of all new events, in the order of `log_seq`."""
     ids, contents = (np.empty(seq_end - seq_start, dtype=np.uint64) for _ in range(2))
     for part in parts:
@@ -372,7 +375,7 @@ def _run_of(parts: Sequence[_SealedPart], seq_start: int, seq_end: int) -> SeenR
     return SeenRun(ids, contents, np.arange(seq_start, seq_end))
 
 
-def _rows_at(parts: Sequence[_SealedPart], seqs: Seqs) -> pa.Table:
+def _rows_at(parts: Sequence[_NewEvents], seqs: Seqs) -> pa.Table:
     """The events with some `log_seq`, which rise, in their order."""
     found = []
     for part in parts:

@@ -59,11 +59,9 @@ def encode_run(run: SeenRun) -> bytes:
 
 def _sorted_entries(run: SeenRun) -> Words:
     """The entries one after the other, three words each, by hash."""
-    order = np.argsort(run.hashes, kind="stable")
-    entries = np.empty((len(run), 3), dtype=np.uint64)
-    for column, values in enumerate((run.hashes, run.contents, run.seqs.view(np.uint64))):
-        entries[:, column] = values[order]
-    return entries.reshape(-1)
+    if (run.hashes[1:] < run.hashes[:-1]).any():
+        run = run.take(run.by_hash)
+    return np.stack((run.hashes, run.contents, run.seqs.view(np.uint64)), axis=1).reshape(-1)
 
 
 def _encoded(entries: Words) -> bytes:

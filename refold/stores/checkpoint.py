@@ -210,10 +210,11 @@ class Checkpoints:
         """The rows of base and changes together, and the places of those that changed, ascending."""
         if record.base is None:
             raise self._damaged(record, "its rows were thinned")
-        base = self._table(record.base)
-        if record.changes is None:
+        stored = [record.base, *([] if record.changes is None else [record.changes])]
+        base, *rest = each(self._table, stored, [record.rows] * len(stored))
+        if not rest:
             return base, np.zeros(0, dtype=np.int64)
-        changes = self._table(record.changes)
+        changes = rest[0]
         try:
             return replace_rows(base, changes, key)
         except (pa.ArrowInvalid, KeyError) as error:
