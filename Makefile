@@ -44,7 +44,7 @@ ui: .venv/.stamp home ## Show the project in Dagster's web page, on PORT (3000)
 	$(PY) -m dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 test: .venv/.stamp ## Run the tests
-	$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadfile
+	$(PY) -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 ##@ Check
 

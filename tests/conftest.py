@@ -15,6 +15,23 @@ settings.register_profile("refold", deadline=None)  # a first call compiles, and
 settings.load_profile("refold")
 
 
+LONGEST = (
+    "tests/failpoints/test_killed_at_every_write.py",
+    "tests/machine/test_machine_notices.py",
+    "tests/dagster/test_ui.py",
+    "tests/engine/test_retail.py",
+    "tests/machine/test_machine.py",
+    "tests/dagster/test_commands.py",
+)
+"""Files that take half a minute or more begin first, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests by file, the longest files first, for `--dist loadfile --no-loadscope-reorder`."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data with independent expected answers, where it is kept beside the repository."""

@@ -14,7 +14,9 @@ SEEDS = {
     "the_manifest_is_written_before_its_layout": 2,
     "a_build_resumes_one_snapshot_too_late": 2,
     "checkpoints_are_trusted_blindly": 1,
-    "what_is_not_proven_is_published": 2,
+    "what_is_not_proven_is_published": 6,
+    "a_killed_release_is_not_rolled_forward": 1,
+    "a_rollback_is_undone_by_the_next_run": 2,
 }
 """Where to begin, so that each is noticed within some ten schedules; else 0. From any seed it takes up to a hundred."""
 
