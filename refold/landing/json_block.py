@@ -1,7 +1,7 @@
 """Many lines of JSON at once, by Arrow's reader: accepts only what the line by line reading accepts, with equal values.
 
 Here lives the fast path alone. `refold.landing.json_line` is its specification and comes before it; whatever this
-module is not sure of it leaves to that one, by returning None. Arrow 26 reads laxer than the specification in these
+module is not sure of it refuses, and leaves to that one. Arrow 26 reads laxer than the specification in these
 ways, each of which is fenced here (measured, and held by a property test):
 
 - it takes two objects on a line and objects over several lines: plain lines start with `{` and end with `}`, and there
@@ -40,6 +40,7 @@ _STYLE = re.compile(r"Column\(/(.+)\) changed from (?:string to number|number to
 _ROW = re.compile(r"in row ([0-9]+)\b")
 
 Tree: TypeAlias = "dict[str, Tree | pa.DataType]"
+_Paths: TypeAlias = frozenset[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,30 @@ def _scan(array, interesting, ends, openings, has_nul):  # type: ignore[no-untyp
     return constants
 
 
+Faults: TypeAlias = dict[int, dict[int, Fault]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What was read of a block: one column per place, and the faults by row and place."""
+
+    table: pa.Table
+    faults: Faults
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A block that must be read line by line; `row` is where Arrow stopped, if it said so: a hint where to cut it."""
+
+    row: int | None = None
+
+
 @dataclass
 class BlockReader:
-    """Reads blocks of plain lines; remembers how decimals are written, so that a file is not guessed at anew.
+    """Reads blocks of plain lines; several threads may ask at once.
 
-    After a refusal `stopped_at` is the row that Arrow named, if it did: a hint where to cut the block, no more.
+    It remembers how decimals were written last, so that a file is not guessed at anew with every block, and no more:
+    what is read does not depend on it.
     """
 
     places: Sequence[Place]
@@ -145,61 +165,68 @@ class BlockReader:
     def __post_init__(self) -> None:
         decimals = [place for place in self.places if place.type and place.type.kind == "decimal"]
         self._decimals = {place.path: place.type for place in decimals if place.type}
-        self._as_numbers: set[tuple[str, ...]] = set()
-        self.stopped_at: int | None = None
+        self._as_numbers: _Paths = frozenset()
         alike = all(self._decimals[place.path].arrow == place.type.arrow for place in decimals if place.type)
         self.usable = alike and _tree(self.places, {}) is not None
 
-    def read(self, block: bytes, rows: int) -> tuple[pa.Table, dict[int, dict[int, Fault]]] | None:
-        """One column per place and the faults by row and place; None where the block must be read line by line."""
-        self.stopped_at = None
+    def read(self, block: bytes, rows: int) -> Block | Refused:
+        """The block, which has so many rows, at once."""
         try:
             block.decode()
         except UnicodeDecodeError:
-            return None
-        table = self._parse(block)
-        if table is None or len(table) != rows:
-            return None
-        faults: dict[int, dict[int, Fault]] = {}
-        columns = [self._column(table, index, place, faults) for index, place in enumerate(self.places)]
-        return pa.table(columns, names=[str(index) for index in range(len(columns))]), faults
+            return Refused()
+        parsed = self._parse(block)
+        if isinstance(parsed, Refused):
+            return parsed
+        table, as_numbers = parsed
+        if len(table) != rows:
+            return Refused()
+        faults: Faults = {}
+        columns = [self._column(table, i, place, as_numbers, faults) for i, place in enumerate(self.places)]
+        return Block(pa.table(columns, names=[str(index) for index in range(len(columns))]), faults)
 
-    def _parse(self, block: bytes) -> pa.Table | None:
-        """The block as Arrow reads it, trying the other way of writing a decimal where Arrow complains of the one."""
+    def _parse(self, block: bytes) -> tuple[pa.Table, _Paths] | Refused:
+        """The block as Arrow reads it, trying the other way of writing a decimal where Arrow complains of the one.
+
+        And which decimals were read as numbers.
+        """
         turned: set[tuple[str, ...]] = set()
+        as_numbers = self._as_numbers
         while True:
             try:
-                return self._parse_so(block)
+                table = self._parse_so(block, as_numbers)
             except pa.ArrowInvalid as error:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
                 if path in turned or not self._may_be_number(path):
                     row = _ROW.search(str(error))
-                    self.stopped_at = int(row[1]) if row else None
-                    return None
+                    return Refused(int(row[1]) if row else None)
                 turned.add(path)
-                self._as_numbers ^= {path}
+                as_numbers ^= {path}
+            else:
+                self._as_numbers = as_numbers
+                return Refused() if table is None else (table, as_numbers)
 
     def _may_be_number(self, path: tuple[str, ...]) -> bool:
         return path in self._decimals and (self._decimals[path].scale or 0) <= _NUMBER_SCALE_MAX
 
-    def _parse_so(self, block: bytes) -> pa.Table | None:
-        if not self._as_numbers:
+    def _parse_so(self, block: bytes, as_numbers: _Paths) -> pa.Table | None:
+        if not as_numbers:
             return _read_json(block, _tree(self.places, {}))
-        numbers = [place for place in self.places if place.path in self._as_numbers]
+        numbers = [place for place in self.places if place.path in as_numbers]
         # Arrow's decimals admit strings too; read as floats first, which no string passes, they are number literals.
-        _read_json(block, _tree(numbers, dict.fromkeys(self._as_numbers, pa.float64())))
+        _read_json(block, _tree(numbers, dict.fromkeys(as_numbers, pa.float64())))
         if _LONG_NUMBER.search(block):
             return None
-        table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in self._as_numbers}))
-        fits = all(_fits(_at(table, path)) for path in self._as_numbers)
+        table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in as_numbers}))
+        fits = all(_fits(_at(table, path)) for path in as_numbers)
         return table if fits else None
 
-    def _column(self, table: pa.Table, index: int, place: Place, faults: dict[int, dict[int, Fault]]) -> pa.Array:
+    def _column(self, table: pa.Table, index: int, place: Place, as_numbers: _Paths, faults: Faults) -> pa.Array:
         values = _at(table, place.path)
         if place.type is None:
             return values.is_valid()
-        if place.type.kind not in texts.TEXT_KINDS or place.path in self._as_numbers:
+        if place.type.kind not in texts.TEXT_KINDS or place.path in as_numbers:
             return values
         values, found = texts.convert(values, place.type)
         for row, fault in found.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -19,8 +20,9 @@ import pyarrow as pa
 from refold.landing import texts
 from refold.landing.contract import Fault, Finding
 from refold.landing.decoder import BadRecord
-from refold.landing.json_block import BlockReader, LineIndex
+from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Place, read_line
+from refold.parallel import each
 
 LINE_BYTES_MAX = 1 << 20
 """Default limit of one line: 1 MiB."""
@@ -75,25 +77,47 @@ def _runs(marks: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
 
 
 def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.bool_], low: int, high: int) -> None:
-    """Read a run of plain lines in blocks, cutting each block that the reader refuses; no recursion, so no limit."""
-    index = collected.index
-    todo = [(low, high)]
+    """Read a run of plain lines in blocks, several at once, cutting each that the reader refuses.
+
+    No recursion, so no limit to the cuts.
+    """
+    read = partial(_read_block, collected.index, reader, blank)
+    blocks = _blocks(collected.index, low, high)
+    found = each(lambda block: read(*block), blocks, [high - low for low, high in blocks])
+    todo = [(*block, what) for block, what in zip(blocks, found, strict=True)][::-1]
     while todo:
-        low, high = todo.pop()
-        if high - low < FEW_LINES:
+        low, high, what = todo.pop()
+        lines = _lines(blank, low, high)
+        if isinstance(what, Block):
+            collected.add(what.table, lines, what.faults)
+        elif high - low < FEW_LINES:
             collected.read_lines(low, high, blank)
-            continue
-        start = int(index.starts[low])
-        cut = max(int(np.searchsorted(index.ends, start + BLOCK_BYTES)), low + FEW_LINES)
-        if cut < high:
-            todo.append((cut, high))
-            high = cut
-        lines = np.arange(low, high)[~blank[low:high]] + 1
-        found = reader.read(index.data[start : index.ends[high - 1]], len(lines)) if len(lines) else None
-        if found is not None:
-            collected.add(found[0], lines, found[1])
         elif len(lines):
-            todo += _cut(low, high, lines, reader.stopped_at)
+            todo += [(*piece, read(*piece)) for piece in _cut(low, high, lines, what.row)]
+
+
+def _blocks(index: LineIndex, low: int, high: int) -> list[tuple[int, int]]:
+    """Lines as blocks of some `BLOCK_BYTES`, and no fewer than `FEW_LINES` but for the last."""
+    blocks = []
+    while low < high:
+        cut = max(int(np.searchsorted(index.ends, int(index.starts[low]) + BLOCK_BYTES)), low + FEW_LINES)
+        blocks.append((low, min(cut, high)))
+        low = cut
+    return blocks
+
+
+def _lines(blank: npt.NDArray[np.bool_], low: int, high: int) -> npt.NDArray[np.int64]:
+    """The lines (from 1) of a block that are records."""
+    return np.arange(low, high)[~blank[low:high]] + 1
+
+
+def _read_block(
+    index: LineIndex, reader: BlockReader, blank: npt.NDArray[np.bool_], low: int, high: int
+) -> Block | Refused:
+    count = int(np.count_nonzero(~blank[low:high]))
+    if high - low < FEW_LINES or not count:
+        return Refused()
+    return reader.read(index.data[index.starts[low] : index.ends[high - 1]], count)
 
 
 def _cut(low: int, high: int, lines: npt.NDArray[np.int64], stopped_at: int | None) -> list[tuple[int, int]]:
