@@ -96,7 +96,7 @@ MEASURES = [
     ),
     Measure(
         "incremental",
-        "One percent more events: sealed, folded and digested",
+        "A hundredth more, at most 100,000 events: sealed, folded and digested",
         "log",
         [
             _ours("incremental", "landing is Parquet", "INCREMENTAL"),

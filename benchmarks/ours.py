@@ -163,20 +163,22 @@ VERIFY, VERIFY_100 = _verify(1), _verify(100)
 REBUILD_OUT_OF_CORE, VERIFY_OUT_OF_CORE = _rebuild(None, memory_limit_mb=256), _verify(None, memory_limit_mb=256)
 
 
-# One percent more events, on a log that is sealed and built.
+# More events, on a log that is sealed and built.
+
+_MORE_MAX = 100_000
 
 
 def _prepare_incremental(data: Path) -> None:
-    """The log and 1% more: the log sealed and built, the rest landed as Parquet and as JSON Lines."""
+    """The log and a hundredth more: the log sealed and built, the rest landed as Parquet and as JSON Lines."""
     little(data)
     base = data / "refold-more"
     if not _is_made(base):
         shape = shape_of(data)
-        more = max(1, shape.events // 100)
+        more = min(max(1, shape.events // 100), _MORE_MAX)
         stream = Stream(replace(shape, events=shape.events + more))
         parts = batches(stream, more)
         for number in range(10):
-            adapter.land((next(parts) for _ in range(10)), base / "landing", number)
+            adapter.land((next(parts) for _ in range(shape.events // more // 10)), base / "landing", number)
         adapter.seal(_engine(base))
         adapter.rebuild(_engine(base))
         shutil.rmtree(base / "landing")
@@ -192,7 +194,7 @@ def _prepare_incremental(data: Path) -> None:
 
 
 def _answer_of(stream: Stream, rest: Iterator[object]) -> Answer:
-    assert next(rest, None) is None, "a log of a hundredth more ends after 101 parts"
+    assert next(rest, None) is None, "what is landed last is the last of the log"
     return stream.answer
 
 

@@ -47,7 +47,7 @@ def test_refold_and_the_plain_loop_give_the_answer_the_generator_knows_and_readi
 
 
 @pytest.mark.parametrize("name", ["INCREMENTAL", "INCREMENTAL_JSON"])
-def test_one_percent_more_events_give_the_answer_over_all_of_them(data: Path, name: str) -> None:
+def test_more_events_give_the_answer_over_all_of_them(data: Path, name: str) -> None:
     program = getattr(ours, name)
     program.prepare(data)
     told = run(program, data)
