@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,29 +85,24 @@ class SeenRun:
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
 
 
-class Index(Protocol):
-    """Who knows the first deliveries before: `refold.log.seen.SeenIndex`."""
-
-    def candidates(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
-        """Pairs of a place in `hashes` and an entry seen before that has the same hash."""
-
-
 Fetch = Callable[[Sequence[int]], Iterable[tuple[int, bytes, bytes]]]
 """Given log_seqs of earlier events, yields (log_seq, encoded id, encoded content) for each."""
 
 
 def seal_deliveries(
-    log: Log, run: SeenRun, rows_at: Callable[[Seqs], pa.Table], index: Index, fetch: Fetch
+    log: Log, run: SeenRun, earlier: tuple[Seqs, SeenRun], rows_at: Callable[[Seqs], pa.Table], fetch: Fetch
 ) -> tuple[Deliveries, Seqs]:
-    """Deduplicate new events against each other and against `index`.
+    """Deduplicate new events against each other and against those before.
 
-    `run` has their hashes, in `log_seq` order; `rows_at` gives the declared columns of events at ascending places.
+    `run` has their hashes, in `log_seq` order, and `earlier` pairs a place in it with a first delivery before that has
+    the same hash (`refold.log.seen.SeenIndex.candidates`); `rows_at` gives the declared columns of events at ascending
+    places.
     Returns the delivery of each event and the log_seq of its first delivery, both of shape (events,).
     """
     deliveries, firsts = np.zeros(len(run), dtype=np.uint8), run.seqs.copy()
-    rows, earlier = index.candidates(run.hashes)
-    same = earlier.contents == run.contents[rows]
-    deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, earlier.seqs[same]
+    rows, known = earlier
+    same = known.contents == run.contents[rows]
+    deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, known.seqs[same]
     order, ordered = run.by_hash, run.hashes[run.by_hash]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     suspects = np.unique(np.concatenate([rows[~same], order[again], order[again + 1]]))
@@ -118,7 +112,7 @@ def seal_deliveries(
     part = rows_at(suspects)
     ids = list(encode_rows([part[log.event_id]]))
     contents = list(encode_rows([part[name] for name in log.columns]))
-    wanted = np.unique(earlier.seqs[~same]).tolist()
+    wanted = np.unique(known.seqs[~same]).tolist()
     seen: dict[bytes, tuple[int, bytes]] = {i: (seq, content) for seq, i, content in fetch(wanted)} if wanted else {}
     for position, row in enumerate(suspects.tolist()):
         first = seen.setdefault(ids[position], (int(run.seqs[row]), contents[position]))

@@ -25,7 +25,7 @@ from refold.landing.listing import Landing, LandingObject, list_landing, suspici
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.decoding import DecodedObject, Decoding
-from refold.log.layout import NO_FILES, LogLayout, SeenFile, StoredObject
+from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile, StoredObject
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
@@ -233,10 +233,7 @@ class _LogSealer:
         rows = [sum(len(decoded.places.get(p, ())) for decoded in objects) for p in range(len(starts))]
         order = partial(self._order, objects, first_seqs)
         parts = each(lambda item: order(*item), list(enumerate(starts)), rows)
-        write = partial(write_segments, self._objects, self.log)
-        work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
-        work.append(partial(self._deduplicate, parts, seq_start, seq_end))
-        *segments, (repeats, seen) = each(lambda job: job(), work, [*rows, seq_end - seq_start])
+        segments, repeats, seen = self._write(parts, seq_end)
         ends = [start + len(new) for start, new in zip(starts, parts, strict=True)]
         content = [part.content for part in parts]
         cut = LogCut(
@@ -256,7 +253,7 @@ class _LogSealer:
         bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
         quarantine = write_quarantine(self._objects, self.log, bad)
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
-        return cut, LogLayout([file for files in segments for file in files], repeats, quarantine, seen, tags)
+        return cut, LogLayout(segments, repeats, quarantine, seen, tags)
 
     def _check_limit(self, key: str, objects: Sequence[DecodedObject]) -> None:
         limits, read = self.log.quarantine, sum(decoded.read for decoded in objects)
@@ -295,30 +292,50 @@ class _LogSealer:
         hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
         return _NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
+    def _write(
+        self, parts: Sequence[_NewEvents], seq_end: int
+    ) -> tuple[list[SegmentFile], StoredObject | None, list[SeenFile]]:
+        """Write segments and, beside that, deduplicate."""
+        sizes = [len(new) for new in parts]
+        if not sum(sizes):
+            return [], None, list(self._seen_files())
+        run = _run_of(parts, seq_end - sum(sizes), seq_end)
+        write = partial(write_segments, self._objects, self.log)
+        work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
+        work.append(partial(self._deduplicate, parts, run, self._earlier(run), seq_end))
+        *written, (repeats, seen) = each(lambda job: job(), work, [*sizes, len(run)])
+        return [file for files in written for file in files], repeats, seen
+
+    def _earlier(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `run` and an entry of the seen index that has the same hash."""
+        try:
+            self._index = self._open_index() if self._index is None else self._index
+            return self._index.candidates(run.hashes)
+        except Damaged as error:
+            self._index = self._index_again(error)
+            return self._index.candidates(run.hashes)
+
     def _deduplicate(
-        self, parts: Sequence[_NewEvents], seq_start: int, seq_end: int
+        self, parts: Sequence[_NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
     ) -> tuple[StoredObject | None, list[SeenFile]]:
         """The repeats among the new events, and the seen index with their first deliveries."""
-        if seq_start == seq_end:
-            return None, list(self._seen_files())
-        run = _run_of(parts, seq_start, seq_end)
-
-        def look_up(index: SeenIndex) -> tuple[Deliveries, Seqs]:
-            found = seal_deliveries(
-                self.log, run, lambda places: _rows_at(parts, seq_start + places), index, self._fetch
-            )
-            index.add(run.take(run.by_hash[found[0][run.by_hash] == Delivery.FIRST]), seq_end)
-            self._index = index
-            return found
-
-        try:
-            deliveries, firsts = look_up(self._open_index() if self._index is None else self._index)
-        except Damaged as error:
-            _log.warning("%s Computing the seen index again from all segments.", error)
-            deliveries, firsts = look_up(seen_index(self._reader, self._chain))
         assert self._index is not None
-        repeats = self._store_repeats(parts, deliveries, firsts, seq_start)
+        start = seq_end - len(run)
+        deliveries, firsts = seal_deliveries(
+            self.log, run, earlier, lambda places: _rows_at(parts, start + places), self._fetch
+        )
+        new = run.take(run.by_hash[deliveries[run.by_hash] == Delivery.FIRST])
+        try:
+            self._index.add(new, seq_end)
+        except Damaged as error:
+            self._index = self._index_again(error)
+            self._index.add(new, seq_end)
+        repeats = self._store_repeats(parts, deliveries, firsts, start)
         return repeats, self._index.store(self._objects, self.log.name)
+
+    def _index_again(self, error: Damaged) -> SeenIndex:
+        _log.warning("%s Computing the seen index again from all segments.", error)
+        return seen_index(self._reader, self._chain)
 
     def _store_repeats(
         self, parts: Sequence[_NewEvents], deliveries: Deliveries, firsts: Seqs, start: int

@@ -2,14 +2,16 @@
 
 It is a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, and before them
 what tells in which block to look. A run is mapped into memory where the store is a local folder, so asking it touches
-the filter, and then only the blocks that can hold an id asked for. Whatever is touched is checked by a 64-bit sum.
+one group of the filter for each id, and then only the blocks that can hold it. Whatever is touched is checked by a
+64-bit sum.
 
-The bytes of a run, version 1, all numbers little-endian and of 8 bytes:
+The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
 
-- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of what lies between
-  this header and the entries;
+- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of the first hashes
+  and the sums of the blocks;
 - the first hash of each block; the sum of each block;
-- the filter: for every hash six bits of one group of 512, so that about 2 of 100 unknown ids are looked up in vain;
+- the filter, in groups of eight words: for every hash six bits of the first seven words of one group, so that about 2
+  of 100 unknown ids are looked up in vain; the last word is the sum of the others;
 - the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
 
 It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
@@ -39,11 +41,13 @@ RUN_ENTRIES_MAX = 1 << 23
 """A run grows no larger by merging, so that merging takes no more than 400 MB of memory, however long the log is."""
 
 _MAGIC = int.from_bytes(b"refold s", "little")
-_VERSION = 1
+_VERSION = 2
 _HEADER = 6
 _GROUP_WORDS = 8
+_GROUP_BITS = 64 * (_GROUP_WORDS - 1)
 _BITS = 10
 _PIECES = 4
+_AHEAD = 64
 Words = npt.NDArray[np.uint64]
 
 
@@ -69,12 +73,12 @@ def _encoded(entries: Words) -> bytes:
     blocks = -(-count // BLOCK)
     sums = np.empty(blocks, dtype=np.uint64)
     _sum_blocks(entries, sums)
-    groups = max(1, -(-count * _BITS // 512))
+    groups = max(1, -(-count * _BITS // _GROUP_BITS))
     words = np.zeros(groups * _GROUP_WORDS, dtype=np.uint64)
     _fill(words, entries[::3])
-    index = np.concatenate([entries[:: 3 * BLOCK], sums, words])
+    index = np.concatenate([entries[:: 3 * BLOCK], sums])
     header = np.array([_MAGIC, _VERSION, count, blocks, len(words), _sum(index)], dtype=np.uint64)
-    return b"".join(part.data for part in (header, index, entries))
+    return b"".join(part.data for part in (header, index, words, entries))
 
 
 class StoredRun:
@@ -98,13 +102,13 @@ class StoredRun:
         end = _HEADER + 2 * blocks + filter_words
         if len(words) != end + 3 * count or blocks != -(-count // BLOCK) or filter_words % _GROUP_WORDS:
             raise self._damaged("its parts have not the sizes that its header says")
-        index = words[_HEADER:end]
+        index, self._filter = words[_HEADER : _HEADER + 2 * blocks], words[_HEADER + 2 * blocks : end]
         if _sum(index) != header[5]:
             raise self._damaged("its index has another sum than its header says")
         self.sum = f"{header[5]:016x}"
         if expected not in (None, self.sum):
             raise self._damaged(f"it is another run: expected the sum {expected}, found {self.sum}")
-        self._fences, self._sums, self._filter = index[:blocks], index[blocks : 2 * blocks], index[2 * blocks :]
+        self._fences, self._sums = index[:blocks], index[blocks:]
         self._entries = words[end:]
         self._sound = np.zeros(blocks, dtype=np.bool_)
 
@@ -136,7 +140,11 @@ class StoredRun:
             rows, places = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
             count = _look_up(self._filter, self._fences, self._sums, self._sound, self._entries, hashes, rows, places)
             if count < 0:
-                raise self._damaged(f"block {-1 - count} of its entries has another sum than its index says")
+                block, group = -1 - count, -1 - count - len(self._fences)
+                what = f"group {group} of its filter has another sum than it says"
+                if group < 0:
+                    what = f"block {block} of its entries has another sum than its index says"
+                raise self._damaged(what)
             if count <= room:
                 return rows[:count] + first, places[:count]
             room = count
@@ -300,31 +308,60 @@ def _merge(one, other, out):  # type: ignore[no-untyped-def]
             j += 3
 
 
+@called_by_compiled
+def _group_of(h: Any, groups: Any) -> Any:
+    """The group of the filter that a hash is in, by its high bits."""
+    return np.int64((h >> np.uint64(32)) * np.uint64(groups) >> np.uint64(32))
+
+
+@called_by_compiled
+def _bit_of(h: Any, k: Any) -> Any:
+    """The k-th of the six bits of a hash in its group."""
+    return ((h * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(10 * k)) & np.uint64(1023)) * np.uint64(448) >> np.uint64(
+        10
+    )
+
+
+@called_by_compiled
+def _group_sum(words: Any, group: Any) -> Any:
+    return _sum_range(words, 8 * group, 8 * group + 7) ^ np.uint64(group)
+
+
 @compiled
 def _fill(words, hashes):  # type: ignore[no-untyped-def]
-    groups = np.uint64(words.size // 8)
+    groups = words.size // 8
     for h in hashes:
-        base = ((h >> np.uint64(32)) * groups) >> np.uint64(32)
-        g = h * np.uint64(0x9E3779B97F4A7C15)
+        base = 8 * _group_of(h, groups)
         for k in range(6):
-            bit = (g >> np.uint64(9 * k + 10)) & np.uint64(511)
-            words[base * np.uint64(8) + (bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
+            bit = _bit_of(h, k)
+            words[base + np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
+    for group in range(groups):
+        words[8 * group + 7] = _group_sum(words, group)
 
 
 @compiled
 def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
     words, fences, sums, sound, entries, hashes, rows, places
 ):
-    """Write each place in `hashes` with the places of the entries that have it; returns how many, or -1 - bad block."""
-    groups, found = np.uint64(words.size // 8), 0
+    """Write each place in `hashes` with the places of the entries that have it; returns how many.
+
+    Or -1 - block for a block of other bytes than its sum says, or -1 - blocks - group for such a group of the filter.
+    """
+    groups, found = words.size // 8, 0
+    ahead = np.empty(_AHEAD, dtype=np.uint64)
     for i in range(hashes.size):
+        if i % _AHEAD == 0:  # memory is waited for once for many groups, and not for each in turn
+            for j in range(min(_AHEAD, hashes.size - i)):
+                ahead[j] = words[8 * _group_of(hashes[i + j], groups) + 7]
         h = hashes[i]
-        base = ((h >> np.uint64(32)) * groups) >> np.uint64(32)
-        g = h * np.uint64(0x9E3779B97F4A7C15)
+        group = _group_of(h, groups)
+        if _group_sum(words, group) != ahead[i % _AHEAD]:
+            return -1 - fences.size - group
         perhaps = True
         for k in range(6):
-            bit = (g >> np.uint64(9 * k + 10)) & np.uint64(511)
-            if words[base * np.uint64(8) + (bit >> np.uint64(6))] >> (bit & np.uint64(63)) & np.uint64(1) == 0:
+            bit = _bit_of(h, k)
+            word = words[8 * group + np.int64(bit >> np.uint64(6))]
+            if word >> (bit & np.uint64(63)) & np.uint64(1) == 0:
                 perhaps = False
                 break
         if not perhaps:

@@ -210,7 +210,7 @@ class Builder:
             try:
                 record = self.find(store, snapshots[place])
                 if record is not None and not record.thinned:
-                    self.checkpoints.ledger(record)
+                    self.checkpoints.require_ledger(record)
                     return Run(store, place + 1, self.checkpoints.state(store, record), record, damaged)
             except Damaged as error:
                 damaged.append(f"{error} Going on from an earlier checkpoint.")

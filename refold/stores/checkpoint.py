@@ -206,6 +206,11 @@ class Checkpoints:
         """The ledger part of a record; None where its snapshot added no event. Raises Damaged."""
         return LedgerPart.from_table(self._table(record.ledger)) if record.ledger else None
 
+    def require_ledger(self, record: StateRecord) -> None:
+        """Raise Damaged where the ledger part of a record is missing or has other bytes."""
+        if record.ledger is not None:
+            self._objects.get_checked(record.ledger.name, record.ledger.sha256)
+
     def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows]:
         """The rows of base and changes together, and the places of those that changed, ascending."""
         if record.base is None:

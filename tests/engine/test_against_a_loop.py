@@ -195,7 +195,11 @@ def _contents(events: pa.Table, places: np.ndarray) -> EncodedRows:
 
 def _seal(batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Table]):
     return seal_deliveries(
-        SALES, run, lambda places: batch.take(pa.array(places)), index, lambda seqs: _fetch(batches, seqs)
+        SALES,
+        run,
+        index.candidates(run.hashes),
+        lambda places: batch.take(pa.array(places)),
+        lambda seqs: _fetch(batches, seqs),
     )
 
 

@@ -115,6 +115,27 @@ def test_a_damaged_byte_of_the_index_is_noticed_before_it_is_believed(place: int
         StoredRun(bytes(data), "a run").find(np.arange(5, dtype=np.uint64))
 
 
+@pytest.mark.parametrize("byte", range(0, 64, 7))
+def test_a_damaged_group_of_the_filter_is_noticed_where_it_is_asked_and_not_elsewhere(byte: int):
+    """Without that, an id that was seen could pass for a new one."""
+    hashes = [n << 56 for n in range(256)]  # of all groups
+    data = bytearray(encode_run(run_of(hashes, 0)))
+    data[48 + 16 * 2 + 64 * 3 + byte] ^= 16
+    run, asked = StoredRun(bytes(data), "a run"), np.array(hashes, dtype=np.uint64)
+    assert run.find(asked[:100])[1].seqs.tolist() == list(range(100))
+    with pytest.raises(Damaged, match="group 3 of its filter"):
+        run.find(asked)
+
+
+def test_groups_of_the_filter_that_changed_places_are_noticed():
+    hashes = [n << 56 for n in range(256)]
+    words = np.frombuffer(encode_run(run_of(hashes, 0)), dtype=np.uint64).copy()
+    first = 6 + 2 * 2
+    words[first : first + 16] = np.roll(words[first : first + 16], 8)
+    with pytest.raises(Damaged, match="group 0 of its filter"):
+        StoredRun(words.tobytes(), "a run").find(np.array([0], dtype=np.uint64))
+
+
 def test_a_damaged_block_is_noticed_where_it_is_asked_and_not_elsewhere():
     data = bytearray(encode_run(run_of(list(range(0, 3 * BLOCK)), 0)))
     data[-24 * BLOCK + 9] ^= 1  # in the third block

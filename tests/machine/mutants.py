@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import obstore
 
 from refold import unreferenced
@@ -43,19 +44,19 @@ def late_events_are_not_deduplicated() -> Iterator[None]:
     heads: list[str] = []
 
     def remember(deduplicate: Callable[..., Any]) -> Callable[..., Any]:
-        def mutant(self: Any, events: Any, parts: Any) -> Any:
+        def mutant(self: Any, *arguments: Any) -> Any:
             heads.append(self._chain.head.key if self._chain.head else "")
-            return deduplicate(self, events, parts)
+            return deduplicate(self, *arguments)
 
         return mutant
 
     def forget(deliver: Callable[..., Any]) -> Callable[..., Any]:
-        def mutant(log: Any, events: Any, *rest: Any) -> Any:
-            deliveries, firsts = deliver(log, events, *rest)
-            days = [name.split("/")[1].removeprefix("dt=") for name in events["source_object"].to_pylist()]
-            for row, day in enumerate(days):
+        def mutant(log: Any, run: Any, earlier: Any, rows_at: Any, fetch: Any) -> Any:
+            deliveries, firsts = deliver(log, run, earlier, rows_at, fetch)
+            names = rows_at(np.arange(len(run)))["source_object"].to_pylist()
+            for row, day in enumerate(name.split("/")[1].removeprefix("dt=") for name in names):
                 if day <= heads[-1]:
-                    deliveries[row], firsts[row] = Delivery.FIRST, events["log_seq"][row].as_py()
+                    deliveries[row], firsts[row] = Delivery.FIRST, run.seqs[row]
             return deliveries, firsts
 
         return mutant
