@@ -1,12 +1,13 @@
 """Refold's own programs: what is timed of it, and what is made ready before.
 
 Everything lies below the data folder of the log that is measured: `refold-<snapshots>/` holds that log sealed, and
-is kept; states and proofs are removed again before a rebuild is timed. A little log is rebuilt and verified in the
-same process first, so that compiling and loading kernels is start-up, as it is for the peers.
+is kept; states and proofs are removed again before a rebuild is timed. A little log is sealed, or rebuilt and verified,
+in the same process first, so that compiling and loading kernels is start-up, as it is for the peers.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -94,7 +95,7 @@ def little(data: Path) -> Path:
 
 
 def warm_up(data: Path) -> None:
-    """Seal, rebuild and verify a little in this process."""
+    """Rebuild and verify a little in this process."""
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copytree(
             little(data), Path(scratch, "little"), copy_function=os.link if _linkable(data) else shutil.copy
@@ -102,6 +103,19 @@ def warm_up(data: Path) -> None:
         engine = _engine(Path(scratch, "little"))
         adapter.rebuild(engine)
         adapter.verify(engine)
+
+
+def warm_up_sealing(data: Path) -> None:
+    """Seal a little in this process, from Parquet and from gzip JSON Lines."""
+    events = next(batches(Stream(Shape(_LITTLE)), _LITTLE))
+    with tempfile.TemporaryDirectory() as scratch:
+        landings = Path(scratch, "parquet"), Path(scratch, "json")
+        adapter.land(iter([events]), landings[0], 0)
+        path = landings[1] / "stock_events" / f"dt={day_key(0)}" / "part-0000.jsonl.gz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gzip.compress(json_lines(events), 1))
+        for number, landing in enumerate(landings):
+            adapter.seal(adapter.open_engine(Path(scratch, "store", str(number)), landing, json=number == 1))
 
 
 def _linkable(data: Path) -> bool:
@@ -215,6 +229,7 @@ def _incremental(json_landing: bool) -> Callable[[Path, None], tuple[Engine, Map
 
 def _start_incremental(data: Path) -> Answer:
     warm_up(data)
+    warm_up_sealing(data)
     return Answer(**json.loads((data / "refold-more" / "answer.json").read_text()))
 
 
@@ -236,7 +251,6 @@ INCREMENTAL, INCREMENTAL_JSON = _incremental_program(False), _incremental_progra
 
 
 def _prepare_seal(data: Path) -> None:
-    little(data)
     shutil.rmtree(data / "refold-sealed", ignore_errors=True)
 
 
@@ -252,7 +266,7 @@ def _no_answer(found: object) -> None:
     return None
 
 
-SEAL = Program(_seal, warm_up, prepare=_prepare_seal, answer=_no_answer)
+SEAL = Program(_seal, warm_up_sealing, prepare=_prepare_seal, answer=_no_answer)
 
 
 # Publishing a state of as many rows as the log has events.

@@ -10,8 +10,8 @@ The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
 - `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of the first hashes
   and the sums of the blocks;
 - the first hash of each block; the sum of each block;
-- the filter, in groups of eight words: for every hash six bits of the first seven words of one group, so that about 2
-  of 100 unknown ids are looked up in vain; the last word is the sum of the others;
+- the filter, in groups of eight words: for every hash six bits of the first seven words of one group, so that of
+  1,000 unknown ids one or two are looked up in vain; the last word is the sum of the others;
 - the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
 
 It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
@@ -45,7 +45,7 @@ _VERSION = 2
 _HEADER = 6
 _GROUP_WORDS = 8
 _GROUP_BITS = 64 * (_GROUP_WORDS - 1)
-_BITS = 10
+_BITS = 16
 _PIECES = 4
 _AHEAD = 64
 Words = npt.NDArray[np.uint64]
