@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,9 @@ def _prepare_incremental(data: Path) -> None:
         more = min(max(1, shape.events // 100), _MORE_MAX)
         stream = Stream(replace(shape, events=shape.events + more))
         parts = batches(stream, more)
-        for number in range(10):
-            adapter.land((next(parts) for _ in range(shape.events // more // 10)), base / "landing", number)
+        ends = [shape.events // more * day // 10 for day in range(11)]
+        for number, (low, high) in enumerate(pairwise(ends)):
+            adapter.land((next(parts) for _ in range(low, high)), base / "landing", number)
         adapter.seal(_engine(base))
         adapter.rebuild(_engine(base))
         shutil.rmtree(base / "landing")

@@ -14,7 +14,7 @@ OBJECT_BYTES_MAX = 1 << 30
 """Default limit of one object's plain bytes: 1 GiB."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_FEED_BYTES = 1 << 16
+_FEED_BYTES = 1 << 17  # of a header in two pieces ISA-L loses the place, and one may have 64 KiB and a name
 _GZIP_FLAGS_MAX = b"\x1f"  # more are reserved: RFC 1952 wants them refused, and ISA-L passes over them
 _GZIP_WINDOW = 31  # as zlib says it: gzip framing, largest window
 

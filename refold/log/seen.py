@@ -7,11 +7,12 @@ one group of the filter for each id, and then only the blocks that can hold it. 
 
 The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
 
-- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of the first hashes
-  and the sums of the blocks;
+- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of these counts, the
+  first hashes and the sums of the blocks;
 - the first hash of each block; the sum of each block;
 - the filter, in groups of eight words: for every hash six bits of the first seven words of one group, so that of
-  1,000 unknown ids one or two are looked up in vain; the last word is the sum of the others;
+  1,000 unknown ids one or two are looked up in vain; the last word is a sum of the others, the group's number and the
+  sum in the header, so that no filter is taken for that of another run;
 - the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
 
 It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
@@ -75,9 +76,11 @@ def _encoded(entries: Words) -> bytes:
     _sum_blocks(entries, sums)
     groups = max(1, -(-count * _BITS // _GROUP_BITS))
     words = np.zeros(groups * _GROUP_WORDS, dtype=np.uint64)
-    _fill(words, entries[::3])
+    counts = np.array([count, blocks, len(words)], dtype=np.uint64)
     index = np.concatenate([entries[:: 3 * BLOCK], sums])
-    header = np.array([_MAGIC, _VERSION, count, blocks, len(words), _sum(index)], dtype=np.uint64)
+    total = _sum(np.concatenate([counts, index]))
+    _fill(words, entries[::3], np.uint64(total))
+    header = np.array([_MAGIC, _VERSION, *counts, total], dtype=np.uint64)
     return b"".join(part.data for part in (header, index, words, entries))
 
 
@@ -100,12 +103,13 @@ class StoredRun:
             raise self._damaged("it is no run of the seen index")
         count, blocks, filter_words = header[2:5]
         end = _HEADER + 2 * blocks + filter_words
-        if len(words) != end + 3 * count or blocks != -(-count // BLOCK) or filter_words % _GROUP_WORDS:
+        fits = blocks == -(-count // BLOCK) and filter_words and filter_words % _GROUP_WORDS == 0
+        if len(words) != end + 3 * count or not fits:
             raise self._damaged("its parts have not the sizes that its header says")
         index, self._filter = words[_HEADER : _HEADER + 2 * blocks], words[_HEADER + 2 * blocks : end]
-        if _sum(index) != header[5]:
+        if _sum(np.concatenate([words[2:5], index])) != header[5]:
             raise self._damaged("its index has another sum than its header says")
-        self.sum = f"{header[5]:016x}"
+        self.sum, self._total = f"{header[5]:016x}", words[5]
         if expected not in (None, self.sum):
             raise self._damaged(f"it is another run: expected the sum {expected}, found {self.sum}")
         self._fences, self._sums = index[:blocks], index[blocks:]
@@ -138,7 +142,8 @@ class StoredRun:
         room = len(hashes)
         while True:
             rows, places = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-            count = _look_up(self._filter, self._fences, self._sums, self._sound, self._entries, hashes, rows, places)
+            index = (self._total, self._filter, self._fences, self._sums, self._sound)
+            count = _look_up(*index, self._entries, hashes, rows, places)
             if count < 0:
                 block, group = -1 - count, -1 - count - len(self._fences)
                 what = f"group {group} of its filter has another sum than it says"
@@ -323,12 +328,12 @@ def _bit_of(h: Any, k: Any) -> Any:
 
 
 @called_by_compiled
-def _group_sum(words: Any, group: Any) -> Any:
-    return _sum_range(words, 8 * group, 8 * group + 7) ^ np.uint64(group)
+def _group_sum(total: Any, words: Any, group: Any) -> Any:
+    return _sum_range(words, 8 * group, 8 * group + 7) ^ np.uint64(group) ^ total
 
 
 @compiled
-def _fill(words, hashes):  # type: ignore[no-untyped-def]
+def _fill(words, hashes, total):  # type: ignore[no-untyped-def]
     groups = words.size // 8
     for h in hashes:
         base = 8 * _group_of(h, groups)
@@ -336,12 +341,12 @@ def _fill(words, hashes):  # type: ignore[no-untyped-def]
             bit = _bit_of(h, k)
             words[base + np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
     for group in range(groups):
-        words[8 * group + 7] = _group_sum(words, group)
+        words[8 * group + 7] = _group_sum(total, words, group)
 
 
 @compiled
 def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
-    words, fences, sums, sound, entries, hashes, rows, places
+    total, words, fences, sums, sound, entries, hashes, rows, places
 ):
     """Write each place in `hashes` with the places of the entries that have it; returns how many.
 
@@ -355,7 +360,7 @@ def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
                 ahead[j] = words[8 * _group_of(hashes[i + j], groups) + 7]
         h = hashes[i]
         group = _group_of(h, groups)
-        if _group_sum(words, group) != ahead[i % _AHEAD]:
+        if _group_sum(total, words, group) != ahead[i % _AHEAD]:
             return -1 - fences.size - group
         perhaps = True
         for k in range(6):

@@ -136,6 +136,31 @@ def test_groups_of_the_filter_that_changed_places_are_noticed():
         StoredRun(words.tobytes(), "a run").find(np.array([0], dtype=np.uint64))
 
 
+def test_the_filter_of_another_run_of_the_same_size_is_noticed():
+    mine, other = (bytearray(encode_run(run_of([n * 7 + k for n in range(300)], 0))) for k in (0, 1))
+    start, end = 48 + 16 * 2, len(mine) - 24 * 300
+    mine[start:end] = other[start:end]
+    with pytest.raises(Damaged, match="of its filter"):
+        StoredRun(bytes(mine), "a run").find(np.array([7], dtype=np.uint64))
+
+
+@pytest.mark.parametrize("change", [(2, 8, 4, -24), (2, -8, 4, 24), (4, 8, 2, -3)])
+def test_counts_that_changed_are_noticed_also_where_they_fit_the_size(change: tuple[int, int, int, int]):
+    words = np.frombuffer(encode_run(run_of(list(range(400)), 0)), dtype=np.uint64).astype(np.int64)
+    one, by, other, back = change
+    words[one] += by
+    words[other] += back
+    with pytest.raises(Damaged, match="a run"):
+        StoredRun(words.astype(np.uint64).tobytes(), "a run")
+
+
+def test_a_run_without_a_filter_is_none():
+    words = np.frombuffer(encode_run(run_of([], 0)), dtype=np.uint64).copy()[:6]
+    words[4] = 0
+    with pytest.raises(Damaged, match="sizes that its header says"):
+        StoredRun(words.tobytes(), "a run")
+
+
 def test_a_damaged_block_is_noticed_where_it_is_asked_and_not_elsewhere():
     data = bytearray(encode_run(run_of(list(range(0, 3 * BLOCK)), 0)))
     data[-24 * BLOCK + 9] ^= 1  # in the third block

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from refold import parallel
+from refold.landing import json_records
 from refold.landing.decoder import Decoded
 from refold.landing.json_block import Block, BlockReader, LineIndex
 from refold.landing.json_line import Place
@@ -143,7 +145,13 @@ def test_the_fast_path_gives_what_the_general_path_gives(some: list[bytes], newl
     assert_same(decode(data, WIDE, paths=DEEP), decode(data, WIDE, paths=DEEP, fast=False))
 
 
-def test_the_fast_path_equals_the_general_path_over_many_blocks_with_sparse_damage() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_fast_path_equals_the_general_path_over_many_blocks_with_sparse_damage(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(parallel, "WORTH_THREADS", 0)
+    monkeypatch.setattr(parallel, "cores", lambda: threads)
+    monkeypatch.setattr(json_records, "BLOCK_BYTES", 1 << 14)
     good = '{"event_id":"e%d","product_id":"p","quantity":%d,"event_type":"add","occurred_at":"2026-02-01T00:00:%02dZ"}'
     all_lines = [(good % (n, n % 900 + 1, n % 60)).encode() for n in range(20_000)]
     for n in range(17, 20_000, 1_501):

@@ -22,7 +22,7 @@ SEEDS = {
 }
 """Where to begin, so that each is noticed within some ten schedules; else 0. From any seed it takes up to a hundred."""
 
-CRASH = re.compile(r"^(TypeError|AttributeError|NameError)\b", re.MULTILINE)
+CRASH = re.compile(r"^[\s|]*(TypeError|AttributeError|NameError|KeyError|IndexError|ValueError)\b", re.MULTILINE)
 """What a mutant that no longer fits the engine ends in, which says nothing of the machine."""
 
 
