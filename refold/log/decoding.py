@@ -22,7 +22,6 @@ from refold.log.repeats import Seqs
 from refold.parallel import cores
 from refold.storage import ObjectStore, sha256_hex
 
-_NOWHERE: Seqs = np.zeros(0, dtype=np.int64)
 AHEAD_BYTES = 32 << 20
 """Objects of so many bytes, as they are stored, may be decoded before their turn."""
 
@@ -44,8 +43,8 @@ class DecodedObject:
     places: Mapping[int, Seqs]
 
     def rows_of(self, partition: int) -> pa.Table:
-        """The rows of a log partition, in their order."""
-        mine = self.places.get(partition, _NOWHERE)
+        """The rows of a log partition that has some, in their order."""
+        mine = self.places[partition]
         return self.rows.take(pa.array(mine)) if len(mine) < len(self.rows) else self.rows
 
 

@@ -282,11 +282,11 @@ class _LogSealer:
             for first, decoded in zip(first_seqs[:-1], objects, strict=True)
             if partition in decoded.places
         ]
-        events = pa.concat_tables(mine).unify_dictionaries() if mine else self.log.schema.empty_table()
+        events = self.log.schema.empty_table()
         if mine:
-            offsets = pa.array(np.arange(start, start + len(events)))
-            events = events.append_column("log_offset", offsets).select(self.log.schema.names)
-        events = events.cast(self.log.schema).combine_chunks()
+            found = pa.concat_tables(mine).unify_dictionaries()
+            found = found.append_column("log_offset", pa.array(np.arange(start, start + len(found))))
+            events = found.select(self.log.schema.names).cast(self.log.schema).combine_chunks()
         rows = encode_rows([events[name] for name in self.log.columns], len(events))
         ids = stored_ids(self.log, events[self.log.event_id])
         hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
