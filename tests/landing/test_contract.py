@@ -136,6 +136,17 @@ def test_a_column_of_texts_converts_as_its_texts_do_one_by_one(column: object, n
     holds()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2026-01-01T00:00:00.00+0100", "2026-01-01T00:00:00.1234+01", "2026-01-01T00:00:00+0100", "2026-01-01T00:00Z"],
+)
+def test_a_time_that_arrow_takes_and_we_do_not_is_refused(text: str) -> None:
+    """Two of them are as long as the usual times."""
+    assert pa.array([text]).cast(timestamp().arrow).null_count == 0
+    values, faults = texts.convert(pa.array([text, "2026-01-01T00:00:00.000000Z"]), timestamp())
+    assert (values.null_count, [fault.reason for fault in faults.values()]) == (1, ["not-a-time"])
+
+
 @given(st.datetimes(timezones=st.timezones().map(lambda _: dt.UTC)))
 @settings(deadline=None)
 def test_every_time_that_python_writes_in_utc_is_read_back(moment: dt.datetime) -> None:
