@@ -147,7 +147,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Refused:
-    """A block that must be read line by line; `row` is where Arrow stopped, if it said so: a hint where to cut it."""
+    """A block that is not read at once; `row`, if known, is a hint which of its rows is the first that is to blame."""
 
     row: int | None = None
 
@@ -173,8 +173,8 @@ class BlockReader:
         """The block, which has so many rows, at once."""
         try:
             block.decode()
-        except UnicodeDecodeError:
-            return Refused()
+        except UnicodeDecodeError as error:
+            return Refused(block.count(b"\n", 0, error.start))
         parsed = self._parse(block)
         if isinstance(parsed, Refused):
             return parsed
@@ -191,6 +191,7 @@ class BlockReader:
         And which decimals were read as numbers.
         """
         turned: set[tuple[str, ...]] = set()
+        furthest: int | None = None
         as_numbers = self._as_numbers
         while True:
             try:
@@ -198,29 +199,30 @@ class BlockReader:
             except pa.ArrowInvalid as error:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
+                row = _ROW.search(str(error))
+                furthest = max(furthest or 0, int(row[1])) if row else furthest
                 if path in turned or not self._may_be_number(path):
-                    row = _ROW.search(str(error))
-                    return Refused(int(row[1]) if row else None)
+                    return Refused(furthest)
                 turned.add(path)
                 as_numbers ^= {path}
             else:
                 self._as_numbers = as_numbers
-                return Refused() if table is None else (table, as_numbers)
+                return table if isinstance(table, Refused) else (table, as_numbers)
 
     def _may_be_number(self, path: tuple[str, ...]) -> bool:
         return path in self._decimals and (self._decimals[path].scale or 0) <= _NUMBER_SCALE_MAX
 
-    def _parse_so(self, block: bytes, as_numbers: _Paths) -> pa.Table | None:
+    def _parse_so(self, block: bytes, as_numbers: _Paths) -> pa.Table | Refused:
         if not as_numbers:
             return _read_json(block, _tree(self.places, {}))
         numbers = [place for place in self.places if place.path in as_numbers]
         # Arrow's decimals admit strings too; read as floats first, which no string passes, they are number literals.
         _read_json(block, _tree(numbers, dict.fromkeys(as_numbers, pa.float64())))
-        if _LONG_NUMBER.search(block):
-            return None
+        if long := _LONG_NUMBER.search(block):
+            return Refused(block.count(b"\n", 0, long.start()))
         table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in as_numbers}))
         fits = all(_fits(_at(table, path)) for path in as_numbers)
-        return table if fits else None
+        return table if fits else Refused()
 
     def _column(self, table: pa.Table, index: int, place: Place, as_numbers: _Paths, faults: Faults) -> pa.Array:
         values = _at(table, place.path)

@@ -1,14 +1,14 @@
 """The records of a JSON Lines object: lines found, read many at once where that is safe and one by one elsewhere.
 
 Comes after `json_line` (what a record is) and `json_block` (many at once), and before the decoders, which say which
-places make up a column. The result never depends on the way: a block that the fast path refuses is cut until the lines
-it objects to stand alone, so that one bad line costs no more than its neighbours.
+places make up a column. The result never depends on the way: a block that the fast path refuses is read in shorter
+ones up to the lines it objects to, and these one by one, so that one bad line costs no more than its neighbours.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -30,6 +30,8 @@ LINE_BYTES_MAX = 1 << 20
 BLOCK_BYTES = 1 << 20
 FEW_LINES = 16
 """Runs shorter than this are read line by line, which is faster there than to set up a reader for them."""
+SINGLY_MAX = 1024
+"""So many lines at most are read one by one before the reader is tried again."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,47 @@ def _runs(marks: npt.NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
 
 
 def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.bool_], low: int, high: int) -> None:
-    """Read a run of plain lines in blocks, several at once, cutting each that the reader refuses.
-
-    No recursion, so no limit to the cuts.
-    """
+    """Read a run of plain lines in blocks, several at once, and those that the reader refuses piece by piece."""
     read = partial(_read_block, collected.index, reader, blank)
     blocks = _blocks(collected.index, low, high)
     found = each(lambda block: read(*block), blocks, [high - low for low, high in blocks])
-    todo = [(*block, what) for block, what in zip(blocks, found, strict=True)][::-1]
-    while todo:
-        low, high, what = todo.pop()
-        lines = _lines(blank, low, high)
+    for block, what in zip(blocks, found, strict=True):
         if isinstance(what, Block):
-            collected.add(what.table, lines, what.faults)
-        elif high - low < FEW_LINES:
-            collected.read_lines(low, high, blank)
-        elif len(lines):
-            todo += [(*piece, read(*piece)) for piece in _cut(low, high, lines, what.row)]
+            collected.add(what.table, _lines(blank, *block), what.faults)
+        else:
+            _read_refused(collected, read, blank, *block)
+
+
+def _read_refused(
+    collected: _Collector,
+    read: Callable[[int, int], Block | Refused],
+    blank: npt.NDArray[np.bool_],
+    low: int,
+    high: int,
+) -> None:
+    """Read as many lines at once as the reader takes: up to where it stopped, then twice as many with each success.
+
+    Where it stops at once, some lines are read one by one, and twice as many each time in a row that it does. What is
+    read in vain is therefore in proportion to what is read, wherever the lines stand that it refuses.
+    """
+    reach, singly = high - low, FEW_LINES
+    while low < high:
+        cut = min(low + reach, high)
+        lines = _lines(blank, low, cut)
+        what = read(low, cut) if len(lines) else None
+        if not isinstance(what, Refused):
+            if what:
+                collected.add(what.table, lines, what.faults)
+            low, reach, singly = cut, 2 * reach, FEW_LINES
+            continue
+        clean = (cut - low) // 2 if what.row is None or what.row >= len(lines) else int(lines[what.row]) - 1 - low
+        if clean >= FEW_LINES:
+            reach = clean
+        else:  # bad lines come in company: one at a time, they would cost a read each
+            cut = min(low + singly, high)
+            collected.read_lines(low, cut, blank)
+            singly = min(2 * singly, SINGLY_MAX)
+            low, reach = cut, max(2 * singly, reach // 2)
 
 
 def _blocks(index: LineIndex, low: int, high: int) -> list[tuple[int, int]]:
@@ -118,16 +144,6 @@ def _read_block(
     if high - low < FEW_LINES or not count:
         return Refused()
     return reader.read(index.data[index.starts[low] : index.ends[high - 1]], count)
-
-
-def _cut(low: int, high: int, lines: npt.NDArray[np.int64], stopped_at: int | None) -> list[tuple[int, int]]:
-    """The parts of a refused block, last first: around a few lines where the reader stopped, or else its halves."""
-    if stopped_at is None or stopped_at >= len(lines):
-        middle = (low + high) // 2
-        return [(middle, high), (low, middle)]
-    line = int(lines[stopped_at]) - 1
-    beyond = min(line + FEW_LINES - 1, high)  # bad lines come in company: one at a time, they would cost a read each
-    return [(beyond, high), (line, beyond), (low, line)]
 
 
 @dataclass

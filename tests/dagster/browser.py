@@ -107,14 +107,22 @@ class Served:
                 return found
             time.sleep(0.5)
 
-    def page(self, path: str) -> str:
-        """A page's document after its scripts have run."""
+    def page(self, path: str, *shown: str) -> str:
+        """A page's document once it shows all of the texts; as it is after five looks, where it does not.
+
+        A browser without a window draws as long as its scripts are busy, and does not count those beside the page, such
+        as the one that lays out the lineage.
+        """
         assert CHROMIUM is not None
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1700,1400"]
         profile = f"--user-data-dir={self.folder / 'browser'}"
         command = [CHROMIUM, *options, profile, "--virtual-time-budget=20000", "--dump-dom"]
         address = f"http://127.0.0.1:{self.port}/{path}"
-        return subprocess.run([*command, address], capture_output=True, text=True, timeout=90, check=True).stdout
+        for _ in range(5):
+            run = subprocess.run([*command, address], capture_output=True, text=True, timeout=90, check=True)
+            if all(text in run.stdout for text in shown):
+                break
+        return run.stdout
 
     def stop(self) -> None:
         """End the server and what it started, by the session it was given."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refold import parallel
 from refold.landing import json_records
 from refold.landing.decoder import Decoded
-from refold.landing.json_block import Block, BlockReader, LineIndex
+from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Place
 from refold.landing.json_records import read_records
 from refold.landing.jsonl import JsonLines
@@ -170,6 +170,37 @@ def test_a_file_that_changes_how_it_writes_decimals_is_read_to_the_same_result(p
     values_expected = [Decimal(style.strip('"')) if style != "null" else None for style in styles]
     assert [decoded.rows.column("price")[30_000 * n].as_py() for n in range(4)] == values_expected
     assert (len(decoded.rows), len(decoded.bad)) == (120_000, 0)
+
+
+@pytest.mark.parametrize(
+    "styles",
+    [
+        ['"2.50"'] * 20_000 + ["1.25"] * 20_000,
+        ['"2.50"', "1.25"] * 20_000,
+        (['"2.50"'] * 999 + ["{}"]) * 40,
+        (['"2.50"'] * 19 + ["{}"]) * 2_000,
+        (["2.50"] * 19 + ["1.0000000000000000000000"]) * 2_000,
+        (["2.50"] * 99 + ["1e2"]) * 400,
+        (['"2.50"'] * 1_000 + ["{}"] * 1_000) * 20,
+        ['"2.50"'] * 20_000 + ['"\udcff"'] + ['"2.50"'] * 20_000,
+    ],
+    ids=["once", "alternating", "few bad", "many bad", "long", "exponents", "stretches of bad", "not UTF-8"],
+)
+def test_what_is_read_in_vain_is_in_proportion_to_what_is_read(
+    monkeypatch: pytest.MonkeyPatch, styles: list[str]
+) -> None:
+    """Reading on from each line that the fast path refuses, to the end of its block, would be a thousand times this."""
+    read, sizes = BlockReader.read, []
+
+    def counted(self: BlockReader, block: bytes, rows: int) -> Block | Refused:
+        sizes.append(len(block))
+        return read(self, block, rows)
+
+    monkeypatch.setattr(BlockReader, "read", counted)
+    data = "".join(f'{{"price":{style}}}\n' for style in styles).encode(errors="surrogateescape")
+    decoded = decode(data, {"price": decimal(9, 2)})
+    assert sum(sizes) < 8 * len(data)
+    assert_same(decoded, decode(data, {"price": decimal(9, 2)}, fast=False))
 
 
 def test_a_text_among_number_decimals_is_judged_as_a_text() -> None:
