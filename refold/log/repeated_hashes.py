@@ -66,8 +66,7 @@ class RepeatedHashes:
             self._folder = tempfile.TemporaryDirectory(prefix="refold-")
         for part, held in enumerate(self._held):
             with self._file(part).open("ab") as file:
-                for hashes in held:
-                    hashes.tofile(file)
+                np.concatenate(held).tofile(file)
             held.clear()
         self._held_bytes = 0
 

@@ -19,6 +19,7 @@ from refold.encoding import EncodedRows, Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.content import ContentCheck
 from refold.log.deduplication import UNKNOWN, ReplayDedup, Suspects, declared
+from refold.log.kept_suspects import KeptSuspects
 from refold.log.reader import LogReader, Part, UnreadPart
 from refold.log.repeated_hashes import HashSet, RepeatedHashes
 from refold.log.repeats import Deliveries, Seqs
@@ -28,6 +29,7 @@ from refold.parallel import each
 from refold.storage import ObjectStore
 
 _log = logging.getLogger("refold")
+_NONE = HashSet(np.zeros(0, dtype=np.uint64))
 
 
 class Rereader:
@@ -36,7 +38,7 @@ class Rereader:
     Args:
         snapshots: all that will be asked for, from the first on; their ids are read at once.
         columns: the columns of the events that are wanted.
-        memory_bytes: how much of the ids' hashes may be held, and half as much of the ids.
+        memory_bytes: how much of the ids' hashes may be held in memory, and half as much of the suspects.
         trusting: whether contents that were compared before need not be compared again.
 
     Raises Damaged where a segment is.
@@ -62,44 +64,43 @@ class Rereader:
         self._columns = list(dict.fromkeys(["log_seq", *columns]))
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
         self._kept, self._repeated = self._read_ids(memory_bytes)
-        pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
         self._dedup = ReplayDedup(len(self._repeated))
         self._open = self._open_hashes()
+        if self._kept is not None:
+            self._repeated = _NONE  # the suspects that are kept are the ones that have these hashes
+        pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
 
-    def _read_ids(self, memory_bytes: int) -> tuple[dict[str, list[Suspects]], HashSet]:
-        """All suspects by snapshot, where all could be kept, else none; and the hashes that occur more than once."""
+    def _read_ids(self, memory_bytes: int) -> tuple[KeptSuspects | None, HashSet]:
+        """All suspects, if all of them are known now; and the hashes that occur more than once."""
         hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
-        kept: dict[str, list[Suspects]] = {}
-        room = memory_bytes // 2
+        kept = KeptSuspects(memory_bytes // 2)
+
+        def read(unread: UnreadPart) -> Suspects:
+            found = []
+            for part, mine in self._hashed(unread):
+                hashes.add(mine)
+                places = np.empty(len(part), dtype=np.int64)
+                count = _meet(part.table["log_seq"].to_numpy(), named, places)
+                found.append(Suspects.of(self._reader.log, part, mine, places[:count]))
+            return Suspects.joined(unread.partition, found)
+
         for snapshot in self._snapshots:
-
-            def read(unread: UnreadPart) -> Suspects:
-                found = []
-                for part, mine in self._hashed(unread):
-                    hashes.add(mine)
-                    places = np.empty(len(part), dtype=np.int64)
-                    count = _meet(part.table["log_seq"].to_numpy(), named, places)  # noqa: B023  # is read at once
-                    found.append(Suspects.of(self._reader.log, part, mine, places[:count]))
-                return Suspects.joined(unread.partition, found)
-
             unread = self._unread_ids(snapshot)
-            kept[snapshot.key] = each(read, unread, [len(part) for part in unread])
-            room -= sum(some.size_bytes for some in kept[snapshot.key])
-            if room < 0:
-                kept, named = {}, named[:0]
+            kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
         repeated = HashSet(hashes.result())
-        suspects = {key: [mine.among(repeated) for mine in found] for key, found in kept.items()}
-        complete = sum(len(mine) for found in suspects.values() for mine in found) == hashes.occurrences
-        return suspects if complete and len(kept) == len(self._snapshots) else {}, repeated
+        complete = kept.narrow(repeated) == hashes.occurrences
+        return kept if complete else None, repeated
 
     def _named_in_repeats(self) -> Seqs:
         """The `log_seq` of the repeats that sealing found, and of their firsts, sorted: nothing rests on them."""
-        found = [np.zeros(0, dtype=np.int64)]
-        for snapshot in self._snapshots:
+
+        def seqs(snapshot: Snapshot) -> Seqs:
             repeats = self._content.recorded(snapshot)
-            if repeats is not None:
-                found += [repeats["log_seq"].to_numpy().copy(), repeats["first_seq"].to_numpy().copy()]
-        named = np.concatenate(found)
+            columns = [] if repeats is None else [repeats["log_seq"].to_numpy(), repeats["first_seq"].to_numpy()]
+            return np.concatenate([np.zeros(0, dtype=np.int64), *columns])
+
+        events = [snapshot.cut(self._reader.log.name).events for snapshot in self._snapshots]
+        named = np.concatenate([np.zeros(0, dtype=np.int64), *each(seqs, self._snapshots, events)])
         named.sort()
         return named
 
@@ -109,9 +110,9 @@ class Rereader:
     def _hashed(self, unread: UnreadPart) -> Iterator[tuple[Part, Hashes]]:
         return ((part, event_ids.hashes(part.table[self._id])) for part in unread.pieces())
 
-    def _suspects(self, snapshot: Snapshot) -> list[Suspects]:
+    def _suspects(self, snapshot: Snapshot) -> Sequence[Suspects]:
         """The events of a snapshot whose ids have hashes that occur more than once, by log partition."""
-        if snapshot.key in self._kept:
+        if self._kept is not None:
             return self._kept[snapshot.key]
 
         def read(unread: UnreadPart) -> Suspects:
@@ -154,7 +155,8 @@ class Rereader:
         if self._instead is not None:
             return self._instead.repeats(snapshot)
         suspects = self._suspects(snapshot)
-        self._kept.pop(snapshot.key, None)
+        if self._kept is not None:
+            self._kept.let_go(snapshot.key)
         if not self._compared[snapshot.key]:
             return self._compare(snapshot, suspects)
         if any(self._open.has(mine.hashes).any() for mine in suspects):
@@ -168,7 +170,8 @@ class Rereader:
             self._reader.log.name,
             snapshot.key,
         )
-        self._instead, self._kept = self._anew(), {}
+        self._kept = None
+        self._instead = self._anew()
         before = self._snapshots[: self._snapshots.index(snapshot) + 1]
         return [self._instead.repeats(each) for each in before][-1]
 

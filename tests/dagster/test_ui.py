@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,8 +40,10 @@ query($key: AssetKeyInput!, $check: String!) {
 
 
 @pytest.fixture(scope="module")
-def backfill(served: Served) -> dict[str, Any]:
-    return served.finished()
+def backfill(served: Served) -> Iterator[dict[str, Any]]:
+    """The backfill when it is over; the server, which is begun before its time, ends with this module."""
+    yield served.finished()
+    served.stop()
 
 
 def checks(served: Served, path: list[str], name: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,10 +16,14 @@ from hypothesis import strategies as st
 
 from assets.stock import stock
 from refold.config import Settings
+from refold.encoding import EncodedRows
 from refold.errors import FixInput
 from refold.log.content import ContentCheck
+from refold.log.deduplication import Suspects
+from refold.log.kept_suspects import KeptSuspects
 from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
+from refold.log.repeated_hashes import HashSet
 from refold.log.repeats import REPEATS
 from refold.log.rereading import Rereader
 from refold.log.segment import to_parquet
@@ -102,9 +107,40 @@ def test_contents_are_read_once_and_never_again(tmp_path: Path, monkeypatch: pyt
     reread(shop, 2)
     assert compared == Counter(DAYS)
     read.clear()
-    reread(shop, 2)
-    assert compared == Counter(DAYS)
-    assert read == {"event_id": 3, "log_seq": 3}
+    for memory_bytes in (1 << 20, 0):
+        reread(shop, 2, memory_bytes)
+        assert compared == Counter(DAYS)
+        assert read == {"event_id": 3, "log_seq": 3}
+        read.clear()
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 250, 1 << 20], ids=["on disk", "one in memory", "in memory"])
+def test_suspects_that_none_repeats_are_not_kept(memory_bytes: int):
+    kept = KeptSuspects(memory_bytes)
+    for key, hashes in (("a", [1, 2, 3]), ("b", [2, 9])):
+        count = len(hashes)
+        rows = EncodedRows(np.array(hashes, dtype=np.uint8), np.arange(count + 1))
+        empty = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(count + 1, dtype=np.int64))
+        seqs = np.arange(count)
+        kept.keep(key, [Suspects(0, seqs, seqs, np.array(hashes, dtype=np.uint64), rows, empty)])
+    assert kept.narrow(HashSet(np.array([2, 3], dtype=np.uint64))) == 3
+    assert [[mine.hashes.tolist() for mine in kept[key]] for key in "ab"] == [[[2, 3]], [[2]]]
+    assert [[bytes(mine.ids.data) for mine in kept[key]] for key in "ab"] == [[b"\2\3"], [b"\2"]]
+
+
+def test_temporary_files_go_with_their_turn_and_with_their_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shop, temporary = landed(tmp_path / "shop", SOME), tmp_path / "temporary"
+    found = reread(shop, 2)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    engine = shop.engine()
+    reader = LogReader(engine.objects, engine.chain, stock.log)
+    again = Rereader(engine.objects, engine.chain, reader, list(engine.chain), [], 0)
+    for left, snapshot, repeats in zip((2, 1, 0), engine.chain, found, strict=True):
+        assert again.repeats(snapshot).to_pylist() == repeats
+        assert len([path for path in temporary.rglob("*") if path.is_file()]) == left
+    del again
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_new_snapshot_that_repeats_an_old_id_is_compared_with_its_content(tmp_path: Path):
