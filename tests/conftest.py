@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,12 @@ from hypothesis import settings
 
 # Compiled rules and what rebuilds took are kept from one run of the tests to the next, and not among the user's own.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "refold-cache")
+
+# Tests write a gigabyte and wait for none of it where temporary files are kept in memory, and there is room.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= 4 << 30:
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
 
 settings.register_profile("refold", deadline=None)  # a first call compiles, and how long it takes is nobody's promise
 settings.load_profile("refold")

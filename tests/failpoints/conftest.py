@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -41,11 +38,9 @@ def postgres(postgres_url: str) -> str:
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     """Kills a stage at its writes, once for all tests that ask: what it wrote, where it was killed, what was found."""
-    memory = Path("/dev/shm")
-    parent = memory if os.access(memory, os.W_OK) else tmp_path_factory.mktemp("failpoints")
-    folder = tempfile.mkdtemp(prefix="refold-", dir=parent)
+    folder = tmp_path_factory.mktemp("failpoints")
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.failpoints.server", folder],
+        [sys.executable, "-W", "ignore", "-m", "tests.failpoints.server", str(folder)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
