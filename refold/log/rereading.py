@@ -29,7 +29,6 @@ from refold.parallel import each
 from refold.storage import ObjectStore
 
 _log = logging.getLogger("refold")
-_NONE = HashSet(np.zeros(0, dtype=np.uint64))
 
 
 class Rereader:
@@ -67,7 +66,7 @@ class Rereader:
         self._dedup = ReplayDedup(len(self._repeated))
         self._open = self._open_hashes()
         if self._kept is not None:
-            self._repeated = _NONE  # the suspects that are kept are the ones that have these hashes
+            self._repeated = HashSet(np.zeros(0, dtype=np.uint64))  # what has these hashes is kept
         pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
 
     def _read_ids(self, memory_bytes: int) -> tuple[KeptSuspects | None, HashSet]:

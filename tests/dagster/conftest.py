@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,11 +50,3 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served = serve(shop, ["2010-12-02", "2010-12-03", "2010-12-04"])
     yield served
     served.stop()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _backfill_meanwhile(request: pytest.FixtureRequest) -> None:
-    """Begin the backfill before the other tests of this room: its daemon looks every 30 seconds, whatever it does."""
-    shared_out = "PYTEST_XDIST_WORKER" in os.environ  # then each worker would start a server
-    if not shared_out and any("test_ui.py" in item.nodeid for item in request.session.items):
-        request.getfixturevalue("served")
