@@ -92,6 +92,7 @@ MEASURES = [
             READ,
             _ours("rebuild-256", "rebuild", "REBUILD_OUT_OF_CORE", _BOUNDED),
             _ours("verify-256", "verification from the ids", "VERIFY_OUT_OF_CORE", _BOUNDED),
+            _ours("first-256", "first verification, which compares contents", "FIRST_OUT_OF_CORE", _BOUNDED),
         ],
     ),
     Measure(

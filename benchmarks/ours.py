@@ -144,12 +144,17 @@ def _prepare_rebuild(snapshots: int | None) -> Callable[[Path], None]:
     return prepare
 
 
-def _prepare_verify(snapshots: int | None) -> Callable[[Path], None]:
+def _prepare_verify(snapshots: int | None, *, first: bool) -> Callable[[Path], None]:
     def prepare(data: Path) -> None:
         little(data)
-        engine = _engine(sealed(data, snapshots))
+        folder = sealed(data, snapshots)
+        engine, compared = _engine(folder), folder / "store" / "checked"
         if not adapter.is_built(engine):
             adapter.rebuild(engine)
+        if first:
+            shutil.rmtree(compared, ignore_errors=True)
+        elif not compared.is_dir():
+            adapter.verify(engine)
 
     return prepare
 
@@ -168,14 +173,15 @@ def _rebuild(snapshots: int | None, **options: object) -> Program:
     return Program(work, warm_up, prepare=_prepare_rebuild(snapshots), answer=adapter.answer)
 
 
-def _verify(snapshots: int | None, **options: object) -> Program:
+def _verify(snapshots: int | None, *, first: bool = False, **options: object) -> Program:
     work = _of(adapter.verify, snapshots, **options)
-    return Program(work, warm_up, prepare=_prepare_verify(snapshots), answer=adapter.answer)
+    return Program(work, warm_up, prepare=_prepare_verify(snapshots, first=first), answer=adapter.answer)
 
 
 REBUILD, REBUILD_100 = _rebuild(1), _rebuild(100)
 VERIFY, VERIFY_100 = _verify(1), _verify(100)
 REBUILD_OUT_OF_CORE, VERIFY_OUT_OF_CORE = _rebuild(None, memory_limit_mb=256), _verify(None, memory_limit_mb=256)
+FIRST_OUT_OF_CORE = _verify(None, first=True, memory_limit_mb=256)
 
 
 # More events, on a log that is sealed and built.
