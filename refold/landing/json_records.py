@@ -87,7 +87,7 @@ def _read_run(collected: _Collector, reader: BlockReader, blank: npt.NDArray[np.
         if isinstance(what, Block):
             collected.add(what.table, _lines(blank, *block), what.faults)
         else:
-            _read_refused(collected, read, blank, *block)
+            _read_refused(collected, read, blank, *block, what)
 
 
 def _read_refused(
@@ -96,6 +96,7 @@ def _read_refused(
     blank: npt.NDArray[np.bool_],
     low: int,
     high: int,
+    refused: Refused | None,
 ) -> None:
     """Read as many lines at once as the reader takes: up to where it stopped, then twice as many with each success.
 
@@ -106,7 +107,7 @@ def _read_refused(
     while low < high:
         cut = min(low + reach, high)
         lines = _lines(blank, low, cut)
-        what = read(low, cut) if len(lines) else None
+        what, refused = refused or (read(low, cut) if len(lines) else None), None
         if not isinstance(what, Refused):
             if what:
                 collected.add(what.table, lines, what.faults)

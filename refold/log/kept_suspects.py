@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ class KeptSuspects:
         self._held: dict[str, Sequence[Suspects]] = {}
         self._files: dict[str, Path] = {}
         self._folder: Path | None = None
+        self._numbers = itertools.count()
 
     def __getitem__(self, key: str) -> Sequence[Suspects]:
         if key in self._held:
@@ -49,7 +51,7 @@ class KeptSuspects:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="refold-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._files.setdefault(key, self._folder / f"{len(self._files):06}")
+        path = self._files.setdefault(key, self._folder / str(next(self._numbers)))
         with path.open("wb") as file:
             pickle.dump(list(suspects), file, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -62,7 +64,7 @@ class KeptSuspects:
             count += sum(map(len, suspects))
             if key in self._held:
                 self._held[key] = suspects
-            elif any(len(mine) < len(all_of_it) for mine, all_of_it in zip(suspects, before, strict=True)):
+            elif sum(map(len, suspects)) < sum(map(len, before)):
                 self._spill(key, suspects)
         return count
 
