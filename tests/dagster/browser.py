@@ -146,6 +146,7 @@ def serve(shop: Shop, days: list[str]) -> Served:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", str(home)),
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
         "PYTHONPATH": str(ROOT),
         "DAGSTER_HOME": str(home),
         "REFOLD_LANDING": settings.landing,

@@ -40,6 +40,7 @@ def environment(shop: Shop, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/nonexistent"),
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],  # what these runs took is not for the user's predictions
         "PYTHONPATH": str(ROOT),
         "REFOLD_LANDING": settings.landing,
         "REFOLD_STORE": settings.store,
