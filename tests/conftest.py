@@ -50,6 +50,7 @@ class _ByFile(LoadFileScheduling):
         return TOGETHER.get(file, file)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     """How `-n` shares out the tests."""
     return _ByFile(config, log)

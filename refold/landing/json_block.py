@@ -191,7 +191,6 @@ class BlockReader:
         And which decimals were read as numbers.
         """
         turned: set[tuple[str, ...]] = set()
-        furthest: int | None = None
         as_numbers = self._as_numbers
         while True:
             try:
@@ -199,10 +198,9 @@ class BlockReader:
             except pa.ArrowInvalid as error:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
-                row = _ROW.search(str(error))
-                furthest = max(furthest or 0, int(row[1])) if row else furthest
                 if path in turned or not self._may_be_number(path):
-                    return Refused(furthest)
+                    row = _ROW.search(str(error))
+                    return Refused(int(row[1]) if row else None)
                 turned.add(path)
                 as_numbers ^= {path}
             else:

@@ -100,8 +100,9 @@ def _read_refused(
 ) -> None:
     """Read as many lines at once as the reader takes: up to where it stopped, then twice as many with each success.
 
-    Where it stops at once, some lines are read one by one, and twice as many each time in a row that it does. What is
-    read in vain is therefore in proportion to what is read, wherever the lines stand that it refuses.
+    `refused` is what the reader said of all the lines. Where it stops at once, some lines are read one by one, and
+    twice as many each time in a row that it does. What is read in vain is therefore in proportion to what is read,
+    wherever the lines stand that it refuses.
     """
     reach, singly = high - low, FEW_LINES
     while low < high:

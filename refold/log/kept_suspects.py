@@ -49,6 +49,7 @@ class KeptSuspects:
 
     def _spill(self, key: str, suspects: Sequence[Suspects]) -> None:
         if self._folder is None:
+            # Not a TemporaryDirectory, which warns where it goes with its owner, as it does when a replay is given up.
             self._folder = Path(tempfile.mkdtemp(prefix="refold-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         path = self._files.setdefault(key, self._folder / str(next(self._numbers)))
