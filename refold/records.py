@@ -9,6 +9,9 @@ from typing import Any
 from refold.errors import Damaged, NotFound
 from refold.storage import ObjectStore, canonical_json, sha256_hex
 
+_HEAD, _SUM, _END = b'{"body":', b',"sha256":"', b'"}'
+_TAIL_BYTES = len(_SUM) + 64 + len(_END)
+
 
 def write_record(objects: ObjectStore, name: str, body: Mapping[str, Any]) -> None:
     """Write a record whose name determines its content, so that a rerun writes the same bytes."""
@@ -17,7 +20,11 @@ def write_record(objects: ObjectStore, name: str, body: Mapping[str, Any]) -> No
 
 def record_bytes(body: Mapping[str, Any]) -> bytes:
     """The bytes of a record: its body and the sha256 of it."""
-    return canonical_json({"body": body, "sha256": sha256_hex(canonical_json(body))})
+    return _framed(canonical_json(body))
+
+
+def _framed(body: bytes) -> bytes:
+    return b"".join((_HEAD, body, _SUM, sha256_hex(body).encode(), _END))
 
 
 def read_record(objects: ObjectStore, name: str) -> dict[str, Any] | None:
@@ -31,17 +38,25 @@ def read_record(objects: ObjectStore, name: str) -> dict[str, Any] | None:
 
 def body_of(data: bytes, name: str) -> dict[str, Any]:
     """The body of a record's bytes. Raises Damaged as `read_record` does."""
+    body = data[len(_HEAD) : -_TAIL_BYTES]
+    try:
+        found = json.loads(body) if _framed(body) == data else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Damaged(f"The record {name} is damaged: {_fault(data)}.")
+    return found
+
+
+def _fault(data: bytes) -> str:
+    """What is wrong with bytes that are no record."""
     try:
         value = json.loads(data)
-        body = value.get("body") if isinstance(value, dict) else None
-        again = record_bytes(body) if isinstance(body, dict) else b""
     except ValueError as error:
-        raise Damaged(f"The record {name} is damaged: it is not JSON: {error}.") from error
-    if not isinstance(body, dict):
-        raise Damaged(f"The record {name} is damaged: expected a body and its sha256, found neither.")
-    expected, found = value.get("sha256"), sha256_hex(canonical_json(body))
+        return f"it is not JSON: {error}"
+    if not isinstance(value, dict) or not isinstance(value.get("body"), dict):
+        return "expected a body and its sha256, found neither"
+    expected, found = value.get("sha256"), sha256_hex(canonical_json(value["body"]))
     if expected != found:
-        raise Damaged(f"The record {name} is damaged: it names the sha256 {expected}, and its content has {found}.")
-    if data != again:
-        raise Damaged(f"The record {name} is damaged: its bytes are not those that Refold writes for its content.")
-    return body
+        return f"it names the sha256 {expected}, and its content has {found}"
+    return "its bytes are not those that Refold writes for its content"

@@ -44,7 +44,7 @@ def test_keys_stand_where_a_dictionary_says(bits: int, batches: list[list[str]],
         assert state.locate(pa.array(asked, pa.string())).tolist() == [expected.get(key, -1) for key in asked]
         assert dict(zip(*state.table.select(["product_id", "level"]).to_pydict().values(), strict=True)) == levels
         base = rows(state, batches[0], 7)
-        replaced, places = replace_rows(base, rows(state, asked, 9), "product_id")
+        replaced, places, _ = replace_rows(base, rows(state, asked, 9), "product_id")
         assert [replaced["product_id"][place].as_py() for place in places.tolist()] == asked
         assert len(replaced) == len({*batches[0], *asked})
 

@@ -99,7 +99,7 @@ class Decoding:
         source = pa.DictionaryArray.from_arrays(np.zeros(len(events), dtype=np.int32), pa.array([item.name]))
         table = events.append_column("source_object", source).append_column("source_line", pa.array(decoded.lines))
         partitions = self._partitions(item, events)
-        places = {p: np.flatnonzero(partitions == p) for p in np.unique(partitions).tolist()}
+        places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
         return DecodedObject(item, len(data), sha256_hex(data), decoded.read, decoded.control, decoded.bad, table,
                              places)  # fmt: skip
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import Hashes, encode_rows
+from refold.encoding import Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.declaration import Log
 
@@ -78,11 +78,46 @@ class SeenRun:
     @cached_property
     def by_hash(self) -> Seqs:
         """The places of the entries by hash; those of equal hashes in the order in which they are."""
+        bits = max(1, len(self).bit_length() - 2)
+        ends, order = np.zeros((1 << bits) + 1, dtype=np.int64), np.empty(len(self), dtype=np.int64)
+        if _order(self.hashes, np.uint64(64 - bits), ends, order):
+            return order
         return np.argsort(self.hashes, kind="stable")
 
     def take(self, rows: Seqs) -> SeenRun:
         """Some of the entries, in the order asked for."""
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
+
+
+_TOGETHER_MAX = 64
+
+
+@compiled
+def _order(hashes, shift, ends, order):  # type: ignore[no-untyped-def]
+    """Write the places of hashes in their order; False, and nothing, where they are not spread as hashes are.
+
+    Places are parted by their leading bits, so that a few are together, and those are sorted by insertion.
+    """
+    for h in hashes:
+        ends[(h >> shift) + 1] += 1
+    for b in range(1, ends.size):
+        if ends[b] > _TOGETHER_MAX:
+            return False
+        ends[b] += ends[b - 1]
+    for i in range(hashes.size):
+        b = hashes[i] >> shift
+        order[ends[b]] = i
+        ends[b] += 1
+    start = 0
+    for end in ends[:-1]:
+        for i in range(start + 1, end):
+            place, at = order[i], i
+            while at > start and hashes[order[at - 1]] > hashes[place]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = place
+        start = end
+    return True
 
 
 Fetch = Callable[[Sequence[int]], Iterable[tuple[int, bytes, bytes]]]

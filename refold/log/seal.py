@@ -310,10 +310,10 @@ class _LogSealer:
         """Pairs of a place in `run` and an entry of the seen index that has the same hash."""
         try:
             self._index = self._open_index() if self._index is None else self._index
-            return self._index.candidates(run.hashes)
+            return self._index.candidates(run)
         except Damaged as error:
             self._index = self._index_again(error)
-            return self._index.candidates(run.hashes)
+            return self._index.candidates(run)
 
     def _deduplicate(
         self, parts: Sequence[_NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int

@@ -190,10 +190,15 @@ class SeenIndex:
             raise Damaged(f"The seen index goes up to log_seq {reached}; expected {seq_end}.")
         return index
 
-    def candidates(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
-        """Pairs of a place in `hashes` and an entry seen before that has the same hash. Raises Damaged."""
-        found = [(np.zeros(0, dtype=np.int64), SeenRun.empty()), *(each.run.find(hashes) for each in self._runs)]
-        return np.concatenate([rows for rows, _ in found]), SeenRun.joined([entries for _, entries in found])
+    def candidates(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `run` and an entry seen before that has the same hash. Raises Damaged.
+
+        Asked for in the order of the hashes, entries of neighbouring hashes lie in neighbouring memory.
+        """
+        order, found = run.by_hash, [(np.zeros(0, dtype=np.int64), SeenRun.empty())]
+        hashes = run.hashes[order]
+        found += [each.run.find(hashes) for each in self._runs]
+        return order[np.concatenate([rows for rows, _ in found])], SeenRun.joined([entries for _, entries in found])
 
     def add(self, run: SeenRun, seq_end: int) -> None:
         """Take in the first deliveries of the events from where the index ends to `seq_end`. Raises Damaged.
@@ -265,27 +270,21 @@ def _sum(words: Words) -> int:
 @called_by_compiled
 def _sum_range(words: Any, start: Any, end: Any) -> Any:
     """A 64-bit sum in four lanes, each word mixed in by a multiplication, so that order counts."""
-    m = np.uint64(0x9E3779B97F4A7C15)
     a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     i = start
     while i + 4 <= end:
-        a = (a ^ words[i]) * m
-        b = (b ^ words[i + 1]) * m
-        c = (c ^ words[i + 2]) * m
-        d = (d ^ words[i + 3]) * m
-        a ^= a >> np.uint64(29)
-        b ^= b >> np.uint64(29)
-        c ^= c >> np.uint64(29)
-        d ^= d >> np.uint64(29)
+        a, b, c, d = _mixed(a, words[i]), _mixed(b, words[i + 1]), _mixed(c, words[i + 2]), _mixed(d, words[i + 3])
         i += 4
     while i < end:
-        a = (a ^ words[i]) * m
-        a ^= a >> np.uint64(29)
+        a = _mixed(a, words[i])
         i += 1
-    for lane in (b, c, d, np.uint64(end - start)):
-        a = (a ^ lane) * m
-        a ^= a >> np.uint64(29)
-    return a
+    return _mixed(_mixed(_mixed(_mixed(a, b), c), d), np.uint64(end - start))
+
+
+@called_by_compiled
+def _mixed(a: Any, word: Any) -> Any:
+    a = (a ^ word) * np.uint64(0x9E3779B97F4A7C15)
+    return a ^ (a >> np.uint64(29))
 
 
 @compiled
@@ -329,7 +328,11 @@ def _bit_of(h: Any, k: Any) -> Any:
 
 @called_by_compiled
 def _group_sum(total: Any, words: Any, group: Any) -> Any:
-    return _sum_range(words, 8 * group, 8 * group + 7) ^ np.uint64(group) ^ total
+    """The last word of a group: `_sum_range` of the others, written out, since it is asked for so often."""
+    i = 8 * group
+    a = _mixed(_mixed(_mixed(_mixed(np.uint64(1), words[i]), words[i + 4]), words[i + 5]), words[i + 6])
+    b, c, d = _mixed(np.uint64(2), words[i + 1]), _mixed(np.uint64(3), words[i + 2]), _mixed(np.uint64(4), words[i + 3])
+    return _mixed(_mixed(_mixed(_mixed(a, b), c), d), np.uint64(7)) ^ np.uint64(group) ^ total
 
 
 @compiled

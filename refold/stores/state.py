@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.digest import DigestTree, buckets_of
+from refold.digest import BUCKETS, Buckets, DigestTree, buckets_of
 from refold.encoding import Hashes, compiled, encode_rows
 from refold.stores.declaration import DELETED, Folded
 from refold.types import arrow_schema, describe
@@ -26,18 +26,27 @@ Rows = npt.NDArray[np.int64]
 class State:
     """A store's rows at one position of its log, one per key, tombstones included.
 
-    `changed` are the places of the rows that are not those of its base, ascending.
+    `changed` are the places of the rows that are not those of its base. `tree` is the digest tree over the rows, where
+    it is known, and `hashes` are those of their keys.
     """
 
-    def __init__(self, store: Folded, table: pa.Table | None = None, changed: Rows | None = None) -> None:
+    def __init__(
+        self,
+        store: Folded,
+        table: pa.Table | None = None,
+        changed: Rows | None = None,
+        *,
+        tree: DigestTree | None = None,
+        hashes: Hashes | None = None,
+    ) -> None:
         self.store = store
         self._key = store.log.key
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
-        self._hashes = encode_rows([self.table[self._key]]).hashes()
+        self._hashes = key_hashes(self.table, self._key) if hashes is None else hashes
         self._index = _Index(self._hashes)
-        self._tree = DigestTree(describe(store.state_columns))
-        self._touched = np.unique(buckets_of(self._hashes))
+        self._tree = tree or DigestTree(describe(store.state_columns))
+        self._touched = np.zeros(0, dtype=np.uint16) if tree else _distinct(buckets_of(self._hashes))
         self._changed = np.zeros(len(self.table), dtype=np.bool_)
         self._changed[[] if changed is None else changed] = True
 
@@ -58,19 +67,20 @@ class State:
 
     def locate(self, keys: pa.Array) -> Rows:
         """The row of each key, -1 where it has none yet; shape (keys,)."""
-        return self._index.places_of(keys.cast(self.schema.field(self._key).type), self.table[self._key])
+        keys = keys.cast(self.schema.field(self._key).type)
+        return self._index.places_of(keys, encode_rows([keys]).hashes(), self.table[self._key])
 
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
         table = table.select(self.schema.names).cast(self.schema)
         self.table, places = replaced(self.table, rows, table)
         new = np.flatnonzero(rows < 0)
-        hashes = encode_rows([table[self._key]]).hashes()
+        hashes = key_hashes(table, self._key)
         self._hashes = np.concatenate([self._hashes, hashes[new]])
         self._index.add(self._hashes)
         self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
         self._changed[places] = True
-        self._touched = np.union1d(self._touched, buckets_of(hashes))
+        self._touched = _distinct(np.concatenate([self._touched, buckets_of(hashes)]))
 
     @property
     def changed_count(self) -> int:
@@ -111,12 +121,13 @@ class _Index:
         self._hashes = hashes
         _enter(self._table, hashes, start)
 
-    def places_of(self, keys: pa.Array | pa.ChunkedArray, among: pa.ChunkedArray) -> Rows:
-        """The place of each key among those whose hashes it has, -1 where it is not there."""
+    def places_of(self, keys: pa.Array | pa.ChunkedArray, hashes: Hashes, among: pa.ChunkedArray) -> Rows:
+        """The place of each key, which have these hashes, among those whose hashes it has, -1 where it is not there."""
         places = np.empty(len(keys), dtype=np.int64)
-        _find(self._table, self._hashes, encode_rows([keys]).hashes(), places)
+        _find(self._table, self._hashes, hashes, places)
         known = np.flatnonzero(places >= 0)
-        found, asked = among.take(pa.array(places[known])), keys.take(pa.array(known))
+        found = among.take(pa.array(places[known]))
+        asked = keys if len(known) == len(keys) else keys.take(pa.array(known))
         if found.equals(asked if isinstance(asked, pa.ChunkedArray) else pa.chunked_array([asked])):
             return places
         return places_of(keys, among)  # two keys have the same hash
@@ -143,6 +154,11 @@ def _find(table, known, hashes, places):  # type: ignore[no-untyped-def]
         places[i] = table[at] - 1
 
 
+def _distinct(buckets: Buckets) -> Buckets:
+    """The buckets among some, each once, ascending."""
+    return np.flatnonzero(np.bincount(buckets, minlength=BUCKETS)).astype(np.uint16)
+
+
 def published_rows(store: Folded, table: pa.Table) -> pa.Table:
     """The rows of a state table that are published: no tombstones, declared columns and types, sorted by key bytes."""
     live = table.filter(pc.invert(table[DELETED])) if store.deletes else table
@@ -155,18 +171,27 @@ def sort_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     return table.take(order).combine_chunks()
 
 
-def replace_rows(base: pa.Table, changes: pa.Table, key: str) -> tuple[pa.Table, Rows]:
+def key_hashes(table: pa.Table, key: str) -> Hashes:
+    """The hash of each row's key, encoded as a row of its own."""
+    return encode_rows([table[key]]).hashes()
+
+
+def replace_rows(
+    base: pa.Table, changes: pa.Table, key: str, hashes: tuple[Hashes, Hashes] | None = None
+) -> tuple[pa.Table, Rows, Hashes]:
     """`base` with the rows of `changes` in place of those with the same key, the others added in order.
 
-    Returns the table and the places of the changes in it.
+    `hashes` are those of the keys of both, where they are known. Returns the table, the places of the changes in it,
+    and the hashes of all its keys.
 
     >>> base, changes = pa.table({"k": ["a", "b"], "n": [1, 2]}), pa.table({"k": ["c", "a"], "n": [3, 4]})
-    >>> table, places = replace_rows(base, changes, "k")
+    >>> table, places, _ = replace_rows(base, changes, "k")
     >>> table.to_pydict(), places.tolist()
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
-    index = _Index(encode_rows([base[key]]).hashes())
-    return replaced(base, index.places_of(changes[key], base[key]), changes)
+    before, new = hashes or (key_hashes(base, key), key_hashes(changes, key))
+    rows = _Index(before).places_of(changes[key], new, base[key])
+    return *replaced(base, rows, changes), np.concatenate([before, new[rows < 0]])
 
 
 def values_at(table: pa.Table, rows: Rows, default: pa.Table) -> pa.Table:

@@ -197,7 +197,7 @@ def _seal(batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Tabl
     return seal_deliveries(
         SALES,
         run,
-        index.candidates(run.hashes),
+        index.candidates(run),
         lambda places: batch.take(pa.array(places)),
         lambda seqs: _fetch(batches, seqs),
     )

@@ -32,7 +32,7 @@ def run_of(hashes: list[int], start: int) -> SeenRun:
 
 
 def answers(index: SeenIndex, asked: list[int]) -> list[tuple[int, int, int]]:
-    rows, found = index.candidates(np.array(asked, dtype=np.uint64))
+    rows, found = index.candidates(run_of(asked, 0))
     return sorted(zip(rows.tolist(), found.seqs.tolist(), found.contents.tolist(), strict=True))
 
 
