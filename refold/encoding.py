@@ -74,6 +74,12 @@ class EncodedRows:
         rows = pa.Array.from_buffers(pa.large_binary(), len(self), buffers).take(pa.array(places))
         return EncodedRows(*text_buffers(rows))
 
+    def same_as(self, others: EncodedRows) -> npt.NDArray[np.bool_]:
+        """Which rows are those of as many others, byte for byte."""
+        same = np.empty(len(self), dtype=np.bool_)
+        _compare(self.data, self.offsets, others.data, others.offsets, same)
+        return same
+
     @classmethod
     def joined(cls, pieces: Sequence[EncodedRows]) -> EncodedRows:
         """The rows of all pieces, one after the other."""
@@ -258,6 +264,17 @@ def _scatter_var(out, cursor, data, starts, valid):  # type: ignore[no-untyped-d
         for j in range(size):
             out[p + 5 + j] = data[starts[i] + j]
         cursor[i] = p + 5 + size
+
+
+@compiled
+def _compare(data, starts, others, other_starts, same):  # type: ignore[no-untyped-def]
+    for i in range(same.size):
+        p, q, size = starts[i], other_starts[i], starts[i + 1] - starts[i]
+        same[i] = other_starts[i + 1] - q == size
+        j = 0
+        while same[i] and j < size:
+            same[i] = data[p + j] == others[q + j]
+            j += 1
 
 
 @compiled

@@ -54,7 +54,8 @@ def replay(
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
 
-    Of `memory_limit_mb` a quarter holds hashes of ids, and half as much ids, before they are spilled and read again.
+    Of `memory_limit_mb` a quarter holds hashes of ids, half as much the events whose ids may be repeated, and as much
+    again who repeats whom and contents, before they wait in temporary files.
 
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """

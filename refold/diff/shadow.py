@@ -151,8 +151,10 @@ class Shadow:
         fold = self._folds[name]
         key = fold.store.log.key
         reader = LogReader(self._objects, self._chain, fold.store.log)
-        added = reader.events(self._chain.get(through), [key])[key]
-        chosen = [added.take(pa.array(events)).unique(), added.unique().take(pa.array(touched))]
+        snapshot = self._chain.get(through)
+        added = reader.events(snapshot, [key])[key]
+        marked = fold.marked_keys(snapshot)
+        chosen = [added.take(pa.array(events)).unique(), marked.take(pa.array(touched)).cast(added.type)]
         keys = pa.concat_arrays(chosen).unique()
         return self._events(fold, lambda each: each.filter(pc.is_in(each[key], keys)), through, running=True)
 
@@ -221,6 +223,7 @@ class _Fold:
         self._columns = list(columns)
         self._marks: list[npt.NDArray[np.uint64]] = []
         self._ordinals: list[npt.NDArray[np.int64]] = []
+        self._rows: dict[int, npt.NDArray[np.int32]] = {}
 
     def take(self, snapshot: Snapshot, boundary: Boundary) -> None:
         """Keep what is needed of one boundary."""
@@ -234,6 +237,13 @@ class _Fold:
             touched = state.table.select(self._columns).take(pa.array(rows))
             self._marks.append(encode_rows(touched.columns, len(rows)).hashes())
             self._ordinals.append(np.full(len(rows), snapshot.ordinal, dtype=np.int64))
+            self._rows[snapshot.ordinal] = rows.astype(np.int32)
+
+    def marked_keys(self, snapshot: Snapshot) -> pa.Array:
+        """The keys that have a mark at a snapshot, in the order of the marks."""
+        assert self._state is not None
+        rows = self._rows.get(snapshot.ordinal, np.zeros(0, dtype=np.int32))  # a key keeps its row
+        return self._state.table[self.store.log.key].combine_chunks().take(pa.array(rows))
 
     @property
     def published(self) -> pa.Table:

@@ -2,8 +2,8 @@
 
 Which 64-bit hashes occur more than once says `refold.log.repeated_hashes`; the events that have them are suspects.
 Snapshot by snapshot the ids of the suspects are compared byte for byte, so a hash collision costs time, never truth,
-and memory holds the suspects' first deliveries alone. A repeat is a duplicate where its declared columns are those of
-the first delivery, byte for byte, else a conflict. Nothing that sealing stored is used here.
+and memory holds the suspects' first deliveries alone. Whether a repeat is a duplicate or a conflict is told by contents
+(`refold.log.rereading`). Nothing that sealing stored is used here.
 """
 
 from __future__ import annotations
@@ -19,36 +19,31 @@ from refold.encoding import EncodedRows, Hashes, compiled
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.reader import Part, plain
-from refold.log.repeated_hashes import HashSet
-from refold.log.repeats import REPEATS, Deliveries, Delivery
+from refold.log.repeats import REPEATS, Seqs
 from refold.parallel import each
 
 Rows = npt.NDArray[np.int64]
 _GROUP_BITS = 2
-UNKNOWN = 3
-"""The delivery of a repeat whose content, or whose first delivery's, was not given."""
+PAIRS = pa.schema([field for field in REPEATS if field.name != "delivery"])
+"""Which event repeats which, as `REPEATS` has it, of which it is not known yet whether the contents are the same."""
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """Events of one log partition whose ids may be repeated, ascending: offsets, `log_seq`, ids' hashes and bytes.
-
-    `contents` are the canonical bytes of their declared columns; a row of no bytes is one that was not read.
-    """
+    """Events of one log partition whose ids may be repeated, ascending: offsets, `log_seq`, ids' hashes and bytes."""
 
     partition: int
     offsets: Rows
     seqs: Rows
     hashes: Hashes
     ids: EncodedRows
-    contents: EncodedRows
 
     @classmethod
     def of(cls, log: Log, part: Part, hashes: Hashes, places: Rows) -> Suspects:
         """The events at some places of a part, which has ids and `log_seq`, and whose hashes are `hashes`."""
         some = part.table.select([log.event_id, "log_seq"]).take(pa.array(places))
         ids, seqs = event_ids.canonical(some[log.event_id]), some["log_seq"].to_numpy()
-        return cls(part.partition, part.offsets(places), seqs, hashes[places], ids, _nothing(len(places)))
+        return cls(part.partition, part.offsets(places), seqs, hashes[places], ids)
 
     @classmethod
     def joined(cls, partition: int, pieces: Sequence[Suspects]) -> Suspects:
@@ -58,8 +53,7 @@ class Suspects:
         offsets = np.concatenate([_NONE, *(piece.offsets for piece in pieces)])
         seqs = np.concatenate([_NONE, *(piece.seqs for piece in pieces)])
         hashes = np.concatenate([_NONE.view(np.uint64), *(piece.hashes for piece in pieces)])
-        ids, contents = (EncodedRows.joined(found) for found in ([p.ids for p in pieces], [p.contents for p in pieces]))
-        return cls(partition, offsets, seqs, hashes, ids, contents)
+        return cls(partition, offsets, seqs, hashes, EncodedRows.joined([piece.ids for piece in pieces]))
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -67,23 +61,10 @@ class Suspects:
     @property
     def size_bytes(self) -> int:
         """The memory they take."""
-        columns = (self.offsets, self.seqs, self.hashes, self.ids.data, self.ids.offsets, self.contents.data)
-        return sum(column.nbytes for column in columns) + self.contents.offsets.nbytes
-
-    def among(self, repeated: HashSet) -> Suspects:
-        """Those whose hashes are in a set."""
-        places = np.flatnonzero(repeated.has(self.hashes))
-        if len(places) == len(self):
-            return self
-        ids, contents = self.ids.take(places), self.contents.take(places)
-        return Suspects(self.partition, self.offsets[places], self.seqs[places], self.hashes[places], ids, contents)
+        return sum(column.nbytes for column in (self.offsets, self.seqs, self.hashes, self.ids.data, self.ids.offsets))
 
 
 _NONE = np.zeros(0, dtype=np.int64)
-
-
-def _nothing(rows: int) -> EncodedRows:
-    return EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(rows + 1, dtype=np.int64))
 
 
 class ReplayDedup:
@@ -96,64 +77,56 @@ class ReplayDedup:
     def __init__(self, expected: int = 0) -> None:
         self._known = [_Known(expected >> _GROUP_BITS) for _ in range(1 << _GROUP_BITS)]
 
-    def repeats(self, suspects: Sequence[Suspects]) -> pa.Table:
-        """The repeats of the next snapshot: `refold.log.repeats.REPEATS`, in the order (log partition, offset).
-
-        Their delivery is `UNKNOWN` where a content is missing that would have to be compared.
-        """
+    def pairs(self, suspects: Sequence[Suspects]) -> pa.Table:
+        """The repeats of the next snapshot with the `log_seq` of their firsts: `PAIRS`, by log partition and offset."""
         seqs = np.concatenate([_NONE, *(mine.seqs for mine in suspects)])
-        deliveries, firsts = np.empty(len(seqs), dtype=np.uint8), np.empty(len(seqs), dtype=np.int64)
+        firsts = np.empty(len(seqs), dtype=np.int64)
         if len(seqs):
             hashes = np.concatenate([mine.hashes for mine in suspects])
-            ids, contents = (
-                EncodedRows.joined(found) for found in ([s.ids for s in suspects], [s.contents for s in suspects])
-            )
+            ids = EncodedRows.joined([mine.ids for mine in suspects])
             order = np.argsort(seqs, kind="stable")  # quick, where log partitions are few runs
             group_of = (hashes[order] >> np.uint64(64 - _GROUP_BITS)).astype(np.uint8)
 
             def settle(group: int) -> None:
                 mine = order[group_of == group]
-                found = self._known[group].settle(hashes[mine], seqs[mine], ids.take(mine), contents.take(mine))
-                deliveries[mine], firsts[mine] = found
+                firsts[mine] = self._known[group].firsts_of(hashes[mine], seqs[mine], ids.take(mine))
 
             each(settle, range(len(self._known)), [len(seqs)] * len(self._known))
         partitions = np.repeat([mine.partition for mine in suspects], [len(mine) for mine in suspects])
         offsets = np.concatenate([_NONE, *(mine.offsets for mine in suspects)])
-        again = deliveries != Delivery.FIRST
-        columns = [column[again] for column in (partitions, offsets, seqs, deliveries, firsts)]
-        return pa.table(columns, schema=REPEATS)
+        again = firsts != seqs
+        return pa.table([column[again] for column in (partitions, offsets, seqs, firsts)], schema=PAIRS)
 
 
 class _Known:
     """The first deliveries so far of those ids alone that are suspects, in a hash table of their own.
 
-    Of each it holds the hash of the id, its `log_seq`, and the bytes of id and content, one after the other.
+    Of each it holds the hash of the id, its `log_seq`, and the bytes of the id, one after the other.
     """
 
     def __init__(self, expected: int) -> None:
         self._count = 0
         self._hashes = np.zeros(expected, dtype=np.uint64)
         self._seqs = np.zeros(expected, dtype=np.int64)
-        self._id_sizes = np.zeros(expected, dtype=np.int32)
         self._starts = np.zeros(expected + 1, dtype=np.int64)
-        self._data = np.zeros(0, dtype=np.uint8)
+        self._ids = np.zeros(0, dtype=np.uint8)
         self._table = np.zeros(1 << max(4, (2 * expected).bit_length()), dtype=np.int32)
 
-    def settle(self, hashes: Hashes, seqs: Rows, ids: EncodedRows, contents: EncodedRows) -> tuple[Deliveries, Rows]:
-        """The delivery of events given in `log_seq` order, and the `log_seq` of their firsts; the firsts are kept."""
-        self._make_room(len(seqs), len(ids.data) + len(contents.data))
-        deliveries, firsts = np.empty(len(seqs), dtype=np.uint8), np.empty(len(seqs), dtype=np.int64)
+    def firsts_of(self, hashes: Hashes, seqs: Seqs, ids: EncodedRows) -> Seqs:
+        """The `log_seq` of the first delivery of each event, given in that order; those that are firsts are kept."""
+        self._make_room(len(seqs), len(ids.data))
+        firsts = np.empty(len(seqs), dtype=np.int64)
         self._count = _settle(
-            hashes, seqs, ids.data, ids.offsets, contents.data, contents.offsets,
-            self._count, self._table, self._hashes, self._seqs, self._id_sizes, self._starts, self._data,
-            deliveries, firsts,
+            hashes, seqs, ids.data, ids.offsets,
+            self._count, self._table, self._hashes, self._seqs, self._starts, self._ids,
+            firsts,
         )  # fmt: skip
-        return deliveries, firsts
+        return firsts
 
     def _make_room(self, events: int, size: int) -> None:
         needed = self._count + events
-        for name, length in (("_hashes", needed), ("_seqs", needed), ("_id_sizes", needed), ("_starts", needed + 1),
-                             ("_data", int(self._starts[self._count]) + size)):  # fmt: skip
+        for name, length in (("_hashes", needed), ("_seqs", needed), ("_starts", needed + 1),
+                             ("_ids", int(self._starts[self._count]) + size)):  # fmt: skip
             array = getattr(self, name)
             if len(array) < length:  # by an eighth at least, so that all growing costs no more than some copies
                 more = max(length, len(array) * 9 // 8) - len(array)
@@ -183,49 +156,34 @@ def _place_all(table, hashes):  # type: ignore[no-untyped-def]
 
 @compiled
 def _settle(  # type: ignore[no-untyped-def]
-    hashes, seqs, ids, id_offsets, contents, offsets,
-    count, table, known_hashes, known_seqs, known_id_sizes, known_starts, known_data,
-    deliveries, firsts,
-):  # fmt: skip
-    """Deliveries (0 first, 1 same content, 2 another, 3 unknown) and first `log_seq`; returns how many are known."""
+    hashes, seqs, ids, starts, count, table, known_hashes, known_seqs, known_starts, known_ids, firsts
+):
+    """The `log_seq` of the first delivery of each id; returns how many are known afterwards."""
     mask = np.uint64(table.size - 1)
     for i in range(hashes.size):
-        start, size, id_start, id_size = (
-            offsets[i],
-            offsets[i + 1] - offsets[i],
-            id_offsets[i],
-            id_offsets[i + 1] - id_offsets[i],
-        )
+        start, size = starts[i], starts[i + 1] - starts[i]
         place = (hashes[i] ^ (hashes[i] >> np.uint64(32))) & mask
         known = -1
         while table[place] != 0 and known < 0:
             k = table[place] - 1
-            if known_hashes[k] == hashes[i] and known_id_sizes[k] == id_size:
-                same, q, j = True, known_starts[k], 0
-                while same and j < id_size:
-                    same = known_data[q + j] == ids[id_start + j]
+            q = known_starts[k]
+            if known_hashes[k] == hashes[i] and known_starts[k + 1] - q == size:
+                same, j = True, 0
+                while same and j < size:
+                    same = known_ids[q + j] == ids[start + j]
                     j += 1
                 if same:
                     known = k
             place = (place + np.uint64(1)) & mask
         if known >= 0:
-            q = known_starts[known] + id_size
-            known_size = known_starts[known + 1] - q
-            same, j = known_size == size, 0
-            while same and j < size:
-                same = known_data[q + j] == contents[start + j]
-                j += 1
             firsts[i] = known_seqs[known]
-            deliveries[i] = 3 if size == 0 or known_size == 0 else (1 if same else 2)
             continue
         table[place] = count + 1
-        known_hashes[count], known_seqs[count], known_id_sizes[count] = hashes[i], seqs[i], id_size
+        known_hashes[count], known_seqs[count] = hashes[i], seqs[i]
         q = known_starts[count]
-        for j in range(id_size):
-            known_data[q + j] = ids[id_start + j]
         for j in range(size):
-            known_data[q + id_size + j] = contents[start + j]
-        known_starts[count + 1] = q + id_size + size
-        deliveries[i], firsts[i] = 0, seqs[i]
+            known_ids[q + j] = ids[start + j]
+        known_starts[count + 1] = q + size
+        firsts[i] = seqs[i]
         count += 1
     return count

@@ -1,29 +1,31 @@
 """Reading a log for full replay: first all of its ids, then snapshot by snapshot the events and what became of each.
 
-Which events repeat an id is found anew every time, from the ids alone (`refold.log.deduplication`). What sealing stored
-says which ids are worth keeping when they are read: if all whose hashes recur turn out to be among them, they need not
-be read a second time. Contents are read only where they were not compared before (`refold.log.content`).
+Which events repeat which is found anew every time, from the ids alone (`refold.log.deduplication`), before any event is
+read. What sealing stored says which ids are worth keeping when they are read: if all whose hashes recur turn out to be
+among them, they need not be read a second time. Whether a repeat is a duplicate or a conflict is told by its declared
+columns and those of its first delivery, byte for byte; contents are read only where that was not done before
+(`refold.log.content`), and those of first deliveries wait for their repeats (`refold.log.first_contents`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from refold.encoding import EncodedRows, Hashes, compiled, encode_rows
+from refold.encoding import EncodedRows, Hashes, compiled
 from refold.log import event_ids
 from refold.log.content import ContentCheck
-from refold.log.deduplication import UNKNOWN, ReplayDedup, Suspects, declared
-from refold.log.kept_suspects import KeptSuspects
+from refold.log.deduplication import ReplayDedup, Suspects, declared
+from refold.log.first_contents import FirstContents, union
+from refold.log.kept import Kept
 from refold.log.reader import LogReader, Part, UnreadPart
 from refold.log.repeated_hashes import HashSet, RepeatedHashes
-from refold.log.repeats import Deliveries, Seqs
-from refold.log.segment import content_digest
+from refold.log.repeats import REPEATS, Deliveries, Delivery, Seqs
+from refold.log.segment import ENCODED_EVENTS, encoded
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.parallel import each
 from refold.storage import ObjectStore
@@ -37,7 +39,8 @@ class Rereader:
     Args:
         snapshots: all that will be asked for, from the first on; their ids are read at once.
         columns: the columns of the events that are wanted.
-        memory_bytes: how much of the ids' hashes may be held in memory, and half as much of the suspects.
+        memory_bytes: how much of the ids' hashes may be held in memory, half as much of the events whose ids may be
+            repeated, and as much again of which event repeats which and of contents.
         trusting: whether contents that were compared before need not be compared again.
 
     Raises Damaged where a segment is.
@@ -61,18 +64,15 @@ class Rereader:
         )
         self._instead: Rereader | None = None
         self._columns = list(dict.fromkeys(["log_seq", *columns]))
+        self._places = {one.key: place for place, one in enumerate(snapshots)}
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
-        self._kept, self._repeated = self._read_ids(memory_bytes)
-        self._dedup = ReplayDedup(len(self._repeated))
-        self._open = self._open_hashes()
-        if self._kept is not None:
-            self._repeated = HashSet(np.zeros(0, dtype=np.uint64))  # what has these hashes is kept
+        self._suspects, expected = self._read_ids(memory_bytes)
+        self._pairs, self._firsts = self._settle(expected, memory_bytes // 4)
         pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
 
-    def _read_ids(self, memory_bytes: int) -> tuple[KeptSuspects | None, HashSet]:
-        """All suspects, if all of them are known now; and the hashes that occur more than once."""
+    def _read_ids(self, memory_bytes: int) -> tuple[Kept[list[Suspects]], int]:
+        """The events whose ids have hashes that occur more than once, by snapshot and log partition; how many do."""
         hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
-        kept = KeptSuspects(memory_bytes // 2)
 
         def read(unread: UnreadPart) -> Suspects:
             found = []
@@ -83,12 +83,39 @@ class Rereader:
                 found.append(Suspects.of(self._reader.log, part, mine, places[:count]))
             return Suspects.joined(unread.partition, found)
 
-        for snapshot in self._snapshots:
-            unread = self._unread_ids(snapshot)
-            kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
+        kept = self._of_each_snapshot(read, memory_bytes // 2)
         repeated = HashSet(hashes.result())
-        complete = kept.narrow(repeated) == hashes.occurrences
-        return kept if complete else None, repeated
+        found = sum(int(repeated.has(mine.hashes).sum()) for one in self._snapshots for mine in kept[one.key])
+        if found < hashes.occurrences:
+            kept = self._of_each_snapshot(lambda unread: self._among(repeated, unread), memory_bytes // 2)
+        return kept, len(repeated)
+
+    def _of_each_snapshot(self, read: Callable[[UnreadPart], Suspects], memory_bytes: int) -> Kept[list[Suspects]]:
+        kept = Kept[list[Suspects]](memory_bytes, lambda suspects: sum(mine.size_bytes for mine in suspects))
+        for snapshot in self._snapshots:
+            unread = self._reader.unread(snapshot, [self._id, "log_seq"])
+            kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
+        return kept
+
+    def _among(self, repeated: HashSet, unread: UnreadPart) -> Suspects:
+        found = [
+            Suspects.of(self._reader.log, part, hashes, np.flatnonzero(repeated.has(hashes)))
+            for part, hashes in self._hashed(unread)
+        ]
+        return Suspects.joined(unread.partition, found)
+
+    def _settle(self, expected: int, memory_bytes: int) -> tuple[Kept[pa.Table], FirstContents]:
+        """Which event repeats which, by snapshot, and which contents that will ask for."""
+        dedup, firsts = ReplayDedup(expected), []
+        kept = Kept[pa.Table](memory_bytes, lambda pairs: pairs.nbytes)
+        for snapshot in self._snapshots:
+            pairs = dedup.pairs(self._suspects[snapshot.key])
+            kept.keep(snapshot.key, pairs)
+            asked = pairs.slice(0, 0 if self._compared[snapshot.key] else None)
+            firsts.append(asked["first_seq"].to_numpy().copy())
+            if all(self._compared.values()):
+                self._suspects.let_go(snapshot.key)  # no contents will be asked for
+        return kept, FirstContents(firsts, memory_bytes)
 
     def _named_in_repeats(self) -> Seqs:
         """The `log_seq` of the repeats that sealing found, and of their firsts, sorted: nothing rests on them."""
@@ -103,36 +130,8 @@ class Rereader:
         named.sort()
         return named
 
-    def _unread_ids(self, snapshot: Snapshot) -> list[UnreadPart]:
-        return self._reader.unread(snapshot, [self._id, "log_seq"])
-
     def _hashed(self, unread: UnreadPart) -> Iterator[tuple[Part, Hashes]]:
         return ((part, event_ids.hashes(part.table[self._id])) for part in unread.pieces())
-
-    def _suspects(self, snapshot: Snapshot) -> Sequence[Suspects]:
-        """The events of a snapshot whose ids have hashes that occur more than once, by log partition."""
-        if self._kept is not None:
-            return self._kept[snapshot.key]
-
-        def read(unread: UnreadPart) -> Suspects:
-            found = [
-                Suspects.of(self._reader.log, part, hashes, np.flatnonzero(self._repeated.has(hashes)))
-                for part, hashes in self._hashed(unread)
-            ]
-            return Suspects.joined(unread.partition, found)
-
-        unread = self._unread_ids(snapshot)
-        return each(read, unread, [len(part) for part in unread])
-
-    def _open_hashes(self) -> HashSet:
-        """The repeated hashes in snapshots of which nothing is remembered: their firsts' contents will be needed."""
-        fresh = [snapshot for snapshot in self._snapshots if not self._compared[snapshot.key]]
-        if len(fresh) == len(self._snapshots):
-            return self._repeated
-        found = [np.zeros(0, dtype=np.uint64)]
-        for snapshot in fresh:
-            found += [some.hashes for some in self._suspects(snapshot)]
-        return HashSet(np.concatenate(found))
 
     def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
         """The events of the next snapshot, to be read with the wanted columns, and the delivery of each.
@@ -153,15 +152,16 @@ class Rereader:
         """The repeats of the next snapshot, as sealing stores them. Raises Damaged."""
         if self._instead is not None:
             return self._instead.repeats(snapshot)
-        suspects = self._suspects(snapshot)
-        if self._kept is not None:
-            self._kept.let_go(snapshot.key)
+        pairs, cut = self._pairs[snapshot.key], snapshot.cut(self._reader.log.name)
+        self._pairs.let_go(snapshot.key)
+        wanted = self._firsts.wanted(cut.seq_start, cut.seq_end)
         if not self._compared[snapshot.key]:
-            return self._compare(snapshot, suspects)
-        if any(self._open.has(mine.hashes).any() for mine in suspects):
-            suspects, _ = self._with_contents(snapshot, suspects)
-        recorded, found = self._content.recorded(snapshot), self._dedup.repeats(suspects)
-        if recorded is not None and _hold(recorded, found):
+            return self._compare(snapshot, pairs, wanted)
+        if len(wanted):
+            contents, _ = self._contents(snapshot, wanted)
+            self._firsts.hold(wanted, contents)
+        recorded = self._content.recorded(snapshot)
+        if recorded is not None and recorded.select(pairs.column_names).equals(pairs):
             return recorded
         _log.warning(
             "Log %r, snapshot %s: the recorded repeats are not those in the ids, though it is remembered that they "
@@ -169,39 +169,48 @@ class Rereader:
             self._reader.log.name,
             snapshot.key,
         )
-        self._kept = None
         self._instead = self._anew()
-        before = self._snapshots[: self._snapshots.index(snapshot) + 1]
+        before = self._snapshots[: self._places[snapshot.key] + 1]
         return [self._instead.repeats(each) for each in before][-1]
 
-    def _compare(self, snapshot: Snapshot, suspects: Sequence[Suspects]) -> pa.Table:
+    def _compare(self, snapshot: Snapshot, pairs: pa.Table, wanted: Seqs) -> pa.Table:
         """The repeats of a snapshot, all of whose events are held against its manifest, which is then remembered."""
-        suspects, digests = self._with_contents(snapshot, suspects)
-        self._content.require(snapshot, dict(zip((mine.partition for mine in suspects), digests, strict=True)))
-        repeats = self._dedup.repeats(suspects)
+        seqs, firsts = pairs["log_seq"].to_numpy(), pairs["first_seq"].to_numpy()
+        needed = union(wanted, np.sort(seqs))
+        contents, digests = self._contents(snapshot, needed)
+        self._content.require(snapshot, digests)
+        self._firsts.hold(needed, contents)
+        own = contents.take(np.searchsorted(needed, seqs))
+        same = own.same_as(self._firsts.of(self._places[snapshot.key], firsts))
+        deliveries = np.where(same, Delivery.DUPLICATE, Delivery.CONFLICT).astype(np.uint8)
+        place = REPEATS.get_field_index("delivery")
+        repeats = pairs.add_column(place, REPEATS.field(place), pa.array(deliveries))
         self._content.remember(snapshot, repeats)
         return repeats
 
-    def _with_contents(self, snapshot: Snapshot, suspects: Sequence[Suspects]) -> tuple[list[Suspects], list[str]]:
-        """The suspects with their contents, and the `content_digest` of all events, by log partition."""
-        unread = self._reader.unread(snapshot, list(self._reader.log.columns))
-        pairs = list(zip(unread, suspects, strict=True))
-        found = each(lambda pair: self._contents_of(*pair), pairs, [len(part) for part in unread])
-        return [mine for mine, _ in found], [digest for _, digest in found]
+    def _contents(self, snapshot: Snapshot, seqs: Seqs) -> tuple[EncodedRows, dict[int, str]]:
+        """The contents of suspects with some `log_seq`, ascending; all events' `content_digest` by log partition."""
+        log, suspects = self._reader.log, self._suspects[snapshot.key]
+        self._suspects.let_go(snapshot.key)
 
-    def _contents_of(self, unread: UnreadPart, suspects: Suspects) -> tuple[Suspects, str]:
-        log, contents = self._reader.log, list[EncodedRows]()
-
-        def pieces() -> Iterator[pa.Table]:
+        def read(unread: UnreadPart, mine: Suspects) -> tuple[Seqs, EncodedRows, str]:
+            digest, contents, wanted = hashlib.sha256(), list[EncodedRows](), np.isin(mine.seqs, seqs)
+            offsets = mine.offsets[wanted]
             for part in unread.pieces():
-                events = declared(log, part.table)
-                first, last = np.searchsorted(suspects.offsets, [part.start, part.start + len(part)])
-                some = events.take(pa.array(suspects.offsets[first:last] - part.start))
-                contents.append(encode_rows([some[name] for name in log.columns], len(some)))
-                yield events
+                for place in range(0, len(part), ENCODED_EVENTS):
+                    rows = encoded(log, declared(log, part.table.slice(place, ENCODED_EVENTS)))
+                    start = part.start + place
+                    first, last = np.searchsorted(offsets, [start, start + len(rows)])
+                    contents.append(rows.take(offsets[first:last] - start))
+                    digest.update(rows.data.data)
+            return mine.seqs[wanted], EncodedRows.joined(contents), digest.hexdigest()
 
-        digest = content_digest(log, pieces())
-        return replace(suspects, contents=EncodedRows.joined(contents)), digest
+        unread = self._reader.unread(snapshot, list(log.columns))
+        pairs = list(zip(unread, suspects, strict=True))
+        found = each(lambda pair: read(*pair), pairs, [len(part) for part in unread])
+        order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *(own for own, _, _ in found)]))
+        contents = EncodedRows.joined([rows for _, rows, _ in found]).take(order)
+        return contents, {part.partition: digest for part, (*_, digest) in zip(unread, found, strict=True)}
 
 
 @compiled
@@ -217,12 +226,3 @@ def _meet(seqs, named, places):  # type: ignore[no-untyped-def]
             places[count] = i
             count += 1
     return count
-
-
-def _hold(recorded: pa.Table, found: pa.Table) -> bool:
-    """Whether the recorded repeats are those that were found, whose deliveries are known where contents were read."""
-    names = [name for name in found.column_names if name != "delivery"]
-    if not found.select(names).equals(recorded.select(names)):
-        return False
-    known = pc.not_equal(found["delivery"], UNKNOWN)
-    return bool(found.filter(known).equals(recorded.filter(known)))

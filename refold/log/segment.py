@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refold.encoding import encode_rows
+from refold.encoding import EncodedRows, encode_rows
 from refold.errors import Damaged
 from refold.log import event_ids
 from refold.log.declaration import Log
@@ -52,16 +52,21 @@ def content_digest(log: Log, pieces: Iterable[pa.Table]) -> str:
     """The sha256 of the canonical bytes of events in offset order: declared columns only, whatever file holds them."""
     found = hashlib.sha256()
     for events in pieces:
-        for start in range(0, len(events), _ENCODED_EVENTS):
-            part = events.slice(start, _ENCODED_EVENTS)
-            found.update(encode_rows([part[name] for name in log.columns], len(part)).data.data)
+        for start in range(0, len(events), ENCODED_EVENTS):
+            found.update(encoded(log, events.slice(start, ENCODED_EVENTS)).data.data)
     return found.hexdigest()
+
+
+def encoded(log: Log, events: pa.Table) -> EncodedRows:
+    """The canonical bytes of events: their content, by which deliveries of one id are compared."""
+    return encode_rows([events[name] for name in log.columns], len(events))
 
 
 SEGMENT_EVENTS = 1 << 20
 """The most events of one segment: what is read into memory at once, and what one thread takes on."""
 
-_ENCODED_EVENTS = 1 << 16
+ENCODED_EVENTS = 1 << 15
+"""So many events at a time are encoded, so that memory holds little beside them."""
 _DELTAS = ("log_seq", "source_line")
 _DICTIONARY_BYTES = _PAGE_BYTES = 1 << 24
 PLACE = b"refold"

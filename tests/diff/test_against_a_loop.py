@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from assets import PROJECT
@@ -114,6 +114,7 @@ movements = st.builds(
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("doubled", [[moved("e0", "a", 1)], [moved("e1", "b", 1), moved("e2", "a", 7)]])
 @given(st.sampled_from(sorted(RULES)), st.lists(st.lists(movements, max_size=12), min_size=1, max_size=3))
 def test_rows_outcomes_and_the_first_parting_are_those_of_a_loop(variant: str, days: list[list[dict]]):
     with tempfile.TemporaryDirectory() as folder:

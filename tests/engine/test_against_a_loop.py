@@ -20,7 +20,7 @@ from assets.logs import stock_events
 from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
-from refold.encoding import EncodedRows, encode_rows
+from refold.encoding import encode_rows
 from refold.log import event_ids
 from refold.log.deduplication import ReplayDedup, Suspects
 from refold.log.reader import Part
@@ -176,21 +176,17 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
     among, dedup = HashSet(repeated.result()), ReplayDedup()
     hashes = np.concatenate([hashed(batch["id"]) for batch in turned])
     assert repeated.occurrences == sum(count for count in Counter(hashes.tolist()).values() if count > 1)
-    replayed = {seq: (int(Delivery.FIRST), seq) for seq in range(len(expected))}
+    firsts = list(range(len(expected)))
     for batch in turned:
         middle = len(batch) // 2
         parts = [Part(0, 0, batch.slice(0, middle)), Part(1, 0, batch.slice(middle))]
         suspects = []
         for part in parts:
-            mine = Suspects.of(SALES, part, hashed(part.table["id"]), np.arange(len(part))).among(among)
-            suspects.append(replace(mine, contents=_contents(part.table, mine.offsets)))
-        for row in dedup.repeats(suspects).to_pylist():
-            replayed[row["log_seq"]] = (row["delivery"], row["first_seq"])
-    assert [replayed[seq] for seq in sorted(replayed)] == expected
-
-
-def _contents(events: pa.Table, places: np.ndarray) -> EncodedRows:
-    return encode_rows([events.take(pa.array(places))[name] for name in SALES.columns], len(places))
+            own = hashed(part.table["id"])
+            suspects.append(Suspects.of(SALES, part, own, np.flatnonzero(among.has(own))))
+        for row in dedup.pairs(suspects).to_pylist():
+            firsts[row["log_seq"]] = row["first_seq"]
+    assert firsts == [first for _, first in expected]
 
 
 def _seal(batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Table]):

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ from hypothesis import strategies as st
 
 from assets.stock import stock
 from refold.config import Settings
-from refold.encoding import EncodedRows
+from refold.encoding import EncodedRows, encode_rows
 from refold.errors import FixInput
+from refold.log import first_contents
 from refold.log.content import ContentCheck
-from refold.log.deduplication import Suspects
-from refold.log.kept_suspects import KeptSuspects
+from refold.log.first_contents import FirstContents
+from refold.log.kept import Kept
 from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
-from refold.log.repeated_hashes import HashSet
 from refold.log.repeats import REPEATS
 from refold.log.rereading import Rereader
 from refold.log.segment import to_parquet
@@ -114,33 +115,77 @@ def test_contents_are_read_once_and_never_again(tmp_path: Path, monkeypatch: pyt
         read.clear()
 
 
-@pytest.mark.parametrize("memory_bytes", [0, 250, 1 << 20], ids=["on disk", "one in memory", "in memory"])
-def test_suspects_that_none_repeats_are_not_kept(memory_bytes: int):
-    kept = KeptSuspects(memory_bytes)
-    for key, hashes in (("a", [1, 2, 3]), ("b", [2, 9])):
-        count = len(hashes)
-        rows = EncodedRows(np.array(hashes, dtype=np.uint8), np.arange(count + 1))
-        empty = EncodedRows(np.zeros(0, dtype=np.uint8), np.zeros(count + 1, dtype=np.int64))
-        seqs = np.arange(count)
-        kept.keep(key, [Suspects(0, seqs, seqs, np.array(hashes, dtype=np.uint64), rows, empty)])
-    assert kept.narrow(HashSet(np.array([2, 3], dtype=np.uint64))) == 3
-    assert [[mine.hashes.tolist() for mine in kept[key]] for key in "ab"] == [[[2, 3]], [[2]]]
-    assert [[bytes(mine.ids.data) for mine in kept[key]] for key in "ab"] == [[b"\2\3"], [b"\2"]]
-
-
-def test_temporary_files_go_with_their_turn_and_with_their_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_temporary_files_have_no_name_and_go_with_their_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shop, temporary = landed(tmp_path / "shop", SOME), tmp_path / "temporary"
-    found = reread(shop, 2)
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def opened() -> int:
+        return sum(
+            str(temporary) in str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()
+        )
+
     engine = shop.engine()
     reader = LogReader(engine.objects, engine.chain, stock.log)
     again = Rereader(engine.objects, engine.chain, reader, list(engine.chain), [], 0)
-    for left, snapshot, repeats in zip((2, 1, 0), engine.chain, found, strict=True):
-        assert again.repeats(snapshot).to_pylist() == repeats
-        assert len([path for path in temporary.rglob("*") if path.is_file()]) == left
+    found = [again.repeats(snapshot).to_pylist() for snapshot in engine.chain]
+    assert (opened(), list(temporary.iterdir())) == (3, []), "suspects, pairs and contents"
     del again
-    assert list(temporary.iterdir()) == []
+    assert (opened(), list(temporary.iterdir())) == (0, [])
+    assert found == reread(shop, 2)
+
+
+VALUES = st.lists(st.tuples(st.sampled_from("abc"), st.text("xyz", max_size=4)), max_size=12)
+
+
+@settings(derandomize=True)
+@given(values=VALUES, memory_bytes=st.sampled_from([0, 5, 100]), gone=st.sampled_from(["", "a", "ab"]))
+def test_what_is_kept_is_what_a_dictionary_keeps(values: list[tuple[str, str]], memory_bytes: int, gone: str):
+    kept, expected = Kept[str](memory_bytes, len), dict[str, str]()
+    for key, value in values:
+        kept.keep(key, value)
+        expected[key] = value
+        assert {key: kept[key] for key in expected} == expected
+    for key in gone:
+        kept.let_go(key)
+        expected.pop(key, None)
+    assert {key: kept[key] for key in expected} == expected
+    assert kept.in_memory <= len(expected)
+    if memory_bytes == 100:
+        assert kept.in_memory == len(expected)
+    for key in list(expected):
+        kept.let_go(key)
+    kept.keep("d", "x" * memory_bytes)
+    assert kept.in_memory == 1, "what was let go makes room"
+
+
+SNAPSHOTS = st.lists(
+    st.tuples(st.integers(1, 5), st.booleans(), st.lists(st.integers(0, 20), max_size=6)), min_size=1, max_size=8
+)
+
+
+@settings(derandomize=True, deadline=None)
+@given(snapshots=SNAPSHOTS, memory_bytes=st.sampled_from([0, 60, 1 << 20]), group=st.sampled_from([1, 4, 1 << 16]))
+def test_contents_of_first_deliveries_come_back_where_they_are_asked_for(snapshots, memory_bytes: int, group: int):
+    """Snapshots of a few events, of which some repeat any event up to themselves, and some are not compared."""
+    ends = np.cumsum([events for events, _, _ in snapshots])
+    asked = [
+        np.array([seq % end for seq in seqs] if compared else [], dtype=np.int64)
+        for end, (_, compared, seqs) in zip(ends.tolist(), snapshots, strict=True)
+    ]
+
+    def contents_of(seqs: np.ndarray) -> EncodedRows:
+        return encode_rows([pa.array(["x" * (seq % 7) + str(seq) for seq in seqs.tolist()], pa.string())])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_contents, "GROUP_REPEATS", group)
+        firsts = FirstContents(asked, memory_bytes)
+    for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        wanted = firsts.wanted(start, end)
+        assert wanted.tolist() == sorted({seq for seqs in asked[place:] for seq in seqs.tolist() if start <= seq < end})
+        firsts.hold(np.arange(start, end), contents_of(np.arange(start, end)))
+        if len(asked[place]):
+            assert list(firsts.of(place, asked[place])) == list(contents_of(asked[place]))
 
 
 def test_a_new_snapshot_that_repeats_an_old_id_is_compared_with_its_content(tmp_path: Path):

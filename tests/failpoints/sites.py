@@ -85,16 +85,7 @@ EXEMPT = {
     ("refold/engine.py", "Engine.__init__", "share_allocator"): "where memory comes from",
     ("refold/memory.py", "share_allocator", "os.environ.keys"): "a look at the environment",
     ("refold/parallel.py", "", "os.register_at_fork"): "threads",
-    **{
-        ("refold/log/kept_suspects.py", f"KeptSuspects.{function}", call): "a temporary file"
-        for function, calls in {
-            "keep": ["self._spill"],
-            "narrow": ["self._spill"],
-            "_spill": ["tempfile.mkdtemp", "path.open"],
-            "let_go": ["path.unlink"],
-        }.items()
-        for call in calls
-    },
+    ("refold/log/kept.py", "Kept.keep", "tempfile.TemporaryFile"): "a temporary file",
     ("refold/log/repeated_hashes.py", "RepeatedHashes._spill", "tempfile.TemporaryDirectory"): "temporary files",
     ("refold/log/repeated_hashes.py", "RepeatedHashes._spill", "self._file().open"): "a temporary file",
     ("refold/sinks/bulk.py", "load_generally", "connection.execute"): "what others are tested to equal",
