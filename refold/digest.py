@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -86,20 +85,13 @@ class DigestTree:
         return [i for i, (a, b) in enumerate(zip(self.leaves, other.leaves, strict=True)) if a != b]
 
     def to_bytes(self) -> bytes:
-        """The leaves: 512 bytes in which bit i (of byte i // 8, the lowest first) says whether bucket i has rows, then
-        the 32 bytes of each bucket that has, ascending.
-        """
-        filled = [leaf != _EMPTY for leaf in self.leaves]
-        return np.packbits(filled, bitorder="little").tobytes() + b"".join(compress(self.leaves, filled))
+        """The leaves, 4,096 × 32 bytes."""
+        return b"".join(self.leaves)
 
     @classmethod
     def from_bytes(cls, schema: str, raw: bytes) -> DigestTree:
-        """The tree of leaves that `to_bytes` wrote. Raises ValueError for bytes of another length."""
-        filled = np.unpackbits(np.frombuffer(raw[: BUCKETS // 8], dtype=np.uint8), bitorder="little")
-        if len(filled) != BUCKETS or len(raw) != BUCKETS // 8 + 32 * int(filled.sum()):
-            raise ValueError(f"{len(raw)} bytes are not the leaves of a digest tree")
-        starts = (BUCKETS // 8 + 32 * (np.cumsum(filled) - 1)).tolist()
-        return cls(schema, [raw[at : at + 32] if full else _EMPTY for at, full in zip(starts, filled, strict=True)])
+        """The tree of leaves that `to_bytes` wrote."""
+        return cls(schema, [raw[i : i + 32] for i in range(0, len(raw), 32)])
 
 
 def _leaves(table: pa.Table, buckets: Buckets, wanted: npt.NDArray[np.uint16]) -> list[bytes]:

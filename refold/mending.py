@@ -31,7 +31,7 @@ from refold.storage import sha256_hex
 from refold.stores.checkpoint import StateRecord, record_name
 from refold.stores.declaration import Folded, Store
 
-_STATES = ("state record", "rows", "changes", "leaves", "ledger part")
+_STATES = ("state record", "rows", "changes", "ledger part")
 
 
 def mend_at_rest(engine: Engine, damages: Sequence[Damage]) -> list[Damage]:

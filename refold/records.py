@@ -41,7 +41,7 @@ def body_of(data: bytes, name: str) -> dict[str, Any]:
     body = data[len(_HEAD) : -_TAIL_BYTES]
     try:
         found = json.loads(body) if _framed(body) == data else None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise Damaged(f"The record {name} is damaged: {_fault(data)}.")
@@ -52,11 +52,11 @@ def _fault(data: bytes) -> str:
     """What is wrong with bytes that are no record."""
     try:
         value = json.loads(data)
-    except ValueError as error:
-        return f"it is not JSON: {error}"
-    if not isinstance(value, dict) or not isinstance(value.get("body"), dict):
-        return "expected a body and its sha256, found neither"
-    expected, found = value.get("sha256"), sha256_hex(canonical_json(value["body"]))
+        if not isinstance(value, dict) or not isinstance(value.get("body"), dict):
+            return "expected a body and its sha256, found neither"
+        expected, found = value.get("sha256"), sha256_hex(canonical_json(value["body"]))
+    except (ValueError, RecursionError) as error:  # also a number or a text that JSON can say and a record never does
+        return f"it is not JSON of a record: {error}"
     if expected != found:
         return f"it names the sha256 {expected}, and its content has {found}"
     return "its bytes are not those that Refold writes for its content"

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from refold.encoding import EncodedRows, Hashes, compiled
+from refold.errors import Damaged
 from refold.log import event_ids
 from refold.log.content import ContentCheck
 from refold.log.deduplication import ReplayDedup, Suspects, declared
@@ -31,6 +33,7 @@ from refold.parallel import each
 from refold.storage import ObjectStore
 
 _log = logging.getLogger("refold")
+Flags = npt.NDArray[np.bool_]
 
 
 class Rereader:
@@ -74,46 +77,54 @@ class Rereader:
         """The events whose ids have hashes that occur more than once, by snapshot and log partition; how many do."""
         hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
 
-        def read(unread: UnreadPart) -> Suspects:
-            found = []
-            for part, mine in self._hashed(unread):
-                hashes.add(mine)
-                places = np.empty(len(part), dtype=np.int64)
-                count = _meet(part.table["log_seq"].to_numpy(), named, places)
-                found.append(Suspects.of(self._reader.log, part, mine, places[:count]))
-            return Suspects.joined(unread.partition, found)
+        def choose(part: Part, own: Hashes) -> Seqs:
+            hashes.add(own)
+            places = np.empty(len(part), dtype=np.int64)
+            return places[: _meet(part.table["log_seq"].to_numpy(), named, places)]
 
-        kept = self._of_each_snapshot(read, memory_bytes // 2)
+        kept = self._of_each_snapshot(choose, memory_bytes // 2)
         repeated = HashSet(hashes.result())
         found = sum(int(repeated.has(mine.hashes).sum()) for one in self._snapshots for mine in kept[one.key])
         if found < hashes.occurrences:
-            kept = self._of_each_snapshot(lambda unread: self._among(repeated, unread), memory_bytes // 2)
+            del kept
+            kept = self._of_each_snapshot(lambda _, own: np.flatnonzero(repeated.has(own)), memory_bytes // 2)
         return kept, len(repeated)
 
-    def _of_each_snapshot(self, read: Callable[[UnreadPart], Suspects], memory_bytes: int) -> Kept[list[Suspects]]:
-        kept = Kept[list[Suspects]](memory_bytes, lambda suspects: sum(mine.size_bytes for mine in suspects))
+    def _of_each_snapshot(self, choose: Callable[[Part, Hashes], Seqs], memory_bytes: int) -> Kept[list[Suspects]]:
+        """The events at the places that are chosen in each part, by snapshot and log partition; reads all ids."""
+        log, kept = self._reader.log, Kept[list[Suspects]](memory_bytes, lambda some: sum(s.size_bytes for s in some))
         for snapshot in self._snapshots:
+            start, there = snapshot.cut(log.name).seq_start, np.zeros(snapshot.cut(log.name).events, dtype=np.bool_)
+
+            def read(unread: UnreadPart, start: int = start, there: Flags = there) -> Suspects:
+                found = []
+                for part in unread.pieces():
+                    _tick(part.table["log_seq"].to_numpy(), start, there)
+                    hashes = event_ids.hashes(part.table[self._id])
+                    found.append(Suspects.of(log, part, hashes, choose(part, hashes)))
+                return Suspects.joined(unread.partition, found)
+
             unread = self._reader.unread(snapshot, [self._id, "log_seq"])
             kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
+            if not there.all():
+                raise Damaged(
+                    f"The events of log {log.name!r}, snapshot {snapshot.key} are not those that were sealed: expected "
+                    f"every log_seq from {start} to {start + len(there) - 1}, ascending in each log partition, found "
+                    f"{int(there.sum())} of them.",
+                    remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
+                )
         return kept
-
-    def _among(self, repeated: HashSet, unread: UnreadPart) -> Suspects:
-        found = [
-            Suspects.of(self._reader.log, part, hashes, np.flatnonzero(repeated.has(hashes)))
-            for part, hashes in self._hashed(unread)
-        ]
-        return Suspects.joined(unread.partition, found)
 
     def _settle(self, expected: int, memory_bytes: int) -> tuple[Kept[pa.Table], FirstContents]:
         """Which event repeats which, by snapshot, and which contents that will ask for."""
-        dedup, firsts = ReplayDedup(expected), []
+        dedup, firsts, asking = ReplayDedup(expected), [], not all(self._compared.values())
         kept = Kept[pa.Table](memory_bytes, lambda pairs: pairs.nbytes)
         for snapshot in self._snapshots:
             pairs = dedup.pairs(self._suspects[snapshot.key])
             kept.keep(snapshot.key, pairs)
             asked = pairs.slice(0, 0 if self._compared[snapshot.key] else None)
             firsts.append(asked["first_seq"].to_numpy().copy())
-            if all(self._compared.values()):
+            if not asking:
                 self._suspects.let_go(snapshot.key)  # no contents will be asked for
         return kept, FirstContents(firsts, memory_bytes)
 
@@ -129,9 +140,6 @@ class Rereader:
         named = np.concatenate([np.zeros(0, dtype=np.int64), *each(seqs, self._snapshots, events)])
         named.sort()
         return named
-
-    def _hashed(self, unread: UnreadPart) -> Iterator[tuple[Part, Hashes]]:
-        return ((part, event_ids.hashes(part.table[self._id])) for part in unread.pieces())
 
     def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
         """The events of the next snapshot, to be read with the wanted columns, and the delivery of each.
@@ -157,7 +165,9 @@ class Rereader:
         wanted = self._firsts.wanted(cut.seq_start, cut.seq_end)
         if not self._compared[snapshot.key]:
             return self._compare(snapshot, pairs, wanted)
-        if len(wanted):
+        if len(wanted) == 0:
+            self._suspects.let_go(snapshot.key)
+        else:
             contents, _ = self._contents(snapshot, wanted)
             self._firsts.hold(wanted, contents)
         recorded = self._content.recorded(snapshot)
@@ -169,6 +179,7 @@ class Rereader:
             self._reader.log.name,
             snapshot.key,
         )
+        del self._suspects, self._pairs, self._firsts
         self._instead = self._anew()
         before = self._snapshots[: self._places[snapshot.key] + 1]
         return [self._instead.repeats(each) for each in before][-1]
@@ -211,6 +222,17 @@ class Rereader:
         order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *(own for own, _, _ in found)]))
         contents = EncodedRows.joined([rows for _, rows, _ in found]).take(order)
         return contents, {part.partition: digest for part, (*_, digest) in zip(unread, found, strict=True)}
+
+
+@compiled
+def _tick(seqs, start, there):  # type: ignore[no-untyped-def]
+    """Say which `log_seq` are there, from `start` on, up to the first that does not ascend or lies beyond."""
+    before = start - 1
+    for seq in seqs:
+        if seq <= before or seq >= start + there.size:
+            break
+        there[seq - start] = True
+        before = seq
 
 
 @compiled

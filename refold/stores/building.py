@@ -211,8 +211,7 @@ class Builder:
                 record = self.find(store, snapshots[place])
                 if record is not None and not record.thinned:
                     self.checkpoints.require_ledger(record)
-                    state = self.checkpoints.state(store, record, resumed=True)
-                    return Run(store, place + 1, state, record, damaged)
+                    return Run(store, place + 1, self.checkpoints.state(store, record), record, damaged)
             except Damaged as error:
                 damaged.append(f"{error} Going on from an earlier checkpoint.")
         return Run(store, 0, State(store), None, damaged)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refold.digest import DigestTree, table_digest
+from refold.digest import table_digest
 from refold.encoding import Hashes
 from refold.errors import Damaged
 from refold.log.layout import StoredObject
@@ -52,8 +52,6 @@ class StateRecord:
             is the state.
         changes_since_base: rows in all the changes written since the base, these included.
         ledger: the object that holds the ledger part of its snapshot; None where no event was added.
-        leaves: the object that holds the leaves of the digest tree; None where the rows were thinned, for a relation,
-            and in what was written before there were any.
     """
 
     store: str
@@ -67,7 +65,6 @@ class StateRecord:
     changes: StoredObject | None
     changes_since_base: int
     ledger: StoredObject | None
-    leaves: StoredObject | None = None
 
     @property
     def thinned(self) -> bool:
@@ -76,8 +73,8 @@ class StateRecord:
 
     @property
     def objects(self) -> list[StoredObject]:
-        """The objects that it names, in the order base, changes, ledger, leaves."""
-        return [stored for stored in (self.base, self.changes, self.ledger, self.leaves) if stored is not None]
+        """The objects that hold the rows and the ledger part, in the order base, changes, ledger."""
+        return [stored for stored in (self.base, self.changes, self.ledger) if stored is not None]
 
     @property
     def claim(self) -> dict[str, str]:
@@ -147,15 +144,15 @@ class Checkpoints:
         if len(part.outcomes):
             tables["ledger"] = part.to_table()
         ledger_before = before.ledger_digest if before else EMPTY_DIGEST
-        leaves = partial(self._put_bytes, store, "leaves", "bin", state.tree.to_bytes())
         put: list[Callable[[], Any]] = [partial(self._put, store, folder, table) for folder, table in tables.items()]
-        work: list[Callable[[], Any]] = [*put, leaves, partial(part.digest, ledger_before, cut)]
+        state_digest = state.digest()  # by two threads
+        work: list[Callable[[], Any]] = [*put, partial(part.digest, ledger_before, cut)]
         *objects, ledger_digest = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
-        stored = dict(zip([*tables, "leaves"], objects, strict=True))
+        stored = dict(zip(tables, objects, strict=True))
         outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
-        return self._record(StateRecord(store.name, store.code_version, cut.id, state.digest(), ledger_digest,
+        return self._record(StateRecord(store.name, store.code_version, cut.id, state_digest, ledger_digest,
                                         len(state), outcomes, stored.get("rows", base), stored.get("changes"), since,
-                                        stored.get("ledger"), stored["leaves"]))  # fmt: skip
+                                        stored.get("ledger")))  # fmt: skip
 
     def _record(self, record: StateRecord) -> StateRecord:
         name = record_name(record.store, record.code_version, record.inputs)
@@ -165,54 +162,31 @@ class Checkpoints:
 
     def thin(self, record: StateRecord) -> StateRecord:
         """Give up the rows of a record, which is written again without them; the objects stay."""
-        return self._record(replace(record, base=None, changes=None, changes_since_base=0, leaves=None))
+        return self._record(replace(record, base=None, changes=None, changes_since_base=0))
 
     def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:
         data = to_parquet(table, distinct=table.column_names if folder == "ledger" else store.key)
-        return self._put_bytes(store, folder, "parquet", data)
-
-    def _put_bytes(self, store: Store, folder: str, suffix: str, data: bytes) -> StoredObject:
         sha256 = sha256_hex(data)
-        stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.{suffix}", sha256)
+        stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.parquet", sha256)
         self._objects.put(stored.name, data)
         return stored
 
-    def state(self, store: Folded, record: StateRecord, *, resumed: bool = False) -> State:
+    def state(self, store: Folded, record: StateRecord) -> State:
         """The state of a record.
-
-        Its rows are hashed again, so that they are those of its digest. Where it is `resumed`, that is left to proving
-        and publishing, which do so too, and the leaves that are stored must have the digest: so what an update costs
-        is in proportion to what changes.
 
         Raises Damaged where an object or the content is not what the record says, and where the rows were thinned.
         """
         table, changed, hashes = self._merged(record, store.log.key)
-        tree = self._stored_tree(store, record)
         try:
-            state = State(store, table, changed, tree=tree if resumed else None, hashes=hashes)
+            state = State(store, table, changed, hashes)
         except (pa.ArrowInvalid, KeyError, ValueError) as error:
             raise self._damaged(record, f"its columns are not those of the store: {error}") from error
         self.require_digest(record, state.digest())
-        if len(state) != record.rows:
-            raise self._damaged(record, f"expected {record.rows} rows, found {len(state)}")
         return state
-
-    def _stored_tree(self, store: Folded, record: StateRecord) -> DigestTree | None:
-        """The tree of the stored leaves, which has the digest of the record; None where there are none."""
-        if record.leaves is None:
-            return None
-        raw = self._objects.get_checked(record.leaves.name, record.leaves.sha256)
-        try:
-            tree = DigestTree.from_bytes(describe(store.state_columns), raw)
-        except ValueError as error:
-            raise self._damaged(record, f"{record.leaves.name}: {error}") from error
-        self.require_digest(record, tree.digest())
-        return tree
 
     def holds(self, record: StateRecord, state: State) -> bool:
         """Whether a record and its objects say of a state what it is, row by row in the same order. Raises Damaged."""
         table, *_ = self._merged(record, state.store.log.key)
-        self._stored_tree(state.store, record)
         same = table.schema.equals(state.schema) and table.equals(state.table)
         return same and record.state_digest == state.digest()
 
@@ -239,23 +213,25 @@ class Checkpoints:
         if record.ledger is not None:
             self._objects.get_checked(record.ledger.name, record.ledger.sha256)
 
-    def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows, Hashes]:
-        """The rows of base and changes together, the places of those that changed, and the hashes of all keys."""
+    def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows, Hashes | None]:
+        """The rows of base and changes together, the places of those that changed, ascending, and all keys' hashes.
+
+        The hashes are None where there are no changes and so none was needed.
+        """
         if record.base is None:
             raise self._damaged(record, "its rows were thinned")
-        stored = [record.base, *([] if record.changes is None else [record.changes])]
-        try:
-            (base, hashes), *rest = each(partial(self._hashed, key), stored, [record.rows] * len(stored))
-            if not rest:
-                return base, np.zeros(0, dtype=np.int64), hashes
-            changes, others = rest[0]
-            return replace_rows(base, changes, key, (hashes, others))
-        except (pa.ArrowInvalid, KeyError, TypeError) as error:
-            raise self._damaged(record, f"its objects are not those of the store: {error}") from error
+        if record.changes is None:
+            return self._table(record.base), np.zeros(0, dtype=np.int64), None
 
-    def _hashed(self, key: str, stored: StoredObject) -> tuple[pa.Table, Hashes]:
-        table = self._table(stored)
-        return table, key_hashes(table, key)
+        def read(stored: StoredObject) -> tuple[pa.Table, Hashes]:
+            table = self._table(stored)
+            return table, key_hashes(table, key)
+
+        try:
+            (base, own), (changes, new) = each(read, [record.base, record.changes], [record.rows] * 2)
+            return replace_rows(base, changes, key, (own, new))
+        except (pa.ArrowInvalid, KeyError, TypeError) as error:
+            raise self._damaged(record, f"base and changes do not fit: {error}") from error
 
     def _table(self, stored: StoredObject) -> pa.Table:
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
@@ -275,8 +251,8 @@ class Checkpoints:
 
 def _parse(body: Mapping[str, Any]) -> StateRecord:
     try:
-        names = ("base", "changes", "ledger", "leaves")
-        stored = {name: StoredObject(**body[name]) for name in names if body.get(name)}
+        names = ("base", "changes", "ledger")
+        stored = {name: StoredObject(**body[name]) if body[name] else None for name in names}
         return StateRecord(**{**body, **stored})
     except (KeyError, TypeError) as error:
         raise Damaged(f"A state record of store {body.get('store')!r} has another shape: {error!r}.") from error

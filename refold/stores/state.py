@@ -26,8 +26,8 @@ Rows = npt.NDArray[np.int64]
 class State:
     """A store's rows at one position of its log, one per key, tombstones included.
 
-    `changed` are the places of the rows that are not those of its base. `tree` is the digest tree over the rows, where
-    it is known, and `hashes` are those of their keys.
+    `changed` are the places of the rows that are not those of its base, ascending; `hashes` those of all keys, where
+    they are known.
     """
 
     def __init__(
@@ -35,8 +35,6 @@ class State:
         store: Folded,
         table: pa.Table | None = None,
         changed: Rows | None = None,
-        *,
-        tree: DigestTree | None = None,
         hashes: Hashes | None = None,
     ) -> None:
         self.store = store
@@ -45,8 +43,8 @@ class State:
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
         self._hashes = key_hashes(self.table, self._key) if hashes is None else hashes
         self._index = _Index(self._hashes)
-        self._tree = tree or DigestTree(describe(store.state_columns))
-        self._touched = np.zeros(0, dtype=np.uint16) if tree else _distinct(buckets_of(self._hashes))
+        self._tree = DigestTree(describe(store.state_columns))
+        self._touched = _distinct(buckets_of(self._hashes))
         self._changed = np.zeros(len(self.table), dtype=np.bool_)
         self._changed[[] if changed is None else changed] = True
 

@@ -221,10 +221,7 @@ def falsify(house: House, store: str, key: str, other: str) -> None:
     """Let the record of a state name the rows of another day: sound in itself, and wrong."""
     engine, declared = house.engine, house.shop.project.store(store)
     record, wrong = (engine.builder.require(declared, engine.chain.get(each)) for each in (key, other))
-    rows = {
-        name: getattr(wrong, name)
-        for name in ("base", "changes", "changes_since_base", "state_digest", "rows", "leaves")
-    }
+    rows = {name: getattr(wrong, name) for name in ("base", "changes", "changes_since_base", "state_digest", "rows")}
     lie = replace(record, **rows)
     write_record(engine.objects, record_name(lie.store, lie.code_version, lie.inputs), asdict(lie))
 

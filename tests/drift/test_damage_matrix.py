@@ -20,8 +20,7 @@ from refold.records import record_bytes
 from refold.unreferenced import find_unreferenced
 from tests.drift.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
 
-MENDED = ("repeats", "seen ids", "retry", "state record", "rows", "changes", "leaves", "ledger part", "proof",
-          "expectations")  # fmt: skip
+MENDED = ("repeats", "seen ids", "retry", "state record", "rows", "changes", "ledger part", "proof", "expectations")
 """What `refold repair` makes again."""
 
 FORGOTTEN = ("content check",)
@@ -161,7 +160,7 @@ def test_a_newest_manifest_with_its_own_hashes_right_is_named_by_its_layout(hous
 
 
 ADDED_AND_NAMED = ("manifest", "layout", "retry", "retry places", "state record", "release", "retired")
-UNREFERENCED = ("segment", "repeats", "quarantine", "seen ids", "rows", "changes", "leaves", "ledger part")
+UNREFERENCED = ("segment", "repeats", "quarantine", "seen ids", "rows", "changes", "ledger part")
 HARMLESS = ("expectations", "content check")
 """A pass for a version or segments that no store has; its name says of which, so it can pass nothing else."""
 

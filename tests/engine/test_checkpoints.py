@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from assets.stock import stock
 from refold import Daily, Project, relation, text
-from refold.digest import Buckets, DigestTree
 from refold.encoding import encode_rows
 from refold.errors import Damaged
 from refold.rebuild import rebuild_all
@@ -157,79 +156,6 @@ def test_changes_of_another_day_whose_hash_was_made_to_fit_are_found_by_the_dige
     write_record(engine.objects, record_name(last.store, last.code_version, last.inputs), asdict(last))
     with pytest.raises(Damaged, match="expected state digest"):
         engine.builder.checkpoints.state(stock, last)
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many buckets each update of a digest tree was over, from here on."""
-    found: list[int] = []
-    update = DigestTree.update
-
-    def counted(tree: DigestTree, table: pa.Table, buckets: Buckets, touched: Buckets) -> None:
-        found.append(len(touched))
-        update(tree, table, buckets, touched)
-
-    monkeypatch.setattr(DigestTree, "update", counted)
-    return found
-
-
-def land_and_build(shop: Shop) -> StateRecord:
-    """One event of a new day, sealed and built."""
-    shop.land("dt=2026-02-10/a.jsonl", moved("one more", "product 00", 5))
-    engine = shop.engine()
-    for _ in engine.seal():
-        pass
-    return engine.builder.build(stock, engine.chain.get())
-
-
-def test_a_build_hashes_only_what_changed_since_the_checkpoint(long: Shop, hashed: list[int]):
-    record = land_and_build(long)
-    assert hashed == [1]
-    engine = long.engine()
-    assert engine.builder.checkpoints.state(stock, record).digest() == record.state_digest
-    assert hashed == [1, PRODUCTS], "what is not a resumed build hashes all rows"
-    assert levels(engine) == expected_levels(DAYS[-1]) | {"product 00": expected_levels(DAYS[-1])["product 00"] + 5}
-
-
-def test_a_record_from_before_there_were_leaves_is_hashed_whole(long: Shop, hashed: list[int]):
-    last = records(long)[-1]
-    body = {name: value for name, value in asdict(last).items() if name != "leaves"}
-    write_record(long.engine().objects, record_name(last.store, last.code_version, last.inputs), body)
-    assert records(long)[-1] == replace(last, leaves=None)
-    record = land_and_build(long)
-    assert hashed == [PRODUCTS, 1]
-    assert record.leaves is not None
-
-
-@pytest.mark.parametrize("damage", [flip, Path.unlink, lambda path: path.write_bytes(b"")])
-def test_damaged_leaves_cost_a_longer_fold_and_come_back(long: Shop, damage):
-    sound = long.files("states")
-    last = records(long)[-1]
-    assert last.leaves is not None
-    damage(long.store / last.leaves.name)
-    engine = long.engine()
-    with pytest.raises(Damaged, match="leaves"):
-        engine.builder.checkpoints.state(stock, last, resumed=True)
-    rebuild_all(long.engine())
-    assert long.files("states") == sound
-
-
-@pytest.mark.parametrize("day", [-2, None])
-def test_leaves_whose_hash_was_made_to_fit_are_found_by_the_digest_or_their_size(long: Shop, day: int | None):
-    found = records(long)
-    other = found[day].leaves if day is not None else found[-1].base
-    assert other is not None
-    last = replace(found[-1], leaves=other)
-    engine = long.engine()
-    with pytest.raises(Damaged, match="expected state digest" if day is not None else "not the leaves"):
-        engine.builder.checkpoints.state(stock, last, resumed=True)
-
-
-def test_fewer_rows_than_the_record_says_are_found_where_they_are_not_hashed(long: Shop):
-    found = records(long)
-    last = replace(found[-1], rows=PRODUCTS + 1)
-    with pytest.raises(Damaged, match=f"expected {PRODUCTS + 1} rows, found {PRODUCTS}"):
-        long.engine().builder.checkpoints.state(stock, last, resumed=True)
 
 
 def test_thinning_keeps_the_recent_past_and_ever_fewer_before(long: Shop):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from assets.stock import stock
 from refold.config import Settings
 from refold.encoding import EncodedRows, encode_rows
-from refold.errors import FixInput
+from refold.errors import Damaged, FixInput
 from refold.log import first_contents
 from refold.log.content import ContentCheck
 from refold.log.first_contents import FirstContents
@@ -27,7 +27,7 @@ from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
 from refold.log.repeats import REPEATS
 from refold.log.rereading import Rereader
-from refold.log.segment import to_parquet
+from refold.log.segment import to_parquet, write_segment
 from refold.storage import sha256_hex
 from tests.engine.sealing import STOCK_ONLY, sealed
 from tests.support import Shop, moved
@@ -237,6 +237,23 @@ def _replace_repeats(engine, snapshot, row: dict) -> None:
     engine.objects.put(stored.name, data)
     layout = engine.chain.layout(snapshot, "stock_events")
     engine.chain.replace_layout(snapshot, {"stock_events": replace(layout, repeats=stored)})
+
+
+@pytest.mark.parametrize("wrong", [[1000, 1001, 1002], [0, 0, 0], [0, 2, 1], [-1, 0, 1], [0, 1, 3]])
+def test_events_with_another_log_seq_under_right_hashes_are_damage(tmp_path: Path, wrong: list[int]):
+    """No content digest is over `log_seq`, by which repeats know their firsts."""
+    shop = landed(tmp_path, [[("1", "lamp", 1), ("2", "lamp", 1), ("1", "lamp", 1)], [("2", "lamp", 1)]])
+    engine = shop.engine()
+    snapshot = next(iter(engine.chain))
+    layout = engine.chain.layout(snapshot, "stock_events")
+    (file,) = layout.segments
+    events = LogReader(engine.objects, engine.chain, stock.log).segment(file).select(stock.log.schema.names)
+    place = events.column_names.index("log_seq")
+    events = events.set_column(place, events.schema.field("log_seq"), pa.array(wrong))
+    false = write_segment(engine.objects, stock.log, file.partition, events.cast(stock.log.schema))
+    engine.chain.replace_layout(snapshot, {"stock_events": replace(layout, segments=[false])})
+    with pytest.raises(Damaged, match="expected every log_seq from 0 to 2, ascending"):
+        reread(shop, 1)
 
 
 def test_the_limit_of_memory_comes_from_the_environment_and_must_be_a_number(tmp_path: Path):
