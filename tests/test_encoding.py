@@ -185,6 +185,20 @@ def test_rows_of_a_group_are_joined_as_bytes_sort(drawn: list[tuple[bytes, int]]
         assert joined.row(group) == b"".join(expected)
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(ROW, ROW)))
+def test_rows_are_the_same_where_their_bytes_are(pairs: list[tuple[bytes, bytes]]):
+    pairs += [(one, one + b"a") for one, _ in pairs] + [(one, one) for one, _ in pairs]
+
+    def encoded(rows: list[bytes]) -> EncodedRows:
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return EncodedRows(np.frombuffer(b"".join([*rows, b"a"]), np.uint8), offsets)
+
+    ones, others = (encoded([pair[side] for pair in pairs]) for side in (0, 1))
+    assert ones.same_as(others).tolist() == [one == other for one, other in pairs]
+    assert others.same_as(ones).tolist() == [one == other for one, other in pairs]
+
+
 def test_the_plain_murmur64a_passes_the_verification_of_its_author():
     """SMHasher's check: the hash of the hashes of 0, 1, 2 … under falling seeds; its value there is 0x1F0D3804."""
     hashes = b"".join(murmur64a(bytes(range(i)), 256 - i).to_bytes(8, "little") for i in range(256))

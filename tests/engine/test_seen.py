@@ -36,6 +36,20 @@ def answers(index: SeenIndex, asked: list[int]) -> list[tuple[int, int, int]]:
     return sorted(zip(rows.tolist(), found.seqs.tolist(), found.contents.tolist(), strict=True))
 
 
+@settings(deadline=None, derandomize=True)
+@given(st.lists(HASHES, max_size=40), st.sampled_from([1, 2, 10]))
+def test_entries_by_hash_are_in_the_order_of_a_stable_sort(hashes: list[int], times: int):
+    """Spread as hashes are, or not, and each several times."""
+    run = run_of(hashes * times, 0)
+    assert run.by_hash.tolist() == sorted(range(len(run)), key=lambda place: run.hashes[place])
+
+
+def test_many_entries_by_hash_are_in_the_order_of_a_stable_sort():
+    hashes = np.random.default_rng(1).integers(0, 2**64, 5000, dtype=np.uint64)
+    run = run_of(np.concatenate([hashes, hashes[::2], hashes[:10]]).tolist(), 0)
+    assert run.by_hash.tolist() == np.argsort(run.hashes, kind="stable").tolist()
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     runs=st.lists(st.tuples(st.lists(HASHES, max_size=8), st.sampled_from([1, 1, 60, 400])), max_size=5),
