@@ -19,7 +19,23 @@ from deltalake import DeltaTable
 
 from assets import PROJECT
 from refold.rebuild import publish_all
+from tests.golden import object_sums
 from tests.support import Shop
+
+GOLDEN = {
+    "checked": (336, "4f450ed5378615d6"),
+    "delta": (8, "2bb004441578d8f4"),
+    "expectations": (7, "d39f706c0494b642"),
+    "layouts": (182, "9e574fd1240b81d5"),
+    "logs": (1547, "606b5b1643d33c84"),
+    "proofs": (287, "85604f73f42f5850"),
+    "releases": (1, "fe953c1cf2cbcdac"),
+    "search": (4, "b5abd3080a08f898"),
+    "sinks": (8, "9c100344ec496f40"),
+    "snapshots": (182, "a46d5eb59ee0f239"),
+    "states": (848, "9d03ecfc7f746d0b"),
+}
+"""What the same landing left in the store when this was written; see `tests/test_golden.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +175,7 @@ def test_what_is_served_is_the_last_snapshot_with_a_proof_for_every_store(retail
 def test_the_log_is_whole(retail: SimpleNamespace):
     for log in PROJECT.logs:
         assert [finding for _, found in retail.engine.verify_log(log.name, retail.head) for finding in found] == []
+
+
+def test_the_store_holds_the_same_objects_as_ever(retail: SimpleNamespace):
+    assert object_sums(retail.shop.store) == GOLDEN
