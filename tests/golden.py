@@ -15,7 +15,8 @@ def object_sums(store: Path) -> dict[str, tuple[int, str]]:
     """By folder of a store: how many objects it holds, and a sha256 over their names and bytes.
 
     Left out is what differs from run to run and from machine to machine: in proofs seconds, versions, and the name that
-    follows from these; in layouts the entity tags of landing; in search indexes the files, which tantivy names by chance.
+    follows from these; in layouts the entity tags of landing; of search indexes
+    the files, which tantivy names by chance.
     """
     lines: dict[str, set[str]] = {}
     for path in store.rglob("*"):
