@@ -28,15 +28,15 @@ import pyarrow.compute as pc
 
 from refold import Daily, Log, Project, enum, fold, int64, reject, text
 from refold.config import Settings
-from refold.divergence import Divergence, Mark, Replayed
+from refold.dedup.deliveries import Delivery
 from refold.engine import Engine
-from refold.locating import Locator
 from refold.log.reader import LogReader
-from refold.log.repeats import Delivery
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.proof import Prover, Verdict
+from refold.proof.divergence import Divergence, Mark, Replayed
+from refold.proof.locate import Locator
+from refold.proof.prover import Prover, Verdict
 from refold.rules.outcome import Outcome
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded
 from refold.stores.folding import columns_to_read, fold_events

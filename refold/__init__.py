@@ -8,14 +8,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refold.expectations import expect
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.log.declaration import Log, QuarantineLimits
     from refold.project import Daily, Project
-    from refold.reading import OpenRelease, open_release
+    from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
     from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
+    from refold.sinks.expectations import expect
     from refold.stores.declaration import documents, fold, latest_by_key, relation
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
@@ -51,12 +51,12 @@ __all__ = [
 ]
 
 _NAMES_OF = {
-    "expectations": "expect",
+    "sinks.expectations": "expect",
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "log.declaration": "Log QuarantineLimits",
     "project": "Daily Project",
-    "reading": "OpenRelease open_release",
+    "release.reader": "OpenRelease open_release",
     "rules.outcome": "ignore reject",
     "sinks": "BulkNdjson Delta Sql Tantivy",
     "stores.declaration": "documents fold latest_by_key relation",

@@ -14,24 +14,25 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from refold.base.memory import share_allocator
+from refold.base.progress import track
 from refold.config import Settings
+from refold.explain.events import Explainer
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
-from refold.log.seal import Sealer, SealReport
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.log.verify import Finding, LogVerifier
-from refold.memory import share_allocator
-from refold.progress import track
 from refold.project import Project
-from refold.proof import Prover, Verdict
-from refold.publishing import Publisher
-from refold.release import Releaser
+from refold.proof.by_reference import reference_verdicts
+from refold.proof.prover import Prover, Verdict
+from refold.release.publisher import Publisher
+from refold.release.releaser import Releaser
+from refold.seal.sealer import Sealer, SealReport
 from refold.sinks.base import Connections
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.thinning import Thinner
-from refold.why import Explainer
 
 
 class Engine:
@@ -158,6 +159,10 @@ class Engine:
         """Verify a log's stores at every snapshot in one full replay; yields verdicts, oldest first."""
         verdicts = self.prover.prove_history(self.stores_of(log), through)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
+
+    def compare_with_reference(self, stores: Sequence[Folded], snapshot: Snapshot) -> list[Verdict]:
+        """Compare folded stores with the reference fold up to a snapshot; one verdict a store, in the order given."""
+        return reference_verdicts(self.objects, self.chain, self.builder, stores, snapshot)
 
     def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from refold.base.progress import Timings, track
 from refold.engine import Engine
 from refold.errors import NotFound, Unproven
 from refold.log.snapshot import Snapshot
-from refold.progress import Timings, track
-from refold.proof import Verdict
+from refold.proof.prover import Verdict
 
 _log = logging.getLogger("refold")
 
@@ -19,8 +19,8 @@ def rebuild_all(
 ) -> Snapshot:
     """Rebuild every store at every snapshot up to a key and release the last one; a rerun changes nothing.
 
-    Returns the snapshot that was released. Progress is announced by `refold.progress`; how long each stage took goes
-    into `timings`, by the names that the steps of `refold.plan` have.
+    Returns the snapshot that was released. Progress is announced by `refold.base.progress`; how long each stage took
+    goes into `timings`, by the names that the steps of `refold.plan.decisions` have.
 
     Raises:
         Unproven: a store differs from full replay, or an expectation does not hold; nothing was released.

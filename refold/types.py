@@ -1,6 +1,6 @@
 """Column types: the few that a log or a store may hold, and how they map to Arrow.
 
-Here lives what a type is and which values it admits. How values become bytes is `refold.encoding`;
+Here lives what a type is and which values it admits. How values become bytes is `refold.canonical.encoding`;
 how a sink stores them is each sink's own table. Floating point exists only as `ratio()`, the final
 result of a division, because sums of floats depend on their order.
 """

@@ -14,7 +14,8 @@ from refold.engine import Engine
 from refold.log.reader import LogReader, Part
 from refold.log.snapshot import Snapshot
 from refold.project import Project
-from refold.storage import sha256_hex
+from refold.proof.prover import Difference
+from refold.storage.objects import sha256_hex
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def levels(engine: Engine) -> dict[str, int]:
     """The units on hand by product, as built at the newest snapshot."""
     rows = engine.rows(engine.project.store("stock"), engine.chain.get())
     return dict(zip(rows["product_id"].to_pylist(), rows["level"].to_pylist(), strict=True))
+
+
+def verify_reference(engine: Engine, snapshot: Snapshot) -> list[Difference]:
+    """What differs between the stored records of all folded stores up to a snapshot and the reference; none is well."""
+    verdicts = engine.compare_with_reference(engine.project.folded, snapshot)
+    return [replace(d, where=f"store {v.store.name}, {d.where}") for v in verdicts for d in v.differences]
 
 
 def outcomes(engine: Engine, key: str | None = None) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from benchmarks.peers import plain_loop, read
 from benchmarks.program import Program, load, run
 from benchmarks.report import rows_of, summary, table
 from benchmarks.run import WrongAnswerError, run_rounds, run_subject, sizes
-from refold.encoding import kafka_partitions
+from refold.canonical.encoding import kafka_partitions
 from refold.landing.jsonl import JsonLines
 
 EVENTS = 5_000

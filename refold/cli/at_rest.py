@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from refold import terminal as view
-from refold.at_rest import Damage, damage_at_rest
+from refold.cli import terminal as view
 from refold.engine import Engine
 from refold.errors import RefoldError
-from refold.inspection import earlier_differences, mend_sink
 from refold.log.snapshot import Snapshot
-from refold.mending import mend_at_rest
+from refold.repair.object_audit import Damage, damage_at_rest
+from refold.repair.repair_objects import mend_at_rest
+from refold.repair.sink_audit import earlier_differences, mend_sink
 
 
 def show_damage(engine: Engine, console: Console) -> list[Damage]:

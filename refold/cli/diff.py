@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.diff import summary
 from refold.diff.against import two_sides

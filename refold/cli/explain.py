@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli
-from refold.explain import Explanation, explain
+from refold.explain.computation import Explanation, explain
 from refold.project import find_root, load_project
 
 

@@ -85,7 +85,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RefoldError as error:
-            from refold import terminal as view  # noqa: PLC0415  # only where there is something to show
+            from refold.cli import terminal as view  # noqa: PLC0415  # only where there is something to show
 
             view.error(error)
             sys.exit(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.errors import Damaged
 from refold.log.compaction import Compactor

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
-from refold.forecast import Forecast, bytes_text, forecast, known_rates, resident_mb, seconds_text, sentences
-from refold.outcomes import Outcome, outcomes_file, read_outcomes
-from refold.plan import plan_rebuild, totals
+from refold.plan.decisions import plan_rebuild, totals
+from refold.plan.forecast import Forecast, bytes_text, forecast, known_rates, resident_mb, seconds_text, sentences
+from refold.plan.runs import Outcome, outcomes_file, read_outcomes
 
 _SHOWN = 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 
 _ROWS_SHOWN = 50

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.errors import NotFound
-from refold.forecast import foreseen
+from refold.plan.forecast import foreseen
 from refold.project import find_root, load_project
 
 

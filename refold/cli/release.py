@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.engine import Engine
 from refold.errors import NotFound
-from refold.pointer import Release
-from refold.release import utc_now
-from refold.retention import Pruner
+from refold.release.pointer import Release
+from refold.release.releaser import utc_now
+from refold.release.retention import Pruner
+from refold.repair.garbage import find_unreferenced, remove_unreferenced
 from refold.stores.thinning import Thinning
-from refold.unreferenced import find_unreferenced, remove_unreferenced
 
 _ROWS_SHOWN = 20
 KEEP, OLDER_THAN_DAYS = 10, 7.0

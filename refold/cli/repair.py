@@ -12,17 +12,17 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.at_rest import mend_damage, mend_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.store import step_row
 from refold.config import Settings
-from refold.drift import Drift, find_drift, repair
 from refold.engine import Engine
 from refold.errors import NotFound
 from refold.project import find_root, load_project
-from refold.proof import Difference
+from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
+from refold.repair.drift import Drift, find_drift, repair
 from refold.sinks import Sql
 from refold.stores.declaration import Folded, Store
 

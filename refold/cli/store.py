@@ -8,13 +8,13 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.errors import NotFound
+from refold.explain.events import Step
 from refold.sinks import Tantivy
 from refold.stores.declaration import Store
 from refold.types import matching
-from refold.why import Step
 
 _ROWS_SHOWN = 50
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import click
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.cli.at_rest import show_damage, show_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.repair import show_differences
-from refold.drift import Drift, find_drift
 from refold.engine import Engine
 from refold.errors import FixInput
 from refold.log.snapshot import Snapshot
+from refold.repair.drift import Drift, find_drift
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
-from refold.verification import reference_verdicts
 
 
 @cli.command()
@@ -58,7 +57,7 @@ def _by_reference(engine: Engine, stores: Sequence[Store], snapshot: Snapshot) -
             f"The reference folds events; store {stores[0].name!r} is a query over other stores.",
             remedy=f"Verify what it reads: {', '.join(dict.fromkeys(source.name for source in inputs))}.",
         )
-    return [Drift(verdict.store, snapshot, verdict, []) for verdict in reference_verdicts(engine, folded, snapshot)]
+    return [Drift(verdict.store, snapshot, verdict, []) for verdict in engine.compare_with_reference(folded, snapshot)]
 
 
 def _passed(drift: Drift) -> bool:

@@ -10,7 +10,7 @@ from refold.dagster.failures import failure_report
 from refold.dagster.resource import EngineResource
 from refold.errors import RefoldError
 from refold.project import Daily, Project
-from refold.storage import canonical_json, sha256_hex
+from refold.storage.objects import canonical_json, sha256_hex
 
 _SENSOR_SECONDS = 60
 _BACKFILL_DAYS = 7

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
+from refold.base.progress import Timings
 from refold.dagster import keys, planning, results
 from refold.dagster import metadata as md
 from refold.dagster.assets import raised
@@ -18,9 +19,8 @@ from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
-from refold.progress import Timings
 from refold.project import Project
-from refold.proof import Verdict
+from refold.proof.prover import Verdict
 from refold.rebuild import sealed
 from refold.stores.declaration import Store
 

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from refold.log.declaration import Log
-from refold.release import Release
+from refold.release.releaser import Release
 from refold.sinks.base import Sink
-from refold.storage import canonical_json, sha256_hex
+from refold.storage.objects import canonical_json, sha256_hex
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"

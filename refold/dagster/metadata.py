@@ -6,15 +6,15 @@ from typing import Any
 import dagster as dg
 
 from refold.dagster.columns import column_lineage, sink_lineage
-from refold.divergence import place_of
-from refold.expectations import ExpectationResult
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import Finding
-from refold.proof import Verdict
-from refold.publishing import Published
-from refold.release import Release
+from refold.proof.divergence import place_of
+from refold.proof.prover import Verdict
+from refold.release.publisher import Published
+from refold.release.releaser import Release
 from refold.sinks.base import Sink
+from refold.sinks.expectations import ExpectationResult
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Relation, Store
 

@@ -14,9 +14,11 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType
 
+from refold.base.progress import Timings
 from refold.dagster import keys
 from refold.engine import Engine
-from refold.forecast import (
+from refold.plan.decisions import Plan, plan_rebuild
+from refold.plan.forecast import (
     Forecast,
     attempt,
     begun,
@@ -29,11 +31,9 @@ from refold.forecast import (
     sentences,
     told,
 )
-from refold.outcomes import Measured, Outcome, record
-from refold.plan import Plan, plan_rebuild
-from refold.progress import Timings
-from refold.rates import MEMORY
-from refold.workload import Step
+from refold.plan.rates import MEMORY
+from refold.plan.runs import Measured, Outcome, record
+from refold.plan.workload import Step
 
 _SAID = "forecast"
 _STAGES = "seconds by stage"

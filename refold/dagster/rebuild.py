@@ -22,7 +22,7 @@ import dagster as dg
 from filelock import FileLock
 from rich.console import Console
 
-from refold import terminal as view
+from refold.cli import terminal as view
 from refold.dagster.failures import failure_texts
 from refold.dagster.planning import outcome_lines
 from refold.engine import open_engine

@@ -16,7 +16,7 @@ from refold.errors import RefoldError
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import Finding
-from refold.proof import Verdict
+from refold.proof.prover import Verdict
 from refold.stores.declaration import Store
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.encoding import encode_rows
+from refold.canonical.encoding import encode_rows
 from refold.stores.state import sort_by
 
 Flags = npt.NDArray[np.bool_]

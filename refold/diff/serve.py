@@ -22,7 +22,7 @@ from refold.diff.shadow import Folding, Shadow
 from refold.errors import FixInput, Rebuild, RefoldError, Retry
 from refold.log.snapshot import SnapshotChain
 from refold.project import load_project
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 
 Request = Mapping[str, Any]
 

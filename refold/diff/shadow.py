@@ -16,22 +16,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.progress import track
+from refold.canonical.encoding import encode_rows
 from refold.diff.described import Described, described, folded_behind
-from refold.encoding import encode_rows
 from refold.errors import NotDeterministic
+from refold.explain.events import Row, events_behind, matching_events, running_rows
 from refold.log.declaration import Log
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.progress import track
-from refold.replay import Boundary, replay
+from refold.proof.replay import Boundary, replay
 from refold.rules.values import arrow_rows
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores.building import with_outcomes
 from refold.stores.declaration import DELETED, Folded, LedgerOf, Relation, RuleStore, Store
 from refold.stores.ledger import LedgerPart
 from refold.stores.relating import RelationRunner
 from refold.stores.state import State, published_rows
-from refold.why import Row, events_behind, matching_events, running_rows
 
 Places = npt.NDArray[np.int64]
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from refold.encoding import compiled
+from refold.canonical.encoding import compiled
 from refold.landing import texts
 from refold.landing.contract import Fault
 from refold.landing.json_line import BLANK, DEPTH_MAX, Place

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from refold.base.parallel import each
 from refold.landing import texts
 from refold.landing.contract import Fault, Finding
 from refold.landing.decoder import BadRecord
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Place, read_line
-from refold.parallel import each
 
 LINE_BYTES_MAX = 1 << 20
 """Default limit of one line: 1 MiB."""

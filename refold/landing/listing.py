@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refold.errors import FixInput
-from refold.storage import ObjectInfo, ObjectStore
+from refold.storage.objects import ObjectInfo, ObjectStore
 
 MARKER = "_SUCCESS"
 _FOLDER = re.compile(r"dt=(\d{4}-\d{2}-\d{2})", re.ASCII)

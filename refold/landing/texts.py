@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.encoding import text_buffers
+from refold.canonical.encoding import text_buffers
 from refold.landing.contract import DAY_MAX, DAY_MIN, EPOCH, MICROSECOND, TIME_MAX, TIME_MIN, Fault, expected, shorten
 from refold.types import ColumnType
 

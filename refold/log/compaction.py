@@ -14,7 +14,7 @@ alone, for each log partition from offset 0 on:
 Before a layout is replaced, the new segment is read back from the store and every column compared with what the old
 segments hold, and the events with the manifest. A process that is killed leaves segments that no layout names yet, or
 that only some do; the next one completes them. Old segments stay for whoever reads by an old layout, until
-`refold.unreferenced` removes them.
+`refold.repair.garbage` removes them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from refold.encoding import encode_rows
+from refold.base.progress import track
+from refold.canonical.encoding import encode_rows
 from refold.errors import Conflict, Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.segment import write_segment
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.progress import track
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 
 COMPACTED_EVENTS = 1 << 17
 """The most events of a compacted segment."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import Bytes, EncodedRows, Hashes, compiled, encode_rows, text_buffers
+from refold.canonical.encoding import Bytes, EncodedRows, Hashes, compiled, encode_rows, text_buffers
 
 STORED = pa.binary(16)
 """The Arrow type of UUIDs as 16 bytes, in the order of their digits."""

@@ -2,7 +2,7 @@
 
 Each is judged by the layouts that overtook those it is named by: they must be older than a grace, since somebody may
 still read by the old ones, and the segments that took its place must be there, cover its offsets, and have the bytes
-that are said of them. Nothing is removed here; `refold.unreferenced`, which comes after, does.
+that are said of them. Nothing is removed here; `refold.repair.garbage`, which comes after, does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from refold.errors import Damaged
 from refold.log.layout import LogLayout, SegmentFile
-from refold.records import read_record
-from refold.storage import ObjectInfo, ObjectStore
+from refold.storage.objects import ObjectInfo, ObjectStore
+from refold.storage.records import read_record
 
 _LAYOUT = re.compile(r"layouts/([^/]+)/(\d{8})\.json", re.ASCII)
 

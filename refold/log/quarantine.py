@@ -19,7 +19,7 @@ from refold.log.declaration import Log
 from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 
 _SCHEMA = pa.schema(
     [

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from refold.base.parallel import each
 from refold.errors import Conflict, Damaged, NotFound
 from refold.log import event_ids
 from refold.log.declaration import Log
@@ -25,8 +26,7 @@ from refold.log.layout import SegmentFile
 from refold.log.segment import PLACE, from_parquet, place_of
 from refold.log.slices import Held, own_events
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.parallel import each
-from refold.storage import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refold.encoding import EncodedRows, encode_rows
+from refold.canonical.encoding import EncodedRows, encode_rows
 from refold.errors import Damaged
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.layout import Piece, SegmentFile
-from refold.storage import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
 
 
 def to_parquet(table: pa.Table, *, distinct: Collection[str] = ()) -> bytes:

@@ -15,8 +15,8 @@ from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
 from refold.log.layout import NO_FILES, LogLayout
-from refold.records import read_record, record_bytes
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
+from refold.storage.records import read_record, record_bytes
 
 FORMAT = 1
 _MANIFEST = re.compile(r"snapshots/(\d{4}-\d{2}-\d{2})\.json", re.ASCII)

@@ -19,7 +19,7 @@ from refold.log.quarantine import read_quarantine
 from refold.log.reader import LogReader
 from refold.log.segment import content_digest
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain, cut_id
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 
 CHECKS = {
     "segment-hash": "every segment has the bytes its layout names",

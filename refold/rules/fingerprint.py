@@ -16,7 +16,7 @@ from refold.rules.constants import Form, canonical
 from refold.rules.outcome import ignore, reject
 from refold.rules.purity import Program
 from refold.rules.source import Source
-from refold.storage import canonical_json
+from refold.storage.objects import canonical_json
 from refold.types import ColumnType, Schema
 
 _LEFT_OUT = frozenset({"ctx", "annotation", "returns", "type_comment", "type_params", "decorator_list", "kind"})

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from refold.errors import Damaged, DeclarationError, FixInput, NotFound
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.types import Schema, arrow_schema
 
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")

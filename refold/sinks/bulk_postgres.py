@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import sqlalchemy as sa
 
-from refold.encoding import text_buffers
+from refold.canonical.encoding import text_buffers
 from refold.sinks.bulk import Query, batches_of, fetch_generally
 from refold.types import ColumnType, Schema, arrow_schema
 

@@ -34,11 +34,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavailable
-from refold.records import read_record, write_record
 from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
 from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
-from refold.storage import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
+from refold.storage.records import read_record, write_record
 from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -12,9 +12,9 @@ from collections import Counter
 from contextlib import suppress
 
 from refold.errors import Damaged, NotFound
-from refold.records import read_record, write_record
 from refold.sinks.base import Fault
-from refold.storage import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
+from refold.storage.records import read_record, write_record
 
 _NUMBERED = re.compile(r"(\d{20})\.json", re.ASCII)
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound
 from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")

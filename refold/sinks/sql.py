@@ -56,7 +56,7 @@ from refold.sinks.sql_tables import (
     versions,
 )
 from refold.sinks.values import require_storable
-from refold.storage import canonical_json
+from refold.storage.objects import canonical_json
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")

@@ -29,12 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tantivy
 
-from refold.digest import table_digest
+from refold.canonical.digest import table_digest
 from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound
-from refold.records import body_of, record_bytes
 from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
-from refold.storage import canonical_json, sha256_hex
+from refold.storage.objects import canonical_json, sha256_hex
+from refold.storage.records import body_of, record_bytes
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

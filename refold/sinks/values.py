@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from refold.errors import FixInput
 from refold.sinks.base import Content
-from refold.storage import canonical_json, sha256_hex
+from refold.storage.objects import canonical_json, sha256_hex
 from refold.types import ColumnType, Schema, arrow_schema
 
 Values = list[object]

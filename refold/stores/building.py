@@ -1,7 +1,7 @@
 """Building: a store's state at a snapshot, by resuming from the nearest sound checkpoint.
 
 A checkpoint that is damaged or missing costs a longer fold, never a wrong state. Relations are computed whole over
-the built states and ledgers of the same snapshot. Proving is `refold.proof`.
+the built states and ledgers of the same snapshot. Proving is `refold.proof.prover`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.digest import table_digest
+from refold.base.memory import limit_bytes
+from refold.base.progress import track
+from refold.canonical.digest import table_digest
+from refold.dedup.deliveries import Deliveries
+from refold.dedup.rereader import Rereader
 from refold.errors import Damaged, Unproven
 from refold.log.reader import LogReader, Part, UnreadPart, parts_of
-from refold.log.repeats import Deliveries
-from refold.log.rereading import Rereader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.memory import limit_bytes
-from refold.progress import track
 from refold.rules.outcome import Outcome
-from refold.storage import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
 from refold.stores.folding import columns_to_read, fold_unread

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refold.digest import table_digest
-from refold.encoding import Hashes
+from refold.base.parallel import each
+from refold.canonical.digest import table_digest
+from refold.canonical.encoding import Hashes
 from refold.errors import Damaged
 from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import LogCut
-from refold.parallel import each
-from refold.records import read_record, write_record
-from refold.storage import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
+from refold.storage.records import read_record, write_record
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import Rows, State, key_hashes, replace_rows

@@ -13,11 +13,11 @@ from enum import Enum
 from typing import Any, Literal
 
 from refold.errors import DeclarationError
-from refold.expectations import Expectation
 from refold.log.declaration import POSITION, PROVENANCE, Log
 from refold.rules.fingerprint import fingerprint_text
 from refold.rules.rule import Rule
 from refold.sinks.base import Sink
+from refold.sinks.expectations import Expectation
 from refold.types import ColumnType, Schema, describe, member_text
 
 DELETED = "deleted"

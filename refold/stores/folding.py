@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.parallel import each
+from refold.dedup.deliveries import Deliveries, Delivery
 from refold.errors import NotDeterministic, RuleError
 from refold.log.reader import Part, UnreadPart, parts_of, plain, position
-from refold.log.repeats import Deliveries, Delivery
-from refold.parallel import each
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
 from refold.stores.ledger import NO_EVENTS, LedgerPart

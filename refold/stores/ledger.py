@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.encoding import compiled, text_buffers
+from refold.canonical.encoding import compiled, text_buffers
 from refold.log.snapshot import LogCut
 from refold.rules.outcome import Outcome
-from refold.storage import canonical_json
+from refold.storage.objects import canonical_json
 
 Codes = npt.NDArray[np.uint8]
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.digest import BUCKETS, Buckets, DigestTree, buckets_of
-from refold.encoding import Hashes, compiled, encode_rows
+from refold.canonical.digest import BUCKETS, Buckets, DigestTree, buckets_of
+from refold.canonical.encoding import Hashes, compiled, encode_rows
 from refold.stores.declaration import DELETED, Folded
 from refold.types import arrow_schema, describe
 

@@ -7,7 +7,7 @@ what was given up once would never be kept again. The checkpoints of other code 
 
 A thinned checkpoint keeps its digests and its ledger part, so proofs, expectations and explanations stand, and its rows
 come back by a fold from an earlier one. Giving up is writing the record again without the rows. The objects that no
-record names any more then go with `refold.unreferenced`, which knows what is still named.
+record names any more then go with `refold.repair.garbage`, which knows what is still named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from refold.errors import Damaged
 from refold.log.snapshot import SnapshotChain
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store

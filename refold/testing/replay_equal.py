@@ -19,10 +19,10 @@ from refold.config import Settings
 from refold.engine import Engine
 from refold.errors import FixInput
 from refold.log.declaration import POSITION, Log, QuarantineLimits
-from refold.log.seal import Sealer
 from refold.project import Daily, Project
-from refold.proof import Verdict
-from refold.storage import ObjectStore
+from refold.proof.prover import Verdict
+from refold.seal.sealer import Sealer
+from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import LedgerOf, Relation, Store
 from refold.types import member_text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from refold.digest import table_digest
+from refold.canonical.digest import table_digest
 from refold.sinks.base import Content
 from refold.types import (
     Schema,

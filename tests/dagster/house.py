@@ -24,7 +24,7 @@ from refold.config import Settings
 from refold.dagster import EngineResource, build_defs
 from refold.dagster.failures import failure_texts
 from refold.engine import Engine
-from refold.records import write_record
+from refold.storage.records import write_record
 from refold.stores.checkpoint import record_name
 from tests.support import Shop
 

@@ -16,9 +16,9 @@ import dagster as dg
 import pytest
 
 from assets import PROJECT
+from refold.cli.terminal import console
 from refold.dagster.rebuild import main, open_instance, prepare_home, write_sample
 from refold.rebuild import rebuild_all
-from refold.terminal import console
 from tests.dagster.conftest import land
 from tests.dagster.house import House, falsify
 from tests.support import Shop, digests

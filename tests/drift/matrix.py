@@ -26,18 +26,18 @@ from refold import (
     relation,
     text,
 )
-from refold.at_rest import Damage, damage_at_rest, kind_of
 from refold.config import Settings
-from refold.drift import find_drift
 from refold.engine import Engine
-from refold.inspection import earlier_differences, mend_sink, sink_differences
-from refold.log.seen import newest_seen
 from refold.log.snapshot import Snapshot
-from refold.proof import Difference
+from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
-from refold.retention import Pruner
+from refold.release.retention import Pruner
+from refold.repair.drift import find_drift
+from refold.repair.object_audit import Damage, damage_at_rest, kind_of
+from refold.repair.sink_audit import earlier_differences, mend_sink, sink_differences
+from refold.seal.seen_index import newest_seen
 from refold.sinks.base import Sink
-from refold.storage import sha256_hex
+from refold.storage.objects import sha256_hex
 from refold.stores.declaration import Store
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from refold.at_rest import KINDS, Damage, kind_of
-from refold.drift import find_drift
 from refold.errors import Damaged
-from refold.mending import mend_at_rest
-from refold.records import record_bytes
-from refold.unreferenced import find_unreferenced
+from refold.repair.drift import find_drift
+from refold.repair.garbage import find_unreferenced
+from refold.repair.object_audit import KINDS, Damage, kind_of
+from refold.repair.repair_objects import mend_at_rest
+from refold.storage.records import record_bytes
 from tests.drift.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
 
 MENDED = ("repeats", "seen ids", "retry", "state record", "rows", "changes", "ledger part", "proof", "expectations")

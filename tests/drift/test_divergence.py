@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import divergence as bench
-from refold.divergence import Mark, first_parting
-from refold.drift import find_drift, repair
-from refold.verification import verify_reference
+from refold.proof.divergence import Mark, first_parting
+from refold.repair.drift import find_drift, repair
+from tests.support import verify_reference
 
 SNAPSHOTS = 20
 

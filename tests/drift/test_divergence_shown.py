@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from assets.daily_movement import daily_movement
 from assets.stock import stock
 from refold import Daily, Project
+from refold.canonical.digest import table_digest
 from refold.cli.main import cli
 from refold.dagster import results
-from refold.digest import table_digest
-from refold.drift import find_drift, repair
 from refold.log.reader import LogReader
-from refold.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space_strip
-from refold.proof import Verdict
+from refold.proof.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space_strip
+from refold.proof.prover import Verdict
+from refold.repair.drift import find_drift, repair
 from refold.stores.building import deliveries_of
 from refold.stores.folding import columns_to_read, fold_events
 from refold.types import describe

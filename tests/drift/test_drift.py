@@ -10,9 +10,9 @@ import pytest
 from assets import PROJECT
 from examples.shop_landing import write
 from refold.config import Settings
-from refold.drift import find_drift, repair
 from refold.engine import Engine
 from refold.rebuild import rebuild_all
+from refold.repair.drift import find_drift, repair
 from refold.stores.checkpoint import record_name
 
 LAST = "2010-12-03"

@@ -13,7 +13,7 @@ from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Project
 from refold.rebuild import rebuild_all
-from refold.records import record_bytes
+from refold.storage.records import record_bytes
 from tests.support import Shop, changed, moved
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]

@@ -20,13 +20,13 @@ from assets.logs import stock_events
 from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
-from refold.encoding import encode_rows
+from refold.canonical.encoding import encode_rows
+from refold.dedup.deliveries import Delivery, SeenRun, seal_deliveries
+from refold.dedup.from_ids import ReplayDedup, Suspects
+from refold.dedup.repeated_hashes import HashSet, RepeatedHashes
 from refold.log import event_ids
-from refold.log.deduplication import ReplayDedup, Suspects
 from refold.log.reader import Part
-from refold.log.repeated_hashes import HashSet, RepeatedHashes
-from refold.log.repeats import Delivery, SeenRun, seal_deliveries
-from refold.log.seen import SeenIndex
+from refold.seal.seen_index import SeenIndex
 from refold.testing import assert_replay_equal
 from refold.testing.strategies import event_days
 from tests.support import Shop, changed, levels, moved, outcomes

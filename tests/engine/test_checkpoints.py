@@ -16,18 +16,17 @@ from hypothesis import strategies as st
 
 from assets.stock import stock
 from refold import Daily, Project, relation, text
-from refold.encoding import encode_rows
+from refold.canonical.encoding import encode_rows
 from refold.errors import Damaged
 from refold.rebuild import rebuild_all
-from refold.records import write_record
+from refold.repair.garbage import remove_unreferenced
+from refold.storage.records import write_record
 from refold.stores.checkpoint import StateRecord, record_name
 from refold.stores.state import State, replace_rows
 from refold.stores.thinning import keeps_rows
 from refold.types import int64
-from refold.unreferenced import remove_unreferenced
-from refold.verification import verify_reference
 from tests.engine.damage import flip
-from tests.support import Shop, digests, levels, moved
+from tests.support import Shop, digests, levels, moved, verify_reference
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 DAYS = [f"2026-01-{day:02d}" for day in range(1, 32)] + [f"2026-02-{day:02d}" for day in range(1, 10)]

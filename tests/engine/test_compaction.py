@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from assets import PROJECT
 from assets.stock import stock
-from refold import parallel
-from refold.at_rest import damage_at_rest
+from refold.base import parallel
 from refold.cli.main import cli
 from refold.diff.compare import Comparer
 from refold.diff.shadow import Shadow
@@ -23,10 +22,10 @@ from refold.errors import Damaged
 from refold.log import compaction
 from refold.log.compaction import Placed, Run
 from refold.log.reader import LogReader
+from refold.repair.object_audit import damage_at_rest
 from refold.rules.outcome import Outcome
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores.ledger import LedgerPart
-from refold.verification import verify_reference
 from tests.diff.variants import credit
 from tests.engine.compacting import (
     compact,
@@ -39,7 +38,7 @@ from tests.engine.compacting import (
     small_shop,
 )
 from tests.engine.damage import flip, layout_of, write_layout
-from tests.support import Shop, digests, levels, moved, outcomes, pieces
+from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from assets.stock import stock
-from refold.at_rest import damage_at_rest, kind_of
 from refold.errors import Conflict
 from refold.log import compaction
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
-from refold.storage import ObjectStore
-from refold.unreferenced import GRACE_HOURS, find_unreferenced, remove_unreferenced
+from refold.repair.garbage import GRACE_HOURS, find_unreferenced, remove_unreferenced
+from refold.repair.object_audit import damage_at_rest, kind_of
+from refold.storage.objects import ObjectStore
 from tests.engine.compacting import (
     compact,
     compactor,

@@ -23,8 +23,8 @@ from refold.engine import Engine
 from refold.errors import Damaged, Unproven
 from refold.log.segment import from_parquet, to_parquet
 from refold.rebuild import rebuild_all
-from refold.records import read_record, write_record
-from refold.storage import sha256_hex
+from refold.storage.objects import sha256_hex
+from refold.storage.records import read_record, write_record
 from refold.stores.checkpoint import record_name
 from refold.stores.ledger import LedgerPart
 from refold.stores.state import State

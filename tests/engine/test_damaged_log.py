@@ -12,8 +12,8 @@ import pytest
 from assets.stock import stock
 from refold.errors import Damaged
 from refold.log.segment import from_parquet, to_parquet
-from refold.records import record_bytes
-from refold.storage import sha256_hex
+from refold.storage.objects import sha256_hex
+from refold.storage.records import record_bytes
 from tests.engine.damage import DAYS, LAST, SMALL, flip, layout_of, write_layout
 from tests.support import Shop, moved
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refold.errors import UnreadableObject
-from refold.log import decoding
+from refold.seal import decoding
 from tests.engine.sealing import ids, ids_of, sealed
 from tests.support import Shop, moved
 

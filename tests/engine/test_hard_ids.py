@@ -17,9 +17,8 @@ from refold.errors import RuleError
 from refold.log import event_ids
 from refold.stores.declaration import RuleStore
 from refold.types import INT64_MAX
-from refold.verification import verify_reference
 from tests.engine.sealing import STOCK_ONLY
-from tests.support import Shop, moved
+from tests.support import Shop, moved, verify_reference
 
 WORD = (1 << 64) - 1
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refold.log import repeated_hashes
-from refold.log.repeated_hashes import HashSet, RepeatedHashes
+from refold.dedup import repeated_hashes
+from refold.dedup.repeated_hashes import HashSet, RepeatedHashes
 
 TOP = 1 << 63
 

@@ -16,19 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.stock import stock
+from refold.canonical.encoding import EncodedRows, encode_rows
 from refold.config import Settings
-from refold.encoding import EncodedRows, encode_rows
+from refold.dedup import first_contents
+from refold.dedup.content_check import ContentCheck
+from refold.dedup.deliveries import REPEATS
+from refold.dedup.first_contents import FirstContents
+from refold.dedup.rereader import Rereader
+from refold.dedup.spill import Kept
 from refold.errors import Damaged, FixInput
-from refold.log import first_contents
-from refold.log.content import ContentCheck
-from refold.log.first_contents import FirstContents
-from refold.log.kept import Kept
 from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
-from refold.log.repeats import REPEATS
-from refold.log.rereading import Rereader
 from refold.log.segment import to_parquet, write_segment
-from refold.storage import sha256_hex
+from refold.storage.objects import sha256_hex
 from tests.engine.sealing import STOCK_ONLY, sealed
 from tests.support import Shop, moved
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold import parallel
-from refold.at_rest import damage_at_rest
+from refold.base import parallel
+from refold.dedup.deliveries import SeenRun
 from refold.errors import Damaged
-from refold.log import seen
-from refold.log.repeats import SeenRun
-from refold.log.seen import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen
-from refold.storage import ObjectStore
-from refold.unreferenced import find_unreferenced, remove_unreferenced
+from refold.repair.garbage import find_unreferenced, remove_unreferenced
+from refold.repair.object_audit import damage_at_rest
+from refold.seal import seen_index as seen
+from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen
+from refold.storage.objects import ObjectStore
 from tests.drift.matrix import flip
 from tests.engine.sealing import ids, ids_of, sealed
 from tests.support import Shop, moved

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from assets.stock import stock
-from refold import parallel
+from refold.base import parallel
 from refold.errors import Damaged
 from refold.log import event_ids, segment
 from refold.log.reader import LogReader
 from refold.rebuild import rebuild_all
 from refold.stores.ledger import LedgerPart
-from refold.verification import verify_reference
 from tests.engine.sealing import STOCK_ONLY
-from tests.support import Shop, digests, levels, moved, outcomes, pieces
+from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
 
 DAYS = ["2026-01-01", "2026-01-02"]
 NAMES = [str(uuid.UUID(int=7 * n)) for n in range(60)]

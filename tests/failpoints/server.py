@@ -25,7 +25,7 @@ import numpy as np
 import pandas  # noqa: F401  # likewise
 import pyarrow as pa
 
-from refold.encoding import encode_rows, kafka_partitions
+from refold.canonical.encoding import encode_rows, kafka_partitions
 from refold.stores.folding import fold_events
 from refold.stores.state import State
 from tests.failpoints import readers

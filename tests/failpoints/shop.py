@@ -32,8 +32,8 @@ from refold import (
 )
 from refold.config import Settings
 from refold.engine import Engine
-from refold.expectations import expect
 from refold.project import Project as AnyProject
+from refold.sinks.expectations import expect
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
 PRODUCTS = ("bolt", "nail", "screw")

@@ -18,13 +18,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "refold"
 
 BESIDE = {
-    "calibration.py": "works in a temporary folder",
     "cli": "calls the rest, and keeps nothing itself",
     "dagster": "calls the rest, and keeps nothing itself but what Dagster keeps",
     "diff": "computes in memory and in temporary folders, and must leave all stores alone",
-    "forecast.py": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
-    "outcomes.py": "keeps what came of rebuilds in the cache folder of the user",
-    "terminal.py": "writes to the screen",
+    "plan": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
     "testing": "is for tests",
 }
 """What is not looked at, and why."""
@@ -83,11 +80,11 @@ WRITING = STATEMENTS | {
 
 EXEMPT = {
     ("refold/engine.py", "Engine.__init__", "share_allocator"): "where memory comes from",
-    ("refold/memory.py", "share_allocator", "os.environ.keys"): "a look at the environment",
-    ("refold/parallel.py", "", "os.register_at_fork"): "threads",
-    ("refold/log/kept.py", "Kept.keep", "tempfile.TemporaryFile"): "a temporary file",
-    ("refold/log/repeated_hashes.py", "RepeatedHashes._spill", "tempfile.TemporaryDirectory"): "temporary files",
-    ("refold/log/repeated_hashes.py", "RepeatedHashes._spill", "self._file().open"): "a temporary file",
+    ("refold/base/memory.py", "share_allocator", "os.environ.keys"): "a look at the environment",
+    ("refold/base/parallel.py", "", "os.register_at_fork"): "threads",
+    ("refold/dedup/spill.py", "Kept.keep", "tempfile.TemporaryFile"): "a temporary file",
+    ("refold/dedup/repeated_hashes.py", "RepeatedHashes._spill", "tempfile.TemporaryDirectory"): "temporary files",
+    ("refold/dedup/repeated_hashes.py", "RepeatedHashes._spill", "self._file().open"): "a temporary file",
     ("refold/sinks/bulk.py", "load_generally", "connection.execute"): "what others are tested to equal",
     ("refold/sinks/bulk.py", "fetch_generally", "connection.execute"): "a query",
     ("refold/stores/folding.py", "_in_turn", "state.put"): "rows of a state in memory",

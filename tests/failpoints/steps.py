@@ -7,17 +7,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from refold.at_rest import damage_at_rest
-from refold.drift import find_drift, repair
 from refold.engine import Engine
 from refold.log import compaction
-from refold.mending import mend_at_rest
-from refold.release import Releaser
-from refold.retention import Pruner
+from refold.release.releaser import Releaser
+from refold.release.retention import Pruner
+from refold.repair.drift import find_drift, repair
+from refold.repair.garbage import remove_unreferenced
+from refold.repair.object_audit import damage_at_rest
+from refold.repair.repair_objects import mend_at_rest
 from refold.rules import kernel_cache
 from refold.rules.rule import Rule
 from refold.stores import thinning
-from refold.unreferenced import remove_unreferenced
 from tests.failpoints.shop import DAYS, NOW, Level, Shop, inventory
 
 OLD, NEW, NEXT = 1, 2, 3

@@ -20,8 +20,8 @@ import deltalake
 import sqlalchemy as sa
 from deltalake.transaction import create_table_with_add_actions as create_table
 
-from refold.records import write_record
-from refold.storage import ObjectStore
+from refold.storage.records import write_record
+from refold.storage.objects import ObjectStore
 
 
 def put_aside(objects: ObjectStore):
@@ -56,9 +56,7 @@ CALLS = [
 @pytest.mark.parametrize("call", CALLS)
 def test_a_write_added_to_the_code_is_found_and_missed(tmp_path: Path, call: str):
     package = tmp_path / "refold"
-    package.mkdir()
-    for name in ("records.py", "storage.py"):
-        shutil.copy(PACKAGE / name, package)
+    shutil.copytree(PACKAGE / "storage", package / "storage")
     known = {(site.file, site.line, site.column) for site in find_sites(package)}
     (package / "fabricated.py").write_text(FABRICATED.replace("{call}", call))
     sites = find_sites(package)
@@ -78,14 +76,14 @@ def test_the_writes_of_the_code_are_found():
         ("log/snapshot.py", "create"),
         ("log/segment.py", "put"),
         ("stores/checkpoint.py", "write_record"),
-        ("pointer.py", "create"),
+        ("release/pointer.py", "create"),
         ("sinks/sql.py", "execute"),
         ("sinks/bulk_postgres.py", "copy_expert"),
         ("sinks/delta.py", "create_write_transaction"),
         ("sinks/tantivy.py", "rename"),
         ("sinks/tantivy.py", "rmtree"),
-        ("storage.py", "put"),
-        ("unreferenced.py", "delete"),
+        ("storage/objects.py", "put"),
+        ("repair/garbage.py", "delete"),
     }
 
 

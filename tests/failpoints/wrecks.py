@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from refold.engine import Engine
 from refold.log.layout import StoredObject
-from refold.log.seen import newest_seen
 from refold.log.segment import from_parquet
+from refold.seal.seen_index import newest_seen
 from refold.sinks.database import Database
-from refold.storage import sha256_hex
+from refold.storage.objects import sha256_hex
 from refold.stores.checkpoint import record_name
 from tests.failpoints.shop import DAYS, Shop
 from tests.failpoints.steps import NEW, OLD, build, check, compact, opened, prove, publish, retry, seal

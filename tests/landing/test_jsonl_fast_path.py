@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from refold import parallel
+from refold.base import parallel
 from refold.landing import json_records
 from refold.landing.decoder import Decoded
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused

@@ -24,8 +24,8 @@ from refold.engine import Engine
 from refold.errors import Damaged, Unproven
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.reference import ReferenceBoundary, bucket, encode_row, reference, tree_digest
-from refold.replay import replay
+from refold.proof.reference import ReferenceBoundary, bucket, encode_row, reference, tree_digest
+from refold.proof.replay import replay
 from refold.rules.outcome import Outcome
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store

@@ -16,7 +16,7 @@ from unittest import mock
 import obstore
 import sqlalchemy as sa
 
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 
 _WRITING = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
 

@@ -22,8 +22,8 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from refold.engine import Engine
 from refold.rebuild import rebuild_all
-from refold.retention import Pruner
-from refold.unreferenced import remove_unreferenced
+from refold.release.retention import Pruner
+from refold.repair.garbage import remove_unreferenced
 from tests.machine.checks import Observer
 from tests.machine.keeping import NOTHING, Effect, own_folder
 from tests.machine.landing import DAYS_MAX, PLACES_MAX, Landing, events, key_of, places, sealed_days

@@ -15,17 +15,17 @@ from unittest import mock
 import numpy as np
 import obstore
 
-from refold import unreferenced
+from refold.dedup.deliveries import Delivery
 from refold.errors import Damaged, NotFound
-from refold.log import seal
-from refold.log.repeats import Delivery
-from refold.log.seen import SeenIndex
 from refold.log.snapshot import SnapshotChain, layout_bytes
-from refold.pointer import Pointer
-from refold.proof import Prover
-from refold.release import Releaser
-from refold.retention import Pruner
-from refold.storage import ObjectInfo, ObjectStore
+from refold.proof.prover import Prover
+from refold.release.pointer import Pointer
+from refold.release.releaser import Releaser
+from refold.release.retention import Pruner
+from refold.repair import garbage as unreferenced
+from refold.seal import sealer as seal
+from refold.seal.seen_index import SeenIndex
+from refold.storage.objects import ObjectInfo, ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import Checkpoints
 from refold.stores.state import State

@@ -11,7 +11,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from refold.encoding import kafka_partitions
+from refold.canonical.encoding import kafka_partitions
 from tests.machine.machine import Machine
 from tests.machine.model import PARTITIONS, LogModel, partition_of
 from tests.machine.running import Result, command, run_batch, write_page

@@ -19,12 +19,12 @@ from assets.logs import Movement, product_changes, stock_events
 from refold import Daily, Delta, Project, Sql, date, fold, int64, latest_by_key, reject, relation, text
 from refold.engine import Engine
 from refold.log.reader import LogReader
-from refold.plan import Plan, plan_rebuild
+from refold.plan.decisions import Plan, plan_rebuild
+from refold.plan.workload import steps_of
 from refold.rebuild import rebuild_all
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from refold.stores import building
 from refold.stores.relating import RelationRunner
-from refold.workload import steps_of
 from tests.support import Shop, changed, moved
 
 START = dt.date(2026, 1, 1)

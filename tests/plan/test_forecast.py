@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 from dagster import DagsterEventType
 
-from refold.calibration import calibrate
 from refold.cli.main import cli
-from refold.forecast import forecast, foreseen, known_rates
-from refold.outcomes import outcomes_file, read_outcomes
-from refold.plan import plan_rebuild
-from refold.rates import MEMORY
+from refold.plan.calibration import calibrate
+from refold.plan.decisions import plan_rebuild
+from refold.plan.forecast import forecast, foreseen, known_rates
+from refold.plan.rates import MEMORY
+from refold.plan.runs import outcomes_file, read_outcomes
 from refold.rebuild import rebuild_all
 from tests.dagster.house import House
 from tests.plan.house import day, land_day, project
@@ -82,7 +82,7 @@ def test_a_forecast_that_fails_fails_no_rebuild(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a fault in the forecast")
 
-    monkeypatch.setattr(f"refold.forecast.{fault}", broken)
+    monkeypatch.setattr(f"refold.plan.forecast.{fault}", broken)
     assert foreseen(shop.engine(), report=lambda _: None).key == day(3)
     assert "a fault in the forecast" in caplog.text
     assert shop.engine().releaser.current().snapshot == day(3)
@@ -112,7 +112,7 @@ class TestTheCommand:
         """The command finds the shop."""
         monkeypatch.setattr("refold.cli.plan.open_project", lambda _: shop.engine())
         monkeypatch.setattr("refold.cli.rebuild.open_project", lambda _: shop.engine())
-        monkeypatch.setattr("refold.forecast.calibrate", lambda: (_ for _ in ()).throw(OSError("no room")))
+        monkeypatch.setattr("refold.plan.forecast.calibrate", lambda: (_ for _ in ()).throw(OSError("no room")))
 
     def run(self, *arguments: str) -> str:
         result = CliRunner().invoke(cli, list(arguments))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refold.errors import FixInput, NotFound
-from refold.plan import plan_rebuild
+from refold.plan.decisions import plan_rebuild
 from tests.plan.house import agree, day, land_day, project, rebuilt
 from tests.support import Shop, moved
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refold import outcomes
-from refold.outcomes import Measured, Outcome, outcomes_file, read_outcomes, record
-from refold.rates import COLD, FIRST, MEMORY, ONCE, Observation, Rates, learn
+from refold.plan import runs as outcomes
+from refold.plan.rates import COLD, FIRST, MEMORY, ONCE, Observation, Rates, learn
+from refold.plan.runs import Measured, Outcome, outcomes_file, read_outcomes, record
 
 WORK = {ONCE: 1.0, "keys": 4, "objects": 4, "events": 100_000, "bytes": 4_000_000}
 RUN = Outcome("command", "2026-01-01T00:00:00+00:00", "shop", "2026-01-01", "made up", 2.0, 3.0, 300.0, 310.0,
@@ -132,7 +132,7 @@ class TestTheFile:
 
 _RECORD_SOME = """
 import sys
-from refold.outcomes import Measured, Outcome, record
+from refold.plan.runs import Measured, Outcome, record
 
 steps = [Measured(f"step {i}", "seal", {"once": 1.0}, 1.0, 1.0) for i in range(100)]  # longer than a page
 for i in range(25):

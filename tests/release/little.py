@@ -32,8 +32,8 @@ from refold import (
 )
 from refold.config import Settings
 from refold.engine import Engine
-from refold.release import Releaser
-from refold.retention import Pruner
+from refold.release.releaser import Releaser
+from refold.release.retention import Pruner
 from refold.sinks.base import Target
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")

@@ -16,7 +16,7 @@ from refold.sinks.delta import DeltaTarget
 from refold.sinks.ndjson import BulkNdjsonTarget
 from refold.sinks.sql import SqlTarget
 from refold.sinks.tantivy import TantivyTarget
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from tests.release.little import Little, database, read_whole, shown
 
 Turn = Callable[[Little], Any]

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from refold import Sql
-from refold.pointer import Pointer
-from refold.release import Overtaken
-from refold.storage import ObjectStore
+from refold.release.pointer import Pointer
+from refold.release.releaser import Overtaken
+from refold.storage.objects import ObjectStore
 from tests.release.little import DAYS, Little, database, read_whole, shown
 from tests.release.racing import PROCESSES, race, race_in_process, watch, watch_in_process
 

@@ -15,7 +15,7 @@ import pytest
 import refold
 from refold import Sql, int64, latest_by_key
 from refold.errors import Damaged, FixInput, NotFound
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from tests.release.little import DAYS, PRODUCTS, Little, day_of, inventory, last_move, on_hand
 
 READER = """

@@ -13,8 +13,8 @@ from deltalake import DeltaTable
 
 import refold
 from refold.errors import Conflict, FixInput, NotFound, RefoldError
-from refold.storage import ObjectStore
-from refold.unreferenced import find_unreferenced, remove_unreferenced
+from refold.repair.garbage import find_unreferenced, remove_unreferenced
+from refold.storage.objects import ObjectStore
 from tests.release.little import DAYS, NOW, Little, on_hand, read_whole
 from tests.release.test_rollback import everywhere
 

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from refold.errors import Conflict, FixInput, NotFound
-from refold.pointer import parse_column, places
-from refold.records import record_bytes
+from refold.release.pointer import parse_column, places
+from refold.storage.records import record_bytes
 from refold.types import binary, boolean, date, decimal, int64, ratio, text, timestamp
 from tests.release.little import DAYS, NOW, Little, database, on_hand, shown
 

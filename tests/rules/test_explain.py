@@ -16,7 +16,7 @@ from assets.logs import stock_events
 from assets.stock import Stock
 from refold import Log, boolean, decimal, enum, fold, ignore, int64, latest_by_key, reject, text
 from refold.cli.main import cli
-from refold.explain import explain
+from refold.explain.computation import explain
 from refold.log.reader import LogReader
 from refold.rules import Rule
 from refold.stores.folding import columns_to_read

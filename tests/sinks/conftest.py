@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refold.sinks import Connections
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 from tests.postgres import postgres, postgres_url
 
 __all__ = ["postgres", "postgres_url"]

@@ -359,7 +359,7 @@ def test_a_publisher_that_is_killed_leaves_nothing_half_done(connections: Connec
 import sys
 from refold.testing.sink_conformance import levels
 from refold.sinks import Sql, Connections
-from refold.storage import ObjectStore
+from refold.storage.objects import ObjectStore
 content = levels("v1", 1, count=20_000)
 places = Connections(ObjectStore.open(sys.argv[1]), sys.argv[1], sys.argv[2], None)
 target = Sql("stock_view").open(places, "s", content.key, content.columns)

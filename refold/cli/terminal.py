@@ -1,0 +1,156 @@
+"""How a terminal shows things: tables, progress with rows per second and time left, the closing summary."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from refold.base.progress import Progress, watching
+from refold.engine import Engine
+from refold.errors import NotFound, RefoldError
+from refold.log.snapshot import Snapshot
+from refold.rules.outcome import Outcome
+from refold.storage.objects import mask_url
+from refold.stores.declaration import Folded, Store
+
+_WAITING_SHOWN = 20
+
+
+class _Rate(ProgressColumn):
+    """Rows per second so far."""
+
+    def render(self, task: Task) -> Text:
+        rows, seconds = task.fields.get("rows", 0), task.finished_time or task.elapsed or 0
+        return Text(f"{rows:,} rows  {rows / seconds:,.0f}/s" if seconds > 0 else f"{rows:,} rows", style="cyan")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or 160 columns where the output is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 160)
+
+
+def error(problem: RefoldError) -> None:
+    """An error as its kind and its sentences on standard error, line by line."""
+    to = console(stderr=True)
+    to.print(
+        Text(problem.kind, "bold red"), *(cell(line) for line in str(problem).splitlines()), sep="\n", soft_wrap=True
+    )
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[None]:
+    """Show a bar for every piece of work that announces itself while the block runs."""
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Bars(*columns, console=console, refresh_per_second=4) as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(now: Progress) -> None:
+            if now.label not in tasks:
+                tasks[now.label] = bars.add_task(now.label, total=now.total)
+            bars.update(tasks[now.label], completed=now.done, total=now.total, rows=now.rows)
+
+        with watching(watch):
+            yield
+
+
+def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table | Text:
+    """A rich table of rows, or its title where there is none; numbers to the right, nothing taken as markup."""
+    found = list(rows)
+    if not found:
+        return Text(title, "bold")
+    names = list(columns or dict.fromkeys(name for row in found for name in row))
+    shown = Table(title=Text(title), title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD)
+    for name in names:
+        numeric = all(isinstance(row.get(name), int) or row.get(name) is None for row in found)
+        shown.add_column(name, justify="right" if numeric and found else "left", overflow="fold")
+    for row in found:
+        shown.add_row(*(cell(row.get(name)) for name in names))
+    return shown
+
+
+def cell(value: Any) -> Text:
+    """One value as text: null as a dash, text by its characters with control characters escaped."""
+    if value is None:
+        return Text("–", style="dim")
+    if isinstance(value, bool) or not isinstance(value, int):
+        shown = str(value)
+        return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown))
+    return Text(f"{value:,}")
+
+
+def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
+    """What was rebuilt: snapshots, events, outcomes, quarantine, stores with digests and proofs, where to look next."""
+    snapshots = engine.chain.through(snapshot.key)
+    distinct = len({each.id for each in snapshots})
+    console.print(
+        f"\n[bold]{distinct} snapshots[/bold] under {len(snapshots)} keys, {snapshots[0].key} to {snapshot.key}"
+        f" ({len(snapshots) - distinct} days without events)"
+    )
+    stores = engine.project.in_order
+    console.print(table("Logs", [_log_row(log.name, snapshots) for log in engine.project.logs]))
+    console.print(table("Outcomes of events", [_outcome_row(engine, s, snapshot) for s in engine.project.folded]))
+    console.print(table("Stores, each equal to full replay", [_store_row(engine, s, snapshot) for s in stores]))
+    reasons = Counter((q.log, q.record.reason) for q in engine.quarantine(snapshot))
+    if reasons:
+        rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
+        console.print(table("Quarantine", rows))
+    _waiting(engine, snapshot, console)
+    served = engine.releaser.current()
+    if served is not None:
+        console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
+    shown = engine.settings.shown()
+    console.print(
+        Text(f"Landing {shown['landing']}\nStore {shown['store']}\nDatabase {mask_url(shown['database'])}", "dim")
+    )
+
+
+def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
+    """What came late into folders that are sealed, and when it will enter."""
+    try:
+        pending = engine.sealer().pending()
+    except NotFound:
+        return  # sealed snapshots outlive their landing
+    names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]
+    if names:
+        following = engine.project.cadence.following(snapshot.key)
+        when = f"from snapshot {following} on" if following else "never: the project's cadence has ended"
+        title = f"Landed late, {len(names)} objects; they enter {when}"
+        console.print(table(title, [{"object": name} for name in names[:_WAITING_SHOWN]]))
+
+
+def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    cuts = [snapshot.cut(log) for snapshot in snapshots]
+    return {
+        "log": log,
+        "records read": sum(cut.read for cut in cuts),
+        "events": cuts[-1].seq_end,
+        "quarantined": sum(cut.quarantined for cut in cuts),
+        "late objects": sum(o.late for cut in cuts for o in cut.objects),
+        "log id": cuts[-1].id[:12],
+    }
+
+
+def _outcome_row(engine: Engine, store: Folded, snapshot: Snapshot) -> dict[str, Any]:
+    outcomes = engine.builder.require(store, snapshot).outcomes
+    return {"store": store.name, **{outcome.name.lower(): outcomes[outcome.name.lower()] for outcome in Outcome}}
+
+
+def _store_row(engine: Engine, store: Store, snapshot: Snapshot) -> dict[str, Any]:
+    record, _ = engine.prover.require(store, snapshot)
+    return {
+        "store": store.name,
+        "rows": len(engine.rows(store, snapshot)),
+        "digest": record.state_digest[:16],
+        "published to": ", ".join(dict.fromkeys(f"{sink.kind}/{sink.name}" for sink in store.sinks)),
+    }

@@ -1,0 +1,156 @@
+"""Deduplication: which events repeat an event id seen before, with the same content or with another.
+
+Sealing looks new ids up among the hashes of all earlier ones (`refold.seal.seen_index`). Where the hash of the
+content, of another seed, agrees as well, an event is a duplicate: 128 bits in all. Where it does not, ids and contents
+are compared byte for byte. Full replay finds repeats again, from the ids alone, with no stored help and byte for byte
+(`refold.dedup.from_ids`), so two events that somebody crafts to agree in both hashes are found there.
+The first delivery of an id stands. A later one is a duplicate if its declared columns are equal, else a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.canonical.encoding import Hashes, compiled, encode_rows
+from refold.log import event_ids
+from refold.log.declaration import Log
+
+Seqs = npt.NDArray[np.int64]
+Deliveries = npt.NDArray[np.uint8]
+
+
+class Delivery(IntEnum):
+    """What deduplication says of one event; the values are those of `refold.rules.outcome.Outcome`."""
+
+    FIRST = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+
+
+REPEATS = pa.schema(
+    [
+        pa.field("log_partition", pa.int64(), False),
+        pa.field("log_offset", pa.int64(), False),
+        pa.field("log_seq", pa.int64(), False),
+        pa.field("delivery", pa.uint8(), False),
+        pa.field("first_seq", pa.int64(), False),
+    ]
+)
+"""The stored result of deduplication at sealing: one row per event that is no first delivery."""
+
+
+@dataclass(frozen=True)
+class SeenRun:
+    """First deliveries: the hash of each id, the hash of its content, its `log_seq`; arrays of one length."""
+
+    hashes: Hashes
+    contents: Hashes
+    seqs: Seqs
+
+    @classmethod
+    def of(cls, log: Log, events: pa.Table) -> SeenRun:
+        """The hashes of events, all of them, in their order."""
+        contents = encode_rows([events[name] for name in log.columns], len(events)).hashes(seed=1)
+        return cls(event_ids.hashes(events[log.event_id]), contents, events["log_seq"].to_numpy())
+
+    @classmethod
+    def empty(cls) -> SeenRun:
+        """No entries."""
+        none = np.zeros(0, dtype=np.uint64)
+        return cls(none, none, np.zeros(0, dtype=np.int64))
+
+    @classmethod
+    def joined(cls, runs: Sequence[SeenRun]) -> SeenRun:
+        """The entries of some runs, at least one, one after the other."""
+        columns = zip(*((run.hashes, run.contents, run.seqs) for run in runs), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @cached_property
+    def by_hash(self) -> Seqs:
+        """The places of the entries by hash; those of equal hashes in the order in which they are."""
+        bits = max(1, len(self).bit_length() - 2)
+        ends, order = np.zeros((1 << bits) + 1, dtype=np.int64), np.empty(len(self), dtype=np.int64)
+        if _order(self.hashes, np.uint64(64 - bits), ends, order):
+            return order
+        return np.argsort(self.hashes, kind="stable")
+
+    def take(self, rows: Seqs) -> SeenRun:
+        """Some of the entries, in the order asked for."""
+        return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
+
+
+_TOGETHER_MAX = 64
+
+
+@compiled
+def _order(hashes, shift, ends, order):  # type: ignore[no-untyped-def]
+    """Write the places of hashes in their order; False, and nothing, where they are not spread as hashes are.
+
+    Places are parted by their leading bits, so that a few are together, and those are sorted by insertion.
+    """
+    for h in hashes:
+        ends[(h >> shift) + 1] += 1
+    for b in range(1, ends.size):
+        if ends[b] > _TOGETHER_MAX:
+            return False
+        ends[b] += ends[b - 1]
+    for i in range(hashes.size):
+        b = hashes[i] >> shift
+        order[ends[b]] = i
+        ends[b] += 1
+    start = 0
+    for end in ends[:-1]:
+        for i in range(start + 1, end):
+            place, at = order[i], i
+            while at > start and hashes[order[at - 1]] > hashes[place]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = place
+        start = end
+    return True
+
+
+Fetch = Callable[[Sequence[int]], Iterable[tuple[int, bytes, bytes]]]
+"""Given log_seqs of earlier events, yields (log_seq, encoded id, encoded content) for each."""
+
+
+def seal_deliveries(
+    log: Log, run: SeenRun, earlier: tuple[Seqs, SeenRun], rows_at: Callable[[Seqs], pa.Table], fetch: Fetch
+) -> tuple[Deliveries, Seqs]:
+    """Deduplicate new events against each other and against those before.
+
+    `run` has their hashes, in `log_seq` order, and `earlier` pairs a place in it with a first delivery before that has
+    the same hash (`refold.seal.seen_index.SeenIndex.candidates`); `rows_at` gives the declared columns of events at
+    ascending places. Returns the delivery of each event and the log_seq of its first delivery, both of shape (events,).
+    """
+    deliveries, firsts = np.zeros(len(run), dtype=np.uint8), run.seqs.copy()
+    rows, known = earlier
+    same = known.contents == run.contents[rows]
+    deliveries[rows[same]], firsts[rows[same]] = Delivery.DUPLICATE, known.seqs[same]
+    order, ordered = run.by_hash, run.hashes[run.by_hash]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    suspects = np.unique(np.concatenate([rows[~same], order[again], order[again + 1]]))
+    suspects = suspects[deliveries[suspects] == Delivery.FIRST]
+    if len(suspects) == 0:
+        return deliveries, firsts
+    part = rows_at(suspects)
+    ids = list(encode_rows([part[log.event_id]]))
+    contents = list(encode_rows([part[name] for name in log.columns]))
+    wanted = np.unique(known.seqs[~same]).tolist()
+    seen: dict[bytes, tuple[int, bytes]] = {i: (seq, content) for seq, i, content in fetch(wanted)} if wanted else {}
+    for position, row in enumerate(suspects.tolist()):
+        first = seen.setdefault(ids[position], (int(run.seqs[row]), contents[position]))
+        if first[0] != run.seqs[row]:
+            firsts[row] = first[0]
+            deliveries[row] = Delivery.DUPLICATE if first[1] == contents[position] else Delivery.CONFLICT
+    return deliveries, firsts

@@ -1,0 +1,250 @@
+"""Reading a log for full replay: first all of its ids, then snapshot by snapshot the events and what became of each.
+
+Which events repeat which is found anew every time, from the ids alone (`refold.dedup.from_ids`), before any event is
+read. What sealing stored says which ids are worth keeping when they are read: if all whose hashes recur turn out to be
+among them, they need not be read a second time. Whether a repeat is a duplicate or a conflict is told by its declared
+columns and those of its first delivery, byte for byte; contents are read only where that was not done before
+(`refold.dedup.content_check`), and those of first deliveries wait for their repeats (`refold.dedup.first_contents`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from refold.base.parallel import each
+from refold.canonical.encoding import EncodedRows, Hashes, compiled
+from refold.dedup.content_check import ContentCheck
+from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, Seqs
+from refold.dedup.first_contents import FirstContents, union
+from refold.dedup.from_ids import ReplayDedup, Suspects, declared
+from refold.dedup.repeated_hashes import HashSet, RepeatedHashes
+from refold.dedup.spill import Kept
+from refold.errors import Damaged
+from refold.log import event_ids
+from refold.log.reader import LogReader, Part, UnreadPart
+from refold.log.segment import ENCODED_EVENTS, encoded
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.objects import ObjectStore
+
+_log = logging.getLogger("refold")
+Flags = npt.NDArray[np.bool_]
+
+
+class Rereader:
+    """Reads the snapshots of a log again, from the first on.
+
+    Args:
+        snapshots: all that will be asked for, from the first on; their ids are read at once.
+        columns: the columns of the events that are wanted.
+        memory_bytes: how much of the ids' hashes may be held in memory, half as much of the events whose ids may be
+            repeated, and as much again of which event repeats which and of contents.
+        trusting: whether contents that were compared before need not be compared again.
+
+    Raises Damaged where a segment is.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        chain: SnapshotChain,
+        reader: LogReader,
+        snapshots: Sequence[Snapshot],
+        columns: Sequence[str],
+        memory_bytes: int,
+        *,
+        trusting: bool = True,
+    ) -> None:
+        self._reader, self._id, self._snapshots = reader, reader.log.event_id, snapshots
+        self._content = ContentCheck(objects, chain, reader)
+        self._anew: Callable[[], Rereader] = lambda: Rereader(
+            objects, chain, reader, snapshots, columns, memory_bytes, trusting=False
+        )
+        self._instead: Rereader | None = None
+        self._columns = list(dict.fromkeys(["log_seq", *columns]))
+        self._places = {one.key: place for place, one in enumerate(snapshots)}
+        self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
+        self._suspects, expected = self._read_ids(memory_bytes)
+        self._pairs, self._firsts = self._settle(expected, memory_bytes // 4)
+        pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
+
+    def _read_ids(self, memory_bytes: int) -> tuple[Kept[list[Suspects]], int]:
+        """The events whose ids have hashes that occur more than once, by snapshot and log partition; how many do."""
+        hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
+
+        def choose(part: Part, own: Hashes) -> Seqs:
+            hashes.add(own)
+            places = np.empty(len(part), dtype=np.int64)
+            return places[: _meet(part.table["log_seq"].to_numpy(), named, places)]
+
+        kept = self._of_each_snapshot(choose, memory_bytes // 2)
+        repeated = HashSet(hashes.result())
+        found = sum(int(repeated.has(mine.hashes).sum()) for one in self._snapshots for mine in kept[one.key])
+        if found < hashes.occurrences:
+            del kept
+            kept = self._of_each_snapshot(lambda _, own: np.flatnonzero(repeated.has(own)), memory_bytes // 2)
+        return kept, len(repeated)
+
+    def _of_each_snapshot(self, choose: Callable[[Part, Hashes], Seqs], memory_bytes: int) -> Kept[list[Suspects]]:
+        """The events at the places that are chosen in each part, by snapshot and log partition; reads all ids."""
+        log, kept = self._reader.log, Kept[list[Suspects]](memory_bytes, lambda some: sum(s.size_bytes for s in some))
+        for snapshot in self._snapshots:
+            start, there = snapshot.cut(log.name).seq_start, np.zeros(snapshot.cut(log.name).events, dtype=np.bool_)
+
+            def read(unread: UnreadPart, start: int = start, there: Flags = there) -> Suspects:
+                found = []
+                for part in unread.pieces():
+                    _tick(part.table["log_seq"].to_numpy(), start, there)
+                    hashes = event_ids.hashes(part.table[self._id])
+                    found.append(Suspects.of(log, part, hashes, choose(part, hashes)))
+                return Suspects.joined(unread.partition, found)
+
+            unread = self._reader.unread(snapshot, [self._id, "log_seq"])
+            kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
+            if not there.all():
+                raise Damaged(
+                    f"The events of log {log.name!r}, snapshot {snapshot.key} are not those that were sealed: expected "
+                    f"every log_seq from {start} to {start + len(there) - 1}, ascending in each log partition, found "
+                    f"{int(there.sum())} of them.",
+                    remedy="Run `refold log verify`, and restore the segments or the layout from a copy.",
+                )
+        return kept
+
+    def _settle(self, expected: int, memory_bytes: int) -> tuple[Kept[pa.Table], FirstContents]:
+        """Which event repeats which, by snapshot, and which contents that will ask for."""
+        dedup, firsts, asking = ReplayDedup(expected), [], not all(self._compared.values())
+        kept = Kept[pa.Table](memory_bytes, lambda pairs: pairs.nbytes)
+        for snapshot in self._snapshots:
+            pairs = dedup.pairs(self._suspects[snapshot.key])
+            kept.keep(snapshot.key, pairs)
+            asked = pairs.slice(0, 0 if self._compared[snapshot.key] else None)
+            firsts.append(asked["first_seq"].to_numpy().copy())
+            if not asking:
+                self._suspects.let_go(snapshot.key)  # no contents will be asked for
+        return kept, FirstContents(firsts, memory_bytes)
+
+    def _named_in_repeats(self) -> Seqs:
+        """The `log_seq` of the repeats that sealing found, and of their firsts, sorted: nothing rests on them."""
+
+        def seqs(snapshot: Snapshot) -> Seqs:
+            repeats = self._content.recorded(snapshot)
+            columns = [] if repeats is None else [repeats["log_seq"].to_numpy(), repeats["first_seq"].to_numpy()]
+            return np.concatenate([np.zeros(0, dtype=np.int64), *columns])
+
+        events = [snapshot.cut(self._reader.log.name).events for snapshot in self._snapshots]
+        named = np.concatenate([np.zeros(0, dtype=np.int64), *each(seqs, self._snapshots, events)])
+        named.sort()
+        return named
+
+    def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
+        """The events of the next snapshot, to be read with the wanted columns, and the delivery of each.
+
+        Raises Damaged.
+        """
+        repeats = self.repeats(snapshot)
+        places, offsets = repeats["log_partition"].to_numpy(), repeats["log_offset"].to_numpy()
+        values, found = repeats["delivery"].to_numpy(), []
+        unread = self._reader.unread(snapshot, self._columns)
+        for part in unread:
+            deliveries, mine = np.zeros(len(part), dtype=np.uint8), places == part.partition
+            deliveries[offsets[mine] - part.start] = values[mine]
+            found.append(deliveries)
+        return unread, found
+
+    def repeats(self, snapshot: Snapshot) -> pa.Table:
+        """The repeats of the next snapshot, as sealing stores them. Raises Damaged."""
+        if self._instead is not None:
+            return self._instead.repeats(snapshot)
+        pairs, cut = self._pairs[snapshot.key], snapshot.cut(self._reader.log.name)
+        self._pairs.let_go(snapshot.key)
+        wanted = self._firsts.wanted(cut.seq_start, cut.seq_end)
+        if not self._compared[snapshot.key]:
+            return self._compare(snapshot, pairs, wanted)
+        if len(wanted) == 0:
+            self._suspects.let_go(snapshot.key)
+        else:
+            contents, _ = self._contents(snapshot, wanted)
+            self._firsts.hold(wanted, contents)
+        recorded = self._content.recorded(snapshot)
+        if recorded is not None and recorded.select(pairs.column_names).equals(pairs):
+            return recorded
+        _log.warning(
+            "Log %r, snapshot %s: the recorded repeats are not those in the ids, though it is remembered that they "
+            "were compared. Comparing all events again.",
+            self._reader.log.name,
+            snapshot.key,
+        )
+        del self._suspects, self._pairs, self._firsts
+        self._instead = self._anew()
+        before = self._snapshots[: self._places[snapshot.key] + 1]
+        return [self._instead.repeats(each) for each in before][-1]
+
+    def _compare(self, snapshot: Snapshot, pairs: pa.Table, wanted: Seqs) -> pa.Table:
+        """The repeats of a snapshot, all of whose events are held against its manifest, which is then remembered."""
+        seqs, firsts = pairs["log_seq"].to_numpy(), pairs["first_seq"].to_numpy()
+        needed = union(wanted, np.sort(seqs))
+        contents, digests = self._contents(snapshot, needed)
+        self._content.require(snapshot, digests)
+        self._firsts.hold(needed, contents)
+        own = contents.take(np.searchsorted(needed, seqs))
+        same = own.same_as(self._firsts.of(self._places[snapshot.key], firsts))
+        deliveries = np.where(same, Delivery.DUPLICATE, Delivery.CONFLICT).astype(np.uint8)
+        place = REPEATS.get_field_index("delivery")
+        repeats = pairs.add_column(place, REPEATS.field(place), pa.array(deliveries))
+        self._content.remember(snapshot, repeats)
+        return repeats
+
+    def _contents(self, snapshot: Snapshot, seqs: Seqs) -> tuple[EncodedRows, dict[int, str]]:
+        """The contents of suspects with some `log_seq`, ascending; all events' `content_digest` by log partition."""
+        log, suspects = self._reader.log, self._suspects[snapshot.key]
+        self._suspects.let_go(snapshot.key)
+
+        def read(unread: UnreadPart, mine: Suspects) -> tuple[Seqs, EncodedRows, str]:
+            digest, contents, wanted = hashlib.sha256(), list[EncodedRows](), np.isin(mine.seqs, seqs)
+            offsets = mine.offsets[wanted]
+            for part in unread.pieces():
+                for place in range(0, len(part), ENCODED_EVENTS):
+                    rows = encoded(log, declared(log, part.table.slice(place, ENCODED_EVENTS)))
+                    start = part.start + place
+                    first, last = np.searchsorted(offsets, [start, start + len(rows)])
+                    contents.append(rows.take(offsets[first:last] - start))
+                    digest.update(rows.data.data)
+            return mine.seqs[wanted], EncodedRows.joined(contents), digest.hexdigest()
+
+        unread = self._reader.unread(snapshot, list(log.columns))
+        pairs = list(zip(unread, suspects, strict=True))
+        found = each(lambda pair: read(*pair), pairs, [len(part) for part in unread])
+        order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *(own for own, _, _ in found)]))
+        contents = EncodedRows.joined([rows for _, rows, _ in found]).take(order)
+        return contents, {part.partition: digest for part, (*_, digest) in zip(unread, found, strict=True)}
+
+
+@compiled
+def _tick(seqs, start, there):  # type: ignore[no-untyped-def]
+    """Say which `log_seq` are there, from `start` on, up to the first that does not ascend or lies beyond."""
+    before = start - 1
+    for seq in seqs:
+        if seq <= before or seq >= start + there.size:
+            break
+        there[seq - start] = True
+        before = seq
+
+
+@compiled
+def _meet(seqs, named, places):  # type: ignore[no-untyped-def]
+    """Write the places in `seqs` of what is named, once each, where both ascend; returns how many there are."""
+    count, j = 0, np.searchsorted(named, seqs[0]) if seqs.size else named.size
+    for i in range(seqs.size):
+        while j < named.size and named[j] < seqs[i]:
+            j += 1
+        if j == named.size:
+            break
+        if named[j] == seqs[i]:
+            places[count] = i
+            count += 1
+    return count

@@ -1,0 +1,58 @@
+"""What is claimed of stores at snapshots: by their records, or where a record is lost by a proof of what it said.
+
+For whoever looks ahead: a record that was lost is written again with the same content, so what rests on it stands.
+Reads only, and keeps what it found. The claims that count at work are those of the records (`refold.stores.building`).
+"""
+
+from __future__ import annotations
+
+from refold.engine import Engine
+from refold.errors import Damaged
+from refold.log.snapshot import Snapshot
+from refold.proof.records import ProofRecord
+from refold.stores.building import relation_inputs
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+
+Claim = StateRecord | ProofRecord
+
+
+class Claims:
+    """The claims of an engine's stores."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._found: dict[tuple[str, str], Claim | None] = {}
+        self._proofs: dict[str, dict[str, ProofRecord]] = {}
+
+    def of(self, store: Store, snapshot: Snapshot) -> Claim | None:
+        """What is claimed of a store at a snapshot by today's code version; None where nothing is known of it."""
+        place = (store.name, snapshot.key)
+        if place not in self._found:
+            inputs = self.inputs(store, snapshot)
+            self._found[place] = self._claim(store, inputs) if inputs is not None else None
+        return self._found[place]
+
+    def inputs(self, store: Store, snapshot: Snapshot) -> str | None:
+        """The identity of what a store is computed from; None where an input of a relation is not known."""
+        if isinstance(store, Folded):
+            return snapshot.cut(store.log.name).id
+        assert isinstance(store, Relation)
+        needed = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
+        known = [claim.claim for each in needed if (claim := self.of(each, snapshot)) is not None]
+        return relation_inputs(store, known) if len(known) == len(needed) else None
+
+    def _claim(self, store: Store, inputs: str) -> Claim | None:
+        try:
+            record = self._engine.builder.checkpoints.find(store, inputs)
+        except Damaged:
+            record = None
+        return record if record is not None else self._proven(store).get(inputs)
+
+    def _proven(self, store: Store) -> dict[str, ProofRecord]:
+        """The proofs of a store by today's code version, by inputs; read once, and only where a record is missing."""
+        if store.name not in self._proofs:
+            names = [info.name for info in self._engine.objects.list(f"proofs/{store.name}")]
+            proofs = [proof for name in names if (proof := self._engine.prover.proofs.standing(name)) is not None]
+            self._proofs[store.name] = {p.inputs: p for p in proofs if p.code_version == store.code_version}
+        return self._proofs[store.name]

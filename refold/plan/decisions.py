@@ -1,0 +1,333 @@
+"""The plan of a rebuild: what would be sealed, folded, proven, computed and published, and why, before it is done.
+
+Every decision is asked of whoever takes it at work: the sealer which keys, the builder where a fold goes on from, the
+publisher which versions are missing, the releaser whether anything would move. Manifests, layouts, records, proofs and
+releases are read, checkpoints are checked, and nothing is written; no event is read. How much work the decisions are is
+`refold.plan.workload`; how long that takes is `refold.plan.forecast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from refold.engine import Engine
+from refold.errors import Damaged, FixInput, RefoldError
+from refold.plan.claims import Claims
+from refold.plan.history import Day, days_ahead, sealed_days
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, Relation, RuleStore, Store
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What folding one store would do.
+
+    Attributes:
+        start: the place in history that it goes on from; all days from there on are folded.
+        rows: how many rows its state has there; None where nothing says so.
+        reasons: why, in words; none where there is nothing to fold.
+        is_new: whether no state by this code version is stored at all.
+        to_compile: whether its rule was not compiled on this machine before.
+        is_loaded: whether this process has it compiled already.
+    """
+
+    store: Folded
+    start: int
+    rows: int | None
+    reasons: Sequence[str]
+    is_new: bool
+    to_compile: bool = False
+    is_loaded: bool = False
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How many days of a store have no proof for what is or will be built there; of the others replay says it again."""
+
+    store: Store
+    missing: int
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Computing:
+    """At which places of history a relation is computed; at the others with another identity it is read."""
+
+    relation: Relation
+    computed: Sequence[int]
+    read: Sequence[int]
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What one sink would be given: `writes` a new version, or the one that it holds to be compared again."""
+
+    store: Store
+    sink: str
+    writes: bool
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rebuild through a key would do to the history as it will be.
+
+    Attributes:
+        days: every snapshot, sealed or to be sealed, oldest first.
+        release: why a release would be made; "" where what is served stays.
+        note: what else a person should know of the release.
+    """
+
+    days: Sequence[Day]
+    fresh: bool
+    folds: Sequence[Fold]
+    proofs: Sequence[Proof]
+    relations: Sequence[Computing]
+    publishing: Sequence[Publishing]
+    release: str
+    note: str
+
+    @property
+    def through(self) -> str:
+        """The last key."""
+        return self.days[-1].key
+
+    @property
+    def to_seal(self) -> list[Day]:
+        """The days that are to be sealed."""
+        return [day for day in self.days if day.is_new]
+
+    @property
+    def changed_sinks(self) -> list[str]:
+        """The sinks that would get a new version, in the order of publishing."""
+        return [each.sink for each in self.publishing if each.writes]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether all is sealed, built, proven, published and released, so that a rebuild would only check again."""
+        folded = any(self.folded(fold) for fold in self.folds)
+        proven = not any(proof.missing for proof in self.proofs)
+        computed = any(each.computed for each in self.relations)
+        return proven and not (self.to_seal or folded or computed or self.changed_sinks or self.release)
+
+    def folded(self, fold: Fold) -> list[Day]:
+        """The days whose events a store would fold."""
+        return [day for day in self.days[fold.start :] if day.logs[fold.store.log.name].events]
+
+    def settled(self, engine: Engine) -> Plan:
+        """The same decisions over the history as it was sealed since, to learn from."""
+        return replace(self, days=sealed_days(engine, self.days))
+
+
+def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = False, thorough: bool = True) -> Plan:
+    """What `rebuild_all` with the same arguments would do, as things stand; writes nothing.
+
+    Without `thorough`, of older snapshots neither proofs nor stored results of relations are looked at.
+
+    Raises what a rebuild raises before it begins: NotFound where nothing landed, FixInput outside the cadence.
+    """
+    days = days_ahead(engine, through)
+    folds = [_fold(engine, store, days, fresh) for log in engine.project.logs for store in engine.stores_of(log.name)]
+    claims = Claims(engine)
+    relations = [_computing(engine, claims, relation, days, thorough) for relation in engine.project.relations]
+    proofs = list(_proofs(engine, claims, days, thorough))
+    publishing = list(_publishing(engine, claims, days[-1]))
+    release, note = _release(engine, claims, days[-1])
+    return Plan(days, fresh, folds, proofs, relations, publishing, release, note)
+
+
+def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> Fold:
+    sealed = [day for day in days if day.snapshot is not None]
+    last = sealed[-1].snapshot if sealed else None
+    rule = store.rule if isinstance(store, RuleStore) else None
+    compiled = (rule is not None and not rule.was_compiled, rule is not None and rule.is_loaded)
+    if last is None:
+        return Fold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, *compiled)
+    run = engine.builder.run_from(store, last, fresh=fresh)
+    found = [_found(engine, store, day) for day in sealed]
+    is_new = not any(found)
+    rows = next((record.rows for record in reversed(found) if record is not None), None)
+    fold = Fold(store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, *compiled)
+    if all(day.logs[store.log.name].events == 0 for day in days[run.done :]):
+        return fold
+    return replace(fold, reasons=list(_why_folded(engine, fold, days, found, run.damaged, fresh)))
+
+
+def _found(engine: Engine, store: Store, day: Day) -> StateRecord | None:
+    try:
+        return engine.builder.find(store, day.snapshot) if day.snapshot else None
+    except Damaged:
+        return None
+
+
+def _why_folded(
+    engine: Engine,
+    fold: Fold,
+    days: Sequence[Day],
+    found: Sequence[StateRecord | None],
+    damaged: Sequence[str],
+    fresh: bool,
+) -> Iterator[str]:
+    if fresh:
+        yield "asked for: every checkpoint is ignored"
+    yield from (f"damaged checkpoint: {text}" for text in damaged)
+    if fold.is_new:
+        yield from _never(engine, fold.store)
+    elif not damaged and not fresh:
+        yield from _gaps(fold, days, found)
+    coming = [day.key for day in days[len(found) :] if day.logs[fold.store.log.name].events]
+    if coming and not fold.is_new:
+        yield f"{_keys(coming)} to be sealed"
+
+
+def _gaps(fold: Fold, days: Sequence[Day], found: Sequence[StateRecord | None]) -> Iterator[str]:
+    """Why sealed snapshots are folded though none of what is stored is damaged."""
+    missing = [place for place in range(len(found)) if found[place] is None]
+    last = max(place for place, record in enumerate(found) if record is not None)
+    gaps, behind = [days[p].key for p in missing if p < last], [days[p].key for p in missing if p > last]
+    if gaps:
+        yield f"no checkpoint of {_keys(gaps)}, though later ones are there"
+    if behind:
+        yield f"{_keys(behind)} sealed and not folded yet"
+    thinned = [days[p].key for p, record in enumerate(found) if p >= fold.start and record and record.thinned]
+    if thinned:
+        yield f"the rows of {_keys(thinned)} were thinned, so it goes on from before"
+
+
+def _keys(keys: Sequence[str]) -> str:
+    return f"snapshot {keys[0]}" if len(keys) == 1 else f"{len(keys)} snapshots, {keys[0]} to {keys[-1]},"
+
+
+def _never(engine: Engine, store: Store) -> list[str]:
+    others = _other_versions(engine, store)
+    if not others:
+        return ["never built"]
+    return [f"its code changed: built by version {', '.join(others)}; now it is {store.code_version}"]
+
+
+def _other_versions(engine: Engine, store: Store) -> list[str]:
+    """The code versions by which a store was built, but today's, the newest first."""
+    written: dict[str, str] = {}
+    for info in engine.objects.list(f"states/{store.name}"):
+        parts = info.name.split("/")
+        if info.name.endswith(".json") and len(parts) == 4 and parts[2] != store.code_version:
+            written[parts[2]] = max(written.get(parts[2], ""), str(info.modified_at))
+    return sorted(written, key=lambda version: (written[version], version), reverse=True)
+
+
+def _rows_of_others(engine: Engine, store: Store) -> int | None:
+    """How many rows the store had by another code version, which is the best there is to say of a new one."""
+    for version in _other_versions(engine, store)[:1]:
+        rows = []
+        for info in engine.objects.list(f"states/{store.name}/{version}"):
+            try:
+                record = engine.builder.checkpoints.read(info.name)
+            except Damaged:
+                continue
+            rows += [record.rows] if record else []
+        return max(rows, default=None)
+    return None
+
+
+def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool) -> Iterator[Proof]:
+    for store in engine.project.in_order:
+        missing, before = 0, ""
+        for day in days:
+            if day.snapshot is None:
+                missing += (day.logs[store.log.name].events if isinstance(store, Folded) else day.events) > 0
+                continue
+            inputs = day.snapshot.cut(store.log.name).id if isinstance(store, Folded) else day.snapshot.id
+            if inputs != before and (thorough or day is days[-1]):
+                claimed = claims.of(store, day.snapshot)
+                missing += claimed is None or engine.prover.proofs.find(claimed.claim) is None
+            before = inputs
+        yield Proof(store, missing, [f"no proof for what stands at {missing} snapshots"] if missing else [])
+
+
+def _computing(engine: Engine, claims: Claims, relation: Relation, days: Sequence[Day], thorough: bool) -> Computing:
+    computed, read, reasons, before = list[int](), list[int](), dict[str, None](), ""
+    for place, day in enumerate(days):
+        if (day.snapshot is not None and day.id == before) or (day.snapshot is None and place and day.events == 0):
+            continue
+        before = day.id or ""
+        why = _why_computed(engine, claims, relation, day, thorough)
+        (computed if why else read).append(place)
+        if why:
+            reasons[why] = None
+    if reasons and not read and not engine.objects.list(f"states/{relation.name}/{relation.code_version}"):
+        reasons = dict.fromkeys(_never(engine, relation))
+    return Computing(relation, computed, read, list(reasons))
+
+
+def _why_computed(engine: Engine, claims: Claims, relation: Relation, day: Day, thorough: bool) -> str:
+    if day.snapshot is None:
+        return "new snapshots"
+    inputs = claims.inputs(relation, day.snapshot)
+    if inputs is None:
+        return "its inputs are built anew"
+    try:
+        if not thorough:
+            record = engine.builder.checkpoints.find(relation, inputs)
+            return "" if record is not None and not record.thinned else "never computed or thinned"
+        return "" if engine.builder.standing(relation, inputs) else "never computed from these inputs, or thinned"
+    except Damaged as error:
+        return f"damaged checkpoint: {error}"
+
+
+def _publishing(engine: Engine, claims: Claims, last: Day) -> Iterator[Publishing]:
+    for store in engine.project.in_order:
+        for sink in store.sinks:
+            title = f"{type(sink).__name__}/{sink.name}"
+            why = _why_published(engine, claims, store, sink, last)
+            yield Publishing(store, title, bool(why), [why] if why else [])
+
+
+def _why_published(engine: Engine, claims: Claims, store: Store, sink: object, last: Day) -> str:
+    (declared,) = (each for each in store.sinks if each is sink)
+    try:
+        held = engine.publisher.target(store, declared).versions()
+    except RefoldError as error:
+        return f"it cannot be asked what it holds: {error}"
+    if not held:
+        return "it holds no version yet"
+    claimed = claims.of(store, last.snapshot) if last.snapshot else None
+    if claimed is None or last.snapshot is None:
+        return f"snapshot {last.key} is new" if last.snapshot is None else "the store is built anew"
+    if engine.publisher.version(last.snapshot, claimed) in held:
+        return ""
+    return f"it holds no version of snapshot {last.key} with this content"
+
+
+def _release(engine: Engine, claims: Claims, last: Day) -> tuple[str, str]:
+    """Why a release would be made, "" where none would; and what else there is to say."""
+    current = engine.releaser.current()
+    if current is None:
+        return "nothing was released yet", ""
+    reason = f"release {current.number} serves other content"
+    if last.snapshot is None:
+        return reason, ""
+    if current.ordinal > last.snapshot.ordinal:
+        return "", f"release {current.number} serves the newer snapshot {current.snapshot} and stays"
+    claimed = {s.name: claims.of(s, last.snapshot) for s in engine.project.stores if s.sinks}
+    known = {name: found for name, found in claimed.items() if found is not None}
+    try:
+        return (reason if known != claimed or engine.releaser.would_move(last.snapshot, known) else ""), ""
+    except FixInput as error:
+        return "", str(error)
+
+
+def totals(plan: Plan) -> Mapping[str, int]:
+    """The plan in a few numbers, for machines: what a rebuild would read, fold, compute and write."""
+    ahead = [part for day in plan.to_seal for part in day.logs.values()]
+    return {
+        "snapshots_to_seal": len(plan.to_seal),
+        "landing_objects": sum(len(part.objects) for part in ahead),
+        "landing_bytes": sum(item.info.size_bytes for part in ahead for item in part.objects),
+        "events_to_fold": sum(day.logs[fold.store.log.name].events for fold in plan.folds for day in plan.folded(fold)),
+        "relations_to_compute": sum(len(each.computed) for each in plan.relations),
+        "proofs_missing": sum(proof.missing for proof in plan.proofs),
+        "sinks_to_write": len(plan.changed_sinks),
+        "releases": int(bool(plan.release)),
+    }

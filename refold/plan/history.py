@@ -1,0 +1,199 @@
+"""What history will look like once landing is sealed: the snapshots that are, and those that sealing would add.
+
+Of a snapshot that is, manifest and layout say how many events it has and how many bytes its columns take. Of one that
+sealing would add, both are estimated from what earlier landing objects of the same kind held, or where there is none,
+from the lines of one object; no other event is read.
+What is done with it is `refold.plan.decisions`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from refold.engine import Engine
+from refold.errors import FixInput, NotFound, RefoldError
+from refold.landing.listing import LandingObject
+from refold.log.declaration import Log
+from refold.log.layout import SegmentFile
+from refold.log.snapshot import Snapshot
+from refold.seal.sealer import Sealer
+from refold.storage.objects import ObjectStore
+
+_PEEKED_BYTES = 4 << 20
+"""The largest landing object that is read to count its lines, where none of its log was sealed yet."""
+
+_RECORD_BYTES = {".gz": 40.0, "": 200.0}
+"""What a landing record takes where even that is not known, packed and plain."""
+
+_COLUMN_BYTES = 5.0
+"""What one column of an event takes in a segment where none is there yet."""
+
+_SEGMENT_BYTES = 2_500
+"""What a segment takes beside its columns."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """One log's part of a snapshot: new events, all events through it, and the landing objects still to be sealed."""
+
+    events: int
+    through: int
+    objects: Sequence[LandingObject] = ()
+
+
+@dataclass(frozen=True)
+class Day:
+    """One snapshot of the history as it will be.
+
+    `snapshot` is None where it is not sealed yet; `is_new` says whether it was not when the plan was made.
+    """
+
+    key: str
+    logs: Mapping[str, Ahead]
+    snapshot: Snapshot | None
+    is_new: bool = False
+
+    @property
+    def id(self) -> str | None:
+        """The identity where it is known."""
+        return self.snapshot.id if self.snapshot else None
+
+    @property
+    def events(self) -> int:
+        """The new events of all logs."""
+        return sum(ahead.events for ahead in self.logs.values())
+
+
+def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
+    """Every snapshot up to a key (None: the last folder in landing), oldest first, sealed or to be sealed.
+
+    Raises what sealing raises before it reads an object, and NotFound where nothing landed and nothing is sealed.
+    """
+    engine.chain.refresh()
+    known = [_known(engine, snapshot) for snapshot in engine.chain]
+    if through is not None and through in engine.chain:
+        return known[: engine.chain.get(through).ordinal + 1]
+    sealer = engine.sealer()
+    keys = engine.unsealed(sealer, through) or []
+    if not known and not keys:
+        raise NotFound(
+            f"Landing {engine.settings.shown()['landing']} holds no data folders.",
+            remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
+        )
+    if keys and known and keys[0] < known[-1].key:
+        raise FixInput(f"The key {keys[0]} lies before the newest snapshot {known[-1].key} and can not be sealed.")
+    return [*known, *_coming(engine, sealer, keys, known)]
+
+
+def sealed_days(engine: Engine, days: Sequence[Day]) -> list[Day]:
+    """The same days with what sealing has made of them since."""
+    snapshots = {snapshot.key: snapshot for snapshot in engine.chain}
+    return [
+        day if day.snapshot or day.key not in snapshots else _since(day, _known(engine, snapshots[day.key]))
+        for day in days
+    ]
+
+
+def _since(day: Day, sealed: Day) -> Day:
+    logs = {name: replace(sealed.logs[name], objects=ahead.objects) for name, ahead in day.logs.items()}
+    return replace(sealed, logs=logs, is_new=True)
+
+
+def _known(engine: Engine, snapshot: Snapshot) -> Day:
+    cuts = {log.name: snapshot.cut(log.name) for log in engine.project.logs}
+    return Day(snapshot.key, {name: Ahead(cut.events, cut.seq_end) for name, cut in cuts.items()}, snapshot)
+
+
+def _coming(engine: Engine, sealer: Sealer, keys: Sequence[str], known: Sequence[Day]) -> Iterable[Day]:
+    waiting = sealer.waiting()
+    sizes = {log.name: _record_bytes(engine, log, waiting[log.name]) for log in engine.project.logs}
+    reached = {log.name: known[-1].logs[log.name].through if known else 0 for log in engine.project.logs}
+    for key in keys:
+        logs = {}
+        for name, items in waiting.items():
+            taken = [item for item in items if item.folder <= key]
+            waiting[name] = [item for item in items if item.folder > key]
+            events = round(sum(item.info.size_bytes / sizes[name][_kind(item.name)] for item in taken))
+            events = max(events, 1) if taken else 0
+            reached[name] += events
+            logs[name] = Ahead(events, reached[name], taken)
+        yield Day(key, logs, None, is_new=True)
+
+
+def _kind(name: str) -> str:
+    return ".gz" if name.endswith(".gz") else ""
+
+
+def _record_bytes(engine: Engine, log: Log, waiting: Sequence[LandingObject]) -> dict[str, float]:
+    """How many bytes a landing record of a log takes, packed and plain: as sealed so far, else as in one object."""
+    found = {kind: [0, 0] for kind in _RECORD_BYTES}
+    for snapshot in engine.chain:
+        for item in snapshot.cut(log.name).objects:
+            kind = found[_kind(item.name)]
+            kind[0] += item.size_bytes
+            kind[1] += item.records
+    return {kind: size / n if n and size else _peeked(engine, kind, waiting) for kind, (size, n) in found.items()}
+
+
+def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> float:
+    """Bytes a line in the middle one by size of the landing objects of a kind; a usual size where it is too large."""
+    items = sorted(
+        (item for item in waiting if item.folder and _kind(item.name) == kind), key=lambda i: i.info.size_bytes
+    )
+    if not items or items[len(items) // 2].info.size_bytes > _PEEKED_BYTES:
+        return _RECORD_BYTES[kind]
+    try:
+        data = ObjectStore.open(engine.settings.landing, must_exist=True).get(items[len(items) // 2].name)
+        lines = sum(bool(line.strip()) for line in (gzip.decompress(data) if kind else data).splitlines())
+    except (RefoldError, OSError, EOFError, zlib.error):  # what is wrong with it is for sealing to say
+        return _RECORD_BYTES[kind]
+    return len(data) / lines if lines else _RECORD_BYTES[kind]
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """How many bytes the segments of a log take, by column; counted where they are sealed, else estimated."""
+
+    engine: Engine
+    log: Log
+
+    def of(self, days: Sequence[Day], columns: Iterable[str] | None) -> int:
+        """The bytes that reading some columns (None: all) of the events of some days takes, each object once."""
+        wanted = None if columns is None else ["", *dict.fromkeys(n for n in columns if n != "log_offset")]
+        files: dict[str, SegmentFile] = {}
+        ahead = [day.logs[self.log.name].events for day in days if day.snapshot is None]
+        for day in days:
+            if day.snapshot is not None:
+                files |= {f.name: f for f in self.engine.chain.layout(day.snapshot, self.log.name).segments}
+        sealed = sum(_size(file, wanted) for file in files.values())
+        return sealed + self._ahead([n for n in ahead if n], wanted)
+
+    def _ahead(self, events: Sequence[int], wanted: Sequence[str] | None) -> int:
+        """What segments that are not there yet would take."""
+        if not events:
+            return 0
+        columns = len(self.log.schema.names) - 1 if wanted is None else len(wanted) - 1
+        each, size = self._usual(wanted) or (columns * _COLUMN_BYTES, _SEGMENT_BYTES)
+        return round(sum(events) * each + len(events) * self.log.partitions * size)
+
+    def _usual(self, wanted: Sequence[str] | None) -> tuple[float, float] | None:
+        """Bytes an event, and a segment beside its columns, in the newest snapshots that have events."""
+        files = [
+            file
+            for snapshot in list(self.engine.chain)[-5:]
+            for file in self.engine.chain.layout(snapshot, self.log.name).segments
+        ]
+        events = sum(file.last - file.first for file in files)
+        if not events:
+            return None
+        footers = sum(_size(file, [""]) for file in files)
+        return (sum(_size(file, wanted) for file in files) - footers) / events, footers / len(files)
+
+
+def _size(file: SegmentFile, wanted: Sequence[str] | None) -> int:
+    if wanted is None:
+        return file.size_bytes
+    return sum(file.pieces[name].size for name in wanted if name in file.pieces)

@@ -1,0 +1,284 @@
+"""Proof: that a built state and its ledger equal full replay at their snapshot, or where they do not.
+
+A folded store is compared with `refold.proof.replay` by digests, snapshot by snapshot, and every stored ledger part
+event by event, since readers of the ledger rest on all of them; of the rows, those of the snapshot that is proven are
+read. Only where something differs is more read: `refold.proof.locate` folds the first snapshot that differs again. A
+relation is computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
+(`refold.proof.records`); failing removes every proof of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from refold.canonical.digest import DigestTree, table_digest
+from refold.errors import Damaged, Unproven
+from refold.log.declaration import POSITION
+from refold.log.reader import Part, position
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.proof.divergence import Mark
+from refold.proof.locate import Locator, outcome_text, rows_in
+from refold.proof.picture import Picture
+from refold.proof.records import ProofRecord, ProofRecords, library_versions
+from refold.proof.replay import Boundary, replay
+from refold.proof.verdict import Difference, Trail, Verdict
+from refold.storage.objects import ObjectStore
+from refold.stores.building import Builder
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.state import State
+from refold.types import describe
+
+__all__ = ["Difference", "Prover", "Verdict"]
+
+_ROWS_SHOWN = 5
+_REPLAY = "full replay from offset 0"
+_RELATION = "the same query over proven inputs with permuted rows"
+
+
+class Prover:
+    """Verifies built stores against full replay and keeps the proofs.
+
+    Args:
+        locator: finds where a fold went wrong; by default one over the same objects.
+        memory_limit_mb: what replay may take for ids and hashes; None is half of the machine's memory.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        chain: SnapshotChain,
+        builder: Builder,
+        locator: Locator | None = None,
+        *,
+        memory_limit_mb: int | None = None,
+    ) -> None:
+        self._objects = objects
+        self._chain = chain
+        self._builder = builder
+        self._memory_limit_mb = memory_limit_mb
+        self._locator = locator or Locator(objects, chain, builder)
+        self.proofs = ProofRecords(objects)
+
+    def require(self, store: Store, snapshot: Snapshot) -> tuple[StateRecord, str]:
+        """The record of a store and the name of a proof of it. Raises Unproven where either is missing or unsound."""
+        record = self._builder.require(store, snapshot)
+        found = self.proofs.find(record.claim)
+        if found is None:
+            lying = ", ".join(self.proofs.names(record.claim))
+            unsound = f" What lies under its claim is no sound proof: {lying}." if lying else ""
+            raise Unproven(
+                f"The state of store {store.name!r} at snapshot {snapshot.key} has no passing full replay for its "
+                f"digest {record.state_digest[:16]}… by code version {record.code_version}.{unsound}",
+                remedy=f"Run the check full_replay of state/{store.name} for {snapshot.key}.",
+            )
+        return record, found[0]
+
+    def prove(self, store: Store, snapshot: Snapshot) -> Verdict:
+        """Verify one store at one snapshot and keep or remove its proof accordingly.
+
+        A rerun writes nothing where an equally good proof stands. Raises Damaged where a segment is, and RuleError
+        where a rule fails.
+        """
+        started = time.perf_counter()
+        if isinstance(store, Relation):
+            return self._settle(self._compare_relation(store, snapshot), started)
+        assert isinstance(store, Folded)
+        trail = Trail()
+        for each, boundaries in self._replay([store], snapshot):
+            boundary = boundaries[store.name]
+            self._compare(store, each, boundary, trail)
+        verdict = self._judge(store, snapshot, boundary, trail)
+        if not verdict.passed:
+            self._forget_parted(trail)
+            verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
+        return self._settle(verdict, started)
+
+    def prove_history(
+        self, stores: Sequence[Folded], through: Snapshot
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+        """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
+
+        A ledger that differs at one snapshot fails every later one as well, since they rest on it.
+        """
+        trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
+        for snapshot, boundaries in self._replay(stores, through):
+            verdicts = {}
+            for store in stores:
+                trail, boundary = trails[store.name], boundaries[store.name]
+                self._compare(store, snapshot, boundary, trail)
+                whole = None if snapshot is through else seen
+                verdicts[store.name] = self._settle(self._judge(store, snapshot, boundary, trail, whole), started)
+            yield snapshot, verdicts
+
+    def _replay(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
+        return replay(self._objects, self._chain, stores[0].log, stores, through, self._memory_limit_mb)
+
+    def _settle(self, verdict: Verdict, started: float) -> Verdict:
+        """Keep the proof of what passed, remove every proof of what did not."""
+        verdict = replace(verdict, seconds=round(time.perf_counter() - started, 3))
+        record = verdict.record
+        if record is not None and verdict.passed:
+            versions, replayed = library_versions(), verdict.replay
+            self.proofs.keep(
+                ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
+                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
+            )  # fmt: skip
+        elif record is not None:
+            self.proofs.remove(record.claim)
+        return verdict
+
+    def _forget_parted(self, trail: Trail) -> None:
+        """Remove the proofs of earlier snapshots that a replay found to differ."""
+        for mark in trail.marks:
+            if mark.record is not None and (mark.state_parted or mark.ledger_parted):
+                self.proofs.remove(mark.record.claim)
+
+    def _compare(self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail) -> None:
+        """Take one snapshot into a trail: record, digests, counts and the ledger part; no rows."""
+        where = f"snapshot {snapshot.key}"
+        record, differences = None, list[Difference]()
+        try:
+            record = self._builder.find(store, snapshot)
+            if record is None:
+                expected = f"a state by code version {store.code_version}"
+                differences.append(Difference("not-built", where, expected, "none"))
+        except Damaged as error:
+            differences.append(Difference("checkpoint", where, "a sound state record", str(error)))
+        if record is not None:
+            differences += self._compare_record(store, snapshot, record, boundary)
+        if boundary.unstable:
+            differences.append(Difference("rule", where, "the same result of the same events", boundary.unstable))
+        sound = record is not None and not differences
+        trail.add(Mark(snapshot, record, boundary.state_digest, boundary.ledger_digest, sound), differences, boundary)
+
+    def _compare_record(
+        self, store: Folded, snapshot: Snapshot, record: StateRecord, boundary: Boundary
+    ) -> Iterator[Difference]:
+        where = f"snapshot {snapshot.key}"
+        if record.code_version != store.code_version:
+            yield Difference("code-version", where, store.code_version, record.code_version)
+        yield from self._compare_ledger(snapshot, record, boundary)
+        if record.ledger_digest != boundary.ledger_digest:
+            yield Difference("ledger", where, boundary.ledger_digest, record.ledger_digest)
+        if dict(record.outcomes) != dict(boundary.outcomes):
+            yield Difference("ledger", where, _counts(boundary.outcomes), _counts(record.outcomes))
+        if record.state_digest != boundary.state_digest:
+            yield Difference("state", where, boundary.state_digest, record.state_digest)
+
+    def _compare_ledger(self, snapshot: Snapshot, record: StateRecord, boundary: Boundary) -> Iterator[Difference]:
+        if len(boundary.part.outcomes) == 0:
+            return
+        try:
+            part = self._builder.checkpoints.ledger(record)
+        except Damaged as error:
+            yield Difference("ledger", f"snapshot {snapshot.key}", "a sound ledger part", str(error))
+            return
+        place = boundary.part.first_difference(part) if part is not None else 0
+        if place is not None:
+            if place < len(boundary.part.outcomes):
+                at = "log partition {}, offset {}, log_seq {}".format(*position(_events(boundary), place))
+            else:
+                at = "after its last event"
+            found = outcome_text(part, place) if part is not None else "no ledger part"
+            yield Difference("ledger", f"snapshot {snapshot.key}, {at}", outcome_text(boundary.part, place), found)
+
+    def _judge(
+        self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail, seen: set[str] | None = None
+    ) -> Verdict:
+        """The verdict on the newest snapshot of a trail; its rows are read whole, or with `seen` only their hashes."""
+        mark, differences, spaces = trail.marks[-1], list[Difference](), list[tuple[str, Sequence[int]]]()
+        if mark.record is not None and not mark.record.thinned:
+            try:
+                checkpoints = self._builder.checkpoints
+                if seen is not None and not mark.state_parted:
+                    checkpoints.require_sound(mark.record, seen)
+                elif not checkpoints.holds(mark.record, boundary.state):
+                    stored = checkpoints.state(store, mark.record)
+                    differences, buckets = _differing_rows(store, snapshot, stored, boundary)
+                    spaces = [(f"keys at {snapshot.key}", buckets)] if buckets else []
+            except Damaged as error:
+                differences.append(
+                    Difference("checkpoint", f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
+                )
+                trail.marks[-1] = replace(mark, sound=False)
+        trail.differences[-1] += differences
+        every = _once([*trail.inherited(), *trail.differences[-1]])
+        verdict = Verdict(store, snapshot, mark.record, every, _REPLAY, trail.events,
+                          {"state": boundary.state_digest, "ledger": boundary.ledger_digest})  # fmt: skip
+        return self._with_divergence(verdict, store, trail, spaces) if every else verdict
+
+    def _with_divergence(
+        self, verdict: Verdict, store: Folded, trail: Trail, spaces: list[tuple[str, Sequence[int]]]
+    ) -> Verdict:
+        """A failed verdict with what is known of where the fold went wrong; located once in a history."""
+        if trail.divergence is None and trail.replayed is not None:
+            trail.divergence = self._locator.locate(store, trail.marks, trail.replayed)
+        found = trail.divergence
+        if found is not None and found.buckets and found.snapshot != verdict.snapshot.key:
+            spaces = [(f"keys at {found.snapshot}", found.buckets), *spaces]
+        drawn = Picture(trail.history(), spaces)
+        return replace(verdict, sound_through=trail.sound_through, divergence=found, picture=drawn)
+
+    def _compare_relation(self, relation: Relation, snapshot: Snapshot) -> Verdict:
+        where = f"snapshot {snapshot.key}"
+        verdict = Verdict(relation, snapshot, None, [], _RELATION, 0)
+        faults = []
+        for source in relation.reads:
+            try:
+                self.require(source.store if isinstance(source, LedgerOf) else source, snapshot)
+            except Unproven as error:
+                faults.append(Difference("input", where, f"a proven {source.name}", str(error)))
+        if faults:
+            return replace(verdict, differences=faults)
+        try:
+            record = self._builder.require(relation, snapshot)
+            verdict = replace(verdict, record=record)
+            stored = None
+            if not record.thinned:
+                stored = self._builder.checkpoints.rows(record, relation.columns, relation.key)
+            inputs = self._builder.tables(relation, snapshot)
+            again = self._builder.runner.run(relation, inputs, permuted=True)
+        except (Damaged, Unproven) as error:
+            return replace(verdict, differences=[Difference("checkpoint", where, "a sound result", str(error))])
+        schema = describe(relation.columns)
+        found = table_digest(schema, again, relation.key)
+        verdict = replace(verdict, events=sum(map(len, inputs.values())), replay={"state": found, "ledger": ""})
+        if found == record.state_digest:
+            return verdict
+        differences = [Difference("relation", where, f"{found} from permuted inputs", record.state_digest)]
+        trees = [DigestTree.of(schema, table, relation.key) for table in (stored, again) if table is not None]
+        spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
+        return replace(verdict, differences=differences, picture=Picture((), spaces))
+
+
+def _events(boundary: Boundary) -> Iterator[Part]:
+    return (part for unread in boundary.unread for part in unread.pieces())
+
+
+def _once(differences: Sequence[Difference]) -> list[Difference]:
+    return list(dict.fromkeys(differences))
+
+
+def _counts(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in outcomes.items())
+
+
+def _differing_rows(
+    store: Folded, snapshot: Snapshot, stored: State, boundary: Boundary
+) -> tuple[list[Difference], Sequence[int]]:
+    """The first few keys whose rows differ, with both rows, and the buckets that differ; only those are looked at."""
+    buckets = stored.tree.differing(boundary.state.tree)
+    if not buckets:
+        return [], []
+    mine, theirs = (rows_in(buckets, store, state.table) for state in (stored, boundary.state))
+    names = [*(name for name in store.state_columns if name not in POSITION), *POSITION]
+    keys = [key for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
+    shown = ((f"snapshot {snapshot.key}, key {key!r}", theirs.get(key), mine.get(key)) for key in keys[:_ROWS_SHOWN])
+    return [Difference("state", at, _show(right, names), _show(found, names)) for at, right, found in shown], buckets
+
+
+def _show(row: Mapping[str, object] | None, names: Sequence[str]) -> str:
+    return "no row" if row is None else ", ".join(f"{name}={row[name]!r}" for name in names)

@@ -1,0 +1,143 @@
+"""Proof records: passed replays, kept under the claim they prove and named after their own content.
+
+A record is `proofs/<store>/<claim>/<body>.json`, each name the first 40 digits of a sha256. So a claim can have several
+proofs, none can be changed without being seen, and one that is passed off as another's is none. What proves a claim is
+`refold.proof.prover`; here records are written, found and removed.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from refold.errors import Damaged
+from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
+from refold.storage.records import read_record, record_bytes
+
+_LIBRARIES = ("refold", "pyarrow", "numpy", "numba", "duckdb")
+
+
+@dataclass(frozen=True)
+class ProofRecord:
+    """One passed replay.
+
+    Attributes:
+        store, code_version, inputs, state_digest, ledger_digest: the claim, word for word.
+        snapshot: the key it was proven at; other keys without new events share the claim.
+        replay: what replay found: `state` and `ledger`, digests.
+        method: how.
+        rows: rows of the state.
+        events: events replayed; for a relation the rows of its inputs.
+        seconds: how long it took, for people; nothing is decided by it.
+        versions: Python, the machine, and the libraries that a result could depend on.
+    """
+
+    store: str
+    code_version: str
+    inputs: str
+    state_digest: str
+    ledger_digest: str
+    snapshot: str
+    replay: Mapping[str, str]
+    method: str
+    rows: int
+    events: int
+    seconds: float
+    versions: Mapping[str, str]
+
+    @property
+    def claim(self) -> dict[str, str]:
+        """What it proves, as `StateRecord.claim` has it."""
+        names = ("store", "code_version", "inputs", "state_digest", "ledger_digest")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def holds(self) -> bool:
+        """Whether replay found the digests that are claimed."""
+        return dict(self.replay) == {"state": self.state_digest, "ledger": self.ledger_digest}
+
+
+class ProofRecords:
+    """The proofs of a project."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def find(self, claim: Mapping[str, str]) -> tuple[str, ProofRecord] | None:
+        """The first sound proof of a claim by name, and its name; None where there is none."""
+        return next(iter(self.sound(claim)), None)
+
+    def sound(self, claim: Mapping[str, str]) -> list[tuple[str, ProofRecord]]:
+        """All sound proofs of a claim, by name; what is damaged or another's is passed over."""
+        found = []
+        for name in self.names(claim):
+            record = self._read(name)
+            if record is not None and record.claim == dict(claim) and record.holds:
+                found.append((name, record))
+        return found
+
+    def keep(self, proof: ProofRecord) -> str:
+        """Write a proof, unless one of the same claim, method and versions stands; returns the name of that or this."""
+        for name, other in self.sound(proof.claim):
+            if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
+                return name
+        body = asdict(proof)
+        name = _name(proof.claim, body)
+        self._objects.put(name, record_bytes(body))
+        return name
+
+    def remove(self, claim: Mapping[str, str]) -> None:
+        """Remove every proof of a claim, sound or not."""
+        for name in self.names(claim):
+            self._objects.delete(name)
+
+    def names(self, claim: Mapping[str, str]) -> list[str]:
+        """The names of all objects that lie under a claim."""
+        return [info.name for info in self._objects.list(claim_folder(claim)) if info.name.endswith(".json")]
+
+    def standing(self, name: str) -> ProofRecord | None:
+        """The proof of a name, or where that is gone or damaged another sound one of the same claim; None without."""
+        folder = name.rpartition("/")[0]
+        for other in [name, *(info.name for info in self._objects.list(folder))]:
+            record = self._read(other) if other.rpartition("/")[0] == folder else None
+            if record is not None and record.holds:
+                return record
+        return None
+
+    def _read(self, name: str) -> ProofRecord | None:
+        try:
+            body = read_record(self._objects, name)
+            record = ProofRecord(**body) if body is not None else None
+        except (Damaged, TypeError):
+            return None
+        return record if record is not None and body is not None and name == _name(record.claim, body) else None
+
+
+@cache
+def library_versions() -> Mapping[str, str]:
+    """The versions of what a result could depend on, by name; "not installed" where it runs from its source."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()}-{platform.machine()}"}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def claim_folder(claim: Mapping[str, str]) -> str:
+    """The folder of a claim's proofs."""
+    return f"proofs/{claim['store']}/{sha256_hex(canonical_json(dict(claim)))[:40]}"
+
+
+def proof_name(body: Mapping[str, Any]) -> str:
+    """The name that a proof with some body must have. Raises TypeError where it is not the body of a proof."""
+    return _name(ProofRecord(**body).claim, body)
+
+
+def _name(claim: Mapping[str, str], body: Mapping[str, object]) -> str:
+    return f"{claim_folder(claim)}/{sha256_hex(canonical_json(dict(body)))[:40]}.json"

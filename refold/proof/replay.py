@@ -1,0 +1,80 @@
+"""Full replay: fold a log from offset 0, with no checkpoint and no stored deduplication, and say what is there.
+
+One pass over the events yields state and ledger at every snapshot boundary. Duplicates are found from the ids alone.
+A rule that is interpreted is run twice over the same rows and events, so that one that is not deterministic is found
+even where what is stored happens to agree; one that is compiled can do nothing but compute with what it is given.
+What is done with the result, comparing it with what was built, is `refold.proof.prover`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from refold.base.memory import limit_bytes
+from refold.base.parallel import each
+from refold.dedup.rereader import Rereader
+from refold.log.declaration import Log
+from refold.log.reader import LogReader, UnreadPart
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.objects import ObjectStore
+from refold.stores.declaration import Folded
+from refold.stores.folding import columns_to_read, fold_unread
+from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
+from refold.stores.state import State
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary.
+
+    `part` holds the outcomes of the snapshot's events, which can be read as `unread`, with the columns a fold needs;
+    `outcomes` says how many there were of each from offset 0.
+    `unstable` says, as a sentence, that the rule gave two results for the same events; "" where it did not.
+    """
+
+    store: Folded
+    state: State
+    state_digest: str
+    ledger_digest: str
+    outcomes: Mapping[str, int]
+    part: LedgerPart
+    unread: Sequence[UnreadPart]
+    unstable: str = ""
+
+
+def replay(
+    objects: ObjectStore,
+    chain: SnapshotChain,
+    log: Log,
+    stores: Sequence[Folded],
+    through: Snapshot,
+    memory_limit_mb: int | None = None,
+) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
+    """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
+
+    Of `memory_limit_mb` a quarter holds hashes of ids, half as much the events whose ids may be repeated, and as much
+    again who repeats whom and contents, before they wait in temporary files.
+
+    Raises Damaged where a segment is, and RuleError where a rule fails.
+    """
+    snapshots = chain.through(through.key)
+    columns = [name for store in stores for name in columns_to_read(store)]
+    reader = LogReader(objects, chain, log)
+    again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
+    states = {store.name: State(store) for store in stores}
+    ledgers = dict.fromkeys(states, EMPTY_DIGEST)
+    outcomes = dict.fromkeys(states, NO_EVENTS.counts())
+    for snapshot in snapshots:
+        unread, deliveries = again.read(snapshot)
+        found, folded = {}, fold_unread(list(states.values()), unread, deliveries, twice=True)
+        for store, (part, unstable) in zip(stores, folded, strict=True):
+            state, name = states[store.name], store.name
+            before, cut = ledgers[name], snapshot.cut(log.name)
+            work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
+            state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
+            outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
+            told = str(unstable[0]) if unstable else ""
+            found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, told)
+        yield snapshot, found

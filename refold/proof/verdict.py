@@ -1,0 +1,133 @@
+"""Verdicts: what a comparison with full replay came to, and the trail of small marks that it leaves on its way.
+
+Here nothing is read or compared; that is `refold.proof.prover`, and what a divergence is stands in
+`refold.proof.divergence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from refold.log.snapshot import Snapshot
+from refold.proof import picture
+from refold.proof.divergence import Divergence, Mark, Replayed
+from refold.proof.picture import Picture
+from refold.proof.replay import Boundary
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Folded, Store
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which what is stored differs from replay.
+
+    `what` is one of not-built, code-version, checkpoint, state, ledger, rule, relation, input, sink, release. `buckets`
+    are those of the digest tree in which two contents differ, for a picture; empty where that is not known.
+    """
+
+    what: str
+    where: str
+    expected: str
+    found: str
+    buckets: Sequence[int] = field(default=(), compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.where}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of verifying one store at one snapshot; passed where there is no difference.
+
+    Attributes:
+        replay: the digests that replay found, `state` and `ledger`.
+        seconds: how long it took, for people.
+        sound_through: how many snapshots, from the first on, have sound records that agree with replay.
+        divergence: where a fold went wrong, if the digests say that one did.
+        picture: where in history and key space it differs; empty where nothing does.
+    """
+
+    store: Store
+    snapshot: Snapshot
+    record: StateRecord | None
+    differences: Sequence[Difference]
+    method: str
+    events: int
+    replay: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
+    sound_through: int = 0
+    divergence: Divergence | None = None
+    picture: Picture = field(default=Picture(), repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether state and ledger equal full replay."""
+        return not self.differences and self.record is not None
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; "" where nothing differs."""
+        return "" if self.passed else _remedy(self)
+
+
+class Trail:
+    """The comparison of one store with its replay, snapshot by snapshot: small marks, and what differed so far."""
+
+    def __init__(self) -> None:
+        self.marks: list[Mark] = []
+        self.differences: list[list[Difference]] = []
+        self.replayed: Replayed | None = None
+        self.events = 0
+        self.divergence: Divergence | None = None
+
+    def add(self, mark: Mark, differences: Sequence[Difference], boundary: Boundary) -> None:
+        """Take in the next snapshot; of the first that parts from replay, what replay found is kept."""
+        self.marks.append(mark)
+        self.differences.append(list(differences))
+        self.events += len(boundary.part.outcomes)
+        if self.replayed is None and (mark.state_parted or mark.ledger_parted):
+            self.replayed = Replayed(boundary.part, boundary.state.table)
+
+    def inherited(self) -> list[Difference]:
+        """What every later snapshot has from those before it: its ledger rests on theirs, and its rule is the same."""
+        return [each for found in self.differences[:-1] for each in found if each.what in ("ledger", "rule")]
+
+    def every(self) -> list[Difference]:
+        """All that differs in any snapshot, oldest first."""
+        return [each for found in self.differences for each in found]
+
+    @property
+    def sound_through(self) -> int:
+        """How many snapshots from the first on are sound."""
+        return next((place for place, mark in enumerate(self.marks) if not mark.sound), len(self.marks))
+
+    def history(self) -> list[tuple[str, str]]:
+        """Every snapshot with its mark in a picture."""
+        found = []
+        for mark, differences in zip(self.marks, self.differences, strict=True):
+            rows = mark.state_parted or any(d.what in ("state", "checkpoint") for d in differences)
+            outcomes = mark.ledger_parted or any(d.what in ("ledger", "rule") for d in differences)
+            shown = {(True, True): picture.BOTH, (True, False): picture.STATE, (False, True): picture.LEDGER}
+            shown[(False, False)] = picture.NOT_BUILT if mark.record is None else picture.EQUAL
+            found.append((mark.snapshot.key, shown[(rows, outcomes)]))
+        return found
+
+
+def _remedy(verdict: Verdict) -> str:
+    kinds = {difference.what for difference in verdict.differences}
+    cause = verdict.divergence.cause if verdict.divergence is not None else ""
+    store, key = verdict.store, verdict.snapshot.key
+    mend, again = f"Run `refold repair {store.name} --as-of {key}`: ", "Where it differs again, "
+    if "rule" in kinds or cause == "not-deterministic":
+        return "Correct the rule and raise its version; nothing that it computed can be proven."
+    if kinds <= {"not-built"}:
+        return f"Build state/{store.name} for {key} first, with `refold rebuild --through {key}`."
+    if not isinstance(store, Folded):
+        return f"{mend}it proves what {store.name} reads and computes it again. {again}give the query a total order."
+    place = verdict.sound_through
+    sound = f"the newest sound checkpoint of the first {place} snapshots" if place else "offset 0"
+    text = f"{mend}it folds again from {sound}, and proves it."
+    if cause == "deduplication":
+        text += f" {again}restore logs/{store.log.name}/repeats and layouts/ from a copy."
+    return text

@@ -1,0 +1,265 @@
+"""The pointer: a numbered series of write-once records below `releases/`, of which the newest says what is served.
+
+A record tells all that a reader needs: versions, proofs, and for every sink where it is and which columns it has, so
+that a release can be read, and rolled back to, by whoever has neither the project nor its former declarations. Creating
+the next number is the compare-and-swap. History is never rewritten: a rollback is a new number with the content of an
+old one, and forgetting old versions is a new number that says which. Who may move the pointer, and what follows from
+it, is `refold.release.releaser`; forgetting is `refold.release.retention`; reading is `refold.release.reader`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from refold.errors import Conflict, Damaged, FixInput, NotFound
+from refold.sinks import BulkNdjson, Connections, Delta, Sink, Sql, Tantivy
+from refold.storage.objects import ObjectStore, canonical_json, mask_url
+from refold.storage.records import read_record, record_bytes
+from refold.types import ColumnType, Schema, arrow_schema
+
+FORMAT = 2
+"""The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
+
+_KNOWN: Mapping[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy)}
+_NUMBERED = re.compile(r"releases/(\d{20})\.json")
+_COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
+
+
+@dataclass(frozen=True)
+class ServedSink:
+    """One sink of a release, described so that it can be opened without the project.
+
+    Attributes:
+        type: the class of its declaration: Sql, Delta, BulkNdjson, Tantivy, or one of the project's own.
+        name: the table's or index's name.
+        place: where a person finds it, secrets masked.
+        key: the key columns.
+        columns: pairs of column name and type, in order.
+        options: what else its declaration says; empty for a class of the project's own.
+    """
+
+    type: str
+    name: str
+    place: str
+    key: Sequence[str]
+    columns: Sequence[Sequence[str]]
+    options: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Its type and name, by which it is one of a project's: `Sql/stock_view`."""
+        return f"{self.type}/{self.name}"
+
+    @property
+    def schema(self) -> Schema:
+        """Its columns as types. Raises FixInput where a type is not one of this Refold's."""
+        return {name: parse_column(text) for name, text in self.columns}
+
+    def declared(self) -> Sink | None:
+        """Its declaration; None where its class is the project's own."""
+        found = _KNOWN.get(self.type)
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in self.options.items()}
+        return found(**options) if found is not None else None
+
+
+def title_of(sink: Sink) -> str:
+    """The title of a declared sink, as `ServedSink.title`."""
+    return f"{type(sink).__name__}/{sink.name}"
+
+
+def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -> ServedSink:
+    """What a release tells of a sink. Options of a class that is not Refold's may be secrets, so they are left out."""
+    known = _KNOWN.get(type(sink).__name__) is type(sink)
+    pairs = [[name, str(column)] for name, column in columns.items()]
+    options = {f.name: _plain(getattr(sink, f.name)) for f in fields(sink)} if known else {}  # type: ignore[arg-type]
+    return ServedSink(type(sink).__name__, sink.name, place, list(key), pairs, options)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def parse_column(text: str) -> ColumnType:
+    """The type that `str(ColumnType)` wrote; bounds and choices are not told by it.
+
+    >>> parse_column("decimal(18, 4)?") == ColumnType("decimal", null=True, precision=18, scale=4)
+    True
+
+    Raises FixInput.
+    """
+    found = _COLUMN.fullmatch(text)
+    if found is not None and (found[1] == "decimal") == (found[2] is not None):
+        kind, precision, scale, null = found.groups()
+        digits = (int(precision), int(scale)) if precision else (None, None)
+        column = ColumnType(kind, null=null is not None, precision=digits[0], scale=digits[1])
+        with suppress(KeyError):  # a kind that has no Arrow type is none
+            arrow_schema({"": column})
+            return column
+    raise FixInput(f"The column type {text!r} is not one of this Refold's.", remedy="Read it with a newer one.")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is served from one number of the pointer on.
+
+    Attributes:
+        number: the pointer's number.
+        snapshot, ordinal, snapshot_id: the snapshot, its place in history, and its identity.
+        versions: the version of every store that has sinks.
+        proofs: the name of the proof that each version rests on.
+        sinks: every store's sinks.
+        database, search_folder: where SQL tables and search indexes are; secrets masked, a folder inside the store
+            relative to it.
+        released_at: when readers were moved to this content, UTC; for people and for retention, never part of a digest.
+        released_by: who moved them.
+        rolled_back_to: the release whose content this is, where it is a rollback.
+        rolled_back_from: the highest ordinal that a rollback left; snapshots up to it are not released by themselves.
+        retired: by title of sink, the versions that were given up; no release takes one before all are dropped.
+        retired_by: the number of the record that gave them up.
+    """
+
+    number: int
+    snapshot: str
+    ordinal: int
+    snapshot_id: str
+    versions: Mapping[str, str]
+    proofs: Mapping[str, str]
+    sinks: Mapping[str, Sequence[ServedSink]] = field(default_factory=dict)
+    database: str = ""
+    search_folder: str = ""
+    released_at: str = ""
+    released_by: str = ""
+    rolled_back_to: int | None = None
+    rolled_back_from: int | None = None
+    retired: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    retired_by: int | None = None
+    format: int = FORMAT
+
+    @property
+    def content(self) -> bytes:
+        """What readers get, as bytes to compare; where the store itself stands does not count."""
+        sinks = {s: [{**asdict(sink), "place": ""} for sink in found] for s, found in self.sinks.items()}
+        # By claim: a proof that was lost and passed again has another name, and serves nobody anything else.
+        claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
+        names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder")
+        return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
+
+    @property
+    def moves_readers(self) -> bool:
+        """Whether this number changed what is served; else it only gave up old versions."""
+        return self.retired_by != self.number
+
+    def __str__(self) -> str:
+        if not self.moves_readers:
+            return f"number {self.number}, a prune that left snapshot {self.snapshot} served,"
+        back = f", rolled back to {self.rolled_back_to}" if self.rolled_back_to is not None else ""
+        told = "".join(f" {word} {text}" for word, text in (("at", self.released_at), ("by", self.released_by)) if text)
+        return f"release {self.number} of snapshot {self.snapshot}{back}{',' if told else ''}{told}"
+
+
+class Pointer:
+    """The pointer of one store."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def current(self) -> Release | None:
+        """What is served; None before the first release. Raises Damaged."""
+        number = self.number()
+        return self.get(number) if number else None
+
+    def number(self) -> int:
+        """The newest number; 0 before the first release."""
+        return max(self._numbers(), default=0)
+
+    def get(self, number: int) -> Release:
+        """One number of the series. Raises NotFound, naming what there is, and Damaged."""
+        body = read_record(self._objects, _name(number))
+        if body is None:
+            numbers = self._numbers()
+            known = f"there are {numbers[0]} to {numbers[-1]}" if numbers else "nothing was released yet"
+            raise NotFound(f"There is no release {number}: {known}.")
+        release = _parse(body, _name(number))
+        if release.number != number:
+            raise Damaged(
+                f"The record {_name(number)} is that of another number: expected {number}, found {release.number}.",
+                remedy="Restore it from a copy.",
+            )
+        return release
+
+    def newest_first(self) -> Iterator[Release]:
+        """All numbers, the newest first."""
+        return (self.get(number) for number in reversed(self._numbers()))
+
+    def move(self, wanted: Release) -> Release:
+        """Create the next number; of two that want it, one gets it. Returns what stands there and serves the same.
+
+        Raises Conflict where somebody else moved the pointer elsewhere first; the message says who and where to.
+        """
+        try:
+            self._objects.create(_name(wanted.number), record_bytes(asdict(wanted)))
+        except Conflict as error:
+            winner = self.get(wanted.number)
+            # Also where the store answered a create that succeeded with an error, and it was sent again.
+            if _intent(winner) == _intent(wanted):
+                return winner
+            raise Conflict(
+                f"Somebody else was first: {winner} stands where snapshot {wanted.snapshot} was to be released.",
+                remedy="Nothing else was changed. Run it again if it is still wanted.",
+            ) from error
+        return wanted
+
+    def retiring(self, release: Release | None) -> Mapping[str, Sequence[str]]:
+        """The versions that a prune has given up and that are not all dropped yet, by title of sink."""
+        if release is None or release.retired_by is None or self._objects.exists(_retired_name(release.retired_by)):
+            return {}
+        return release.retired
+
+    def retired(self, number: int) -> None:
+        """Note that all versions that a number gave up are dropped."""
+        self._objects.put(_retired_name(number), record_bytes({"number": number}))
+
+    def _numbers(self) -> list[int]:
+        found = [_NUMBERED.fullmatch(info.name) for info in self._objects.list("releases")]
+        return [int(match[1]) for match in found if match]
+
+
+def places(connections: Connections) -> tuple[str, str]:
+    """What a release tells of its connections: database and search folder."""
+    root, folder = connections.objects.root, connections.search_folder
+    inside = root is not None and folder.is_relative_to(root)
+    told = folder.relative_to(root).as_posix() if root is not None and inside else str(folder)
+    return mask_url(connections.database_url), told
+
+
+def _intent(release: Release) -> bytes:
+    return canonical_json({**asdict(release), "released_at": "", "released_by": ""})
+
+
+def _name(number: int) -> str:
+    return f"releases/{number:020d}.json"
+
+
+def _retired_name(number: int) -> str:
+    return f"retired/{number:020d}.json"
+
+
+def _parse(body: Mapping[str, Any], name: str) -> Release:
+    """A record of any format up to this one; fields that are not known were added since and are left aside."""
+    found = body.get("format", 1)
+    if found > FORMAT:
+        raise FixInput(f"The record {name} has format {found}, expected at most {FORMAT}.", remedy="Update Refold.")
+    try:
+        names = {f.name for f in fields(ServedSink)}
+        sinks = {
+            store: [ServedSink(**{k: v for k, v in sink.items() if k in names}) for sink in described]
+            for store, described in body.get("sinks", {}).items()
+        }
+        known = {f.name: body[f.name] for f in fields(Release) if f.name in body}
+        return Release(**{**known, "sinks": sinks, "format": found})
+    except (TypeError, AttributeError) as error:
+        raise Damaged(f"The record {name} is not a release of format {found}: {error!r}.") from error

@@ -1,0 +1,319 @@
+"""Release: move the readers of all sinks to one proven snapshot at once, or back to what was served before.
+
+The pointer (`refold.release.pointer`) is the only commit: sinks roll forward from it, and a run that was killed in
+between is finished by the next. Backfilling the past never moves the pointer backwards; only a rollback does, and what
+it left is not released again by itself:
+
+- a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
+  for it; every sink must still hold those versions, and the proofs must still be there;
+- it remembers the highest snapshot that was ever rolled back from (`rolled_back_from`). A run that releases a snapshot
+  up to that one, with other content than is served, is refused and told of the rollback, or a scheduled retry would
+  undo within minutes what a person has just done. A newer snapshot releases as usual and ends it, because readers
+  must not be held back for ever; `again=True` (`refold release again`) releases a snapshot in spite of it, for
+  instance once its rule is corrected;
+- the time of a release is told beside what is served and is no part of it: equal content is never released twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from refold.errors import Conflict, FixInput, NotFound, Unproven
+from refold.log.snapshot import Snapshot
+from refold.project import Project
+from refold.proof.prover import Prover
+from refold.proof.records import ProofRecord, claim_folder
+from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, places, title_of
+from refold.release.publisher import Publisher
+from refold.sinks.base import Sink, Target
+from refold.storage.objects import ObjectStore
+from refold.stores.checkpoint import StateRecord
+from refold.stores.declaration import Store
+
+__all__ = ["Release", "Releaser", "this_process", "utc_now"]
+
+Move = tuple[Target, str, Mapping[str, str]]
+"""A target, the version to serve, and the lineage that goes with it."""
+
+
+class Overtaken(Exception):
+    """The pointer has moved on while sinks were rolled forward."""
+
+
+def utc_now() -> dt.datetime:
+    """The time at the edge of the program; nothing that is folded, proven or compared knows it."""
+    return dt.datetime.now(dt.UTC)
+
+
+def this_process() -> str:
+    """Who releases, for whoever comes second."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+class Releaser:
+    """Moves the pointer of a project, and its sinks after it.
+
+    Args:
+        clock: gives the time of a release, aware.
+        by: who releases, for people.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        objects: ObjectStore,
+        prover: Prover,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+        by: Callable[[], str] = this_process,
+    ) -> None:
+        self.pointer = Pointer(objects)
+        self._project = project
+        self._prover = prover
+        self._publisher = publisher
+        self._clock = clock
+        self._by = by
+
+    def current(self) -> Release | None:
+        """What is served; None before the first release. Raises Damaged."""
+        return self.pointer.current()
+
+    def release(self, snapshot: Snapshot, *, again: bool = False) -> Release:
+        """Move readers of all sinks to one snapshot; a snapshot older than what is served leaves it as it is.
+
+        A rerun with equal content makes no new number. `again` releases a snapshot that was rolled back from.
+
+        Raises:
+            Unproven: a store is not proven, not published, or its expectations have not passed there.
+            FixInput: a rollback left this snapshot or a later one; the message names the rollback.
+            Conflict: somebody else moved the pointer meanwhile; the message says who and where to.
+        """
+        current = self.current()
+        if current is not None and current.ordinal > snapshot.ordinal:
+            self.roll_forward()
+            return current
+        wanted = self._wanted(snapshot, current)
+        if current is None or current.content != wanted.content:
+            if current is not None and not again:
+                _refuse_undoing(current, snapshot)
+            self._refuse_retiring(wanted, current)
+            current = self.pointer.move(wanted)
+        self.roll_forward()
+        return current
+
+    def would_move(self, snapshot: Snapshot, claimed: Mapping[str, StateRecord | ProofRecord]) -> bool:
+        """Whether releasing a snapshot would move readers, once what is claimed of its stores is proven and published.
+
+        Reads only. Raises FixInput as `release` does.
+        """
+        current = self.current()
+        if current is not None and current.ordinal > snapshot.ordinal:
+            return False
+        versions = {name: self._publisher.version(snapshot, record) for name, record in claimed.items()}
+        proofs = {name: f"{claim_folder(record.claim)}/any.json" for name, record in claimed.items()}
+        sinks = {s.name: [self._describe(s, sink) for sink in s.sinks] for s in self._project.stores if s.sinks}
+        wanted = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
+        if current is None or current.content == self._stamped(wanted, current).content:
+            return current is None
+        _refuse_undoing(current, snapshot)
+        return True
+
+    def rollback(self, number: int | None = None) -> Release:
+        """Serve the content of an earlier release again (None: of the one before), under a new number.
+
+        Rebuilds nothing; a rerun with the same number changes nothing.
+
+        Raises:
+            NotFound: there is no such release, or a sink or proof of it is gone; all that is missing is named.
+            Conflict: somebody else moved the pointer meanwhile, and the message says who and where to; or a prune is
+                giving up one of its versions.
+        """
+        current = self.current()
+        if current is None:
+            raise NotFound("Nothing was released yet, so there is nothing to roll back.")
+        old = self.pointer.get(number) if number is not None else self._before(current)
+        if old.versions != current.versions:
+            self._refuse_retiring(old, current)
+            current = self.pointer.move(self._restored(old, current))
+        self.roll_forward()
+        return current
+
+    def roll_forward(self) -> None:
+        """Make every sink serve what the pointer says; a rerun changes nothing.
+
+        The pointer is read again before every move and after the last: of two that roll forward at once, the one with
+        the newer number comes last.
+        """
+        release = self.current()
+        while release is not None:
+            try:
+                for sink, moves in self._moves(release):
+                    sink.release_together(moves, self._confirm(release.number))
+            except Overtaken:
+                release = self.current()
+                continue
+            if self.pointer.number() == release.number:
+                return
+            release = self.current()
+
+    def _confirm(self, number: int) -> Callable[[], None]:
+        def confirm() -> None:
+            if self.pointer.number() != number:
+                raise Overtaken
+
+        return confirm
+
+    def _wanted(self, snapshot: Snapshot, current: Release | None) -> Release:
+        versions, proofs, sinks, faults = {}, {}, {}, []
+        for store in self._project.stores:
+            if not store.sinks:
+                continue
+            try:
+                record, proofs[store.name] = self._prover.require(store, snapshot)
+            except Unproven as error:
+                faults.append(str(error))
+                continue
+            versions[store.name] = version = self._publisher.version(snapshot, record)
+            sinks[store.name] = [self._describe(store, sink) for sink in store.sinks]
+            faults += self._publisher.missing(store, version)
+        if faults:
+            raise Unproven(
+                f"Snapshot {snapshot.key} cannot be released:\n  - " + "\n  - ".join(faults),
+                remedy="\nWhat is served stays as it is.",
+            )
+        release = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
+        return self._stamped(release, current)
+
+    def _stamped(self, release: Release, current: Release | None) -> Release:
+        """A release with what belongs to the moment: number, time, places, and versions still being given up."""
+        retiring = self.pointer.retiring(current)
+        database, search_folder = places(self._publisher.connections)
+        return replace(
+            release,
+            number=current.number + 1 if current else 1,
+            released_at=self._clock().astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            released_by=self._by(),
+            retired=dict(retiring),
+            retired_by=current.retired_by if current and retiring else None,
+            database=database,
+            search_folder=search_folder,
+        )
+
+    def _describe(self, store: Store, sink: Sink) -> ServedSink:
+        return describe_sink(sink, self._publisher.target(store, sink).place, store.key, store.columns)
+
+    def _before(self, current: Release) -> Release:
+        """What was served before the content of a release; two rollbacks in a row go two releases back."""
+        origin = current.rolled_back_to or current.number
+        for release in self.pointer.newest_first():
+            if release.number < origin and release.moves_readers and release.versions != current.versions:
+                return release
+        raise NotFound(f"There is nothing to roll back to: nothing was served before {current}.")
+
+    def _restored(self, old: Release, current: Release) -> Release:
+        """An old release to serve again. Raises NotFound, naming every version and proof that is gone."""
+        sinks: dict[str, list[ServedSink]] = {}
+        faults = [
+            f"store {store.name!r}, which it did not serve: take it out of the project first"
+            for store in self._project.stores
+            if store.sinks and store.name not in old.versions
+        ]
+        for name, version in old.versions.items():
+            if self._prover.proofs.standing(old.proofs[name]) is None:
+                faults.append(f"the proof {old.proofs[name]} of store {name!r}")
+            for described, _, target in self._sinks(old, name, declared=True):
+                if version in target.versions():
+                    sinks.setdefault(name, []).append(described)
+                else:
+                    faults.append(f"version {version} of store {name!r} in {described.title}")
+        if faults:
+            raise NotFound(
+                f"The content of {old} cannot be served again; missing:\n  - " + "\n  - ".join(faults),
+                remedy=f"\nWhat is served stays. Publish snapshot {old.snapshot} again, or choose another release.",
+            )
+        left = max(current.ordinal, -1 if current.rolled_back_from is None else current.rolled_back_from)
+        restored = replace(
+            old,
+            versions={name: old.versions[name] for name in sinks},
+            proofs={name: old.proofs[name] for name in sinks},
+            sinks=sinks,
+            rolled_back_to=old.rolled_back_to or old.number,
+            rolled_back_from=left if old.ordinal < left else None,
+            format=Release.format,
+        )
+        return self._stamped(restored, current)
+
+    def _sinks(
+        self, release: Release, name: str, *, declared: bool = False
+    ) -> Iterator[tuple[ServedSink, Sink, Target]]:
+        """A store's sinks in a release, each by the project's declaration, or where that is gone by the record's.
+
+        With `declared` also those of the project that the release does not tell; always where it is of format 1.
+        A sink that the project no longer has counts as long as it holds the release's version.
+        """
+        told = {described.title: described for described in release.sinks.get(name, ())}
+        for store in self._project.stores:
+            for sink in store.sinks if store.name == name else ():
+                described = told.pop(title_of(sink), None)
+                if described is not None or declared or not release.sinks:
+                    yield described or self._describe(store, sink), sink, self._publisher.target(store, sink)
+        for described in told.values():
+            sink_told = described.declared()
+            if sink_told is not None:
+                connections = self._publisher.connections
+                target = sink_told.open(connections, name, described.key, described.schema)
+                if release.versions[name] in target.versions():
+                    yield described, sink_told, target
+
+    def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[Move]]]:
+        """All targets of a release by kind of sink, also those that serve it already: one alone would make a mix."""
+        moves: dict[str, tuple[Sink, list[Move]]] = {}
+        for name, version in release.versions.items():
+            lineage = self.lineage(release, name)
+            for described, sink, target in self._sinks(release, name):
+                moves.setdefault(described.type, (sink, []))[1].append((target, version, lineage))
+        return moves.values()
+
+    def lineage(self, release: Release, store: str) -> dict[str, str]:
+        """What every sink of a store is told when it is moved to a release."""
+        name = release.proofs[store]
+        proof = self._prover.proofs.standing(name)
+        return {
+            "release": str(release.number),
+            "released_at": release.released_at,
+            "snapshot": release.snapshot,
+            "snapshot_id": release.snapshot_id,
+            "digest": proof.state_digest if proof else "",
+            "code_version": proof.code_version if proof else "",
+            "proof": name,
+        }
+
+    def _refuse_retiring(self, wanted: Release, current: Release | None) -> None:
+        retiring = self.pointer.retiring(current)
+        taken = [
+            f"{sink.title} version {wanted.versions[store]}"
+            for store, sinks in wanted.sinks.items()
+            for sink in sinks
+            if wanted.versions[store] in retiring.get(sink.title, ())
+        ]
+        if taken:
+            raise Conflict(
+                f"Snapshot {wanted.snapshot} cannot be released while a prune is dropping {', '.join(taken)}.",
+                remedy="Let it end, or run `refold prune --apply` where it was killed; then publish it again.",
+            )
+
+
+def _refuse_undoing(current: Release, snapshot: Snapshot) -> None:
+    left = current.rolled_back_from
+    if left is not None and snapshot.ordinal <= left:
+        raise FixInput(
+            f"Snapshot {snapshot.key} is not released, because it would undo a rollback: {current} is served, and the "
+            f"rollback left all snapshots up to place {left} in history, of which this one has place "
+            f"{snapshot.ordinal}.",
+            remedy="A newer snapshot is released as usual; `refold release again` releases this one all the same.",
+        )

@@ -1,0 +1,215 @@
+"""Retention: which versions in the sinks are kept, and giving up the others.
+
+A version is kept if it is served, if one of the last releases serves it, if a release served it that is younger than
+an age, or if no release has served it yet and its snapshot is not older than what is served. What is in doubt is
+kept, and said.
+
+Giving up follows the same law as releasing: the pointer is the only commit. A prune first creates the next number of
+the pointer, with the same content and the list of what it gives up, and then drops that. So it cannot cross a
+rollback: whichever moves the pointer first, the other finds the number taken and stops. No release takes a version
+from the list until all of it is dropped, and a prune that was killed is finished by the next one.
+
+Versions in sinks that the project no longer declares are left. `refold.repair.garbage` looks for objects that nothing
+names. Delta tables have no other vacuum than this.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from refold.errors import Conflict, FixInput
+from refold.project import Project
+from refold.release.pointer import Release, title_of
+from refold.release.publisher import Publisher
+from refold.release.releaser import Releaser, utc_now
+from refold.sinks.base import Target
+
+_VERSION = re.compile(r"(\d{6,})-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class HeldVersion:
+    """One version in one sink, and what becomes of it.
+
+    Attributes:
+        store, sink, version: whose, where (`Sql/stock_view`), which.
+        releases: the numbers of the pointer that served it, oldest first.
+        keep: whether it is kept.
+        why: the reason, for people.
+    """
+
+    store: str
+    sink: str
+    version: str
+    releases: Sequence[int]
+    keep: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What a prune would do.
+
+    Attributes:
+        number: the number of the pointer it was planned at; 0 before the first release.
+        versions: every version of every sink of the project.
+        unfinished: versions that a killed prune has given up and not dropped, by sink.
+        left: what is not looked at, for people.
+    """
+
+    number: int
+    versions: Sequence[HeldVersion]
+    unfinished: Mapping[str, Sequence[str]]
+    left: Sequence[str]
+
+    @property
+    def dropped(self) -> dict[str, list[str]]:
+        """The versions to give up, by sink, without those that a killed prune has given up already."""
+        found: dict[str, list[str]] = {}
+        for each in self.versions:
+            if not each.keep and each.version not in self.unfinished.get(each.sink, ()):
+                found.setdefault(each.sink, []).append(each.version)
+        return found
+
+
+class Pruner:
+    """Plans and does the forgetting of old versions.
+
+    Args:
+        clock: gives the time that ages are counted from, aware.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        releaser: Releaser,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._project = project
+        self._releaser = releaser
+        self._pointer = releaser.pointer
+        self._publisher = publisher
+        self._clock = clock
+
+    def plan(self, keep: int, older_than_days: float) -> PrunePlan:
+        """What to give up: versions beyond the last `keep` releases that were released longer ago than the age.
+
+        Reads only. Raises FixInput for a number that makes no sense, Damaged where a release's record is.
+        """
+        if keep < 1 or older_than_days < 0:
+            raise FixInput(f"Expected to keep at least 1 release and an age of at least 0 days, found {keep} and "
+                           f"{older_than_days}.")  # fmt: skip
+        history = list(self._pointer.newest_first())
+        current = history[0] if history else None
+        moved = [release for release in history if release.moves_readers]
+        since = self._clock().astimezone(dt.UTC) - dt.timedelta(days=older_than_days)
+        versions = [
+            self._judge(store, title, version, moved, keep, since)
+            for title, (store, target) in self._targets().items()
+            for version in self._begun(title, target)
+        ]
+        gone = {sink.title for release in history for sinks in release.sinks.values() for sink in sinks}
+        left = [f"{title}: no longer a sink of the project" for title in sorted(gone - self._targets().keys())]
+        return PrunePlan(current.number if current else 0, versions, self._pointer.retiring(current), left)
+
+    def _begun(self, title: str, target: Target) -> list[str]:
+        """The versions that a sink holds, and those of which a killed publish left files in the object store."""
+        kind, _, name = title.partition("/")
+        folder = {"Delta": f"delta/{name}/", "BulkNdjson": f"search/bulk/{name}/"}.get(kind)
+        found = set(target.versions())
+        if folder is not None:
+            names = [info.name for info in self._publisher.connections.objects.list(folder.rstrip("/"))]
+            parts = {name.removeprefix(folder).partition("/")[0] for name in names}
+            found |= {part for part in parts if _VERSION.fullmatch(part)}
+        return sorted(found)
+
+    def _judge(
+        self, store: str, sink: str, version: str, moved: Sequence[Release], keep: int, since: dt.datetime
+    ) -> HeldVersion:
+        """Whether to keep one version; `moved` are the releases that moved readers, the newest first."""
+        served = [release for release in moved if release.versions.get(store) == version]
+        numbers = [release.number for release in reversed(served)]
+        why = ""
+        if not moved or served[:1] == moved[:1]:
+            why = "served" if moved else "nothing was released yet"
+        elif any(release in served for release in moved[:keep]):
+            why = f"among the last {keep} releases"
+        elif served:
+            why = _young(served[0], since)
+        elif _VERSION.fullmatch(version) is None:
+            why = "its name is not one that Refold gives"
+        elif int(version.partition("-")[0]) >= moved[0].ordinal:
+            why = "not released yet"
+        else:
+            # A run may be publishing it just now; it is given up once nothing was released for that long.
+            why = _young(moved[0], since)
+        if why:
+            return HeldVersion(store, sink, version, numbers, True, why)
+        return HeldVersion(store, sink, version, numbers, False, "was served" if served else "was never released")
+
+    def apply(self, plan: PrunePlan) -> dict[str, list[str]]:
+        """Give up what a plan says and finish what a killed prune left; a rerun changes nothing.
+
+        Returns the versions that were dropped, by sink.
+
+        Raises:
+            Conflict: somebody moved the pointer since it was planned; nothing was given up.
+        """
+        current = self._pointer.current()
+        if current is None:
+            return {}
+        if current.number != plan.number:
+            raise Conflict(
+                f"The pointer moved while the prune was planned: planned at number {plan.number}, found {current}.",
+                remedy="Plan it again.",
+            )
+        done: dict[str, list[str]] = {}
+        if plan.unfinished:
+            done = self._finish(current)
+        if plan.dropped:
+            stamped = replace(current, number=current.number + 1, retired=plan.dropped, retired_by=current.number + 1)
+            for title, versions in self._finish(self._pointer.move(stamped)).items():
+                done.setdefault(title, []).extend(versions)
+        return done
+
+    def _finish(self, release: Release) -> dict[str, list[str]]:
+        """Drop what a number of the pointer has given up, then note that it is done."""
+        assert release.retired_by is not None, "a plan is unfinished only where a number says so"
+        self._releaser.roll_forward()  # a sink may still serve an old version, where a release was killed
+        targets, done = self._targets(), dict[str, list[str]]()
+        for title, versions in release.retired.items():
+            if title not in targets:
+                continue
+            store, target = targets[title]
+            for version in versions:
+                if self._wanted_again(release, store, version):
+                    continue
+                target.drop(version)
+                done.setdefault(title, []).append(version)
+        self._pointer.retired(release.retired_by)
+        return done
+
+    def _wanted_again(self, release: Release, store: str, version: str) -> bool:
+        """Whether a number since takes a version; none should, since releases look at what is being given up."""
+        newest = self._pointer.number()
+        return any(self._pointer.get(n).versions.get(store) == version for n in range(release.number, newest + 1))
+
+    def _targets(self) -> dict[str, tuple[str, Target]]:
+        return {
+            title_of(sink): (store.name, self._publisher.target(store, sink))
+            for store in self._project.stores
+            for sink in store.sinks
+        }
+
+
+def _young(release: Release, since: dt.datetime) -> str:
+    """Why a version is kept for its age; "" where it is old enough to give up."""
+    if not release.released_at:
+        return f"release {release.number} does not tell its time"
+    at = dt.datetime.fromisoformat(release.released_at)
+    return f"release {release.number} was at {release.released_at}" if at > since else ""

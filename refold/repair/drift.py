@@ -1,0 +1,98 @@
+"""Drift: where state, ledger, sinks and full replay disagree, by object and cell, and rebuilding just that.
+
+`refold.proof.prover` compares what is built with replay; this module adds what is published, and mends. The log itself
+is never mended: a damaged segment is named, and must come back from a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from refold.engine import Engine
+from refold.log.snapshot import Snapshot
+from refold.proof.picture import Picture
+from refold.proof.prover import Difference, Verdict
+from refold.repair.sink_audit import mend_sink, sink_differences
+from refold.sinks.base import Sink
+from refold.stores.declaration import Folded, Store
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was found for one store at one snapshot: the verdict of replay, and per sink what differs from the state."""
+
+    store: Store
+    snapshot: Snapshot
+    verdict: Verdict
+    sinks: Sequence[tuple[Sink, Sequence[Difference]]]
+
+    @property
+    def differences(self) -> list[Difference]:
+        """All differences, those of the state first."""
+        return [*self.verdict.differences, *(d for _, found in self.sinks for d in found)]
+
+    @property
+    def picture(self) -> Picture:
+        """Where in history and key space they lie, sinks included; empty where nothing differs."""
+        spaces = [
+            (f"keys in {sink.kind}/{sink.name}", sorted({bucket for each in found for bucket in each.buckets}))
+            for sink, found in self.sinks
+        ]
+        drawn = self.verdict.picture
+        return replace(drawn, spaces=[*drawn.spaces, *(space for space in spaces if space[1])])
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; "" where nothing differs."""
+        if self.verdict.remedy or not self.differences:
+            return self.verdict.remedy
+        return (
+            f"The state is sound. Run `refold repair {self.store.name} --as-of {self.snapshot.key}`: it publishes to "
+            "the sinks that differ again, and reads them back."
+        )
+
+
+def find_drift(engine: Engine, store: Store, snapshot: Snapshot) -> Drift:
+    """Verify a store against full replay, and its sinks against the store, where they hold that snapshot's version."""
+    verdict = engine.prover.prove(store, snapshot)
+    sinks = []
+    if verdict.record is not None:
+        sinks = [(sink, sink_differences(engine, store, sink, snapshot)) for sink in store.sinks]
+    return Drift(store, snapshot, verdict, sinks)
+
+
+def repair(engine: Engine, drift: Drift) -> Verdict:
+    """Rebuild what differs and prove it: what of the store and its inputs is not sound, then the sinks that differ.
+
+    A fold goes on from before the first snapshot that differs, never from what was found wrong; where that does not
+    help, from offset 0. Returns the verdict afterwards; where it has not passed, the log or the rule is at fault and no
+    sink was touched.
+    """
+    verdict = drift.verdict
+    if not verdict.passed:
+        for needed in engine.inputs_of(drift.store):
+            _mend_state(engine, engine.prover.prove(needed, drift.snapshot))
+        verdict = _mend_state(engine, verdict)
+    if verdict.passed:
+        for sink, differences in drift.sinks:
+            if differences:
+                mend_sink(engine, drift.store, sink, drift.snapshot)
+    return verdict
+
+
+def _mend_state(engine: Engine, verdict: Verdict) -> Verdict:
+    """Rebuild one store where its verdict has not passed, and prove it again."""
+    store, snapshot = verdict.store, verdict.snapshot
+    if verdict.passed:
+        return verdict
+    if not isinstance(store, Folded):
+        engine.builder.build(store, snapshot, fresh=True)
+        return engine.prover.prove(store, snapshot)
+    for trusted in dict.fromkeys([verdict.sound_through, 0]):
+        for _ in engine.builder.fold_history([store], snapshot, trusted=trusted):
+            pass
+        verdict = engine.prover.prove(store, snapshot)
+        if verdict.passed:
+            break
+    return verdict

@@ -1,0 +1,119 @@
+"""Decoding landing objects for sealing: each becomes rows by log partition, several at once and ahead of their turn.
+
+What an object decodes to depends on its bytes alone, so it may be done before its snapshot's turn comes; whatever is
+wrong with it is told when its turn comes, not before. Order, offsets and deduplication are `refold.seal.sealer`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from refold.base.parallel import cores
+from refold.canonical.encoding import kafka_partitions
+from refold.dedup.deliveries import Seqs
+from refold.errors import FixInput
+from refold.landing.decoder import BadRecord
+from refold.landing.listing import LandingObject
+from refold.log.declaration import Log
+from refold.storage.objects import ObjectStore, sha256_hex
+
+AHEAD_BYTES = 32 << 20
+"""Objects of so many bytes, as they are stored, may be decoded before their turn."""
+
+
+@dataclass(frozen=True)
+class DecodedObject:
+    """A landing object as `rows`, and the `places` of the rows of each log partition that has some.
+
+    Rows have the declared columns, `source_object` and `source_line`; `read` counts them, bad and control records.
+    """
+
+    item: LandingObject
+    size_bytes: int
+    sha256: str
+    read: int
+    control: int
+    bad: Sequence[BadRecord]
+    rows: pa.Table
+    places: Mapping[int, Seqs]
+
+    def rows_of(self, partition: int) -> pa.Table:
+        """The rows of a log partition that has some, in their order."""
+        mine = self.places[partition]
+        return self.rows.take(pa.array(mine)) if len(mine) < len(self.rows) else self.rows
+
+
+class Decoding:
+    """Decodes the landing objects of one log in the order in which they are asked for.
+
+    Args:
+        landing, objects: where objects and retried objects (those of folder '') lie.
+    """
+
+    def __init__(self, landing: ObjectStore, objects: ObjectStore, log: Log) -> None:
+        self._landing = landing
+        self._objects = objects
+        self._log = log
+        self._begun: dict[str, Future[DecodedObject]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def start(self, items: Sequence[LandingObject]) -> None:
+        """Start with some objects, as far as they are not too large to be held beside what is sealed now."""
+        room = AHEAD_BYTES
+        for item in items:
+            room -= item.info.size_bytes
+            if room < 0:
+                break
+            self._begin(item)
+
+    def _begin(self, item: LandingObject) -> Future[DecodedObject]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="refold-decode")
+        if item.name not in self._begun:
+            self._begun[item.name] = self._pool.submit(self._decode, item)
+        return self._begun[item.name]
+
+    def decode(self, items: Sequence[LandingObject]) -> Iterator[DecodedObject]:
+        """The objects, in their order. Raises whatever is wrong with the first that cannot be decoded."""
+        self.start(items)
+        for item in items:
+            decoded = self._begin(item).result()
+            del self._begun[item.name]
+            yield decoded
+
+    def close(self) -> None:
+        """Drop what was begun and nobody asked for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool, self._begun = None, {}
+
+    def _decode(self, item: LandingObject) -> DecodedObject:
+        data = (self._objects if item.folder == "" else self._landing).get(item.name)
+        decoded = self._log.decoder.decode(item.name, data, self._log.columns)
+        events = decoded.rows.combine_chunks()  # else it is done once for each log partition
+        source = pa.DictionaryArray.from_arrays(np.zeros(len(events), dtype=np.int32), pa.array([item.name]))
+        table = events.append_column("source_object", source).append_column("source_line", pa.array(decoded.lines))
+        partitions = self._partitions(item, events)
+        places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
+        return DecodedObject(item, len(data), sha256_hex(data), decoded.read, decoded.control, decoded.bad, table,
+                             places)  # fmt: skip
+
+    def _partitions(self, item: LandingObject, rows: pa.Table) -> Seqs:
+        if item.partition is None:
+            return kafka_partitions(_key_bytes(rows[self._log.key]), self._log.partitions).astype(np.int64)
+        if item.partition >= self._log.partitions:
+            raise FixInput(
+                f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "
+                f"{self._log.partitions}.",
+                remedy="Declare as many partitions as the landing has.",
+            )
+        return np.full(len(rows), item.partition, dtype=np.int64)
+
+
+def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    return keys.cast(pa.string()) if pa.types.is_integer(keys.type) else keys

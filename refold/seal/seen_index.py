@@ -1,0 +1,399 @@
+"""The seen index: the hashes of all ids that were delivered, to be asked in time proportional to the new ones.
+
+It is a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, and before them
+what tells in which block to look. A run is mapped into memory where the store is a local folder, so asking it touches
+one group of the filter for each id, and then only the blocks that can hold it. Whatever is touched is checked by a
+64-bit sum.
+
+The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
+
+- `refold s`, the version, the count of entries, of blocks, and of the filter's words, and the sum of these counts, the
+  first hashes and the sums of the blocks;
+- the first hash of each block; the sum of each block;
+- the filter, in groups of eight words: for every hash six bits of the first seven words of one group, so that of
+  1,000 unknown ids one or two are looked up in vain; the last word is a sum of the others, the group's number and the
+  sum in the header, so that no filter is taken for that of another run;
+- the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
+
+It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refold.base.parallel import each
+from refold.canonical.encoding import Hashes, called_by_compiled, compiled
+from refold.dedup.deliveries import SeenRun, Seqs
+from refold.errors import Damaged
+from refold.log.layout import SeenFile
+from refold.log.reader import LogReader
+from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.objects import ObjectStore, sha256_hex
+
+BLOCK = 170
+RUN_ENTRIES_MAX = 1 << 23
+"""A run grows no larger by merging, so that merging takes no more than 400 MB of memory, however long the log is."""
+
+_MAGIC = int.from_bytes(b"refold s", "little")
+_VERSION = 2
+_HEADER = 6
+_GROUP_WORDS = 8
+_GROUP_BITS = 64 * (_GROUP_WORDS - 1)
+_BITS = 16
+_PIECES = 4
+_AHEAD = 64
+Words = npt.NDArray[np.uint64]
+
+
+def encode_run(run: SeenRun) -> bytes:
+    """The bytes of a run; the entries may come in any order, but for equal hashes, which come by `log_seq`.
+
+    >>> run = SeenRun(*(np.array(n, dtype=d) for n, d in (([7, 3], "u8"), ([1, 2], "u8"), ([0, 1], "i8"))))
+    >>> StoredRun(encode_run(run), "a run").find(np.array([3], dtype=np.uint64))[1].seqs.tolist()
+    [1]
+    """
+    return _encoded(_sorted_entries(run))
+
+
+def _sorted_entries(run: SeenRun) -> Words:
+    """The entries one after the other, three words each, by hash."""
+    if (run.hashes[1:] < run.hashes[:-1]).any():
+        run = run.take(run.by_hash)
+    return np.stack((run.hashes, run.contents, run.seqs.view(np.uint64)), axis=1).reshape(-1)
+
+
+def _encoded(entries: Words) -> bytes:
+    count = len(entries) // 3
+    blocks = -(-count // BLOCK)
+    sums = np.empty(blocks, dtype=np.uint64)
+    _sum_blocks(entries, sums)
+    groups = max(1, -(-count * _BITS // _GROUP_BITS))
+    words = np.zeros(groups * _GROUP_WORDS, dtype=np.uint64)
+    counts = np.array([count, blocks, len(words)], dtype=np.uint64)
+    index = np.concatenate([entries[:: 3 * BLOCK], sums])
+    total = _sum(np.concatenate([counts, index]))
+    _fill(words, entries[::3], np.uint64(total))
+    header = np.array([_MAGIC, _VERSION, *counts, total], dtype=np.uint64)
+    return b"".join(part.data for part in (header, index, words, entries))
+
+
+class StoredRun:
+    """A run, read in place.
+
+    Args:
+        data: its bytes.
+        name: the object they are of, for messages.
+        expected: the sum of the run that it must be; None takes any.
+
+    Raises Damaged where it is no run, another one, or its index is not what was written.
+    """
+
+    def __init__(self, data: bytes | memoryview, name: str, expected: str | None = None) -> None:
+        self._name = name
+        words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
+        header = words[:_HEADER].tolist()
+        if len(data) % 8 or len(header) < _HEADER or header[:2] != [_MAGIC, _VERSION]:
+            raise self._damaged("it is no run of the seen index")
+        count, blocks, filter_words = header[2:5]
+        end = _HEADER + 2 * blocks + filter_words
+        fits = blocks == -(-count // BLOCK) and filter_words and filter_words % _GROUP_WORDS == 0
+        if len(words) != end + 3 * count or not fits:
+            raise self._damaged("its parts have not the sizes that its header says")
+        index, self._filter = words[_HEADER : _HEADER + 2 * blocks], words[_HEADER + 2 * blocks : end]
+        if _sum(np.concatenate([words[2:5], index])) != header[5]:
+            raise self._damaged("its index has another sum than its header says")
+        self.sum, self._total = f"{header[5]:016x}", words[5]
+        if expected not in (None, self.sum):
+            raise self._damaged(f"it is another run: expected the sum {expected}, found {self.sum}")
+        self._fences, self._sums = index[:blocks], index[blocks:]
+        self._entries = words[end:]
+        self._sound = np.zeros(blocks, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._entries) // 3
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(f"The object {self._name} is damaged: {what}.", remedy="`refold repair` computes it again.")
+
+    def entries(self) -> Words:
+        """All entries one after the other, three words each, by hash. Raises Damaged."""
+        sums = np.empty_like(self._sums)
+        _sum_blocks(self._entries, sums)
+        if not np.array_equal(sums, self._sums):
+            raise self._damaged("its entries have other sums than its index says")
+        return self._entries
+
+    def find(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `hashes` and an entry with that hash, by place and `log_seq`. Raises Damaged."""
+        bounds = np.linspace(0, len(hashes), _PIECES + 1).astype(np.int64).tolist()
+        pieces = [(low, hashes[low:high]) for low, high in pairwise(bounds)]
+        found = each(lambda piece: self._find(*piece), pieces, [len(piece) for _, piece in pieces])
+        rows, places = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return rows, self._taken(places)
+
+    def _find(self, first: int, hashes: Hashes) -> tuple[Seqs, Seqs]:
+        room = len(hashes)
+        while True:
+            rows, places = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+            index = (self._total, self._filter, self._fences, self._sums, self._sound)
+            count = _look_up(*index, self._entries, hashes, rows, places)
+            if count < 0:
+                block, group = -1 - count, -1 - count - len(self._fences)
+                what = f"group {group} of its filter has another sum than it says"
+                if group < 0:
+                    what = f"block {block} of its entries has another sum than its index says"
+                raise self._damaged(what)
+            if count <= room:
+                return rows[:count] + first, places[:count]
+            room = count
+
+    def _taken(self, places: Seqs) -> SeenRun:
+        rows = self._entries.reshape(-1, 3)[places]
+        return SeenRun(rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].view(np.int64).copy())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run with the range of `log_seq` it is of, its bytes while they are not stored, and where they are stored."""
+
+    run: StoredRun
+    seq_start: int
+    seq_end: int
+    data: bytes | None
+    file: SeenFile | None
+
+
+class SeenIndex:
+    """The event ids of a log so far, as runs of first deliveries, the oldest first."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    @classmethod
+    def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int) -> SeenIndex:
+        """The index that is stored. Raises Damaged where a run is, or where the runs are not those up to `seq_end`."""
+        index, reached = cls(), 0
+        for file in files:
+            if file.seq_start != reached:
+                break
+            run = StoredRun(objects.map(file.name), file.name, file.sum)
+            index._runs.append(_Run(run, file.seq_start, file.seq_end, None, file))
+            reached = file.seq_end
+        if reached != seq_end:
+            raise Damaged(f"The seen index goes up to log_seq {reached}; expected {seq_end}.")
+        return index
+
+    def candidates(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `run` and an entry seen before that has the same hash. Raises Damaged.
+
+        Asked for in the order of the hashes, entries of neighbouring hashes lie in neighbouring memory.
+        """
+        order, found = run.by_hash, [(np.zeros(0, dtype=np.int64), SeenRun.empty())]
+        hashes = run.hashes[order]
+        found += [each.run.find(hashes) for each in self._runs]
+        return order[np.concatenate([rows for rows, _ in found])], SeenRun.joined([entries for _, entries in found])
+
+    def add(self, run: SeenRun, seq_end: int) -> None:
+        """Take in the first deliveries of the events from where the index ends to `seq_end`. Raises Damaged.
+
+        They are merged with the runs before that have at most twice as many entries, up to `RUN_ENTRIES_MAX`.
+        """
+        start, entries = self._runs[-1].seq_end if self._runs else 0, _sorted_entries(run)
+        while self._runs and self._is_merged(len(self._runs[-1].run), len(entries) // 3):
+            before = self._runs.pop()
+            merged = np.empty(3 * len(before.run) + len(entries), dtype=np.uint64)
+            _merge(before.run.entries(), entries, merged)
+            entries, start = merged, before.seq_start
+        data = _encoded(entries)
+        self._runs.append(_Run(StoredRun(data, "of the seen index"), start, seq_end, data, None))
+
+    @staticmethod
+    def _is_merged(before: int, new: int) -> bool:
+        return before <= 2 * new and before + new <= RUN_ENTRIES_MAX
+
+    def store(self, objects: ObjectStore, log: str) -> list[SeenFile]:
+        """Write the runs that are not stored, under names that determine their content; returns where all of them are.
+
+        Raises Unavailable.
+        """
+        self._runs = [each if each.file is not None else _stored(objects, log, each) for each in self._runs]
+        return [each.file for each in self._runs if each.file is not None]
+
+
+def _stored(objects: ObjectStore, log: str, run: _Run) -> _Run:
+    assert run.data is not None
+    sha256 = sha256_hex(run.data)
+    file = SeenFile(f"logs/{log}/seen/{sha256[:32]}.run", sha256, run.run.sum, run.seq_start, run.seq_end)
+    objects.put(file.name, run.data)
+    mapped = run.run if objects.root is None else StoredRun(objects.map(file.name), file.name, file.sum)
+    return replace(run, run=mapped, data=None, file=file)
+
+
+def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequence[SeenFile]]:
+    """The newest snapshot that has a part in a log, and the runs of the seen index there."""
+    for snapshot in reversed(list(chain)):
+        layout = chain.layout(snapshot, log)
+        if layout.seen or snapshot.cut(log).events:
+            return snapshot, layout.seen
+    return None, ()
+
+
+def seen_index(reader: LogReader, chain: SnapshotChain) -> SeenIndex:
+    """The seen index of all that is sealed of a log, computed from segments and repeats. Raises Damaged."""
+    index = SeenIndex()
+    for snapshot in chain:
+        cut = snapshot.cut(reader.log.name)
+        if cut.events:
+            index.add(_first_deliveries(reader, snapshot), cut.seq_end)
+    return index
+
+
+def _first_deliveries(reader: LogReader, snapshot: Snapshot) -> SeenRun:
+    repeats = reader.repeats(snapshot)
+    again = repeats["log_seq"].to_numpy() if repeats is not None else np.zeros(0, dtype=np.int64)
+    events = reader.events(snapshot, ["log_seq", *reader.log.columns]).sort_by("log_seq").combine_chunks()
+    run = SeenRun.of(reader.log, events)
+    return run.take(np.flatnonzero(~np.isin(run.seqs, again)))
+
+
+def _sum(words: Words) -> int:
+    return int(_sum_words(words))
+
+
+@called_by_compiled
+def _sum_range(words: Any, start: Any, end: Any) -> Any:
+    """A 64-bit sum in four lanes, each word mixed in by a multiplication, so that order counts."""
+    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    i = start
+    while i + 4 <= end:
+        a, b, c, d = _mixed(a, words[i]), _mixed(b, words[i + 1]), _mixed(c, words[i + 2]), _mixed(d, words[i + 3])
+        i += 4
+    while i < end:
+        a = _mixed(a, words[i])
+        i += 1
+    return _mixed(_mixed(_mixed(_mixed(a, b), c), d), np.uint64(end - start))
+
+
+@called_by_compiled
+def _mixed(a: Any, word: Any) -> Any:
+    a = (a ^ word) * np.uint64(0x9E3779B97F4A7C15)
+    return a ^ (a >> np.uint64(29))
+
+
+@compiled
+def _sum_words(words):  # type: ignore[no-untyped-def]
+    return _sum_range(words, 0, words.size)
+
+
+@compiled
+def _sum_blocks(entries, sums):  # type: ignore[no-untyped-def]
+    for block in range(sums.size):
+        start = block * 510
+        sums[block] = _sum_range(entries, start, min(start + 510, entries.size))
+
+
+@compiled
+def _merge(one, other, out):  # type: ignore[no-untyped-def]
+    """Merge two arrays of entries; where hashes are equal those of `one` come first."""
+    i, j = 0, 0
+    for k in range(0, out.size, 3):
+        if j >= other.size or (i < one.size and one[i] <= other[j]):
+            out[k], out[k + 1], out[k + 2] = one[i], one[i + 1], one[i + 2]
+            i += 3
+        else:
+            out[k], out[k + 1], out[k + 2] = other[j], other[j + 1], other[j + 2]
+            j += 3
+
+
+@called_by_compiled
+def _group_of(h: Any, groups: Any) -> Any:
+    """The group of the filter that a hash is in, by its high bits."""
+    return np.int64((h >> np.uint64(32)) * np.uint64(groups) >> np.uint64(32))
+
+
+@called_by_compiled
+def _bit_of(h: Any, k: Any) -> Any:
+    """The k-th of the six bits of a hash in its group."""
+    return ((h * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(10 * k)) & np.uint64(1023)) * np.uint64(448) >> np.uint64(
+        10
+    )
+
+
+@called_by_compiled
+def _group_sum(total: Any, words: Any, group: Any) -> Any:
+    """The last word of a group: `_sum_range` of the others, written out, since it is asked for so often."""
+    i = 8 * group
+    a = _mixed(_mixed(_mixed(_mixed(np.uint64(1), words[i]), words[i + 4]), words[i + 5]), words[i + 6])
+    b, c, d = _mixed(np.uint64(2), words[i + 1]), _mixed(np.uint64(3), words[i + 2]), _mixed(np.uint64(4), words[i + 3])
+    return _mixed(_mixed(_mixed(_mixed(a, b), c), d), np.uint64(7)) ^ np.uint64(group) ^ total
+
+
+@compiled
+def _fill(words, hashes, total):  # type: ignore[no-untyped-def]
+    groups = words.size // 8
+    for h in hashes:
+        base = 8 * _group_of(h, groups)
+        for k in range(6):
+            bit = _bit_of(h, k)
+            words[base + np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
+    for group in range(groups):
+        words[8 * group + 7] = _group_sum(total, words, group)
+
+
+@compiled
+def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
+    total, words, fences, sums, sound, entries, hashes, rows, places
+):
+    """Write each place in `hashes` with the places of the entries that have it; returns how many.
+
+    Or -1 - block for a block of other bytes than its sum says, or -1 - blocks - group for such a group of the filter.
+    """
+    groups, found = words.size // 8, 0
+    ahead = np.empty(_AHEAD, dtype=np.uint64)
+    for i in range(hashes.size):
+        if i % _AHEAD == 0:  # memory is waited for once for many groups, and not for each in turn
+            for j in range(min(_AHEAD, hashes.size - i)):
+                ahead[j] = words[8 * _group_of(hashes[i + j], groups) + 7]
+        h = hashes[i]
+        group = _group_of(h, groups)
+        if _group_sum(total, words, group) != ahead[i % _AHEAD]:
+            return -1 - fences.size - group
+        perhaps = True
+        for k in range(6):
+            bit = _bit_of(h, k)
+            word = words[8 * group + np.int64(bit >> np.uint64(6))]
+            if word >> (bit & np.uint64(63)) & np.uint64(1) == 0:
+                perhaps = False
+                break
+        if not perhaps:
+            continue
+        low, high = 0, fences.size
+        while low < high:
+            middle = (low + high) // 2
+            if fences[middle] < h:
+                low = middle + 1
+            else:
+                high = middle
+        block = max(low - 1, 0)
+        while block < fences.size and (block < low or fences[block] == h):
+            start, end = block * 510, min(block * 510 + 510, entries.size)
+            if not sound[block]:
+                if _sum_range(entries, start, end) != sums[block]:
+                    return -1 - block
+                sound[block] = True
+            while start < end and entries[start] < h:
+                start += 3
+            while start < end and entries[start] == h:
+                if found < rows.size:
+                    rows[found], places[found] = i, start // 3
+                found += 1
+                start += 3
+            block += 1
+    return found
