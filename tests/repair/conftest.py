@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drift.matrix import House, build
 from tests.postgres import postgres, postgres_url
+from tests.repair.matrix import House, build
 
 __all__ = ["postgres", "postgres_url"]
 

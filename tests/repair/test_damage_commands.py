@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from refold.cli.main import cli
-from tests.drift.matrix import OLDER, House, flip
+from tests.repair.matrix import OLDER, House, flip
 
 Run = Callable[..., Result]
 
@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def refold(house: House, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command on the copy."""
-    (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.drift.matrix:PROJECT"\n')
+    (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.repair.matrix:PROJECT"\n')
     settings = house.settings
     for name, value in (("LANDING", settings.landing), ("STORE", settings.store), ("DATABASE", settings.database)):
         monkeypatch.setenv(f"REFOLD_{name}", value)

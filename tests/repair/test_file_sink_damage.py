@@ -19,7 +19,7 @@ import pytest
 import tantivy
 
 from refold.sinks import Sink
-from tests.drift.matrix import (
+from tests.repair.matrix import (
     OLDER,
     PROJECT,
     SERVED,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from refold.errors import FixInput
 from refold.sinks.sql_tables import releases, versions
-from tests.drift.matrix import OLDER, PROJECT, SERVED, House
+from tests.repair.matrix import OLDER, PROJECT, SERVED, House
 
 STORES = ("on_hand", "move_counts")
 """The stores that have SQL sinks."""

@@ -18,7 +18,7 @@ from refold.repair.garbage import find_unreferenced
 from refold.repair.object_audit import KINDS, Damage, kind_of
 from refold.repair.repair_objects import mend_at_rest
 from refold.storage.records import record_bytes
-from tests.drift.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
+from tests.repair.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
 
 MENDED = ("repeats", "seen ids", "retry", "state record", "rows", "changes", "ledger part", "proof", "expectations")
 """What `refold repair` makes again."""
@@ -30,7 +30,7 @@ RESTORED = ("layout", "segment", "quarantine", "retry places", "release", "retir
 """What must come back from a copy. A damaged manifest is told when the store is opened; see below."""
 
 OF_SINKS = ("sink",)
-"""What sinks keep in the store is damaged in `test_sink_damage`."""
+"""What sinks keep in the store is damaged in `test_file_sink_damage`."""
 
 
 def test_every_object_of_a_real_store_is_of_a_kind_that_the_matrix_damages(whole: House):
