@@ -62,9 +62,9 @@ def test_every_commit_tells_its_version_and_lineage(connections: Connections) ->
         "refold.store": "a_store",
         "refold.version": "v2",
         "refold.snapshot": "2020-01-02",
-        "refold.canonical.digest": "d" * 64,
+        "refold.digest": "d" * 64,
         "refold.code_version": "1-abc",
-        "refold.proof.prover": "p",
+        "refold.proof": "p",
     }
 
 
