@@ -21,6 +21,8 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
     os.environ["TMPDIR"] = str(MEMORY)
     tempfile.tempdir = None
 
+pytest_plugins = ["tests.fixtures"]
+
 settings.register_profile("refold", deadline=None)  # a first call compiles, and how long it takes is nobody's promise
 settings.load_profile("refold")
 

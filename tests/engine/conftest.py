@@ -1,10 +1,9 @@
-"""The shop at work in a folder of its own, and processes that rebuild it on command."""
+"""Processes that rebuild a shop on command."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,41 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.compacting import sealed_and_proven
-from tests.engine.damage import SMALL, three_days, what_readers_see
-from tests.engine.sealing import STOCK_ONLY
-from tests.support import Shop
-
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    """Stock alone, with nothing landed and nothing sealed."""
-    return Shop(tmp_path, STOCK_ONLY)
-
-
-@pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A few weeks of the sample, proven at every snapshot; not to be changed."""
-    return sealed_and_proven(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Three days of a small shop, of which two are served; the third is sealed, built and proven."""
-    return three_days(tmp_path_factory.mktemp("sound"))
-
-
-@pytest.fixture
-def served(sound: Shop, tmp_path: Path) -> Iterator[Shop]:
-    """A copy of it to damage, whose readers must see the same at the end, unless something was released."""
-    shutil.copytree(sound.root, tmp_path / "shop")
-    shop = Shop(tmp_path / "shop", SMALL)
-    before = what_readers_see(shop)
-    yield shop
-    if len(list((shop.store / "releases").iterdir())) == 1:
-        assert what_readers_see(shop) == before
 
 
 class Worker:

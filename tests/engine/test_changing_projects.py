@@ -10,8 +10,8 @@ from assets.stock import stock
 from refold import Log, decimal, int64, latest_by_key, relation, text
 from refold.errors import Damaged, DeclarationError, RuleError
 from refold.rebuild import rebuild_all
-from tests.engine.damage import layout_of, write_layout
 from tests.support import Shop, changed, levels, moved
+from tests.three_days import layout_of, write_layout
 
 
 def _sealed(shop: Shop, through: str | None = None):

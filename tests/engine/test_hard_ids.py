@@ -17,7 +17,7 @@ from refold.errors import RuleError
 from refold.log import event_ids
 from refold.stores.declaration import RuleStore
 from refold.types import INT64_MAX
-from tests.engine.sealing import STOCK_ONLY
+from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, moved, verify_reference
 
 WORD = (1 << 64) - 1

@@ -26,8 +26,8 @@ from refold.repair.drift import find_drift, repair
 from refold.stores.building import deliveries_of
 from refold.stores.folding import columns_to_read, fold_events
 from refold.types import describe
-from tests.engine.damage import LAST, three_days
 from tests.support import Shop, moved
+from tests.three_days import LAST, three_days
 
 DAYS = [f"2026-01-0{day}" for day in range(1, 7)]
 SMALL = Project("shown", Daily(dt.date(2026, 1, 1)), [stock])

@@ -20,7 +20,7 @@ from refold.explain.computation import explain
 from refold.log.reader import LogReader
 from refold.rules import Rule
 from refold.stores.folding import columns_to_read
-from tests.engine.sealing import STOCK_ONLY
+from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, moved
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from refold.log import event_ids, segment
 from refold.log.reader import LogReader
 from refold.rebuild import rebuild_all
 from refold.stores.ledger import LedgerPart
-from tests.engine.sealing import STOCK_ONLY
+from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
 
 DAYS = ["2026-01-01", "2026-01-02"]

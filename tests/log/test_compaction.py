@@ -27,7 +27,7 @@ from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
 from refold.stores.ledger import LedgerPart
 from tests.diff.variants import credit
-from tests.engine.compacting import (
+from tests.log.compacting import (
     compact,
     compactor,
     copied,
@@ -37,8 +37,8 @@ from tests.engine.compacting import (
     segments,
     small_shop,
 )
-from tests.engine.damage import flip, layout_of, write_layout
 from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
+from tests.three_days import flip, layout_of, write_layout
 
 
 @pytest.fixture

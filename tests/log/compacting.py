@@ -11,7 +11,7 @@ from assets import PROJECT
 from refold.engine import Engine
 from refold.log.compaction import Compacted, Compactor
 from refold.log.reader import LogReader
-from tests.engine.sealing import STOCK_ONLY
+from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, moved
 
 DAYS = 26

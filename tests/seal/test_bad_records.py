@@ -16,7 +16,7 @@ from assets.stock import stock
 from refold import Daily, Project, QuarantineLimits, int64
 from refold.errors import QuarantineLimit
 from refold.rebuild import rebuild_all
-from tests.engine.sealing import GOOD, STOCK_ONLY, ids, ids_of, refused, sealed, with_log
+from tests.seal.sealing import GOOD, STOCK_ONLY, ids, ids_of, refused, sealed, with_log
 from tests.support import Shop, changed, levels, line, moved, outcomes
 
 

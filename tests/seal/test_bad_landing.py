@@ -17,7 +17,7 @@ from refold import Daily, Log, Project, fold, int64, latest_by_key, text
 from refold.engine import Engine
 from refold.errors import ChangedObject, FixInput, NotFound, RuleError, UnreadableObject
 from refold.rebuild import rebuild_all
-from tests.engine.sealing import GOOD, ids, ids_of, refused, sealed, with_log
+from tests.seal.sealing import GOOD, ids, ids_of, refused, sealed, with_log
 from tests.support import Shop, digests, levels, line, moved
 
 WHOLE = gzip.compress(line(moved("2", "lamp", 7)) * 50, mtime=0)

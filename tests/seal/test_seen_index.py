@@ -19,8 +19,8 @@ from refold.repair.object_audit import damage_at_rest
 from refold.seal import seen_index as seen
 from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen
 from refold.storage.objects import ObjectStore
-from tests.engine.sealing import ids, ids_of, sealed
 from tests.repair.matrix import flip
+from tests.seal.sealing import ids, ids_of, sealed
 from tests.support import Shop, moved
 
 HASHES = st.one_of(st.integers(0, 12), st.integers(2**64 - 3, 2**64 - 1), st.integers(0, 2**64 - 1))

@@ -8,7 +8,7 @@ import pytest
 
 from refold.errors import UnreadableObject
 from refold.seal import decoding
-from tests.engine.sealing import ids, ids_of, sealed
+from tests.seal.sealing import ids, ids_of, sealed
 from tests.support import Shop, moved
 
 

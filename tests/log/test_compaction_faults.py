@@ -18,7 +18,7 @@ from refold.log.snapshot import Snapshot
 from refold.repair.garbage import GRACE_HOURS, find_unreferenced, remove_unreferenced
 from refold.repair.object_audit import damage_at_rest, kind_of
 from refold.storage.objects import ObjectStore
-from tests.engine.compacting import (
+from tests.log.compacting import (
     compact,
     compactor,
     copied,
@@ -28,9 +28,9 @@ from tests.engine.compacting import (
     segments,
     small_shop,
 )
-from tests.engine.damage import flip
-from tests.engine.sealing import STOCK_ONLY
+from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop
+from tests.three_days import flip
 
 LATER = dt.datetime.now(dt.UTC) + dt.timedelta(hours=GRACE_HOURS + 1)
 

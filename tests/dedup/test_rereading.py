@@ -29,7 +29,7 @@ from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
 from refold.log.segment import to_parquet, write_segment
 from refold.storage.objects import sha256_hex
-from tests.engine.sealing import STOCK_ONLY, sealed
+from tests.seal.sealing import STOCK_ONLY, sealed
 from tests.support import Shop, moved
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
