@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refold.errors import FixInput
-from refold.storage.objects import local_path, mask_url
+from refold.storage.urls import local_path, mask_url
 
 
 @dataclass(frozen=True)

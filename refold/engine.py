@@ -28,7 +28,7 @@ from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
 from refold.seal.sealer import Sealer, SealReport
 from refold.sinks.base import Connections
-from refold.storage.objects import ObjectStore
+from refold.storage.objects import ObjectStore, OpenStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
@@ -41,13 +41,15 @@ class Engine:
     Args:
         project: what to build.
         settings: where landing, store and database are.
+        open_store: how landing and store are opened by their URLs; hand in another way to wrap or replace them.
     """
 
-    def __init__(self, project: Project, settings: Settings) -> None:
+    def __init__(self, project: Project, settings: Settings, open_store: OpenStore = ObjectStore.open) -> None:
         share_allocator()
         self.project = project
         self.settings = settings
-        self.objects = ObjectStore.open(settings.store)
+        self.open_store = open_store
+        self.objects = open_store(settings.store)
         self.chain = SnapshotChain(self.objects)
         self.builder = Builder(self.objects, self.chain, settings.memory_limit_mb)
         self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=settings.memory_limit_mb)
@@ -57,7 +59,7 @@ class Engine:
     def publisher(self) -> Publisher:
         """Publishing to sinks."""
         settings = self.settings
-        connections = Connections(self.objects, settings.store, settings.database, settings.search_folder)
+        connections = Connections(self.objects, settings.database, settings.search_folder)
         return Publisher(connections, self.builder, self.prover)
 
     @cached_property
@@ -70,10 +72,13 @@ class Engine:
         """Giving up the rows of old checkpoints."""
         return Thinner(self.objects, self.chain, self.builder, self.project.in_order)
 
+    def landing(self) -> ObjectStore:
+        """Landing, opened now. Raises NotFound, FixInput."""
+        return self.open_store(self.settings.landing, must_exist=True)
+
     def sealer(self) -> Sealer:
         """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""
-        landing = ObjectStore.open(self.settings.landing, must_exist=True)
-        return Sealer(landing, self.objects, self.chain, self.project.logs)
+        return Sealer(self.landing(), self.objects, self.chain, self.project.logs)
 
     def seal(self, through: str | None = None) -> Iterator[SealReport]:
         """Seal every key up to `through` (None: the last folder in landing), oldest first; sealed keys are skipped.

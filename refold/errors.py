@@ -98,6 +98,12 @@ class Conflict(Retry):
     kind = "conflict"
 
 
+class CommitUnknown(Retry):
+    """A conditional write was not answered, and reading back what is stored failed too: it may be written or not."""
+
+    kind = "commit-unknown"
+
+
 class Unavailable(Retry):
     """A database or store did not answer, or a lock on it was not given in time."""
 

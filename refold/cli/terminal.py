@@ -20,7 +20,7 @@ from refold.engine import Engine
 from refold.errors import NotFound, RefoldError
 from refold.log.snapshot import Snapshot
 from refold.rules.outcome import Outcome
-from refold.storage.objects import mask_url
+from refold.storage.urls import mask_url
 from refold.stores.declaration import Folded, Store
 
 _WAITING_SHOWN = 20

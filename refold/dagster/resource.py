@@ -8,6 +8,7 @@ from dagster import ConfigurableResource
 from refold.config import Settings
 from refold.engine import Engine
 from refold.project import Project
+from refold.storage.objects import ObjectStore
 
 
 class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own type parameter is unused here
@@ -23,4 +24,8 @@ class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster
 
     def open(self, project: Project) -> Engine:
         """An engine for one step of a run."""
-        return Engine(project, self.settings())
+        return Engine(project, self.settings(), self.open_store)
+
+    def open_store(self, url: str, *, must_exist: bool = False) -> ObjectStore:
+        """Opens landing and store by URL; override it to wrap or replace them."""
+        return ObjectStore.open(url, must_exist=must_exist)

@@ -48,8 +48,8 @@ def two_sides(
         old = Shadow(against, engine.objects, engine.chain, snapshot, others)
         yield old, new, [store] if store else list(others)
         return
-    url = engine.settings.store if engine.objects.root is None else str(engine.objects.root.resolve())
-    if url.startswith("memory://"):
+    url = engine.objects.location
+    if url is None:
         raise FixInput(
             "A store in memory cannot be read by the process that loads a git ref.",
             remedy="Use a folder or an object store, or compare with a module.",

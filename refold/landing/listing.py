@@ -7,11 +7,9 @@ are markers, no data: `_SUCCESS` in a folder says that the folder is complete.
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from refold.errors import FixInput
 from refold.storage.objects import ObjectInfo, ObjectStore
@@ -56,14 +54,13 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landi
     """
     landing, strange = Landing(log), []
     infos = store.list(log)
-    if store.root is not None:
-        _refuse_unlisted(store, store.root, log, {info.name for info in infos})
+    _refuse_unlisted(store, log, {info.name for info in infos})
     for info in infos:
         parts = info.name.split("/")
         folder = next((day for part in parts[1:-1] if (day := _day(part))), None)
         if parts[-1] == MARKER and folder:
             landing.marked.add(folder)
-        if parts[-1].startswith(("_", ".")):
+        if _is_marker(info.name):
             continue
         if folder is None or not info.name.endswith(tuple(suffixes)):
             strange.append(info.name)
@@ -80,16 +77,9 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str]) -> Landi
     return landing
 
 
-def _refuse_unlisted(store: ObjectStore, root: Path, log: str, listed: set[str]) -> None:
-    """Refuse what stands in a local folder and is not listed: links that lead nowhere, pipes, names like `b.jsonl#1`.
-
-    The storage library takes a name that ends in `#` and digits for a write of its own that is still under way.
-    """
-    unlisted = _entries(root, log) - listed
-    if unlisted:
-        # What came after the first listing is in this one, and what went before it is gone.
-        unlisted -= {info.name for info in store.list(log)}
-    dropped = sorted(name for name in unlisted if os.path.lexists(root / name))
+def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str]) -> None:
+    """Refuse what a local folder holds and cannot be read: links that lead nowhere, pipes, names like `b.jsonl#1`."""
+    dropped = [name for name in store.unlisted(log, listed) if name == log or not _is_marker(name)]
     if dropped:
         raise FixInput(
             f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "
@@ -99,15 +89,8 @@ def _refuse_unlisted(store: ObjectStore, root: Path, log: str, listed: set[str])
         )
 
 
-def _entries(root: Path, log: str) -> set[str]:
-    """The names of all that is no folder below a log's folder, markers left out; the log's own where it is none."""
-    if not (root / log).is_dir():
-        return {log} if os.path.lexists(root / log) else set()
-    found = set()
-    for folder, _, files in os.walk(root / log, followlinks=True):
-        place = Path(folder).relative_to(root).as_posix()
-        found |= {f"{place}/{name}" for name in files if not name.startswith(("_", "."))}
-    return found
+def _is_marker(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(("_", "."))
 
 
 def _day(part: str) -> str | None:

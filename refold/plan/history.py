@@ -20,7 +20,6 @@ from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot
 from refold.seal.sealer import Sealer
-from refold.storage.objects import ObjectStore
 
 _PEEKED_BYTES = 4 << 20
 """The largest landing object that is read to count its lines, where none of its log was sealed yet."""
@@ -146,7 +145,7 @@ def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> floa
     if not items or items[len(items) // 2].info.size_bytes > _PEEKED_BYTES:
         return _RECORD_BYTES[kind]
     try:
-        data = ObjectStore.open(engine.settings.landing, must_exist=True).get(items[len(items) // 2].name)
+        data = engine.landing().get(items[len(items) // 2].name)
         lines = sum(bool(line.strip()) for line in (gzip.decompress(data) if kind else data).splitlines())
     except (RefoldError, OSError, EOFError, zlib.error):  # what is wrong with it is for sealing to say
         return _RECORD_BYTES[kind]

@@ -17,8 +17,9 @@ from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
 from refold.sinks import BulkNdjson, Connections, Delta, Sink, Sql, Tantivy
-from refold.storage.objects import ObjectStore, canonical_json, mask_url
+from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
+from refold.storage.urls import mask_url
 from refold.types import ColumnType, Schema, arrow_schema
 
 FORMAT = 2
@@ -230,10 +231,7 @@ class Pointer:
 
 def places(connections: Connections) -> tuple[str, str]:
     """What a release tells of its connections: database and search folder."""
-    root, folder = connections.objects.root, connections.search_folder
-    inside = root is not None and folder.is_relative_to(root)
-    told = folder.relative_to(root).as_posix() if root is not None and inside else str(folder)
-    return mask_url(connections.database_url), told
+    return mask_url(connections.database_url), connections.objects.shorten(connections.search_folder)
 
 
 def _intent(release: Release) -> bytes:

@@ -52,10 +52,8 @@ def open_release(
             f"The record of release {release.number} is of format {release.format} and does not tell its sinks.",
             remedy="Release again with this Refold.",
         )
-    folder = Path(search_folder) if search_folder is not None else Path(release.search_folder)
-    if not folder.is_absolute() and search_folder is None and objects.root is not None:
-        folder = objects.root / folder
-    return OpenRelease(release, Connections(objects, url, database or release.database, folder))
+    folder = Path(search_folder) if search_folder is not None else objects.resolve(release.search_folder)
+    return OpenRelease(release, Connections(objects, database or release.database, folder))
 
 
 class OpenRelease:

@@ -231,9 +231,8 @@ def _stored(objects: ObjectStore, log: str, run: _Run) -> _Run:
     assert run.data is not None
     sha256 = sha256_hex(run.data)
     file = SeenFile(f"logs/{log}/seen/{sha256[:32]}.run", sha256, run.run.sum, run.seq_start, run.seq_end)
-    objects.put(file.name, run.data)
-    mapped = run.run if objects.root is None else StoredRun(objects.map(file.name), file.name, file.sum)
-    return replace(run, run=mapped, data=None, file=file)
+    data = objects.put_mapped(file.name, run.data)
+    return replace(run, run=StoredRun(data, file.name, file.sum), data=None, file=file)
 
 
 def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequence[SeenFile]]:

@@ -26,17 +26,15 @@ _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 @dataclass(frozen=True)
 class Connections:
-    """The places that sinks write to. `store_url` and `database_url` are unmasked and never shown.
+    """The places that sinks write to. `objects.location` and `database_url` are unmasked and never shown.
 
     Attributes:
         objects: the object store; Delta tables and `_bulk` files are objects in it.
-        store_url: the URL or path that `objects` was opened with.
         database_url: SQLAlchemy URL of the database for SQL sinks.
         search_folder: local folder of the search indexes.
     """
 
     objects: ObjectStore
-    store_url: str
     database_url: str
     search_folder: Path
 

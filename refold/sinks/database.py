@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from refold.errors import DeclarationError, FixInput, RefoldError, Unavailable
 from refold.sinks import bulk, bulk_postgres, bulk_sqlite
-from refold.storage.objects import mask_url
+from refold.storage.urls import mask_url
 from refold.types import Schema
 
 _WAIT_SECONDS = 30

@@ -95,7 +95,7 @@ class Delta(Sink):
         faults += [
             f"the column name {n!r} occurs twice, but for case" for n in sorted(set(lowered)) if lowered.count(n) > 1
         ]
-        if connections.store_url.startswith("memory://"):
+        if connections.objects.location is None:
             faults.append("a store in memory cannot be read by others; use a folder or a bucket")
         if faults:
             raise DeclarationError(f"{self} of store {store}", faults)
@@ -107,9 +107,8 @@ class DeltaTarget(Target):
 
     def __init__(self, table: str, connections: Connections, columns: Schema) -> None:
         objects = connections.objects
-        base = str(objects.root) if objects.root is not None else connections.store_url.rstrip("/")
         self._objects: ObjectStore = objects
-        self._url = f"{base}/delta/{table}"
+        self._url = f"{objects.location}/delta/{table}"
         self._folder = f"delta/{table}"
         self._records = f"sinks/delta/{table}"
         self._place = f"{objects.url.rstrip('/')}/delta/{table}"

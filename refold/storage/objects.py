@@ -1,200 +1,39 @@
-"""Object storage by URL: read, write once, list. Everything Refold keeps is an object behind this door.
+"""Object stores: what one can do, and the stores behind a URL. Everything Refold keeps is an object in such a store.
 
-Two kinds of write exist, and both are safe to repeat: `put` for objects named after their content, and `create`
-for objects that may be written only once, ever. A pointer that moves is a series of `create`s with rising numbers,
+There are two kinds of write, and both are safe to repeat: `put` is for objects whose name determines their content,
+and `create` for objects that are written once, ever. A pointer that moves is a series of `create`s with rising numbers,
 which is a compare-and-swap on every store, also on a local folder. Nothing here knows what the objects mean.
+Errors of the storage library become Refold's in `failures`; stores that wrap another one are in `wrappers`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import hashlib
 import json
 import mmap
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, unquote_to_bytes, urlsplit
+from typing import Any, Protocol
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    InvalidPathError,
-    NotFoundError,
-    NotSupportedError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-    UnknownConfigurationKeyError,
-)
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, Unavailable
+from refold.errors import CommitUnknown, Conflict, Damaged, NotFound, RefoldError, Unavailable
+from refold.storage.failures import MISSING, explained
+from refold.storage.urls import local_path, mask_url
 
-if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+_RETRIES_MAX = 5
+_RETRY_TIMEOUT = dt.timedelta(seconds=15)
+"""A refusing address is given up after about three seconds; obstore's own ten attempts take more than a minute.
 
-_NAMED = ("postgres", "abfs", "adl")
-"""Schemes in which what stands alone before an @ is a name: of a user, of a container."""
-
-_SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=)(.*)")
-_MISNAMED = (InvalidPathError, ValueError)
-_MISSING = (NotFoundError, FileNotFoundError)
-_REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
-_FORBIDDEN = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-_PASSING = {
-    errno.EAGAIN,
-    errno.EBUSY,
-    errno.EDQUOT,
-    errno.EINTR,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOSPC,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-}
-_RETRIES: RetryConfig = {"max_retries": 5, "retry_timeout": dt.timedelta(seconds=15)}
-"""An address that refuses is given up in about three seconds; the library's own ten attempts take a minute and more.
-
-Only this, no client options: given ones make the library forget those of the environment, such as AWS_ALLOW_HTTP.
+Set no client options: any that are given make obstore forget those of the environment, such as AWS_ALLOW_HTTP.
 """
-
-
-def mask_url(url: str) -> str:
-    """The URL with passwords, lone tokens and secret query values replaced by `***`, fit to be shown.
-
-    Rather too much is hidden than too little: all up to the last @ after a user's colon, wherever a driver ends it.
-
-    >>> mask_url("postgresql://ann:hunter2@db/shop?sslpassword=x&connect_timeout=3")
-    'postgresql://ann:***@db/shop?sslpassword=***&connect_timeout=3'
-    >>> mask_url("postgresql://ann@db/shop"), mask_url("https://token@host/x"), mask_url("sqlite:////tmp/x.db")
-    ('postgresql://ann@db/shop', 'https://***@host/x', 'sqlite:////tmp/x.db')
-    """
-    place = re.split("[?#]", url, maxsplit=1)[0]
-    shown = place + "&".join(_without_secret(pair) for pair in url[len(place) :].split("&"))
-    scheme, mark, rest = shown.partition("://")
-    return scheme + mark + _without_userinfo(scheme, rest) if mark else shown
-
-
-def _without_secret(pair: str) -> str:
-    name, mark, value = pair.partition("=")
-    if mark and _SECRET.search(unquote_plus(name) + mark):
-        return f"{name}={_hidden(value)}"
-    return _SECRET.sub(lambda found: found[1] + _hidden(found[2]), pair)
-
-
-def _hidden(value: str) -> str:
-    # What looks like a query can be part of a password; its @ stays, so that all before it is hidden with it.
-    return "@***" if "@" in value else "***"
-
-
-def _without_userinfo(scheme: str, rest: str) -> str:
-    named = scheme.lower().startswith(_NAMED)
-    found = re.match(r"(?s)([^:/]*):.*@", rest)
-    if found:
-        user = found[1] if named or "@" not in found[1] else "***"
-        return f"{user}:***@{rest[found.end() :]}"
-    return rest if named else re.sub(r"^[^/]*@", "***@", rest)
-
-
-def local_path(url: str) -> Path | None:
-    """The absolute path that a plain path or a `file:` URL means; None for the URL of a remote store.
-
-    A plain path is taken as it is, a URL is percent-decoded.
-
-    >>> local_path("file:///tmp/two%20words/"), local_path("s3://bucket/store")
-    (PosixPath('/tmp/two words'), None)
-
-    Raises:
-        FixInput: it is a file URL of another host, a relative one, or one with a query; or it can be no path.
-    """
-    try:
-        if url.lower().startswith("file:"):
-            path = Path(_path_of_file_url(url))
-        elif "://" in url:
-            return None
-        else:
-            path = Path(url).expanduser()
-        resolved = path.resolve()
-        os.fsencode(resolved).decode()
-    except (OSError, RuntimeError, ValueError) as error:
-        remedy = "Give an absolute path, in UTF-8."
-        raise FixInput(f"Expected the path of a folder, found {mask_url(url)!r}: {error}.", remedy=remedy) from None
-    return resolved
-
-
-def _path_of_file_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc.lower() not in ("", "localhost") or not parts.path.startswith("/") or re.search(r"[?#\t\r\n]", url):
-        raise FixInput(
-            f"Expected a local folder as file:///absolute/path, found {mask_url(url)}.",
-            remedy="Give a path of this machine, with %23 for # and %3F for ?, or a plain path without file://.",
-        )
-    return os.fsdecode(unquote_to_bytes(parts.path))
-
-
-@contextmanager
-def _telling(failed: str, *, opening: bool = False) -> Iterator[None]:
-    """Turn whatever the storage library and the system raise into a repair note that begins with what failed.
-
-    Without the cause: its text may show the whole URL, and a page of the library's insides.
-    """
-    try:
-        yield
-    except (BaseError, OSError, ValueError, NotImplementedError) as error:
-        raise _told(error, failed, opening) from None
-
-
-def _told(error: Exception, failed: str, opening: bool) -> RefoldError:
-    found = _first_line(error)
-    kind, expected, remedy = _judged(error, found, opening)
-    return kind(f"{failed}: expected {expected}, found: {found}", remedy=remedy)
-
-
-def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldError], str, str]:
-    """The kind of error, what was expected, and the remedy."""
-    local = isinstance(error, OSError) or "LocalFileSystem" in found
-    code = error.errno if isinstance(error, OSError) else _system_error(found)
-    told: tuple[type[RefoldError], str, str]
-    if isinstance(error, _MISNAMED) and not opening:
-        told = FixInput, "names in UTF-8 without control characters", "Rename the object that is named here."
-    elif isinstance(error, _FORBIDDEN):
-        told = FixInput, "to be let in", "Check credentials and rights."
-    elif isinstance(error, _REFUSED):
-        told = FixInput, "a store that can do this", "Use a local folder, s3://, gs:// or az://."
-    elif isinstance(error, _MISSING):
-        told = FixInput, "it to exist", "Check the path, or the name of the bucket."
-    elif local and code in _PASSING:
-        told = Unavailable, "a store that works", "Try again once it does."
-    elif local:
-        told = FixInput, "a folder that can be used", "Check the path, what stands there and the rights on it."
-    elif opening:
-        remedy = "Check the URL, and the settings of its kind of store (AWS_…, GOOGLE_…, AZURE_…)."
-        told = FixInput, "a local path, s3://, gs:// or az://", remedy
-    else:
-        told = Unavailable, "a store that answers", "Check address, network and credentials, then try again."
-    return told
-
-
-def _first_line(error: Exception) -> str:
-    """The library's own sentence without its insides, secrets masked; the whole of a name that has line breaks."""
-    text = str(error).partition("\n\nDebug source:")[0]
-    if isinstance(error, _MISNAMED):
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    first = (text.splitlines() or [type(error).__name__])[0].rstrip(" .")
-    return re.sub(r"\S+://\S+", lambda url: mask_url(url[0]), first)[:400] + "."
-
-
-def _system_error(text: str) -> int | None:
-    found = re.search(r"\(os error (\d+)\)", text)
-    return int(found[1]) if found else None
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -220,57 +59,148 @@ class ObjectInfo:
     modified_at: dt.datetime | None = field(default=None, compare=False)
 
 
-class ObjectStore:
-    """A folder of objects behind a URL: a local path, `file://`, `s3://`, `gs://`, `az://` or `memory://`."""
+class OpenStore(Protocol):
+    """Opens a store by its URL, as `ObjectStore.open` does; hand in another one to wrap or to replace stores."""
 
-    def __init__(self, url: str, store: Any, root: Path | None) -> None:
-        self.url = mask_url(url)
-        self.root = root
-        self._store = store
+    def __call__(self, url: str, *, must_exist: bool = False) -> ObjectStore:
+        """The store behind a URL or path."""
 
-    @classmethod
-    def open(cls, url: str, *, must_exist: bool = False) -> ObjectStore:
-        """Open a store; a missing local folder is made, or refused where it `must_exist`.
 
-        A remote store is not asked yet. In every method below, Unavailable says that it does not answer, and FixInput
-        that a name, a path, the URL or the rights must change.
+class ObjectStore(ABC):
+    """A folder of objects.
+
+    In every method, Unavailable says that the store does not answer, and FixInput that a name, a path, the URL or the
+    rights must change.
+
+    Attributes:
+        url: the URL or path, for people: secrets are masked.
+        location: the URL or absolute path by which other libraries and processes find the store, never shown since it
+            may hold secrets; None where it exists in this process alone.
+    """
+
+    url: str
+    location: str | None
+
+    @staticmethod
+    def open(url: str, *, must_exist: bool = False, retries_max: int = _RETRIES_MAX) -> ObjectStore:
+        """Open a local path, `file://`, `s3://`, `gs://`, `az://` or `memory://`.
+
+        A missing local folder is made, or refused where it `must_exist`. A remote store is not contacted yet.
+
+        Args:
+            url: where it is.
+            must_exist: refuse a missing local folder.
+            retries_max: how often a request to a remote store is sent again.
 
         Raises:
             NotFound: the local folder does not exist and must.
-            FixInput: the URL is none of a store, or the local folder cannot be made.
+            FixInput: the URL is not one of a store, or the local folder cannot be made.
         """
         if url.startswith("memory://"):
-            return cls(url, MemoryStore(), None)
+            return _ObstoreStore(MemoryStore(), url, None)
         root = local_path(url)
-        with _telling(f"Cannot open {mask_url(url)}", opening=True):
+        with explained(f"Cannot open {mask_url(url)}", opening=True):
             if root is None:
-                return cls(url, from_url(url, retry_config=_RETRIES), None)
+                retries: Any = {"max_retries": retries_max, "retry_timeout": _RETRY_TIMEOUT}
+                return _ObstoreStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
             if must_exist and not root.is_dir():
                 what = "a file" if root.exists() else "none"
                 raise NotFound(f"Expected a folder at {root}, found {what}.", remedy="Check the path or the setting.")
             root.mkdir(parents=True, exist_ok=True)
-            return cls(str(root), LocalStore(root), root)
+            return _LocalStore(root)
 
+    @abstractmethod
     def get(self, name: str) -> bytes:
         """The bytes of an object. Raises NotFound."""
-        with _telling(f"Cannot read {name} in {self.url}"):
-            try:
-                return bytes(obstore.get(self._store, name).bytes())
-            except _MISSING as error:
-                raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
+
+    @abstractmethod
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Parts of an object, given as (start, size in bytes). Raises NotFound."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object whole, replacing it; for names that determine their content, so a rerun changes nothing."""
+
+    @abstractmethod
+    def try_create(self, name: str, data: bytes) -> None:
+        """Try once to write an object that must not exist yet; callers use `create`.
+
+        Raises:
+            Conflict: the object exists; this very call may have written it, where a request was sent again.
+            Unavailable: the store did not answer; the object may be written or not.
+        """
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether an object of that name exists."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object; one that does not exist is no error."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        """All objects below a folder, sorted by the bytes of their names, whatever order the store lists in."""
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object that must not exist yet. Where it holds exactly these bytes already, that is success.
+
+        So a write whose answer was lost is no conflict: what is stored is read back before anything is concluded.
+
+        Raises:
+            Conflict: the object holds other bytes; nothing was changed.
+            Unavailable: the store did not answer, and the object does not exist.
+            CommitUnknown: the store did not answer, nor did it when the object was read back.
+        """
+        try:
+            self.try_create(name, data)
+        except (Conflict, Unavailable) as failure:
+            self._settle(name, data, failure)
+
+    def _settle(self, name: str, data: bytes, failure: RefoldError) -> None:
+        """Find out what became of a conditional write that failed."""
+        try:
+            found = self.get(name)
+        except NotFound:
+            raise failure from None
+        except RefoldError as error:
+            raise CommitUnknown(
+                f"Whether {name} was written to {self.url} is unknown: {failure} Reading it back failed: {error}",
+                remedy="Run again: if it was written, the next run finds it.",
+            ) from error
+        if found != data:
+            raise _written_first(name, self.url)
 
     def map(self, name: str) -> bytes | memoryview:
-        """The bytes of an object, in a local folder mapped into memory, so that only what is looked at is read.
+        """The bytes of an object, mapped into memory where the store has files, so only what is looked at is read.
 
         Raises Damaged where it is missing.
         """
         try:
-            if self.root is None:
-                return self.get(name)
-            with (self.root / name).open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (NotFound, OSError, ValueError) as error:
-            raise Damaged(f"The object {name} in {self.url} cannot be read: {error}.") from error
+            return self.get(name)
+        except NotFound as error:
+            raise _unmapped(name, self.url, error) from error
+
+    def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
+        """Write an object as `put` does; returns its bytes as `map` does, so that the given ones can be freed."""
+        self.put(name, data)
+        return data
+
+    def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
+        """The sorted names of entries below a folder that are not among `listed` and cannot be read as objects.
+
+        Only a local folder can hold any: links that lead nowhere, pipes, and names such as `b.jsonl#1`, which the
+        storage library takes for a write of its own that is still under way.
+        """
+        return []
+
+    def shorten(self, folder: Path) -> str:
+        """The path of a local folder as records hold it: relative to the store where it is inside it."""
+        return str(folder)
+
+    def resolve(self, folder: str) -> Path:
+        """The local folder that `shorten` gave this path of."""
+        return Path(folder)
 
     def get_checked(self, name: str, sha256: str) -> bytes:
         """The bytes of an object whose sha256 is known. Raises Damaged where it is missing or differs."""
@@ -286,51 +216,73 @@ class ObjectStore:
             )
         return data
 
-    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Parts of an object, given as (start, size in bytes). Raises NotFound, Damaged where it is too short."""
-        with _telling(f"Cannot read {name} in {self.url}"):
+    def get_json(self, name: str) -> Any:
+        """The JSON value of an object. Raises NotFound, or Damaged where it is not JSON."""
+        try:
+            return json.loads(self.get(name))
+        except ValueError as error:
+            raise Damaged(f"The object {name} in {self.url} is not JSON: {error}.") from error
+
+
+def _written_first(name: str, url: str) -> Conflict:
+    return Conflict(
+        f"The object {name} in {url} was written by another process first.", remedy="Read it and go on from there."
+    )
+
+
+def _unmapped(name: str, url: str, error: Exception) -> Damaged:
+    return Damaged(f"The object {name} in {url} cannot be read: {error}.")
+
+
+class _ObstoreStore(ObjectStore):
+    """A store of the obstore library: memory, S3, GCS, Azure."""
+
+    def __init__(self, store: Any, url: str, location: str | None) -> None:
+        self.url = mask_url(url)
+        self.location = location
+        self._store = store
+
+    def get(self, name: str) -> bytes:
+        with self._reading(name):
             try:
-                starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
-                found = [
-                    memoryview(part) for part in obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
-                ]
-            except _MISSING as error:
-                raise NotFound(f"Expected the object {name} in {self.url}, found none.") from error
-        return found
+                return bytes(obstore.get(self._store, name).bytes())
+            except MISSING as error:
+                raise self._missing(name) from error
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
+        with self._reading(name):
+            try:
+                found = obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
+                return [memoryview(part) for part in found]
+            except MISSING as error:
+                raise self._missing(name) from error
 
     def put(self, name: str, data: bytes) -> None:
-        """Write an object whole, replacing it; for names that determine their content, so a rerun changes nothing."""
-        with _telling(f"Cannot write {name} in {self.url}"):
+        with explained(f"Cannot write {name} in {self.url}"):
             obstore.put(self._store, name, data)
 
-    def create(self, name: str, data: bytes) -> None:
-        """Write an object that must not exist yet. Raises Conflict where it does; the loser has changed nothing."""
-        with _telling(f"Cannot write {name} in {self.url}"):
+    def try_create(self, name: str, data: bytes) -> None:
+        with explained(f"Cannot write {name} in {self.url}"):
             try:
                 obstore.put(self._store, name, data, mode="create")
-            except (AlreadyExistsError, FileExistsError) as error:
-                raise Conflict(
-                    f"The object {name} in {self.url} was written by somebody else first.",
-                    remedy="Read it and go on from there.",
-                ) from error
+            except (AlreadyExistsError, PreconditionError, FileExistsError) as error:
+                raise _written_first(name, self.url) from error
 
     def exists(self, name: str) -> bool:
-        """Whether an object of that name exists."""
-        with _telling(f"Cannot look for {name} in {self.url}"):
+        with explained(f"Cannot look for {name} in {self.url}"):
             try:
                 obstore.head(self._store, name)
-            except _MISSING:
+            except MISSING:
                 return False
             return True
 
     def delete(self, name: str) -> None:
-        """Remove an object; one that is not there is no error."""
-        with _telling(f"Cannot remove {name} in {self.url}"), suppress(*_MISSING):
+        with explained(f"Cannot remove {name} in {self.url}"), suppress(*MISSING):
             obstore.delete(self._store, name)
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """All objects below a folder, sorted by the bytes of their names, whatever order the store lists in."""
-        with _telling(f"Cannot list {prefix or 'objects'} in {self.url}"):
+        with explained(f"Cannot list {prefix or 'objects'} in {self.url}"):
             found = [
                 ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
                 for batch in obstore.list(self._store, prefix or None)
@@ -338,9 +290,51 @@ class ObjectStore:
             ]
         return sorted(found, key=lambda info: info.name.encode())
 
-    def get_json(self, name: str) -> Any:
-        """The JSON value of an object. Raises NotFound, or Damaged where it is not JSON."""
+    def _reading(self, name: str) -> Any:
+        return explained(f"Cannot read {name} in {self.url}")
+
+    def _missing(self, name: str) -> NotFound:
+        return NotFound(f"Expected the object {name} in {self.url}, found none.")
+
+
+class _LocalStore(_ObstoreStore):
+    """A local folder, which can be looked at and mapped into memory as files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(LocalStore(root), str(root), str(root))
+        self._root = root
+
+    def map(self, name: str) -> bytes | memoryview:
         try:
-            return json.loads(self.get(name))
-        except ValueError as error:
-            raise Damaged(f"The object {name} in {self.url} is not JSON: {error}.") from error
+            with (self._root / name).open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError) as error:
+            raise _unmapped(name, self.url, error) from error
+
+    def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
+        self.put(name, data)
+        return self.map(name)
+
+    def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
+        found = _entries(self._root, prefix) - set(listed)
+        if found:
+            # What came after the first listing is in this one, and what went before it is gone.
+            found -= {info.name for info in self.list(prefix)}
+        return sorted(name for name in found if os.path.lexists(self._root / name))
+
+    def shorten(self, folder: Path) -> str:
+        return folder.relative_to(self._root).as_posix() if folder.is_relative_to(self._root) else str(folder)
+
+    def resolve(self, folder: str) -> Path:
+        return self._root / folder
+
+
+def _entries(root: Path, prefix: str) -> set[str]:
+    """The names of everything below a folder that is not a folder; the folder's own where it is not one."""
+    if not (root / prefix).is_dir():
+        return {prefix} if os.path.lexists(root / prefix) else set()
+    found = set()
+    for folder, _, files in os.walk(root / prefix, followlinks=True):
+        place = Path(folder).relative_to(root).as_posix()
+        found |= {f"{place}/{name}" for name in files}
+    return found

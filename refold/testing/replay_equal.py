@@ -22,7 +22,6 @@ from refold.log.declaration import POSITION, Log, QuarantineLimits
 from refold.project import Daily, Project
 from refold.proof.prover import Verdict
 from refold.seal.sealer import Sealer
-from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import LedgerOf, Relation, Store
 from refold.types import member_text
@@ -134,8 +133,7 @@ class _Way:
         engine = self.engine()
         # A hand-written day is so small that one bad record passes any share.
         logs = [replace(log, quarantine=_ANY_NUMBER) for log in self.project.logs]
-        landing = ObjectStore.open(str(self.root / "landing"), must_exist=True)
-        for _ in Sealer(landing, engine.objects, engine.chain, logs).seal(keys):
+        for _ in Sealer(engine.landing(), engine.objects, engine.chain, logs).seal(keys):
             pass
 
     def _note(self, verdicts: Mapping[str, Verdict]) -> None:

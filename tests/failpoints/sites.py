@@ -71,7 +71,8 @@ WRITING = STATEMENTS | {
     *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
     # object stores and Delta tables
     *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete", "merge"),
-    *("open_writer", "optimize", "put", "put_async", "repair", "restore", "vacuum", "z_order"),
+    *("open_writer", "optimize", "put", "put_async", "put_mapped", "repair", "restore", "try_create"),
+    *("vacuum", "z_order"),
     # search indexes
     *("add_document", "add_json", "delete_all_documents", "delete_documents", "garbage_collect_files"),
     *("wait_merging_threads", "writer"),

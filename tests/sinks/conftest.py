@@ -20,7 +20,6 @@ def connections(tmp_path: Path) -> Connections:
     store = tmp_path / "store"
     return Connections(
         objects=ObjectStore.open(str(store)),
-        store_url=str(store),
         database_url=f"sqlite:///{tmp_path / 'database' / 'refold.db'}",
         search_folder=store / "search",
     )

@@ -361,14 +361,14 @@ from refold.testing.sink_conformance import levels
 from refold.sinks import Sql, Connections
 from refold.storage.objects import ObjectStore
 content = levels("v1", 1, count=20_000)
-places = Connections(ObjectStore.open(sys.argv[1]), sys.argv[1], sys.argv[2], None)
+places = Connections(ObjectStore.open(sys.argv[1]), sys.argv[2], None)
 target = Sql("stock_view").open(places, "s", content.key, content.columns)
 print("ready", flush=True)
 while True:
     target.publish(content)
     print("published", flush=True)
 """
-    arguments = [sys.executable, "-c", script, connections.store_url, connections.database_url]
+    arguments = [sys.executable, "-c", script, connections.objects.location, connections.database_url]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]

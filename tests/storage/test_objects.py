@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from refold.errors import Conflict, FixInput, NotFound, RefoldError, Retry, Unavailable
+from refold.errors import CommitUnknown, Conflict, FixInput, NotFound, RefoldError, Retry, Unavailable
 from refold.landing.listing import list_landing
 from refold.sinks.database import Database
-from refold.storage.objects import ObjectStore, local_path, mask_url
+from refold.storage.objects import ObjectStore
+from refold.storage.urls import local_path, mask_url
 
 SUFFIXES = (".jsonl",)
 DAY = "sales/dt=2026-01-01"
@@ -48,9 +49,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_a_note(error: RefoldError) -> bool:
-    """One line with expected, found and a remedy, and none of the storage library's insides."""
+    """One line with what failed, why, and a remedy, and none of the storage library's internals."""
     text = str(error)
-    return "\n" not in text and "xpected" in text and "found" in text and bool(error.remedy) and "Debug" not in text
+    told = ("Expected" in text or "Cannot" in text or "Whether" in text) and bool(error.remedy)
+    return told and "\n" not in text and "Debug" not in text
 
 
 # What cannot be opened or asked
@@ -104,17 +106,15 @@ def test_an_endpoint_that_does_not_answer_is_unavailable_in_some_seconds() -> No
 
 @pytest.mark.usefixtures("nobody_answers")
 @pytest.mark.parametrize("asking", ASKING)
-def test_every_way_of_asking_tells_that_nobody_answers(asking: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refold.storage.objects._RETRIES", {"max_retries": 0})
-    with pytest.raises(Unavailable) as told:
-        ASKING[asking](ObjectStore.open("s3://bucket/prefix"))
+def test_every_operation_reports_that_nobody_answers(asking: str) -> None:
+    with pytest.raises(CommitUnknown if asking == "create" else Unavailable, match="is unavailable") as told:
+        ASKING[asking](ObjectStore.open("s3://bucket/prefix", retries_max=0))
     assert _is_a_note(told.value)
 
 
 @pytest.mark.usefixtures("nobody_answers")
-def test_a_token_in_a_store_url_is_not_in_the_librarys_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refold.storage.objects._RETRIES", {"max_retries": 0})
-    store = ObjectStore.open("https://ann:hunter2@127.0.0.1:9/x?sig=hunter2")
+def test_a_token_in_a_store_url_is_not_in_the_librarys_words() -> None:
+    store = ObjectStore.open("https://ann:hunter2@127.0.0.1:9/x?sig=hunter2", retries_max=0)
     with pytest.raises(Unavailable) as told:
         store.get("a")
     assert "hunter2" not in str(told.value) and "https://ann:***@127.0.0.1:9/x" in str(told.value)
@@ -124,7 +124,7 @@ def test_a_token_in_a_store_url_is_not_in_the_librarys_words(monkeypatch: pytest
 @pytest.mark.parametrize("asking", ["get", "put"])
 def test_a_name_that_no_object_can_have_is_refused(tmp_path: Path, name: str, asking: str) -> None:
     store = ObjectStore.open(str(tmp_path))
-    with pytest.raises(FixInput, match="names in UTF-8"):
+    with pytest.raises(FixInput, match="expected a name in UTF-8"):
         store.get(name) if asking == "get" else store.put(name, b"")
 
 
@@ -209,7 +209,7 @@ def test_a_store_is_made_where_its_url_says(tmp_path: Path, monkeypatch: pytest.
     for url in (f"file://{tmp_path}/st%20ore", f"file://localhost{tmp_path}/st%20ore/"):
         store = ObjectStore.open(url)
         store.put("a", b"1")
-        assert store.root == tmp_path / "st ore"
+        assert store.location == str(tmp_path / "st ore")
     assert [path.name for path in tmp_path.iterdir()] == ["st ore"]
 
 

@@ -1,0 +1,96 @@
+"""What the storage library and the system raise, as errors of Refold: what failed, why, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    NotSupportedError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
+
+from refold.errors import FixInput, RefoldError, Unavailable
+from refold.storage.urls import mask_url
+
+_MISNAMED = (InvalidPathError, ValueError)
+MISSING = (NotFoundError, FileNotFoundError)
+_REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
+_FORBIDDEN = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_PASSING = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EDQUOT,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+
+
+@contextmanager
+def explained(failed: str, *, opening: bool = False) -> Iterator[None]:
+    """Raise whatever the storage library and the system raise as a Refold error that begins with what failed.
+
+    Without the cause: its text may show the whole URL, and a page of the library's internals.
+    """
+    try:
+        yield
+    except (BaseError, OSError, ValueError, NotImplementedError) as error:
+        raise _explanation(error, failed, opening) from None
+
+
+def _explanation(error: Exception, failed: str, opening: bool) -> RefoldError:
+    found = _first_line(error)
+    kind, why, remedy = _judged(error, found, opening)
+    return kind(f"{failed}: {why}: {found}", remedy=remedy)
+
+
+def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldError], str, str]:
+    """The kind of error, what is wrong, and the remedy."""
+    local = isinstance(error, OSError) or "LocalFileSystem" in found
+    code = error.errno if isinstance(error, OSError) else _system_error(found)
+    judged: tuple[type[RefoldError], str, str]
+    if isinstance(error, _MISNAMED) and not opening:
+        judged = FixInput, "expected a name in UTF-8 without control characters, found", "Rename the object."
+    elif isinstance(error, _FORBIDDEN):
+        judged = FixInput, "access denied", "Check credentials and permissions."
+    elif isinstance(error, _REFUSED):
+        judged = FixInput, "this store does not support it", "Use a local folder, s3://, gs:// or az://."
+    elif isinstance(error, MISSING):
+        judged = FixInput, "it does not exist", "Check the path, or the name of the bucket."
+    elif local and code in _PASSING:
+        judged = Unavailable, "the file system is unavailable", "Try again once it works."
+    elif local:
+        judged = FixInput, "expected a folder that can be used, found", "Check the path and its permissions."
+    elif opening:
+        remedy = "Check the URL, and the settings of its kind of store (AWS_…, GOOGLE_…, AZURE_…)."
+        judged = FixInput, "expected a local path, s3://, gs:// or az://, found", remedy
+    else:
+        judged = Unavailable, "the store is unavailable", "Check address, network and credentials, then try again."
+    return judged
+
+
+def _first_line(error: Exception) -> str:
+    """The library's own sentence without its internals, secrets masked; the whole of a name that has line breaks."""
+    text = str(error).partition("\n\nDebug source:")[0]
+    if isinstance(error, _MISNAMED):
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    first = (text.splitlines() or [type(error).__name__])[0].rstrip(" .")
+    return re.sub(r"\S+://\S+", lambda url: mask_url(url[0]), first)[:400] + "."
+
+
+def _system_error(text: str) -> int | None:
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
