@@ -20,6 +20,7 @@ from refold.dedup.deliveries import REPEATS
 from refold.errors import Damaged
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, write_record
 
@@ -83,4 +84,4 @@ class ContentCheck:
 
 def checked_name(body: Mapping[str, str]) -> str:
     """The name of what is remembered, which follows from all of it."""
-    return f"checked/{body['log']}/{sha256_hex(canonical_json(body))[:40]}.json"
+    return name_of(ObjectKind.CONTENT_CHECK, log=body["log"], sha256=sha256_hex(canonical_json(body)))

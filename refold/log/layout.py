@@ -9,13 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class StoredObject:
-    """An object and the sha256 of its bytes, for integrity; never part of an identity."""
-
-    name: str
-    sha256: str
+from refold.storage.content import StoredObject
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ history: quarantined once, an event later, never both at one position.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,10 @@ import pyarrow as pa
 
 from refold.landing.decoder import BadRecord
 from refold.log.declaration import Log
-from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.content import StoredObject, put_content
+from refold.storage.names import ObjectKind, folder_of, is_retry, name_of, parts_of, places_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 
 _SCHEMA = pa.schema(
@@ -48,10 +48,7 @@ def write_quarantine(objects: ObjectStore, log: Log, bad: Sequence[tuple[str, Ba
         return None
     rows = [{"object": name, "line": r.line, "reason": r.reason, "detail": r.detail, "raw": r.raw} for name, r in bad]
     data = to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    sha256 = sha256_hex(data)
-    stored = StoredObject(f"logs/{log.name}/quarantine/{sha256[:32]}.parquet", sha256)
-    objects.put(stored.name, data)
-    return stored
+    return put_content(objects, ObjectKind.QUARANTINE, data, log=log.name)
 
 
 def read_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshot: Snapshot) -> list[Quarantined]:
@@ -69,11 +66,11 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     Returns the records that will, and the name of the object that carries them (None where there are none).
     A rerun offers no record twice. Raises Damaged where a quarantine object cannot be read.
     """
-    taken = {tuple(place) for name in retry_objects(objects, log) for place in objects.get_json(f"{name}.places")}
+    taken = {tuple(place) for name in retry_objects(objects, log) for place in objects.get_json(places_of(name))}
     readable = []
     for snapshot in chain:
         for item in read_quarantine(objects, chain, log, snapshot):
-            if (item.object, item.record.line) not in taken and not item.object.startswith("retries/"):
+            if (item.object, item.record.line) not in taken and not is_retry(item.object):
                 decoded = log.decoder.decode("retry" + log.decoder.suffixes[0], item.record.raw + b"\n", log.columns)
                 if len(decoded.rows) == 1 and decoded.read == 1:
                     readable.append(item)
@@ -82,8 +79,9 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     data = b"".join(item.record.raw + b"\n" for item in readable)
     places = canonical_json([[item.object, item.record.line] for item in readable])
     # Named after the places too: equal records of two days are two records, and each is retried.
-    name = f"retries/{log.name}/{sha256_hex(places + data)[:32]}{log.decoder.suffixes[0]}"
-    objects.put(f"{name}.places", places)
+    own = {"log": log.name, "sha256": sha256_hex(places + data), "suffix": log.decoder.suffixes[0]}
+    name = name_of(ObjectKind.RETRY, **own)
+    objects.put(name_of(ObjectKind.RETRY_PLACES, **own), places)
     objects.put(name, data)
     return readable, name
 
@@ -106,5 +104,5 @@ def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places
 
 def retry_objects(objects: ObjectStore, log: Log) -> list[str]:
     """The names of all objects that retries of a log have written, sorted; what is not named like one is none."""
-    written = re.compile(rf"retries/{re.escape(log.name)}/[0-9a-f]{{32}}{re.escape(log.decoder.suffixes[0])}")
-    return [info.name for info in objects.list(f"retries/{log.name}") if written.fullmatch(info.name)]
+    suffix, infos = log.decoder.suffixes[0], objects.list(folder_of(ObjectKind.RETRY, log=log.name))
+    return [info.name for info in infos if parts_of(ObjectKind.RETRY, info.name).get("suffix") == suffix]

@@ -17,6 +17,8 @@ from refold.errors import Damaged
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.layout import Piece, SegmentFile
+from refold.storage.content import put_content
+from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore, sha256_hex
 
 
@@ -103,10 +105,8 @@ def _write(
 ) -> SegmentFile:
     start, end = events["log_offset"][0].as_py(), events["log_offset"][-1].as_py() + 1
     data = segment_bytes(log, partition, events, ids)
-    sha256 = sha256_hex(data)
-    name = f"logs/{log.name}/segments/{partition:04d}/{start:020d}-{sha256[:16]}.parquet"
-    objects.put(name, data)
-    return SegmentFile(partition, start, end, name, sha256, _pieces(data), first=start, last=end)
+    stored = put_content(objects, ObjectKind.SEGMENT, data, log=log.name, partition=partition, start=start)
+    return SegmentFile(partition, start, end, stored.name, stored.sha256, _pieces(data), first=start, last=end)
 
 
 def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArray | None) -> bytes:

@@ -7,7 +7,6 @@ compaction changes no identity. This module reads and writes both and knows no l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,12 +14,11 @@ from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
 from refold.log.layout import NO_FILES, LogLayout
+from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, record_bytes
 
 FORMAT = 1
-_MANIFEST = re.compile(r"snapshots/(\d{4}-\d{2}-\d{2})\.json", re.ASCII)
-_NUMBERED = re.compile(r"/(\d{8})\.json$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Snapshot:
     @property
     def name(self) -> str:
         """The name of the manifest."""
-        return f"snapshots/{self.key}.json"
+        return name_of(ObjectKind.MANIFEST, snapshot=self.key)
 
     @cached_property
     def sha256(self) -> str:
@@ -184,9 +182,9 @@ class SnapshotChain:
         What is not named after a day is no manifest and is passed over, such as the files of a file browser.
         Raises Damaged where a manifest was changed or is missing from the middle, or where the chain does not hold.
         """
-        for info in self._objects.list("snapshots"):
-            found = _MANIFEST.fullmatch(info.name)
-            if found and found[1] not in self._snapshots:
+        for info in self._objects.list(folder_of(ObjectKind.MANIFEST)):
+            found = parts_of(ObjectKind.MANIFEST, info.name)
+            if found and found["snapshot"] not in self._snapshots:
                 body = read_record(self._objects, info.name)
                 if body is None:
                     raise Damaged(f"The manifest {info.name} was removed while it was read.")
@@ -201,7 +199,8 @@ class SnapshotChain:
             raise Damaged(
                 f"The snapshot {snapshot.key} does not continue the chain: expected parent key, sha256 and ordinal "
                 f"{expected}, those of {before}; found {found} in {snapshot.name}.",
-                remedy="A manifest between them was removed, or one of them replaced: restore snapshots/ from a copy.",
+                remedy="A manifest between them was removed, or one of them replaced: "
+                f"restore {folder_of(ObjectKind.MANIFEST)}/ from a copy.",
             )
         self._snapshots[snapshot.key] = snapshot
 
@@ -279,21 +278,22 @@ class SnapshotChain:
         self._numbers.pop(snapshot.key, None)
 
     def _layout_names(self, snapshot: Snapshot) -> list[str]:
-        return [info.name for info in self._objects.list(_layout_folder(snapshot)) if _NUMBERED.search(info.name)]
+        infos = self._objects.list(folder_of(ObjectKind.LAYOUT, **_own(snapshot)))
+        return [info.name for info in infos if parts_of(ObjectKind.LAYOUT, info.name)]
 
     def _read_layout(self, snapshot: Snapshot) -> tuple[dict[str, LogLayout], int]:
         names = self._layout_names(snapshot)
         if not names:
-            others = {info.name.split("/")[1] for info in self._objects.list("layouts")}
-            found = sorted(other for other in others if other.startswith(f"{snapshot.key}-"))
+            others = [parts_of(ObjectKind.LAYOUT, o.name) for o in self._objects.list(folder_of(ObjectKind.LAYOUT))]
+            found = sorted({f"{o['snapshot']}-{o['manifest']}" for o in others if o and o["snapshot"] == snapshot.key})
             raise Damaged(
                 f"The snapshot {snapshot.key} has no layout: expected {_layout_name(snapshot, 0)}, found "
                 f"{', '.join(found) or 'none'}.",
-                remedy=f"Where one is found, {snapshot.name} is not what was sealed: restore it, else layouts/, from "
-                "a copy.",
+                remedy=f"Where one is found, {snapshot.name} is not what was sealed: restore it, else "
+                f"{folder_of(ObjectKind.LAYOUT)}/, from a copy.",
             )
         body = read_record(self._objects, names[-1])
-        number = int(names[-1][-13:-5])
+        number = int(parts_of(ObjectKind.LAYOUT, names[-1])["number"])
         own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": number}
         found_own = {name: (body or {}).get(name) for name in own}
         if body is None or found_own != own:
@@ -314,9 +314,10 @@ def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout
     return record_bytes({"format": FORMAT, **own, "logs": logs})
 
 
-def _layout_folder(snapshot: Snapshot) -> str:
-    return f"layouts/{snapshot.key}-{snapshot.sha256[:16]}"
+def _own(snapshot: Snapshot) -> dict[str, str]:
+    """What the names of a snapshot's layouts are made of, beside their numbers."""
+    return {"snapshot": snapshot.key, "manifest": snapshot.sha256}
 
 
 def _layout_name(snapshot: Snapshot, number: int) -> str:
-    return f"{_layout_folder(snapshot)}/{number:08d}.json"
+    return name_of(ObjectKind.LAYOUT, number=number, **_own(snapshot))

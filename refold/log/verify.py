@@ -71,7 +71,7 @@ class LogVerifier:
         return findings + [Finding(check, snapshot.key, where, text) for check, where, text in found]
 
     def _manifest(self, snapshot: Snapshot, cut: LogCut) -> Iterable[tuple[str, str, str]]:
-        where = f"snapshots/{snapshot.key}.json"
+        where = snapshot.name
         if cut.read != cut.events + cut.quarantined + cut.control:
             yield (
                 "accounting",

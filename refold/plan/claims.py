@@ -10,6 +10,7 @@ from refold.engine import Engine
 from refold.errors import Damaged
 from refold.log.snapshot import Snapshot
 from refold.proof.records import ProofRecord
+from refold.storage.names import ObjectKind, folder_of
 from refold.stores.building import relation_inputs
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, LedgerOf, Relation, Store
@@ -52,7 +53,7 @@ class Claims:
     def _proven(self, store: Store) -> dict[str, ProofRecord]:
         """The proofs of a store by today's code version, by inputs; read once, and only where a record is missing."""
         if store.name not in self._proofs:
-            names = [info.name for info in self._engine.objects.list(f"proofs/{store.name}")]
+            names = [info.name for info in self._engine.objects.list(folder_of(ObjectKind.PROOF, store=store.name))]
             proofs = [proof for name in names if (proof := self._engine.prover.proofs.standing(name)) is not None]
             self._proofs[store.name] = {p.inputs: p for p in proofs if p.code_version == store.code_version}
         return self._proofs[store.name]

@@ -15,6 +15,7 @@ from refold.engine import Engine
 from refold.errors import Damaged, FixInput, RefoldError
 from refold.plan.claims import Claims
 from refold.plan.history import Day, days_ahead, sealed_days
+from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Relation, RuleStore, Store
 
@@ -210,18 +211,22 @@ def _never(engine: Engine, store: Store) -> list[str]:
 def _other_versions(engine: Engine, store: Store) -> list[str]:
     """The code versions by which a store was built, but today's, the newest first."""
     written: dict[str, str] = {}
-    for info in engine.objects.list(f"states/{store.name}"):
-        parts = info.name.split("/")
-        if info.name.endswith(".json") and len(parts) == 4 and parts[2] != store.code_version:
-            written[parts[2]] = max(written.get(parts[2], ""), str(info.modified_at))
+    for info in engine.objects.list(folder_of(ObjectKind.STATE_RECORD, store=store.name)):
+        version = parts_of(ObjectKind.STATE_RECORD, info.name).get("code_version", store.code_version)
+        if version != store.code_version:
+            written[version] = max(written.get(version, ""), str(info.modified_at))
     return sorted(written, key=lambda version: (written[version], version), reverse=True)
+
+
+def _records(store: Store, code_version: str) -> str:
+    return folder_of(ObjectKind.STATE_RECORD, store=store.name, code_version=code_version)
 
 
 def _rows_of_others(engine: Engine, store: Store) -> int | None:
     """How many rows the store had by another code version, which is the best there is to say of a new one."""
     for version in _other_versions(engine, store)[:1]:
         rows = []
-        for info in engine.objects.list(f"states/{store.name}/{version}"):
+        for info in engine.objects.list(_records(store, version)):
             try:
                 record = engine.builder.checkpoints.read(info.name)
             except Damaged:
@@ -256,7 +261,7 @@ def _computing(engine: Engine, claims: Claims, relation: Relation, days: Sequenc
         (computed if why else read).append(place)
         if why:
             reasons[why] = None
-    if reasons and not read and not engine.objects.list(f"states/{relation.name}/{relation.code_version}"):
+    if reasons and not read and not engine.objects.list(_records(relation, relation.code_version)):
         reasons = dict.fromkeys(_never(engine, relation))
     return Computing(relation, computed, read, list(reasons))
 

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from refold.errors import Damaged
+from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, record_bytes
 
@@ -131,7 +132,7 @@ def library_versions() -> Mapping[str, str]:
 
 def claim_folder(claim: Mapping[str, str]) -> str:
     """The folder of a claim's proofs."""
-    return f"proofs/{claim['store']}/{sha256_hex(canonical_json(dict(claim)))[:40]}"
+    return folder_of(ObjectKind.PROOF, **_claimed(claim))
 
 
 def proof_name(body: Mapping[str, Any]) -> str:
@@ -140,4 +141,8 @@ def proof_name(body: Mapping[str, Any]) -> str:
 
 
 def _name(claim: Mapping[str, str], body: Mapping[str, object]) -> str:
-    return f"{claim_folder(claim)}/{sha256_hex(canonical_json(dict(body)))[:40]}.json"
+    return name_of(ObjectKind.PROOF, sha256=sha256_hex(canonical_json(dict(body))), **_claimed(claim))
+
+
+def _claimed(claim: Mapping[str, str]) -> dict[str, str]:
+    return {"store": claim["store"], "claim": sha256_hex(canonical_json(dict(claim)))}

@@ -17,6 +17,7 @@ from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
 from refold.sinks import BulkNdjson, Connections, Delta, Sink, Sql, Tantivy
+from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
 from refold.storage.urls import mask_url
@@ -26,7 +27,6 @@ FORMAT = 2
 """The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
 
 _KNOWN: Mapping[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy)}
-_NUMBERED = re.compile(r"releases/(\d{20})\.json")
 _COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
 
 
@@ -225,8 +225,8 @@ class Pointer:
         self._objects.put(_retired_name(number), record_bytes({"number": number}))
 
     def _numbers(self) -> list[int]:
-        found = [_NUMBERED.fullmatch(info.name) for info in self._objects.list("releases")]
-        return [int(match[1]) for match in found if match]
+        found = [parts_of(ObjectKind.RELEASE, info.name) for info in self._objects.list(folder_of(ObjectKind.RELEASE))]
+        return [int(parts["number"]) for parts in found if parts]
 
 
 def places(connections: Connections) -> tuple[str, str]:
@@ -239,11 +239,11 @@ def _intent(release: Release) -> bytes:
 
 
 def _name(number: int) -> str:
-    return f"releases/{number:020d}.json"
+    return name_of(ObjectKind.RELEASE, number=number)
 
 
 def _retired_name(number: int) -> str:
-    return f"retired/{number:020d}.json"
+    return name_of(ObjectKind.RETIRED, number=number)
 
 
 def _parse(body: Mapping[str, Any], name: str) -> Release:

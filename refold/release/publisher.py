@@ -15,6 +15,7 @@ from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord
 from refold.sinks.base import Connections, Content, Sink, Target
 from refold.sinks.expectations import ExpectationResult, validate
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.stores.building import Builder
@@ -145,4 +146,4 @@ def _pass(store: Store, version: str) -> dict[str, str]:
 
 def expectations_name(store: Store, version: str) -> str:
     """The name of the record that a version has passed a store's expectations."""
-    return "expectations/{store}/{version}-{suite}.json".format(**_pass(store, version))
+    return name_of(ObjectKind.EXPECTATIONS, **_pass(store, version))

@@ -26,6 +26,7 @@ from refold.release.pointer import Release, title_of
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser, utc_now
 from refold.sinks.base import Target
+from refold.storage.names import bulk_folder, delta_folder
 
 _VERSION = re.compile(r"(\d{6,})-[0-9a-f]{12}")
 
@@ -120,7 +121,7 @@ class Pruner:
     def _begun(self, title: str, target: Target) -> list[str]:
         """The versions that a sink holds, and those of which a killed publish left files in the object store."""
         kind, _, name = title.partition("/")
-        folder = {"Delta": f"delta/{name}/", "BulkNdjson": f"search/bulk/{name}/"}.get(kind)
+        folder = {"Delta": f"{delta_folder(name)}/", "BulkNdjson": f"{bulk_folder(name)}/"}.get(kind)
         found = set(target.versions())
         if folder is not None:
             names = [info.name for info in self._publisher.connections.objects.list(folder.rstrip("/"))]

@@ -19,7 +19,7 @@ from refold.dedup.rereader import Rereader
 from refold.engine import Engine
 from refold.errors import Damaged, NotFound, RefoldError, Unproven
 from refold.log.declaration import Log
-from refold.log.layout import LogLayout, StoredObject
+from refold.log.layout import LogLayout
 from refold.log.quarantine import retried_records
 from refold.log.reader import LogReader
 from refold.log.segment import to_parquet
@@ -28,6 +28,7 @@ from refold.proof.records import claim_folder
 from refold.release.publisher import expectations_name
 from refold.repair.object_audit import Damage, damage_at_rest
 from refold.seal.seen_index import newest_seen, seen_index
+from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
 from refold.stores.checkpoint import StateRecord, record_name
 from refold.stores.declaration import Folded, Store

@@ -26,13 +26,15 @@ from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, Fi
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
 from refold.log import event_ids
 from refold.log.declaration import Log
-from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile, StoredObject
+from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.reader import LogReader
 from refold.log.segment import stored_ids, to_parquet, write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
+from refold.storage.content import StoredObject, put_content
+from refold.storage.names import ObjectKind, is_retry
 from refold.storage.objects import ObjectInfo, ObjectStore, sha256_hex
 
 _log = logging.getLogger("refold")
@@ -164,7 +166,7 @@ class _LogSealer:
         self._decoding = Decoding(landing, objects, log)
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
         self._index: SeenIndex | None = None
-        self.vanished = vanished(self.landing, (name for name in self._sealed if not name.startswith("retries/")))
+        self.vanished = vanished(self.landing, (name for name in self._sealed if not is_retry(name)))
         self._refuse_other_declaration()
 
     def _cut(self, snapshot: Snapshot) -> LogCut:
@@ -348,14 +350,9 @@ class _LogSealer:
             columns = [np.full(len(again), partition), where, seqs, deliveries[rows[again]], firsts[rows[again]]]
             tables.append(pa.table(columns, schema=REPEATS))
         repeats = pa.concat_tables(tables)
-        return self._store_table("repeats", repeats) if len(repeats) else None
-
-    def _store_table(self, folder: str, table: pa.Table) -> StoredObject:
-        data = to_parquet(table)
-        sha256 = sha256_hex(data)
-        stored = StoredObject(f"logs/{self.log.name}/{folder}/{sha256[:32]}.parquet", sha256)
-        self._objects.put(stored.name, data)
-        return stored
+        if not len(repeats):
+            return None
+        return put_content(self._objects, ObjectKind.REPEATS, to_parquet(repeats), log=self.log.name)
 
     def _open_index(self) -> SeenIndex:
         head = self._chain.head

@@ -35,6 +35,7 @@ from refold.errors import Damaged
 from refold.log.layout import SeenFile
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
 
 BLOCK = 170
@@ -230,7 +231,8 @@ class SeenIndex:
 def _stored(objects: ObjectStore, log: str, run: _Run) -> _Run:
     assert run.data is not None
     sha256 = sha256_hex(run.data)
-    file = SeenFile(f"logs/{log}/seen/{sha256[:32]}.run", sha256, run.run.sum, run.seq_start, run.seq_end)
+    name = name_of(ObjectKind.SEEN_IDS, log=log, sha256=sha256)
+    file = SeenFile(name, sha256, run.run.sum, run.seq_start, run.seq_end)
     data = objects.put_mapped(file.name, run.data)
     return replace(run, run=StoredRun(data, file.name, file.sum), data=None, file=file)
 

@@ -37,6 +37,7 @@ from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavail
 from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
 from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
+from refold.storage.names import delta_folder, sink_records_folder
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.types import Schema, arrow_schema, describe
@@ -108,10 +109,10 @@ class DeltaTarget(Target):
     def __init__(self, table: str, connections: Connections, columns: Schema) -> None:
         objects = connections.objects
         self._objects: ObjectStore = objects
-        self._url = f"{objects.location}/delta/{table}"
-        self._folder = f"delta/{table}"
-        self._records = f"sinks/delta/{table}"
-        self._place = f"{objects.url.rstrip('/')}/delta/{table}"
+        self._folder = delta_folder(table)
+        self._url = f"{objects.location}/{self._folder}"
+        self._records = sink_records_folder("delta", table)
+        self._place = f"{objects.url.rstrip('/')}/{self._folder}"
         self._log = DeltaLog(objects, f"{self._folder}/_delta_log", f"{self._records}/commits")
         self._columns = dict(columns)
 

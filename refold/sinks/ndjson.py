@@ -28,6 +28,7 @@ import pyarrow as pa
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound
 from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable
+from refold.storage.names import bulk_folder
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.types import Schema, describe
 
@@ -97,7 +98,7 @@ class BulkNdjsonTarget(Target):
     def __init__(self, sink: BulkNdjson, objects: ObjectStore, columns: Schema) -> None:
         self._sink = sink
         self._objects = objects
-        self._folder = f"search/bulk/{sink.index}"
+        self._folder = bulk_folder(sink.index)
         self._columns = dict(columns)
 
     @property

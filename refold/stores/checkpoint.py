@@ -25,9 +25,10 @@ from refold.base.parallel import each
 from refold.canonical.digest import table_digest
 from refold.canonical.encoding import Hashes
 from refold.errors import Damaged
-from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import LogCut
+from refold.storage.content import StoredObject, put_content
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.stores.declaration import Folded, Store
@@ -90,7 +91,7 @@ class StateRecord:
 
 def record_name(store: str, code_version: str, inputs: str) -> str:
     """The name of a state record."""
-    return f"states/{store}/{code_version}/{inputs[:40]}.json"
+    return name_of(ObjectKind.STATE_RECORD, store=store, code_version=code_version, inputs=inputs)
 
 
 class Checkpoints:
@@ -123,7 +124,7 @@ class Checkpoints:
 
     def save(self, store: Store, inputs: str, table: pa.Table, state_digest: str) -> StateRecord:
         """Store the rows of a relation and its record, the record last; a rerun writes the same objects."""
-        base = self._put(store, "rows", table)
+        base = self._put(store, ObjectKind.ROWS, table)
         return self._record(StateRecord(store.name, store.code_version, inputs, state_digest, "", len(table), {},
                                         base, None, 0, None))  # fmt: skip
 
@@ -134,25 +135,26 @@ class Checkpoints:
         into; None at the beginning. A rerun writes the same objects. Afterwards the state counts its changes from the
         base that was chosen.
         """
-        store, base, tables = state.store, before.base if before else None, dict[str, pa.Table]()
+        store, base, tables = state.store, before.base if before else None, dict[ObjectKind, pa.Table]()
         since = state.changed_count + (before.changes_since_base if before else 0)
         if base is None or since > len(state):
-            tables["rows"], since = state.table, 0
+            tables[ObjectKind.ROWS], since = state.table, 0
             state.begin_changes()
         elif state.changed_count:
-            tables["changes"] = state.changed()
+            tables[ObjectKind.CHANGES] = state.changed()
         if len(part.outcomes):
-            tables["ledger"] = part.to_table()
+            tables[ObjectKind.LEDGER_PART] = part.to_table()
         ledger_before = before.ledger_digest if before else EMPTY_DIGEST
-        put: list[Callable[[], Any]] = [partial(self._put, store, folder, table) for folder, table in tables.items()]
+        put: list[Callable[[], Any]] = [partial(self._put, store, kind, table) for kind, table in tables.items()]
         state_digest = state.digest()  # by two threads
         work: list[Callable[[], Any]] = [*put, partial(part.digest, ledger_before, cut)]
         *objects, ledger_digest = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
         stored = dict(zip(tables, objects, strict=True))
         outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
+        rows, changes = stored.get(ObjectKind.ROWS, base), stored.get(ObjectKind.CHANGES)
         return self._record(StateRecord(store.name, store.code_version, cut.id, state_digest, ledger_digest,
-                                        len(state), outcomes, stored.get("rows", base), stored.get("changes"), since,
-                                        stored.get("ledger")))  # fmt: skip
+                                        len(state), outcomes, rows, changes, since,
+                                        stored.get(ObjectKind.LEDGER_PART)))  # fmt: skip
 
     def _record(self, record: StateRecord) -> StateRecord:
         name = record_name(record.store, record.code_version, record.inputs)
@@ -164,12 +166,9 @@ class Checkpoints:
         """Give up the rows of a record, which is written again without them; the objects stay."""
         return self._record(replace(record, base=None, changes=None, changes_since_base=0))
 
-    def _put(self, store: Store, folder: str, table: pa.Table) -> StoredObject:
-        data = to_parquet(table, distinct=table.column_names if folder == "ledger" else store.key)
-        sha256 = sha256_hex(data)
-        stored = StoredObject(f"states/{store.name}/{folder}/{sha256[:40]}.parquet", sha256)
-        self._objects.put(stored.name, data)
-        return stored
+    def _put(self, store: Store, kind: ObjectKind, table: pa.Table) -> StoredObject:
+        data = to_parquet(table, distinct=table.column_names if kind is ObjectKind.LEDGER_PART else store.key)
+        return put_content(self._objects, kind, data, store=store.name)
 
     def state(self, store: Folded, record: StateRecord) -> State:
         """The state of a record.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from refold.errors import Damaged
 from refold.log.snapshot import SnapshotChain
+from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -82,9 +83,9 @@ class Thinner:
     def _superseded(self, store: Store, before: dt.datetime) -> list[Thinning]:
         """The thinnable checkpoints of other code versions."""
         found = []
-        today = f"states/{store.name}/{store.code_version}/"
-        for info in self._objects.list(f"states/{store.name}"):
-            if not info.name.endswith(".json") or info.name.startswith(today):
+        for info in self._objects.list(folder_of(ObjectKind.STATE_RECORD, store=store.name)):
+            version = parts_of(ObjectKind.STATE_RECORD, info.name).get("code_version", store.code_version)
+            if version == store.code_version:
                 continue
             if info.modified_at is not None and info.modified_at < before:
                 try:

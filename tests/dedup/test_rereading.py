@@ -25,9 +25,9 @@ from refold.dedup.first_contents import FirstContents
 from refold.dedup.rereader import Rereader
 from refold.dedup.spill import Kept
 from refold.errors import Damaged, FixInput
-from refold.log.layout import StoredObject
 from refold.log.reader import LogReader
 from refold.log.segment import to_parquet, write_segment
+from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
 from tests.seal.sealing import STOCK_ONLY, sealed
 from tests.support import Shop, moved

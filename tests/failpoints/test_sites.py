@@ -74,7 +74,7 @@ def test_the_writes_of_the_code_are_found():
     found = {(site.file.removeprefix("refold/"), site.call.rpartition(".")[2]) for site in find_sites()}
     assert found >= {
         ("log/snapshot.py", "create"),
-        ("log/segment.py", "put"),
+        ("log/segment.py", "put_content"),
         ("stores/checkpoint.py", "write_record"),
         ("release/pointer.py", "create"),
         ("sinks/sql.py", "execute"),
@@ -82,6 +82,7 @@ def test_the_writes_of_the_code_are_found():
         ("sinks/delta.py", "create_write_transaction"),
         ("sinks/tantivy.py", "rename"),
         ("sinks/tantivy.py", "rmtree"),
+        ("storage/content.py", "put"),
         ("storage/objects.py", "put"),
         ("repair/garbage.py", "delete"),
     }

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from refold.engine import Engine
-from refold.log.layout import StoredObject
 from refold.log.segment import from_parquet
 from refold.seal.seen_index import newest_seen
 from refold.sinks.database import Database
+from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
 from refold.stores.checkpoint import record_name
 from tests.failpoints.shop import DAYS, Shop
