@@ -1,4 +1,4 @@
-"""Which 64-bit hashes occur more than once among many, in bounded memory, and a set of them to look others up in.
+"""Which 64-bit hashes occur more than once among many, in bounded memory.
 
 Hashes are parted by their top bits. What does not fit into memory waits in temporary files, one for each part, in the
 folder for temporary files of the system (TMPDIR); parts are then sorted one by one. The order in which hashes are added
@@ -12,15 +12,13 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 
 from refold.base.parallel import each
 from refold.canonical.encoding import Hashes, compiled
+from refold.canonical.hash_table import recurring
 
 _PARTS = 256
-_PROBES_MAX = 200
 _FEW = 1 << 14
-Places = npt.NDArray[np.int64]
 
 
 class RepeatedHashes:
@@ -97,40 +95,11 @@ class RepeatedHashes:
 
 def _repeated(hashes: Hashes) -> tuple[Hashes, int]:
     """The hashes that occur more than once, ascending, and how many of all there are of them."""
-    table, again = np.zeros(_table_size(len(hashes)), dtype=np.uint64), np.empty_like(hashes)
-    count = _find_again(table, hashes, again)
-    if count < 0:  # hashes made to collide in the table would take the square of the time
-        ordered = np.sort(hashes)
-        again = ordered[1:][ordered[1:] == ordered[:-1]]
-    else:
-        again = np.sort(again[:count])
+    again = recurring(hashes)
     first = np.ones(len(again), dtype=np.bool_)
     first[1:] = again[1:] != again[:-1]
     repeated = again[first]
     return repeated, len(again) + len(repeated)
-
-
-class HashSet:
-    """A set of hashes that many can be looked up in at once."""
-
-    def __init__(self, hashes: Hashes) -> None:
-        self._count = len(hashes)
-        self._table = np.zeros(_table_size(len(hashes)), dtype=np.uint64)
-        self._zero = bool(len(hashes) and (hashes == 0).any())  # an empty place is 0 as well
-        _insert(self._table, hashes)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def has(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Which of some hashes are in the set; shape (hashes,)."""
-        out = np.empty(len(hashes), dtype=np.bool_)
-        _lookup(self._table, self._zero, hashes, out)
-        return out
-
-
-def _table_size(count: int) -> int:
-    return 1 << max(4, (2 * count).bit_length())
 
 
 @compiled
@@ -144,54 +113,3 @@ def _scatter(hashes, bounds, out):  # type: ignore[no-untyped-def]
         part = h >> np.uint64(56)
         out[cursor[part]] = h
         cursor[part] += 1
-
-
-@compiled
-def _find_again(table, hashes, again):  # type: ignore[no-untyped-def]
-    """Write the hashes met before to `again`; returns how many, or -1 where looking them up takes too many steps."""
-    mask, count, zeros = np.uint64(table.size - 1), 0, 0
-    for h in hashes:
-        if h == 0:
-            zeros += 1
-            continue
-        place = (h ^ (h >> np.uint64(32))) & mask
-        steps = 0
-        while table[place] != 0 and table[place] != h:
-            place = (place + np.uint64(1)) & mask
-            steps += 1
-        if steps > _PROBES_MAX:
-            return -1
-        if table[place] == h:
-            again[count] = h
-            count += 1
-        table[place] = h
-    for _ in range(zeros - 1):
-        again[count] = 0
-        count += 1
-    return count
-
-
-@compiled
-def _insert(table, hashes):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.size - 1)
-    for h in hashes:
-        if h == 0:
-            continue
-        place = (h ^ (h >> np.uint64(32))) & mask
-        while table[place] != 0 and table[place] != h:
-            place = (place + np.uint64(1)) & mask
-        table[place] = h
-
-
-@compiled
-def _lookup(table, zero, hashes, out):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.size - 1)
-    for i in range(hashes.size):
-        h = hashes[i]
-        if h == 0:
-            out[i] = zero
-            continue
-        place = (h ^ (h >> np.uint64(32))) & mask
-        while table[place] != 0 and table[place] != h:
-            place = (place + np.uint64(1)) & mask
-        out[i] = table[place] == h

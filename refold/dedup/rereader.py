@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from refold.base.parallel import each
 from refold.canonical.encoding import EncodedRows, Hashes, compiled
+from refold.canonical.hash_table import HashTable
 from refold.dedup.content_check import ContentCheck
 from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, Seqs
 from refold.dedup.first_contents import FirstContents, union
 from refold.dedup.from_ids import ReplayDedup, Suspects, declared
-from refold.dedup.repeated_hashes import HashSet, RepeatedHashes
+from refold.dedup.repeated_hashes import RepeatedHashes
 from refold.dedup.spill import Kept
 from refold.errors import Damaged
 from refold.log import event_ids
@@ -83,11 +84,11 @@ class Rereader:
             return places[: _meet(part.table["log_seq"].to_numpy(), named, places)]
 
         kept = self._of_each_snapshot(choose, memory_bytes // 2)
-        repeated = HashSet(hashes.result())
-        found = sum(int(repeated.has(mine.hashes).sum()) for one in self._snapshots for mine in kept[one.key])
+        repeated = HashTable(hashes.result())
+        found = sum(int((repeated.find(mine.hashes) >= 0).sum()) for one in self._snapshots for mine in kept[one.key])
         if found < hashes.occurrences:
             del kept
-            kept = self._of_each_snapshot(lambda _, own: np.flatnonzero(repeated.has(own)), memory_bytes // 2)
+            kept = self._of_each_snapshot(lambda _, own: np.flatnonzero(repeated.find(own) >= 0), memory_bytes // 2)
         return kept, len(repeated)
 
     def _of_each_snapshot(self, choose: Callable[[Part, Hashes], Seqs], memory_bytes: int) -> Kept[list[Suspects]]:

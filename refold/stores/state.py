@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.canonical.digest import BUCKETS, Buckets, DigestTree, buckets_of
-from refold.canonical.encoding import Hashes, compiled, encode_rows
+from refold.canonical.encoding import Hashes, encode_rows
+from refold.canonical.hash_table import HashTable
 from refold.stores.declaration import DELETED, Folded
 from refold.types import arrow_schema, describe
 
@@ -42,7 +43,7 @@ class State:
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
         self._hashes = key_hashes(self.table, self._key) if hashes is None else hashes
-        self._index = _Index(self._hashes)
+        self._index = HashTable(self._hashes)
         self._tree = DigestTree(describe(store.state_columns))
         self._touched = _distinct(buckets_of(self._hashes))
         self._changed = np.zeros(len(self.table), dtype=np.bool_)
@@ -66,7 +67,7 @@ class State:
     def locate(self, keys: pa.Array) -> Rows:
         """The row of each key, -1 where it has none yet; shape (keys,)."""
         keys = keys.cast(self.schema.field(self._key).type)
-        return self._index.places_of(keys, encode_rows([keys]).hashes(), self.table[self._key])
+        return _places_of(self._index, keys, encode_rows([keys]).hashes(), self.table[self._key])
 
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
@@ -75,7 +76,7 @@ class State:
         new = np.flatnonzero(rows < 0)
         hashes = key_hashes(table, self._key)
         self._hashes = np.concatenate([self._hashes, hashes[new]])
-        self._index.add(self._hashes)
+        self._index.extend(self._hashes)
         self._changed = np.concatenate([self._changed, np.ones(len(new), dtype=np.bool_)])
         self._changed[places] = True
         self._touched = _distinct(np.concatenate([self._touched, buckets_of(hashes)]))
@@ -103,53 +104,15 @@ class State:
         return published_rows(self.store, self.table)
 
 
-class _Index:
-    """Where a key stands, by its hash: a table of places plus one, 0 where there is none, with the first of a hash."""
-
-    def __init__(self, hashes: Hashes) -> None:
-        self._hashes = hashes[:0]
-        self._table = np.zeros(16, dtype=np.int64)
-        self.add(hashes)
-
-    def add(self, hashes: Hashes) -> None:
-        """Take in the hashes after those that it has; `hashes` are all of them, by place."""
-        start = len(self._hashes)
-        if len(self._table) < 2 * len(hashes):
-            self._table, start = np.zeros(1 << (2 * len(hashes)).bit_length(), dtype=np.int64), 0
-        self._hashes = hashes
-        _enter(self._table, hashes, start)
-
-    def places_of(self, keys: pa.Array | pa.ChunkedArray, hashes: Hashes, among: pa.ChunkedArray) -> Rows:
-        """The place of each key, which have these hashes, among those whose hashes it has, -1 where it is not there."""
-        places = np.empty(len(keys), dtype=np.int64)
-        _find(self._table, self._hashes, hashes, places)
-        known = np.flatnonzero(places >= 0)
-        found = among.take(pa.array(places[known]))
-        asked = keys if len(known) == len(keys) else keys.take(pa.array(known))
-        if found.equals(asked if isinstance(asked, pa.ChunkedArray) else pa.chunked_array([asked])):
-            return places
-        return places_of(keys, among)  # two keys have the same hash
-
-
-@compiled
-def _enter(table, hashes, start):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.size - 1)
-    for i in range(start, hashes.size):
-        at = hashes[i] & mask
-        while table[at] != 0 and hashes[table[at] - 1] != hashes[i]:
-            at = (at + np.uint64(1)) & mask
-        if table[at] == 0:
-            table[at] = i + 1
-
-
-@compiled
-def _find(table, known, hashes, places):  # type: ignore[no-untyped-def]
-    mask = np.uint64(table.size - 1)
-    for i in range(hashes.size):
-        at = hashes[i] & mask
-        while table[at] != 0 and known[table[at] - 1] != hashes[i]:
-            at = (at + np.uint64(1)) & mask
-        places[i] = table[at] - 1
+def _places_of(table: HashTable, keys: pa.Array | pa.ChunkedArray, hashes: Hashes, among: pa.ChunkedArray) -> Rows:
+    """The place of each key among others, whose hashes `table` has, -1 where it is not there."""
+    places = table.find(hashes)
+    known = np.flatnonzero(places >= 0)
+    found = among.take(pa.array(places[known]))
+    asked = keys if len(known) == len(keys) else keys.take(pa.array(known))
+    if found.equals(asked if isinstance(asked, pa.ChunkedArray) else pa.chunked_array([asked])):
+        return places
+    return places_of(keys, among)  # two keys have the same hash
 
 
 def _distinct(buckets: Buckets) -> Buckets:
@@ -188,7 +151,7 @@ def replace_rows(
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
     before, new = hashes or (key_hashes(base, key), key_hashes(changes, key))
-    rows = _Index(before).places_of(changes[key], new, base[key])
+    rows = _places_of(HashTable(before), changes[key], new, base[key])
     return *replaced(base, rows, changes), np.concatenate([before, new[rows < 0]])
 
 

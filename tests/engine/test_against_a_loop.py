@@ -21,9 +21,10 @@ from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, int64, text
 from refold.canonical.encoding import encode_rows
+from refold.canonical.hash_table import HashTable
 from refold.dedup.deliveries import Delivery, SeenRun, seal_deliveries
 from refold.dedup.from_ids import ReplayDedup, Suspects
-from refold.dedup.repeated_hashes import HashSet, RepeatedHashes
+from refold.dedup.repeated_hashes import RepeatedHashes
 from refold.log import event_ids
 from refold.log.reader import Part
 from refold.seal.seen_index import SeenIndex
@@ -173,7 +174,7 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
     repeated = RepeatedHashes(memory_bytes)
     for batch in turned:
         repeated.add(hashed(batch["id"]))
-    among, dedup = HashSet(repeated.result()), ReplayDedup()
+    among, dedup = HashTable(repeated.result()), ReplayDedup()
     hashes = np.concatenate([hashed(batch["id"]) for batch in turned])
     assert repeated.occurrences == sum(count for count in Counter(hashes.tolist()).values() if count > 1)
     firsts = list(range(len(expected)))
@@ -183,7 +184,7 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
         suspects = []
         for part in parts:
             own = hashed(part.table["id"])
-            suspects.append(Suspects.of(SALES, part, own, np.flatnonzero(among.has(own))))
+            suspects.append(Suspects.of(SALES, part, own, np.flatnonzero(among.find(own) >= 0)))
         for row in dedup.pairs(suspects).to_pylist():
             firsts[row["log_seq"]] = row["first_seq"]
     assert firsts == [first for _, first in expected]
