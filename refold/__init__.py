@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from refold.rules.outcome import ignore, reject
     from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
     from refold.sinks.expectations import expect
-    from refold.stores.declaration import documents, fold, latest_by_key, relation
+    from refold.stores.kinds.latest import latest_by_key
+    from refold.stores.kinds.relation import documents, relation
+    from refold.stores.kinds.rule import fold
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
@@ -59,7 +61,9 @@ _NAMES_OF = {
     "release.reader": "OpenRelease open_release",
     "rules.outcome": "ignore reject",
     "sinks": "BulkNdjson Delta Sql Tantivy",
-    "stores.declaration": "documents fold latest_by_key relation",
+    "stores.kinds.latest": "latest_by_key",
+    "stores.kinds.relation": "documents relation",
+    "stores.kinds.rule": "fold",
     "types": "binary boolean date decimal enum int64 ratio text timestamp",
 }
 _MODULE_OF = {name: f"refold.{module}" for module, names in _NAMES_OF.items() for name in names.split()}

@@ -149,8 +149,7 @@ class Engine:
     def inputs_of(self, store: Store) -> list[Store]:
         """The stores a relation is computed from, directly or not; none for a folded store."""
         found: list[Store] = []
-        for source in getattr(store, "reads", ()):
-            needed = getattr(source, "store", source)
+        for needed in store.inputs:
             found += [needed, *self.inputs_of(needed)]
         return found
 

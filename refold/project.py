@@ -15,7 +15,7 @@ from pathlib import Path
 
 from refold.errors import DeclarationError, FixInput, NotFound
 from refold.log.declaration import Log
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Folded, Store
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ class Project:
             for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})
         ]
         for store in self.stores:
-            for source in store.reads if isinstance(store, Relation) else ():
-                needed = source.store if isinstance(source, LedgerOf) else source
+            for needed in store.inputs:
                 if needed not in self.stores:
                     faults.append(f"store {store.name!r} reads {needed.name!r}, which is not in the project")
         if faults:
@@ -103,21 +102,21 @@ class Project:
     @property
     def logs(self) -> list[Log]:
         """The logs its stores are folded from, in the order of first use."""
-        found = [store.log for store in self.stores if isinstance(store, Folded)]
+        found = [store.log for store in self.folded]
         return [log for place, log in enumerate(found) if log not in found[:place]]
 
     @property
     def folded(self) -> list[Folded]:
         """The stores folded from logs, in declared order."""
-        return [store for store in self.stores if isinstance(store, Folded)]
+        return [ledger.store for store in self.stores if (ledger := store.ledger) is not None]
 
     @property
-    def relations(self) -> list[Relation]:
-        """The relations, each after what it reads."""
-        waiting = [store for store in self.stores if isinstance(store, Relation)]
-        ordered: list[Relation] = []
+    def relations(self) -> list[Store]:
+        """The stores that are computed from others, each after what it reads."""
+        waiting = [store for store in self.stores if store.ledger is None]
+        ordered: list[Store] = []
         while waiting:
-            ready = [r for r in waiting if not any(source in waiting for source in r.reads)]
+            ready = [r for r in waiting if not any(source in waiting for source in r.inputs)]
             if not ready:
                 raise DeclarationError(
                     f"Project {self.name!r}", [f"{r.name!r} reads itself in a circle" for r in waiting]

@@ -24,7 +24,7 @@ from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
 from refold.repair.drift import Drift, find_drift, repair
 from refold.sinks import Sql
-from refold.stores.declaration import Folded, Store
+from refold.stores.declaration import Store
 
 _DEMO_DAYS = 20
 
@@ -143,6 +143,6 @@ def _break_and_mend(engine: Engine, console: Console, database: Path) -> None:
 def _first_view(engine: Engine) -> tuple[Store, Sql]:
     for store in engine.project.stores:
         for sink in store.sinks:
-            if isinstance(sink, Sql) and isinstance(store, Folded):
+            if isinstance(sink, Sql) and store.ledger is not None:
                 return store, sink
     raise NotFound(f"The project {engine.project.name!r} publishes no folded store to SQL.")

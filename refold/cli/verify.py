@@ -16,7 +16,7 @@ from refold.engine import Engine
 from refold.errors import FixInput
 from refold.log.snapshot import Snapshot
 from refold.repair.drift import Drift, find_drift
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Store
 
 
 @cli.command()
@@ -50,12 +50,12 @@ def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> l
 
 def _by_reference(engine: Engine, stores: Sequence[Store], snapshot: Snapshot) -> list[Drift]:
     """Those of the stores that are folded; one store alone must be."""
-    folded = [store for store in stores if isinstance(store, Folded)]
+    folded = [ledger.store for store in stores if (ledger := store.ledger) is not None]
     if not folded:
-        inputs = [s.store if isinstance(s, LedgerOf) else s for r in stores if isinstance(r, Relation) for s in r.reads]
+        inputs = dict.fromkeys(each.name for store in stores for each in store.inputs)
         raise FixInput(
             f"The reference folds events; store {stores[0].name!r} is a query over other stores.",
-            remedy=f"Verify what it reads: {', '.join(dict.fromkeys(source.name for source in inputs))}.",
+            remedy=f"Verify what it reads: {', '.join(inputs)}.",
         )
     return [Drift(verdict.store, snapshot, verdict, []) for verdict in engine.compare_with_reference(folded, snapshot)]
 

@@ -22,7 +22,7 @@ from refold.errors import FixInput, RefoldError, Retry
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.sinks.base import Sink
-from refold.stores.declaration import Folded, Relation, Store
+from refold.stores.declaration import Store
 
 RETRIES, RETRY_DELAY_SECONDS = 3, 2
 
@@ -127,12 +127,12 @@ def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefini
         group_name="states",
         description=store.description,
         owners=[store.owner] if store.owner else None,
-        kinds={"fold"} if isinstance(store, Folded) else {"duckdb"},
+        kinds={store.computed_by},
         code_version=store.code_version,
         pool=f"state_{store.name}",
         metadata={
             "dagster/column_schema": columns.store_schema(store),
-            **({"query": dg.MetadataValue.md(f"```sql\n{store.sql}\n```")} if isinstance(store, Relation) else {}),
+            **({"query": dg.MetadataValue.md(f"```sql\n{store.query}\n```")} if store.query else {}),
         },
     )
     def state(context: dg.AssetExecutionContext, engine: EngineResource) -> dg.MaterializeResult[Any]:

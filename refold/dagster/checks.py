@@ -16,7 +16,7 @@ from refold.errors import RefoldError, Retry
 from refold.log.declaration import Log
 from refold.log.verify import CHECKS
 from refold.project import Project
-from refold.stores.declaration import Folded, Store
+from refold.stores.declaration import Store
 
 
 def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDefinition]:
@@ -49,7 +49,7 @@ def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefini
     how = (
         "State and ledger equal a fold of the whole log from offset 0, which uses no checkpoint and finds duplicates "
         "anew. Nothing is published before this has passed."
-        if isinstance(store, Folded)
+        if store.ledger is not None
         else "The same query over proven inputs gives the same rows, whatever the order of its input. Nothing is "
         "published before this has passed."
     )

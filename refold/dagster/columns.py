@@ -5,9 +5,9 @@ from functools import cache
 
 import dagster as dg
 
-from refold.dagster.keys import log_key, state_key
+from refold.dagster.keys import asset_key, log_key, state_key
 from refold.log.declaration import POSITION, Log
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Store
 from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema
 
 
@@ -21,13 +21,13 @@ def log_schema(log: Log) -> dg.TableSchema:
 
 def store_schema(store: Store) -> dg.TableSchema:
     """The columns of a store's rows, and of its ledger where it is folded."""
-    return dg.TableSchema([*sink_schema(store).columns, *(_columns(_LEDGER) if isinstance(store, Folded) else [])])
+    return dg.TableSchema([*sink_schema(store).columns, *(_columns(_LEDGER) if store.ledger is not None else [])])
 
 
 def sink_schema(store: Store) -> dg.TableSchema:
     """The columns as published; a single key column is unique."""
     roles = dict.fromkeys(store.key, "Key." if len(store.key) == 1 else f"Part of the key ({', '.join(store.key)}).")
-    if isinstance(store, Folded):
+    if store.ledger is not None:
         roles |= {name: f"Of the key's last event: {_MEANINGS[name].lower()}" for name in POSITION}
     return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
 
@@ -73,28 +73,17 @@ def column_lineage(store: Store) -> dg.TableColumnLineage:
     """The lineage of a store's columns, down to the columns of logs and stores it reads."""
     deps: dict[str, list[dg.TableColumnDep]] = {}
     for column, sources in store.lineage.items():
-        found = [_column(store, source, name) for source, name in sources]
+        found = [_column(*store.origin_of(source, name)) for source, name in sources]
         deps[column] = [dg.TableColumnDep(*place) for place in dict.fromkeys(found)]
-    if isinstance(store, Folded):
-        decisive = dict.fromkeys([store.log.event_id, store.log.key, *store.columns_read])
-        deps |= {name: [dg.TableColumnDep(log_key(store.log), column) for column in decisive] for name in _LEDGER}
+    if store.ledger is not None:
+        folded = store.ledger.store
+        decisive = dict.fromkeys([folded.log.event_id, folded.log.key, *folded.columns_read])
+        deps |= {name: [dg.TableColumnDep(log_key(folded.log), column) for column in decisive] for name in _LEDGER}
     return dg.TableColumnLineage(deps)
 
 
-def _column(store: Store, source: str, column: str) -> tuple[dg.AssetKey, str]:
-    """The asset and column behind an input's column; a ledger's event columns are the log's."""
-    if isinstance(store, Folded):
-        return log_key(store.log), column
-    assert isinstance(store, Relation)
-    read = next(each for each in store.reads if each.name == source)
-    if not isinstance(read, LedgerOf):
-        return state_key(read), column
-    log = read.store.log
-    if column in log.columns or column in POSITION:
-        return log_key(log), column
-    if column == "event_date" and log.event_time is not None:
-        return log_key(log), log.event_time
-    return state_key(read.store), f"ledger.{column}"
+def _column(origin: Store | Log, column: str) -> tuple[dg.AssetKey, str]:
+    return asset_key(origin), column
 
 
 def sink_lineage(store: Store) -> dg.TableColumnLineage:

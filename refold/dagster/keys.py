@@ -6,7 +6,7 @@ from refold.log.declaration import Log
 from refold.release.releaser import Release
 from refold.sinks.base import Sink
 from refold.storage.objects import canonical_json, sha256_hex
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Store
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
 STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
@@ -20,6 +20,11 @@ def log_key(log: Log) -> dg.AssetKey:
 def state_key(store: Store) -> dg.AssetKey:
     """`state/<name>`."""
     return dg.AssetKey(["state", store.name])
+
+
+def asset_key(one: Store | Log) -> dg.AssetKey:
+    """The asset of a log or of a store's state."""
+    return log_key(one) if isinstance(one, Log) else state_key(one)
 
 
 def sink_key(sink: Sink) -> dg.AssetKey:
@@ -42,16 +47,7 @@ def checked_sink(store: Store) -> dg.AssetKey | None:
 
 def input_keys(store: Store) -> list[dg.AssetKey]:
     """The assets a store is computed from, each once; a ledger is a state's, and its events are the log's."""
-    if isinstance(store, Folded):
-        return [log_key(store.log)]
-    assert isinstance(store, Relation)
-    found = []
-    for source in store.reads:
-        if isinstance(source, LedgerOf):
-            found += [state_key(source.store), log_key(source.store.log)]
-        else:
-            found.append(state_key(source))
-    return list(dict.fromkeys(found))
+    return [asset_key(each) for each in store.computed_from]
 
 
 def log_code_version(log: Log) -> str:

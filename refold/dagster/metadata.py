@@ -16,7 +16,7 @@ from refold.release.releaser import Release
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import Relation, Store
+from refold.stores.declaration import Store
 
 _ROWS_SHOWN = 20
 _OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
@@ -63,7 +63,7 @@ def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
     """What full replay found: every difference in a table, where a fold went wrong, a picture, and what to do."""
-    what = "rows of inputs" if isinstance(verdict.store, Relation) else "events replayed"
+    what = "rows of inputs" if verdict.store.ledger is None else "events replayed"
     found: dict[str, Any] = {"method": verdict.method, what: verdict.events, "seconds": verdict.seconds}
     if verdict.record is not None:
         found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}

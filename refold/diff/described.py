@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from refold.errors import FixInput
 from refold.log.snapshot import Snapshot
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Folded, Store
 from refold.types import Schema
 
 Columns = Mapping[str, str]
@@ -80,21 +80,16 @@ def from_json(value: Mapping[str, object]) -> Described:
 
 def folded_behind(store: Store) -> list[Folded]:
     """The folded stores a store is computed from, or the store itself, each once, in the order they are read."""
-    if isinstance(store, Folded):
-        return [store]
-    return list(dict.fromkeys(each for source in _sources(store) for each in folded_behind(source)))
+    if store.ledger is not None:
+        return [store.ledger.store]
+    return list(dict.fromkeys(each for needed in store.inputs for each in folded_behind(needed)))
 
 
-def _relations_behind(store: Store) -> list[Relation]:
-    if not isinstance(store, Relation):
+def _relations_behind(store: Store) -> list[Store]:
+    if store.ledger is not None:
         return []
-    below = [each for source in _sources(store) for each in _relations_behind(source)]
+    below = [each for needed in store.inputs for each in _relations_behind(needed)]
     return list(dict.fromkeys([store, *below]))
-
-
-def _sources(store: Store) -> list[Store]:
-    reads = store.reads if isinstance(store, Relation) else ()
-    return [source.store if isinstance(source, LedgerOf) else source for source in reads]
 
 
 def _folded_input(store: Folded) -> FoldedInput:

@@ -20,15 +20,14 @@ from refold.base.progress import track
 from refold.canonical.encoding import encode_rows
 from refold.diff.described import Described, described, folded_behind
 from refold.errors import NotDeterministic
-from refold.explain.events import Row, events_behind, matching_events, running_rows
+from refold.explain.events import RunningRows, events_behind, matching_events
 from refold.log.declaration import Log
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.replay import Boundary, replay
-from refold.rules.values import arrow_rows
 from refold.storage.objects import ObjectStore
 from refold.stores.building import with_outcomes
-from refold.stores.declaration import DELETED, Folded, LedgerOf, Relation, RuleStore, Store
+from refold.stores.declaration import DELETED, Folded, Store
 from refold.stores.ledger import LedgerPart
 from refold.stores.relating import RelationRunner
 from refold.stores.state import State, published_rows
@@ -185,19 +184,22 @@ class Shadow:
                 found.setdefault(store.log, {})[name] = store
         return found
 
-    def _table(self, source: Store | LedgerOf) -> pa.Table:
-        name = source.name if isinstance(source, LedgerOf) else self._name_of(source)
+    def _table(self, store: Store) -> pa.Table:
+        name = self._name_of(store)
         if name not in self._tables:
-            self._tables[name] = self._computed(source)
+            self._tables[name] = self._folds[name].published if store.ledger is not None else self._computed(store)
         return self._tables[name]
 
-    def _computed(self, source: Store | LedgerOf) -> pa.Table:
-        if isinstance(source, LedgerOf):
-            fold = self._folds[self._name_of(source.store)]
-            return pa.concat_tables([events for _, events in self._ledger(fold, self._last)])
-        if isinstance(source, Relation):
-            return self._runner.run(source, {each.name: self._table(each) for each in source.reads})
-        return self._folds[self._name_of(source)].published
+    def _computed(self, store: Store) -> pa.Table:
+        tables = {each.name: each.read(ledger=self._ledger_table, rows=self._table) for each in store.sources}
+        return store.compute(self._runner, tables)
+
+    def _ledger_table(self, store: Folded) -> pa.Table:
+        name = store.ledger.name
+        if name not in self._tables:
+            fold = self._folds[self._name_of(store)]
+            self._tables[name] = pa.concat_tables([events for _, events in self._ledger(fold, self._last)])
+        return self._tables[name]
 
     def _ledger(self, fold: _Fold, through: str) -> Iterator[tuple[Snapshot, pa.Table]]:
         """The events of every snapshot up to one with their outcomes, oldest first."""
@@ -255,7 +257,7 @@ class _Fold:
         return Folding(
             outcomes=np.concatenate([_EMPTY, *(part.outcomes for part in self.parts)]),
             reasons=np.concatenate([_EMPTY, *(part.reasons for part in self.parts)]),
-            texts=self.store.rule.reasons if isinstance(self.store, RuleStore) else {},
+            texts=self.store.reasons,
             snapshots=np.concatenate([np.zeros(0, dtype=np.int64), *self._ordinals]),
             marks=np.concatenate([np.zeros(0, dtype=np.uint64), *self._marks]),
         )
@@ -287,27 +289,9 @@ def _told(store: Folded, events: pa.Table, *, running: bool) -> pa.Table:
 
 
 def _after(store: Folded, events: pa.Table) -> pa.Array:
-    """The row after each event, key by key."""
+    """The row after each event as Arrow holds it; null before the first of its key that counts."""
     if len(events) == 0:
         return pa.nulls(0)
-    codes = events[store.log.key].combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    rows: list[Row] = [None] * len(events)
-    for places in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        for place, row in zip(places.tolist(), running_rows(store, None, events.take(pa.array(places))), strict=True):
-            rows[place] = row
-    return _as_structs(store, rows)
-
-
-def _as_structs(store: Folded, rows: Sequence[Row]) -> pa.Array:
-    """Rows as Arrow holds them; those that are None are null."""
-    if isinstance(store, RuleStore):
-        there = [row for row in rows if row is not None]
-        table = arrow_rows([tuple(row.values()) for row in there], store.values)
-        place = np.cumsum([row is not None for row in rows]) - 1
-        taken = pa.array(
-            [None if row is None else at for row, at in zip(rows, place.tolist(), strict=True)], pa.int64()
-        )
-        return table.to_struct_array().combine_chunks().take(taken)
+    mark = [(DELETED, pa.bool_())] if store.deletes else []
     fields = [(name, column.arrow) for name, column in store.values.items()]
-    return pa.array(rows, pa.struct([*fields, (DELETED, pa.bool_())]))
+    return pa.array(RunningRows(store).after(events), pa.struct([*fields, *mark]))

@@ -1,7 +1,7 @@
 """Why: the events behind a value, with segment, offset, outcome and the running value.
 
-Reads only, and of segments without such an event only the columns of the key; the running value comes from the rule
-itself, one event at a time.
+Reads only, and of segments without such an event only the columns of the key; the running value comes from the store's
+fold in plain Python, one event at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder, with_outcomes
-from refold.stores.declaration import DELETED, Folded, LatestStore, LedgerOf, Relation, RuleStore, Store
+from refold.stores.declaration import DELETED, Folded, Store
 from refold.stores.ledger import LedgerPart
 from refold.types import date, matching
 
@@ -78,7 +78,7 @@ class Explainer:
         reader = LogReader(self._objects, self._chain, store.log)
         running = set(wanted) == {store.log.key}
         columns = [name for name in wanted if name in store.log.columns]
-        row: Row = None
+        shown = RunningRows(store)
         for each in self._chain.through(snapshot.key):
             if each.cut(store.log.name).events == 0:
                 continue
@@ -94,7 +94,7 @@ class Explainer:
             assert part is not None
             outcomes = with_outcomes(store, found, _outcomes_at(part, each.cut(store.log.name), found))
             events = matching_events(store, outcomes, wanted)
-            rows = running_rows(store, row, events) if running else [None] * len(events)
+            rows = shown.after(events) if running else [None] * len(events)
             files = self._chain.layout(each, store.log.name).segments
             for event, row in zip(events.to_pylist(), rows, strict=True):
                 place = (event["log_partition"], event["log_offset"])
@@ -109,26 +109,7 @@ def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[s
     """
     if len(key) != len(store.key):
         raise FixInput(f"The key of {store.name!r} is ({', '.join(store.key)}); found {len(key)} values.")
-    if isinstance(store, Folded):
-        return [(store, {store.log.key: key[0]})]
-    assert isinstance(store, Relation)
-    sources = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
-    folded = [source for source in dict.fromkeys(sources) if isinstance(source, Folded)]
-    if store.documents:
-        return [(source, {source.log.key: key[0]}) for source in folded]
-    wanted = dict(zip(store.key, key, strict=True))
-    found = [(source, wanted) for source in folded if wanted.keys() <= {*source.log.columns, *_dated(source)}]
-    if not found:
-        raise FixInput(
-            f"The key ({', '.join(store.key)}) of {store.name!r} cannot be followed to events: no input "
-            "has all of its columns.",
-            remedy=f"Ask for the keys of its inputs: {', '.join(s.name for s in store.reads)}.",
-        )
-    return found
-
-
-def _dated(store: Folded) -> set[str]:
-    return {"event_date"} if store.log.event_time else set()
+    return store.followed(key)
 
 
 def _chosen(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.ChunkedArray:
@@ -152,29 +133,29 @@ def matching_events(store: Folded, events: pa.Table, wanted: Mapping[str, str]) 
     return events
 
 
-def running_rows(store: Folded, row: Row, events: pa.Table) -> list[Row]:
-    """The row after each event of one key, given in log order; duplicates and conflicts leave it as it is."""
-    repeated = pc.is_in(events["outcome"], pa.array(["duplicate", "conflict"]))
-    live = events.filter(pc.invert(repeated))
-    after = _after_rule(store, row, live) if isinstance(store, RuleStore) else _after_latest(store, live)
-    rows = []
-    for again in repeated.to_pylist():
-        row = row if again else next(after)
-        rows.append(row)
-    return rows
+class RunningRows:
+    """The rows of a store's keys, event by event, by its fold in plain Python."""
+
+    def __init__(self, store: Folded) -> None:
+        self._key = store.log.key
+        self._fold = store.plain_fold()
+        self._rows: dict[object, Row] = {}
+
+    def after(self, events: pa.Table) -> list[Row]:
+        """The row of its key after each of the next events in log order; duplicates and conflicts leave it as it is."""
+        rows = []
+        for event in events.to_pylist():
+            key = event[self._key]
+            if event["outcome"] not in ("duplicate", "conflict"):
+                self._fold.apply(key, event)
+                values = self._fold.values(key)
+                self._rows[key] = {DELETED: True} if values.get(DELETED) else _without_mark(values)
+            rows.append(self._rows.get(key))
+        return rows
 
 
-def _after_rule(store: RuleStore, row: Row, events: pa.Table) -> Iterator[Row]:
-    before = store.rule.row(**row) if row is not None else store.rule.row()
-    names = list(store.values)
-    return (dict(zip(names, after, strict=True)) for after, _, _ in store.rule.steps(before, events))
-
-
-def _after_latest(store: Folded, events: pa.Table) -> Iterator[Row]:
-    delete = store.delete_when if isinstance(store, LatestStore) else None
-    for event in events.to_pylist():
-        deleted = delete is not None and event[delete[0]] == delete[1]
-        yield {DELETED: True} if deleted else {name: event[name] for name in store.values}
+def _without_mark(values: Mapping[str, Any]) -> Row:
+    return {name: value for name, value in values.items() if name != DELETED}
 
 
 def _step(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> Step:

@@ -26,7 +26,9 @@ from refold.project import Daily, Project
 from refold.rebuild import rebuild_all
 from refold.rules.outcome import reject
 from refold.sinks import Sql
-from refold.stores.declaration import fold, latest_by_key, relation
+from refold.stores.kinds.latest import latest_by_key
+from refold.stores.kinds.relation import relation
+from refold.stores.kinds.rule import fold
 from refold.types import date, int64, text, timestamp
 
 _START = dt.date(2026, 1, 1)

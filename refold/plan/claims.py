@@ -11,9 +11,8 @@ from refold.errors import Damaged
 from refold.log.snapshot import Snapshot
 from refold.proof.records import ProofRecord
 from refold.storage.names import ObjectKind, folder_of
-from refold.stores.building import relation_inputs
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Store
 
 Claim = StateRecord | ProofRecord
 
@@ -36,12 +35,8 @@ class Claims:
 
     def inputs(self, store: Store, snapshot: Snapshot) -> str | None:
         """The identity of what a store is computed from; None where an input of a relation is not known."""
-        if isinstance(store, Folded):
-            return snapshot.cut(store.log.name).id
-        assert isinstance(store, Relation)
-        needed = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
-        known = [claim.claim for each in needed if (claim := self.of(each, snapshot)) is not None]
-        return relation_inputs(store, known) if len(known) == len(needed) else None
+        known = [claim.claim for each in store.inputs if (claim := self.of(each, snapshot)) is not None]
+        return store.identity(snapshot, known) if len(known) == len(store.inputs) else None
 
     def _claim(self, store: Store, inputs: str) -> Claim | None:
         try:

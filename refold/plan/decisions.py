@@ -17,7 +17,7 @@ from refold.plan.claims import Claims
 from refold.plan.history import Day, days_ahead, sealed_days
 from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import Folded, Relation, RuleStore, Store
+from refold.stores.declaration import Folded, Store
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Proof:
 class Computing:
     """At which places of history a relation is computed; at the others with another identity it is read."""
 
-    relation: Relation
+    relation: Store
     computed: Sequence[int]
     read: Sequence[int]
     reasons: Sequence[str]
@@ -142,8 +142,7 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
 def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> Fold:
     sealed = [day for day in days if day.snapshot is not None]
     last = sealed[-1].snapshot if sealed else None
-    rule = store.rule if isinstance(store, RuleStore) else None
-    compiled = (rule is not None and not rule.was_compiled, rule is not None and rule.is_loaded)
+    compiled = (not store.was_compiled, store.is_loaded)
     if last is None:
         return Fold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, *compiled)
     run = engine.builder.run_from(store, last, fresh=fresh)
@@ -238,12 +237,12 @@ def _rows_of_others(engine: Engine, store: Store) -> int | None:
 
 def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool) -> Iterator[Proof]:
     for store in engine.project.in_order:
-        missing, before = 0, ""
+        missing, before, log = 0, "", store.ledger.store.log.name if store.ledger is not None else None
         for day in days:
             if day.snapshot is None:
-                missing += (day.logs[store.log.name].events if isinstance(store, Folded) else day.events) > 0
+                missing += (day.events if log is None else day.logs[log].events) > 0
                 continue
-            inputs = day.snapshot.cut(store.log.name).id if isinstance(store, Folded) else day.snapshot.id
+            inputs = day.snapshot.id if log is None else day.snapshot.cut(log).id
             if inputs != before and (thorough or day is days[-1]):
                 claimed = claims.of(store, day.snapshot)
                 missing += claimed is None or engine.prover.proofs.find(claimed.claim) is None
@@ -251,7 +250,7 @@ def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool)
         yield Proof(store, missing, [f"no proof for what stands at {missing} snapshots"] if missing else [])
 
 
-def _computing(engine: Engine, claims: Claims, relation: Relation, days: Sequence[Day], thorough: bool) -> Computing:
+def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool) -> Computing:
     computed, read, reasons, before = list[int](), list[int](), dict[str, None](), ""
     for place, day in enumerate(days):
         if (day.snapshot is not None and day.id == before) or (day.snapshot is None and place and day.events == 0):
@@ -266,7 +265,7 @@ def _computing(engine: Engine, claims: Claims, relation: Relation, days: Sequenc
     return Computing(relation, computed, read, list(reasons))
 
 
-def _why_computed(engine: Engine, claims: Claims, relation: Relation, day: Day, thorough: bool) -> str:
+def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, thorough: bool) -> str:
     if day.snapshot is None:
         return "new snapshots"
     inputs = claims.inputs(relation, day.snapshot)

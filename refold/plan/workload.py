@@ -18,7 +18,7 @@ from refold.log.segment import SEGMENT_EVENTS
 from refold.plan.decisions import Computing, Fold, Plan
 from refold.plan.history import Bytes, Day
 from refold.rules.rule import COMPILED_FROM_EVENTS
-from refold.stores.declaration import Folded, LatestStore, LedgerOf, Relation, RuleStore, Store
+from refold.stores.declaration import Folded, Store, Work
 from refold.stores.folding import columns_to_read
 
 _ROWS_GUESSED = (6.0, 0.6)
@@ -145,27 +145,21 @@ def _work(
     names = ("folds", "compiled", "interpreted", "latest", "rows", "state_rows", "loads", "to_compile")
     work |= dict.fromkeys(names, 0.0)
     for fold, start in zip(folds, starts, strict=True):
-        kind = _kind(fold.store)
+        kind = fold.store.work
         for place in range(start, len(plan.days)):
             events, size = plan.days[place].logs[log].events, rows[fold.store.name][place]
             if events:
                 work["folds"] += 1
                 before = asked.get(fold.store.name, 0)
                 asked[fold.store.name] = before + times * events
-                compiled = kind == "compiled" and asked[fold.store.name] >= COMPILED_FROM_EVENTS
-                work["interpreted" if kind == "compiled" and not compiled else kind] += times * events
+                compiled = kind is Work.COMPILED and asked[fold.store.name] >= COMPILED_FROM_EVENTS
+                work[Work.INTERPRETED if kind is Work.COMPILED and not compiled else kind] += times * events
                 if compiled and before < COMPILED_FROM_EVENTS:
                     work["loads"] += 1
                     work["to_compile"] += fold.to_compile
                 work["rows"] += min(events, size)
                 work["state_rows"] += size
     return work
-
-
-def _kind(store: Folded) -> str:
-    if isinstance(store, LatestStore):
-        return "latest"
-    return "compiled" if isinstance(store, RuleStore) and store.rule.interpreted_because is None else "interpreted"
 
 
 def _segments(engine: Engine, log: Log, days: Sequence[Day]) -> int:
@@ -196,13 +190,13 @@ def _relate(engine: Engine, plan: Plan, rows: _Rows) -> Step:
             work["read"] += times == 1
             work["input_rows"] += times * _input_rows(each.relation, plan.days[place], place, rows)
             work["rows"] += (times + 1) * rows[each.relation.name][place]
-        reads |= {source.name: source.store for source in each.relation.reads if isinstance(source, LedgerOf)}
+        reads |= {ledger.name: ledger.store for ledger in each.relation.ledgers_read}
     for store in reads.values():
         events += plan.days[-1].logs[store.log.name].through
         size += Bytes(engine, store.log).of(plan.days, None)
     work["ledger_events"] = events
     due = [each for each in plan.relations if each.computed]
-    proofs = [p for p in plan.proofs if isinstance(p.store, Relation) and p.missing]
+    proofs = [p for p in plan.proofs if p.store.ledger is None and p.missing]
     reasons = [_summary(each) for each in due] or [f"{p.store.name}: {reason}" for p in proofs for reason in p.reasons]
     return Step("relations", "relate", bool(due or proofs), reasons or ["all proven; computed again to check"], work,
                 events=events, rows=int(work["input_rows"]), size_bytes=size)  # fmt: skip
@@ -212,14 +206,11 @@ def _summary(each: Computing) -> str:
     return f"{each.relation.name}: {'; '.join(each.reasons)} ({len(each.computed)} snapshots)"
 
 
-def _input_rows(relation: Relation, day: Day, place: int, rows: _Rows) -> int:
-    found = 0
-    for source in relation.reads:
-        if isinstance(source, LedgerOf):
-            found += day.logs[source.store.log.name].through
-        else:
-            found += rows[source.name][place]
-    return found
+def _input_rows(relation: Store, day: Day, place: int, rows: _Rows) -> int:
+    return sum(
+        source.read(ledger=lambda store: day.logs[store.log.name].through, rows=lambda store: rows[store.name][place])
+        for source in relation.sources
+    )
 
 
 def _publishing(engine: Engine, plan: Plan, rows: _Rows) -> Iterator[Step]:

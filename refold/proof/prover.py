@@ -27,7 +27,7 @@ from refold.proof.verdict import Difference, Trail, Verdict
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import Folded, LedgerOf, Relation, Store
+from refold.stores.declaration import Folded, Store
 from refold.stores.state import State
 from refold.types import describe
 
@@ -83,14 +83,13 @@ class Prover:
         where a rule fails.
         """
         started = time.perf_counter()
-        if isinstance(store, Relation):
-            return self._settle(self._compare_relation(store, snapshot), started)
-        assert isinstance(store, Folded)
-        trail = Trail()
-        for each, boundaries in self._replay([store], snapshot):
+        if store.ledger is None:
+            return self._settle(self._compare_computed(store, snapshot), started)
+        folded, trail = store.ledger.store, Trail()
+        for each, boundaries in self._replay([folded], snapshot):
             boundary = boundaries[store.name]
-            self._compare(store, each, boundary, trail)
-        verdict = self._judge(store, snapshot, boundary, trail)
+            self._compare(folded, each, boundary, trail)
+        verdict = self._judge(folded, snapshot, boundary, trail)
         if not verdict.passed:
             self._forget_parted(trail)
             verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
@@ -222,34 +221,34 @@ class Prover:
         drawn = Picture(trail.history(), spaces)
         return replace(verdict, sound_through=trail.sound_through, divergence=found, picture=drawn)
 
-    def _compare_relation(self, relation: Relation, snapshot: Snapshot) -> Verdict:
+    def _compare_computed(self, store: Store, snapshot: Snapshot) -> Verdict:
         where = f"snapshot {snapshot.key}"
-        verdict = Verdict(relation, snapshot, None, [], _RELATION, 0)
+        verdict = Verdict(store, snapshot, None, [], _RELATION, 0)
         faults = []
-        for source in relation.reads:
+        for source in store.sources:
             try:
-                self.require(source.store if isinstance(source, LedgerOf) else source, snapshot)
+                self.require(source.store, snapshot)
             except Unproven as error:
                 faults.append(Difference("input", where, f"a proven {source.name}", str(error)))
         if faults:
             return replace(verdict, differences=faults)
         try:
-            record = self._builder.require(relation, snapshot)
+            record = self._builder.require(store, snapshot)
             verdict = replace(verdict, record=record)
             stored = None
             if not record.thinned:
-                stored = self._builder.checkpoints.rows(record, relation.columns, relation.key)
-            inputs = self._builder.tables(relation, snapshot)
-            again = self._builder.runner.run(relation, inputs, permuted=True)
+                stored = self._builder.checkpoints.rows(record, store.columns, store.key)
+            inputs = self._builder.tables(store, snapshot)
+            again = store.compute(self._builder.runner, inputs, permuted=True)
         except (Damaged, Unproven) as error:
             return replace(verdict, differences=[Difference("checkpoint", where, "a sound result", str(error))])
-        schema = describe(relation.columns)
-        found = table_digest(schema, again, relation.key)
+        schema = describe(store.columns)
+        found = table_digest(schema, again, store.key)
         verdict = replace(verdict, events=sum(map(len, inputs.values())), replay={"state": found, "ledger": ""})
         if found == record.state_digest:
             return verdict
         differences = [Difference("relation", where, f"{found} from permuted inputs", record.state_digest)]
-        trees = [DigestTree.of(schema, table, relation.key) for table in (stored, again) if table is not None]
+        trees = [DigestTree.of(schema, table, store.key) for table in (stored, again) if table is not None]
         spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
         return replace(verdict, differences=differences, picture=Picture((), spaces))
 

@@ -1,46 +1,31 @@
 """The reference: what a log and its rules mean, written again as plainly as possible, one event at a time.
 
-It shares with the engine what is declared and the segments, and nothing else: deduplication is one dictionary, the fold
-calls the user's function, bytes and digests are made from the text of `refold.canonical.encoding`,
-`refold.canonical.digest` and `refold.stores.ledger`. It is slow and holds every id of the log; speed is the business of
-what is compared with it. Before it stand the declarations, snapshots and segments; `refold.proof.by_reference`
-compares.
+It shares with the engine what is declared and the segments, and nothing else: deduplication is one dictionary, each
+kind of store folds in plain Python (`refold.stores.kinds.plain`), and bytes and digests are made from the text of
+`refold.canonical.encoding`, `refold.canonical.digest` and `refold.stores.ledger`. It is slow and holds every id of the
+log; speed is the business of what is compared with it. Before it come the declarations, snapshots and segments;
+`refold.proof.by_reference` compares.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import json
-import math
-import struct
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import Enum
 from hashlib import sha256
-from types import SimpleNamespace
-from typing import Any, cast
 
-from refold.errors import RuleError
 from refold.log.declaration import POSITION, Log
 from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
-from refold.rules.outcome import Ignored, Outcome, Rejection
+from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
-from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
-from refold.types import ColumnType, Schema, member_text
+from refold.stores.declaration import Folded
+from refold.stores.kinds.plain import Row, encode_value
+from refold.types import Schema
 
-Row = Mapping[str, Any]
 OutcomeOf = tuple[int, int, int, str, int]
 """What became of one event: log partition, offset, log_seq, the outcome's lower-case name, the reason's code or 0."""
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
-_DECIMALS = decimal.Context(prec=76, rounding=decimal.ROUND_HALF_EVEN, traps=_TRAPS, Emin=-999999, Emax=999999)
-_PLAIN: Mapping[str, Any] = {"int64": int, "boolean": bool, "text": str, "binary": bytes, "decimal": Decimal}
-_PYTHON: Mapping[str, Any] = {**_PLAIN, "date": dt.date, "timestamp": dt.datetime}
 _LEDGER = b"refold ledger 1\n"
 
 
@@ -69,7 +54,7 @@ def reference(
     rule raises or answers something impossible.
     """
     reader = LogReader(objects, chain, log)
-    folds = [_RuleFold(store) if isinstance(store, RuleStore) else _LatestFold(store) for store in stores]
+    folds = [_Fold(store) for store in stores]
     contents: dict[object, tuple[object, ...]] = {}
     for snapshot in chain.through(through.key):
         events = reader.events(snapshot, ["log_offset", "log_seq", *log.columns]).to_pylist()
@@ -93,12 +78,13 @@ def _repeats(log: Log, events: Iterable[Row], contents: dict[object, tuple[objec
     return repeats
 
 
-class _Fold(ABC):
+class _Fold:
     """One store on its way through history: its rows, their canonical bytes, and the digest of its ledger."""
 
     def __init__(self, store: Folded) -> None:
         self.store = store
         self.rows: dict[object, Row] = {}
+        self._plain = store.plain_fold()
         self._placed: dict[object, tuple[int, bytes]] = {}
         self._ledger_digest = sha256(_LEDGER).hexdigest()
 
@@ -108,9 +94,9 @@ class _Fold(ABC):
         for event in events:
             key = event[key_column]
             again = repeats.get(event["log_seq"])
-            outcome, reason = self.apply(key, event) if again is None else (again, 0)
+            outcome, reason = self._plain.apply(key, event) if again is None else (again, 0)
             position = {name: event[name] for name in POSITION}
-            self.rows[key] = {key_column: key, **self.values(key), **position}
+            self.rows[key] = {key_column: key, **self._plain.values(key), **position}
             place = (event["log_partition"], event["log_offset"], event["log_seq"])
             outcomes.append((*place, outcome.name.lower(), reason))
         columns = self.store.state_columns
@@ -119,138 +105,6 @@ class _Fold(ABC):
         self._ledger_digest = _ledger_digest(self._ledger_digest, cut, outcomes)
         root = tree_digest(columns, self._placed.values())
         return ReferenceBoundary(dict(self.rows), outcomes, root, self._ledger_digest)
-
-    @abstractmethod
-    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
-        """Apply the first delivery of an event to the row of its key; its outcome and reason code."""
-
-    @abstractmethod
-    def values(self, key: object) -> Row:
-        """The values of a key as a state holds them, those from before its first event included."""
-
-
-class _RuleFold(_Fold):
-    """A rule's row changes by what the rule answers, and stays where it rejects or ignores the event."""
-
-    store: RuleStore
-
-    def __init__(self, store: RuleStore) -> None:
-        super().__init__(store)
-        self._now: dict[object, tuple[object, ...]] = {}
-
-    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
-        row = self._now.get(key, self.store.rule.row())
-        answer = self._answer(row, event)
-        if isinstance(answer, Rejection) and 1 <= answer.reason <= 255:
-            return Outcome.REJECTED, int(answer.reason)
-        if isinstance(answer, Ignored):
-            return Outcome.IGNORED, 0
-        if not self._is_row(answer):
-            raise self._error(event, f"answered {answer!r} to the row {row!r}")
-        self._now[key] = answer
-        return Outcome.APPLIED, 0
-
-    def _is_row(self, answer: Any) -> bool:
-        kinds, row_class = self.store.values.values(), cast("Any", self.store.rule.row)
-        return type(answer) is row_class and all(admitted(k, v) for k, v in zip(kinds, answer, strict=True))
-
-    def _answer(self, row: tuple[object, ...], event: Row) -> Any:
-        columns = self.store.log.columns
-        seen = SimpleNamespace(**{name: _as_rules_see(column, event[name]) for name, column in columns.items()})
-        with decimal.localcontext(_DECIMALS):
-            try:
-                return self.store.rule.function(row, seen)
-            except Exception as error:  # a rule can raise anything; it is told with the event it happened at
-                raise self._error(event, f"raised {type(error).__name__} ({error}) at the row {row!r}") from error
-
-    def _error(self, event: Row, what: str) -> RuleError:
-        return RuleError(
-            f"The rule of store {self.store.name!r} {what} for the event at log partition {event['log_partition']}, "
-            f"offset {event['log_offset']} (log_seq {event['log_seq']}).",
-            remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
-        )
-
-    def values(self, key: object) -> Row:
-        row = self._now.get(key, self.store.rule.row())
-        plain = [member_text(value) if isinstance(value, Enum) else value for value in row]
-        return dict(zip(self.store.values, plain, strict=True))
-
-
-class _LatestFold(_Fold):
-    """The last event's columns; before the first event, and after a delete, there are none and the row is deleted."""
-
-    def __init__(self, store: Folded) -> None:
-        assert isinstance(store, LatestStore)
-        super().__init__(store)
-        self._delete_when = store.delete_when
-        self._now: dict[object, Row] = {}
-        self._nothing: Row = dict.fromkeys(store.values) | {DELETED: True}
-
-    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
-        if self._delete_when and event[self._delete_when[0]] == self._delete_when[1]:
-            self._now[key] = self._nothing
-        else:
-            self._now[key] = {name: event[name] for name in self.store.values} | {DELETED: False}
-        return Outcome.APPLIED, 0
-
-    def values(self, key: object) -> Row:
-        return self._now.get(key, self._nothing)
-
-
-def _as_rules_see(column: ColumnType, value: Any) -> Any:
-    if value is None or column.choices is None:
-        return value
-    return next(member for member in column.choices if member_text(member) == value)
-
-
-def admitted(column: ColumnType, value: Any) -> bool:
-    """Whether a row may hold a value: of exactly the column's Python type, and within its bounds."""
-    if value is None:
-        return column.null
-    if column.choices is not None:
-        return isinstance(value, column.choices)
-    if type(value) is not _PYTHON[column.kind]:
-        return False
-    try:
-        encode_value(column, value)
-    except (OverflowError, ValueError, TypeError):
-        return False
-    low, high = column.minimum, column.maximum  # declared for int64 alone
-    return (low is None or low <= value) and (high is None or value <= high) and (value != "" or column.empty)
-
-
-def encode_value(column: ColumnType, value: Any) -> bytes:
-    """The canonical bytes of one value, as `refold.canonical.encoding` specifies them.
-
-    >>> from refold.types import int64, text
-    >>> encode_value(int64(), -2).hex(), encode_value(text(), "é").hex(), encode_value(text(null=True), None).hex()
-    ('01feffffffffffffff', '0102000000c3a9', '00')
-    """
-    if value is None:
-        return b"\x00"
-    if column.kind in ("text", "enum", "binary"):
-        raw = value if isinstance(value, bytes) else value.encode()
-        return b"\x01" + len(raw).to_bytes(4, "little") + raw
-    if column.kind == "boolean":
-        return b"\x01" + (b"\x01" if value else b"\x00")
-    if column.kind == "ratio":
-        return b"\x01" + struct.pack("<d", math.nan if math.isnan(value) else value + 0.0)
-    if column.kind == "decimal":
-        return b"\x01" + _unscaled(column, value).to_bytes(16, "little", signed=True)
-    if column.kind == "timestamp":
-        value = (value - _EPOCH) // dt.timedelta(microseconds=1)
-    elif column.kind == "date":
-        value = (value - _EPOCH.date()).days
-    return b"\x01" + int(value).to_bytes(8, "little", signed=True)
-
-
-def _unscaled(column: ColumnType, value: Decimal) -> int:
-    assert column.precision is not None and column.scale is not None
-    over, under = value.as_integer_ratio()
-    unscaled, rest = divmod(over * int(10**column.scale), under)
-    if rest or abs(unscaled) >= 10**column.precision:
-        raise ValueError(f"{value} is no {column}")
-    return unscaled
 
 
 def encode_row(columns: Schema, row: Row) -> bytes:

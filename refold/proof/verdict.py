@@ -15,7 +15,7 @@ from refold.proof.divergence import Divergence, Mark, Replayed
 from refold.proof.picture import Picture
 from refold.proof.replay import Boundary
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import Folded, Store
+from refold.stores.declaration import Store
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ def _remedy(verdict: Verdict) -> str:
         return "Correct the rule and raise its version; nothing that it computed can be proven."
     if kinds <= {"not-built"}:
         return f"Build state/{store.name} for {key} first, with `refold rebuild --through {key}`."
-    if not isinstance(store, Folded):
+    if store.ledger is None:
         return f"{mend}it proves what {store.name} reads and computes it again. {again}give the query a total order."
     place = verdict.sound_through
     sound = f"the newest sound checkpoint of the first {place} snapshots" if place else "offset 0"
     text = f"{mend}it folds again from {sound}, and proves it."
     if cause == "deduplication":
-        text += f" {again}restore logs/{store.log.name}/repeats and layouts/ from a copy."
+        text += f" {again}restore logs/{store.ledger.store.log.name}/repeats and layouts/ from a copy."
     return text

@@ -15,7 +15,7 @@ from refold.proof.picture import Picture
 from refold.proof.prover import Difference, Verdict
 from refold.repair.sink_audit import mend_sink, sink_differences
 from refold.sinks.base import Sink
-from refold.stores.declaration import Folded, Store
+from refold.stores.declaration import Store
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def _mend_state(engine: Engine, verdict: Verdict) -> Verdict:
     store, snapshot = verdict.store, verdict.snapshot
     if verdict.passed:
         return verdict
-    if not isinstance(store, Folded):
+    if store.ledger is None:
         engine.builder.build(store, snapshot, fresh=True)
         return engine.prover.prove(store, snapshot)
     for trusted in dict.fromkeys([verdict.sound_through, 0]):
-        for _ in engine.builder.fold_history([store], snapshot, trusted=trusted):
+        for _ in engine.builder.fold_history([store.ledger.store], snapshot, trusted=trusted):
             pass
         verdict = engine.prover.prove(store, snapshot)
         if verdict.passed:

@@ -31,7 +31,7 @@ from refold.seal.seen_index import newest_seen, seen_index
 from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
 from refold.stores.checkpoint import StateRecord, record_name
-from refold.stores.declaration import Folded, Store
+from refold.stores.declaration import Store
 
 _STATES = ("state record", "rows", "changes", "ledger part")
 
@@ -122,8 +122,8 @@ def _mend_states(engine: Engine, damages: Sequence[Damage]) -> None:
         engine = Engine(engine.project, engine.settings)
         if not wanted:
             continue
-        if isinstance(store, Folded):
-            for _ in engine.builder.fold_history([store], wanted[-1]):
+        if store.ledger is not None:
+            for _ in engine.builder.fold_history([store.ledger.store], wanted[-1]):
                 pass
         else:
             for snapshot in wanted:

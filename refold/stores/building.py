@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +24,12 @@ from refold.errors import Damaged, Unproven
 from refold.log.reader import LogReader, Part, UnreadPart, parts_of
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.rules.outcome import Outcome
-from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import Checkpoints, StateRecord
-from refold.stores.declaration import Folded, LedgerOf, Relation, RuleStore, Store
+from refold.stores.declaration import Folded, Store
 from refold.stores.folding import columns_to_read, fold_unread
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.relating import RelationRunner
-from refold.stores.sql_lineage import mentioned_columns
 from refold.stores.state import State, published_rows
 from refold.types import describe
 
@@ -55,15 +55,8 @@ def deliveries_of(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> De
     return np.concatenate([NO_DELIVERIES, *stored_deliveries(reader, snapshot, parts_of(events))])
 
 
-def relation_inputs(relation: Relation, claims: Sequence[Mapping[str, str]]) -> str:
-    """The identity of what a relation is computed from, by the claims of what it reads, in that order."""
-    pairs = zip(relation.reads, claims, strict=True)
-    fields = ("inputs", "state_digest", "ledger_digest")
-    return sha256_hex(canonical_json([[source.name, *(claim[name] for name in fields)] for source, claim in pairs]))
-
-
 @dataclass
-class Run:
+class FoldProgress:
     """One store on its way through history: `done` snapshots are folded into `state`, the last as `record`.
 
     `damaged` says what was found damaged on the way to where it goes on from.
@@ -91,13 +84,9 @@ class Builder:
     def inputs(self, store: Store, snapshot: Snapshot) -> str:
         """The identity of what a store is computed from at a snapshot.
 
-        Raises Unproven where a relation's input has not been built there.
+        Raises Unproven where a store that it is computed from has not been built there.
         """
-        if isinstance(store, Folded):
-            return snapshot.cut(store.log.name).id
-        assert isinstance(store, Relation)
-        needed = [source.store if isinstance(source, LedgerOf) else source for source in store.reads]
-        return relation_inputs(store, [self.require(each, snapshot).claim for each in needed])
+        return store.identity(snapshot, [self.require(each, snapshot).claim for each in store.inputs])
 
     def find(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
         """The record of a store at a snapshot; None where it is not built. Raises Damaged."""
@@ -119,13 +108,12 @@ class Builder:
     def build(self, store: Store, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
         """The state of a store at a snapshot, from the nearest sound checkpoint; a rerun changes nothing.
 
-        `fresh` computes a relation again even where a sound result is stored; to fold again is `fold_history`'s.
+        `fresh` computes a store without a ledger again even where a sound result is stored; `fold_history` folds again.
         """
-        if isinstance(store, Relation):
-            return self._build_relation(store, snapshot, fresh=fresh)
-        assert isinstance(store, Folded)
+        if store.ledger is None:
+            return self._compute(store, snapshot, fresh=fresh)
         snapshots = self._chain.through(snapshot.key)
-        visited = self._fold([self._resume(store, snapshots)], snapshots)
+        visited = self._fold([self._resume(store.ledger.store, snapshots)], snapshots)
         return [found[store.name] for _, found in visited if store.name in found][-1]
 
     def fold_history(
@@ -140,7 +128,9 @@ class Builder:
         runs = [self.run_from(store, through, fresh=fresh, trusted=trusted) for store in stores]
         yield from self._fold(runs, self._chain.through(through.key))
 
-    def run_from(self, store: Folded, through: Snapshot, *, fresh: bool = False, trusted: int | None = None) -> Run:
+    def run_from(
+        self, store: Folded, through: Snapshot, *, fresh: bool = False, trusted: int | None = None
+    ) -> FoldProgress:
         """Where `fold_history` goes on from with a store; what is stored is read and checked, and nothing written."""
         snapshots = self._chain.through(through.key)
         if fresh or trusted is not None:
@@ -148,7 +138,7 @@ class Builder:
         return self._resume_all(store, snapshots)
 
     def _fold(
-        self, runs: Sequence[Run], snapshots: Sequence[Snapshot]
+        self, runs: Sequence[FoldProgress], snapshots: Sequence[Snapshot]
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
         for run in runs:
             _tell(run)
@@ -177,7 +167,9 @@ class Builder:
         again = Rereader(self._objects, self._chain, reader, before, [], memory)
         return [again.read(each)[1] for each in before][-1]
 
-    def _fold_one(self, runs: Sequence[Run], snapshot: Snapshot, reader: LogReader, columns: Sequence[str]) -> None:
+    def _fold_one(
+        self, runs: Sequence[FoldProgress], snapshot: Snapshot, reader: LogReader, columns: Sequence[str]
+    ) -> None:
         """Fold the events that a snapshot added into all the runs, and store what they are then."""
         cut = snapshot.cut(reader.log.name)
         runs = [run for run in runs if run.record is None or run.record.inputs != cut.id]
@@ -186,7 +178,7 @@ class Builder:
         for run, (part, _) in zip(runs, fold_unread([run.state for run in runs], unread, deliveries), strict=True):
             run.record = self.checkpoints.save_state(run.state, cut, part, run.record)
 
-    def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> Run:
+    def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
         """Where to go on from so that every snapshot has a sound record: before the first that has none."""
         seen, damaged = set[str](), list[str]()
         for place, snapshot in enumerate(snapshots):
@@ -203,7 +195,7 @@ class Builder:
         run.damaged[:0] = damaged
         return run
 
-    def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> Run:
+    def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
         """Where to go on from: the newest sound checkpoint that has its rows, else the beginning."""
         damaged: list[str] = []
         for place in range(len(snapshots) - 1, -1, -1):
@@ -211,30 +203,30 @@ class Builder:
                 record = self.find(store, snapshots[place])
                 if record is not None and not record.thinned:
                     self.checkpoints.require_ledger(record)
-                    return Run(store, place + 1, self.checkpoints.state(store, record), record, damaged)
+                    return FoldProgress(store, place + 1, self.checkpoints.state(store, record), record, damaged)
             except Damaged as error:
                 damaged.append(f"{error} Going on from an earlier checkpoint.")
-        return Run(store, 0, State(store), None, damaged)
+        return FoldProgress(store, 0, State(store), None, damaged)
 
-    def _build_relation(self, relation: Relation, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
-        inputs = self.inputs(relation, snapshot)
+    def _compute(self, store: Store, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
+        inputs = self.inputs(store, snapshot)
         try:
-            found = None if fresh else self.standing(relation, inputs)
+            found = None if fresh else self.standing(store, inputs)
             if found is not None:
-                self.checkpoints.rows(found, relation.columns, relation.key)
+                self.checkpoints.rows(found, store.columns, store.key)
                 return found
         except Damaged as error:
             _log.warning("%s Computing it again.", error)
-        table = self.runner.run(relation, self.tables(relation, snapshot))
-        digest = table_digest(describe(relation.columns), table, relation.key)
-        return self.checkpoints.save(relation, inputs, table, digest)
+        table = store.compute(self.runner, self.tables(store, snapshot))
+        digest = table_digest(describe(store.columns), table, store.key)
+        return self.checkpoints.save(store, inputs, table, digest)
 
-    def standing(self, relation: Relation, inputs: str) -> StateRecord | None:
-        """The record of a relation at the identity of its inputs, where it has its rows; else it is computed.
+    def standing(self, store: Store, inputs: str) -> StateRecord | None:
+        """The record of a computed store at the identity of its inputs, where it has its rows; else it is computed.
 
         Raises Damaged where the record or the object of the rows is, which is then computed as well.
         """
-        found = self.checkpoints.find(relation, inputs)
+        found = self.checkpoints.find(store, inputs)
         if found is None or found.thinned:
             return None
         self.checkpoints.require_sound(found)
@@ -258,19 +250,10 @@ class Builder:
         self.checkpoints.require_digest(record, run.state.digest())
         return run.state
 
-    def tables(self, relation: Relation, snapshot: Snapshot) -> dict[str, pa.Table]:
-        """The inputs of a relation at a snapshot, by the name they have in SQL; only columns the query mentions.
-
-        Raises Unproven or Damaged.
-        """
-        tables = {
-            source.name: self.ledger_rows(source.store, snapshot)
-            if isinstance(source, LedgerOf)
-            else self.published(source, snapshot)
-            for source in relation.reads
-        }
-        mentioned = mentioned_columns(relation.sql)
-        return {name: table if mentioned is None else _only(table, mentioned) for name, table in tables.items()}
+    def tables(self, store: Store, snapshot: Snapshot) -> dict[str, pa.Table]:
+        """The sources of a computed store at a snapshot, by name. Raises Unproven or Damaged."""
+        ledger, rows = partial(self.ledger_rows, snapshot=snapshot), partial(self.published, snapshot=snapshot)
+        return {source.name: source.read(ledger=ledger, rows=rows) for source in store.sources}
 
     def published(self, store: Store, snapshot: Snapshot) -> pa.Table:
         """What readers of a store are given at a snapshot: no tombstones, declared columns, sorted by key."""
@@ -282,15 +265,15 @@ class Builder:
         return self._published[place]
 
     def _published_rows(self, store: Store, record: StateRecord, snapshot: Snapshot) -> pa.Table:
-        if isinstance(store, Folded):
+        if store.ledger is not None:
+            folded = store.ledger.store
             if record.thinned:
-                return published_rows(store, self.state_at(store, snapshot).table)
-            table = self.checkpoints.rows(record, store.state_columns, (store.log.key,))
-            return published_rows(store, table)
-        assert isinstance(store, Relation)
+                return published_rows(folded, self.state_at(folded, snapshot).table)
+            table = self.checkpoints.rows(record, folded.state_columns, (folded.log.key,))
+            return published_rows(folded, table)
         if not record.thinned:
             return self.checkpoints.rows(record, store.columns, store.key)
-        table = self.runner.run(store, self.tables(store, snapshot))
+        table = store.compute(self.runner, self.tables(store, snapshot))
         self.checkpoints.require_digest(record, table_digest(describe(store.columns), table, store.key))
         return table
 
@@ -324,7 +307,7 @@ class Builder:
         return self._ledgers[place]
 
 
-def _tell(run: Run) -> None:
+def _tell(run: FoldProgress) -> None:
     for text in run.damaged:
         _log.warning("%s", text)
 
@@ -332,17 +315,10 @@ def _tell(run: Run) -> None:
 def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:
     """Events with `event_date` (where the log has an event time), `outcome` and `reason` as text."""
     names = pa.array([outcome.name.lower() for outcome in Outcome])
-    texts = store.rule.reasons if isinstance(store, RuleStore) else {}
-    reasons = pa.array([texts.get(code) for code in range(256)], pa.string())
+    reasons = pa.array([store.reasons.get(code) for code in range(256)], pa.string())
     table = events.append_column("outcome", names.take(pa.array(part.outcomes)))
     table = table.append_column("reason", reasons.take(pa.array(part.reasons)))
     time = store.log.event_time
     if time is not None:
         table = table.append_column("event_date", pc.cast(events[time], pa.timestamp("us")).cast(pa.date32()))
     return table.combine_chunks()
-
-
-def _only(table: pa.Table, mentioned: frozenset[str]) -> pa.Table:
-    """The mentioned columns of a table, and its first one so that its rows can be counted."""
-    names = table.column_names
-    return table.select([name for place, name in enumerate(names) if place == 0 or name.lower() in mentioned])

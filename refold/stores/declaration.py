@@ -1,30 +1,72 @@
-"""Derived stores as their user declares them: a fold by a rule, the latest row per key, a relation, documents.
+"""What a store is: the questions that building, proof, plans, explanations and Dagster ask of every kind of store.
 
-Declarations only: nothing is read, folded or written here. Before this module stand logs and rules; after it the
-engine that computes what is declared.
+A store is either folded from one log (`Folded`: it has a ledger, and a row per key) or computed whole from other stores
+(it has `sources` and no ledger). The kinds are in `refold.stores.kinds`, one module each; a project may add its own.
+Nothing is read or written here. Before this module come logs and rules.
 """
 
 from __future__ import annotations
 
-import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Any, Literal
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from refold.errors import DeclarationError
 from refold.log.declaration import POSITION, PROVENANCE, Log
-from refold.rules.fingerprint import fingerprint_text
-from refold.rules.rule import Rule
+from refold.rules.outcome import FoldResult
+from refold.rules.source import Place
 from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
-from refold.types import ColumnType, Schema, describe, member_text
+from refold.types import ColumnType, Schema
+
+if TYPE_CHECKING:
+    from refold.log.snapshot import Snapshot
+    from refold.stores.kinds.plain import PlainFold
+    from refold.stores.relating import RelationRunner
 
 DELETED = "deleted"
 
+_T = TypeVar("_T")
+
+
+class Work(StrEnum):
+    """What takes the time when events are folded; rates and plans are kept by these names."""
+
+    COMPILED = "compiled"
+    INTERPRETED = "interpreted"
+    BY_COLUMNS = "latest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a kind says of how a store is computed, for people.
+
+    Attributes:
+        how: a sentence.
+        fingerprint_of: what the code version covers, by kind.
+        repeats: what becomes of events whose id came before.
+        because, place: why it is not compiled, and the source line that decides it.
+        kept: where compiled code is kept.
+        source: the generated source that is compiled, or a query.
+    """
+
+    how: str
+    fingerprint_of: Mapping[str, Sequence[str]]
+    repeats: str
+    because: str | None = None
+    place: Place | None = None
+    kept: str = ""
+    source: str | None = None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Store:
+class Store(ABC):
     """What all derived stores share.
 
     Attributes:
@@ -37,6 +79,9 @@ class Store:
         owner: a mail address or `team:name`.
         description: what a row means, for people.
     """
+
+    computed_by: ClassVar[str]
+    """What computes it, in one word."""
 
     name: str
     version: int
@@ -57,19 +102,100 @@ class Store:
             raise DeclarationError(f"Store {self.name!r}", faults)
 
     @property
+    @abstractmethod
     def code_version(self) -> str:
         """The declared version and the fingerprint of what computes it; another one invalidates states and proofs."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """For each published column the (input, column) pairs it is computed from."""
-        raise NotImplementedError
+
+    @property
+    def ledger(self) -> LedgerOf | None:
+        """Its ledger, where it is folded from a log; None for a store that is computed from others."""
+        return None
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The stores and ledgers that it is computed from; none for a folded store."""
+        return ()
+
+    @property
+    def inputs(self) -> list[Store]:
+        """The stores behind its sources, one for each, in that order."""
+        return [source.store for source in self.sources]
+
+    @property
+    def ledgers_read(self) -> list[LedgerOf]:
+        """The ledgers among its sources."""
+        nothing: list[LedgerOf] = []
+        return [
+            each for s in self.sources for each in s.read(ledger=lambda store: [store.ledger], rows=lambda _: nothing)
+        ]
+
+    @property
+    def query(self) -> str:
+        """The SQL that computes it; "" where none does."""
+        return ""
+
+    @abstractmethod
+    def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
+        """The identity of what it is computed from at a snapshot; `claims` are those of its `inputs`, in that order."""
+
+    def compute(self, runner: RelationRunner, tables: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
+        """Its rows, sorted by key, from the tables of its sources by name; only for a store without a ledger.
+
+        `permuted` takes the rows of every input in another order, and must give the same. Raises RuleError.
+        """
+        raise TypeError(f"{type(self).__name__} is folded from its log, and not computed from other stores")
+
+    @abstractmethod
+    def account(self) -> Account:
+        """How it is computed, for people. Compiles what can be compiled, or loads it."""
+
+    @abstractmethod
+    def followed(self, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
+        """The folded stores whose events are behind the row of a key, with the event columns and values, as text.
+
+        Raises FixInput where the key cannot be followed to events.
+        """
+
+    @abstractmethod
+    def origin_of(self, source: str, column: str) -> tuple[Store | Log, str]:
+        """The store or log, and its column, behind a pair of `lineage`; a ledger's own columns are `ledger.<name>`."""
+
+    @property
+    @abstractmethod
+    def computed_from(self) -> list[Store | Log]:
+        """The logs and stores whose content it depends on directly, each once."""
+
+    # As a source of another store it is its published rows. `LedgerOf` answers the same.
+
+    @property
+    def store(self) -> Store:
+        """Itself."""
+        return self
+
+    @property
+    def comes_from(self) -> list[Store | Log]:
+        """Itself alone."""
+        return [self]
+
+    def origin(self, column: str) -> tuple[Store | Log, str]:
+        """A column of its own."""
+        return self, column
+
+    def read(self, *, ledger: Callable[[Folded], _T], rows: Callable[[Store], _T]) -> _T:
+        """What `rows` gives for it."""
+        return rows(self)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Folded(Store):
-    """A store folded from one log, one row per key. See `fold` and `latest_by_key`."""
+    """A store folded from one log, one row per key."""
+
+    computed_by: ClassVar[str] = "fold"
 
     log: Log
 
@@ -79,15 +205,9 @@ class Folded(Store):
         return LedgerOf(self)
 
     @property
+    @abstractmethod
     def values(self) -> Schema:
         """The value columns of its state, without key and position."""
-        raise NotImplementedError
-
-    @property
-    def state_columns(self) -> Schema:
-        """The columns of its state: key, values, tombstone mark where rows can be deleted, position."""
-        mark = {DELETED: ColumnType("boolean")} if self.deletes else {}
-        return {self.log.key: self.log.columns[self.log.key], **self.values, **mark, **POSITION}
 
     @property
     def deletes(self) -> bool:
@@ -95,14 +215,82 @@ class Folded(Store):
         return False
 
     @property
+    @abstractmethod
     def columns_read(self) -> Sequence[str]:
         """The event columns the fold reads, besides key and position."""
-        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def row_before(self) -> pa.Table:
+        """The one row of `folded_columns` that a key has before its first event."""
+
+    @abstractmethod
+    def fold(
+        self, rows: pa.Table, codes: npt.NDArray[np.int64], events: pa.Table, live: npt.NDArray[np.bool_]
+    ) -> FoldResult:
+        """Apply events in order to the rows of their keys; the inputs stay as they are.
+
+        `rows` has the columns of `folded_columns`, one row for each key; event i belongs to row `codes[i]`. `events`
+        has at least `columns_read`, texts as dictionaries. An event that is not live was delivered before and must
+        change nothing; its outcome is not looked at. Raises RuleError with `event_index`.
+        """
+
+    @abstractmethod
+    def plain_fold(self) -> PlainFold:
+        """The same fold in plain Python, one event at a time, sharing no code with `fold`: what it is compared with."""
+
+    @property
+    @abstractmethod
+    def work(self) -> Work:
+        """What takes the time when it is folded."""
+
+    @property
+    def was_compiled(self) -> bool:
+        """Whether nothing is left to compile on this machine."""
+        return True
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether this process has compiled code of it already."""
+        return False
+
+    @property
+    def reasons(self) -> Mapping[int, str]:
+        """The names of the reason codes in its ledger."""
+        return {}
+
+    @property
+    def folded_columns(self) -> list[str]:
+        """The columns of its state that a fold decides on: the values, and the tombstone mark."""
+        return [*self.values, *([DELETED] if self.deletes else [])]
+
+    @property
+    def state_columns(self) -> Schema:
+        """The columns of its state: key, values, tombstone mark where rows can be deleted, position."""
+        mark = {DELETED: ColumnType("boolean")} if self.deletes else {}
+        return {self.log.key: self.log.columns[self.log.key], **self.values, **mark, **POSITION}
+
+    def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
+        """The identity of the log's cut."""
+        return snapshot.cut(self.log.name).id
+
+    def followed(self, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
+        """Its own events of that key."""
+        return [(self, {self.log.key: key[0]})]
+
+    def origin_of(self, source: str, column: str) -> tuple[Store | Log, str]:
+        """The log's column."""
+        return self.log, column
+
+    @property
+    def computed_from(self) -> list[Store | Log]:
+        """The log alone."""
+        return [self.log]
 
 
 @dataclass(frozen=True)
 class LedgerOf:
-    """The ledger of a folded store as an input: the log's events with outcome and reason."""
+    """The ledger of a folded store as a source: the log's events with outcome and reason."""
 
     store: Folded
 
@@ -118,247 +306,33 @@ class LedgerOf:
         dated = ["event_date"] if log.event_time else []
         return [*log.columns, *dated, *POSITION, *PROVENANCE.names, "outcome", "reason"]
 
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RuleStore(Folded):
-    """A store folded by a rule."""
-
-    rule: Rule
-
     @property
-    def values(self) -> Schema:
-        """The fields of the rule's row."""
-        return self.rule.row_columns
+    def comes_from(self) -> list[Store | Log]:
+        """The store whose outcomes it holds, and the log whose events."""
+        return [self.store, self.store.log]
 
-    @property
-    def columns_read(self) -> Sequence[str]:
-        """The event columns the rule's syntax tree reads."""
-        return self.rule.columns_read
+    def origin(self, column: str) -> tuple[Store | Log, str]:
+        """Event columns are the log's; `event_date` is the day of its event time; the rest is the ledger's own."""
+        log = self.store.log
+        if column in log.columns or column in POSITION:
+            return log, column
+        if column == "event_date" and log.event_time is not None:
+            return log, log.event_time
+        return self.store, f"ledger.{column}"
 
-    @property
-    def code_version(self) -> str:
-        """The rule's version and fingerprint."""
-        return self.rule.code_version
-
-    @property
-    def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Key and position come from the log as they are, values as the rule's syntax tree says."""
-        own = {name: (name,) for name in (self.log.key, *POSITION)}
-        return {c: [(self.log.name, e) for e in {**own, **self.rule.lineage}[c]] for c in self.columns}
+    def read(self, *, ledger: Callable[[Folded], _T], rows: Callable[[Store], _T]) -> _T:
+        """What `ledger` gives for its store."""
+        return ledger(self.store)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class LatestStore(Folded):
-    """A store that keeps the last event's columns per key; a delete leaves a tombstone in the state."""
-
-    picked: Schema
-    delete_when: tuple[str, str] | None = None
-
-    @property
-    def values(self) -> Schema:
-        """The picked columns, nullable, because a tombstone has no values."""
-        return {name: replace(column, null=True) for name, column in self.picked.items()}
-
-    @property
-    def deletes(self) -> bool:
-        """Always: a key whose events were all conflicts has a row too, and no values to publish."""
-        return True
-
-    @property
-    def columns_read(self) -> Sequence[str]:
-        """The picked columns and the one that tells deletes."""
-        extra = [self.delete_when[0]] if self.delete_when and self.delete_when[0] not in self.picked else []
-        return [*self.picked, *extra]
-
-    @property
-    def code_version(self) -> str:
-        """The declared version and the fingerprint of the declaration."""
-        parts = ["latest", self.log.content, self.log.key, describe(self.picked), repr(self.delete_when)]
-        return f"{self.version}-{fingerprint_text(*parts)[:12]}"
-
-    @property
-    def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Every column comes from the column of the same name; a delete decides on all."""
-        deciding = [(self.log.name, self.delete_when[0])] if self.delete_when else []
-        return {name: [(self.log.name, name), *deciding] for name in self.columns}
+Source = Store | LedgerOf
+"""What a store can be computed from: the published rows of a store, or the ledger of a folded one."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Relation(Store):
-    """A store computed by SQL over ledgers, states and other stores at one snapshot. See `relation`."""
-
-    reads: tuple[Store | LedgerOf, ...]
-    sql: str
-    documents: bool = False
-
-    @property
-    def code_version(self) -> str:
-        """The declared version and the fingerprint of query, result and key."""
-        return (
-            f"{self.version}-{fingerprint_text('relation', self.sql, describe(self.columns), ','.join(self.key))[:12]}"
-        )
-
-    @property
-    def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """The columns that the query computes each column from; empty where that cannot be told."""
-        from refold.stores.sql_lineage import column_lineage  # noqa: PLC0415  # sqlglot takes 0.2 s to import
-
-        tables = {source.name: list(source.columns) for source in self.reads}
-        return column_lineage(self.sql, list(self.columns), tables)
-
-
-def fold(
-    log: Log,
-    *,
-    version: int,
-    sinks: Sequence[Sink] = (),
-    expect: Sequence[Expectation] = (),
-    owner: str | None = None,
-) -> Callable[[Callable[..., Any]], RuleStore]:
-    """Declare a store by its rule, a pure function `(row, event) -> row | reject(reason) | ignore()`.
-
-    The row's annotation is a NamedTuple whose defaults are the row before a key's first event. The function's
-    name and docstring become the store's. Raises DeclarationError with every fault at once.
-    """
-
-    def declare(function: Callable[..., Any]) -> RuleStore:
-        rule = Rule.of(function, log.columns, version)
-        return RuleStore(
-            name=rule.name,
-            version=version,
-            columns={log.key: log.columns[log.key], **rule.row_columns, **POSITION},
-            key=(log.key,),
-            sinks=tuple(sinks),
-            expect=tuple(expect),
-            owner=owner or log.owner,
-            description=rule.doc,
-            log=log,
-            rule=rule,
-        )
-
-    return declare
-
-
-def latest_by_key(
-    log: Log,
-    name: str,
-    *,
-    version: int,
-    columns: Schema,
-    delete_when: tuple[str, Enum] | None = None,
-    sinks: Sequence[Sink] = (),
-    expect: Sequence[Expectation] = (),
-    owner: str | None = None,
-    description: str = "",
-) -> LatestStore:
-    """Declare a store that holds the last event's `columns` per key.
-
-    Args:
-        delete_when: the event column and the value that deletes a key, such as `("op", Op.DELETE)`.
-
-    Raises DeclarationError where a column is unknown or of another type than the log's.
-    """
-    faults = [
-        f"column {c!r} is {t} here and {log.columns.get(c, 'not declared')} in log {log.name!r}"
-        for c, t in columns.items()
-        if c not in log.columns or str(replace(log.columns[c], null=True)) != str(replace(t, null=True))
-    ]
-    if delete_when and member_text(delete_when[1]) not in getattr(log.columns.get(delete_when[0]), "values", ()):
-        faults.append(
-            f"delete_when is {delete_when[0]!r} = {delete_when[1]}; expected an enum column of {log.name!r} and one "
-            "of its members"
-        )
-    if faults:
-        raise DeclarationError(f"Store {name!r}", faults)
-    return LatestStore(
-        name=name,
-        version=version,
-        columns={log.key: log.columns[log.key], **columns, **POSITION},
-        key=(log.key,),
-        sinks=tuple(sinks),
-        expect=tuple(expect),
-        owner=owner or log.owner,
-        description=description,
-        log=log,
-        picked=dict(columns),
-        delete_when=(delete_when[0], member_text(delete_when[1])) if delete_when else None,
-    )
-
-
-def relation(
-    *,
-    reads: Sequence[Store | LedgerOf],
-    key: Sequence[str],
-    returns: Schema,
-    version: int = 1,
-    sinks: Sequence[Sink] = (),
-    expect: Sequence[Expectation] = (),
-    owner: str | None = None,
-) -> Callable[[Callable[[], str]], Relation]:
-    """Declare a store by a SQL query (DuckDB's dialect) over its inputs, each a table under its own name.
-
-    A ledger is the table `<store>_ledger`: the log's columns, `event_date`, position, `outcome`, `reason`.
-    The result is cast to `returns`; its rows must be unique by `key`. Raises DeclarationError.
-    """
-
-    def declare(function: Callable[[], str]) -> Relation:
-        faults = [f"key column {name!r} is not in returns" for name in key if name not in returns]
-        names = [source.name for source in reads]
-        faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
-        if faults:
-            raise DeclarationError(f"Relation {function.__name__!r}", faults)
-        return Relation(
-            name=function.__name__,
-            version=version,
-            columns=dict(returns),
-            key=tuple(key),
-            sinks=tuple(sinks),
-            expect=tuple(expect),
-            owner=owner,
-            description=textwrap.dedent(function.__doc__ or "").strip(),
-            reads=tuple(reads),
-            sql=textwrap.dedent(function()).strip().rstrip(";"),
-        )
-
-    return declare
-
-
-def documents(
-    name: str,
-    *,
-    left: Folded,
-    right: Folded,
-    how: Literal["left", "inner", "full"] = "full",
-    version: int = 1,
-    sinks: Sequence[Sink] = (),
-    expect: Sequence[Expectation] = (),
-    owner: str | None = None,
-    description: str = "",
-) -> Relation:
-    """Declare one document per key, joining two folded stores of the same key at the same snapshot.
-
-    Columns are the key, then the values of both; those of a side that may be missing become nullable.
-    Raises DeclarationError where the keys differ or a value column is in both.
-    """
-    (key,), (other,) = left.key, right.key
-    faults = [f"{left.name} has key {key!r}, {right.name} has key {other!r}"] if key != other else []
-    faults += [f"column {c!r} is in both stores" for c in left.values if c in right.values]
-    if faults:
-        raise DeclarationError(f"Documents {name!r}", faults)
-    lefts = {c: replace(left.columns[c], null=left.columns[c].null or how == "full") for c in left.values}
-    rights = {c: replace(right.columns[c], null=right.columns[c].null or how != "inner") for c in right.values}
-    fields = ", ".join([*(f"l.{c}" for c in lefts), *(f"r.{c}" for c in rights)])
-    chosen = f"coalesce(l.{key}, r.{key}) AS {key}"
-    return Relation(
-        name=name,
-        version=version,
-        columns={key: replace(left.columns[key], null=False), **lefts, **rights},
-        key=(key,),
-        sinks=tuple(sinks),
-        expect=tuple(expect),
-        owner=owner or left.owner,
-        description=description,
-        reads=(left, right),
-        sql=f"SELECT {chosen}, {fields} FROM {left.name} l {how.upper()} JOIN {right.name} r ON l.{key} = r.{key}",
-        documents=True,
+def repeats_text(what: str) -> str:
+    """What becomes of repeated ids in a folded store, for `Account.repeats`; `what` is what they never reach."""
+    return (
+        f"A repeated id never reaches {what}: sealing found it and stored it as duplicate (the same content) or "
+        "conflict (another content), full replay finds it again from the ids alone. Its key's row keeps its values and "
+        "takes its position; the ledger has its outcome."
     )

@@ -1,7 +1,8 @@
 """Folding: the next snapshot's events applied to a state, by columns, with one outcome for every event.
 
-One function per kind of folded store, and nothing else: no storage, no snapshots, no proof. Incremental builds and
-full replay call the same fold; what they do not share is the checkpoint and the deduplication.
+How the events of a key change its row is each kind's own business (`refold.stores.declaration.Folded.fold`); here are
+keys, places, threads and outcomes, and no storage, snapshots or proof. Incremental builds and full replay call the same
+fold; what they do not share is the checkpoint and the deduplication.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from refold.base.parallel import each
 from refold.dedup.deliveries import Deliveries, Delivery
 from refold.errors import NotDeterministic, RuleError
-from refold.log.reader import Part, UnreadPart, parts_of, plain, position
+from refold.log.reader import Part, UnreadPart, parts_of, position
 from refold.rules.outcome import FoldResult
-from refold.stores.declaration import DELETED, Folded, LatestStore, RuleStore
+from refold.stores.declaration import Folded
 from refold.stores.ledger import NO_EVENTS, LedgerPart
 from refold.stores.state import Rows, State, places_of, replaced, values_at
 
@@ -159,11 +159,16 @@ class _Share:
         self.ledger.append(ledger)
 
     def _folded(self, encoded: _Encoded, part: Part, deliveries: Deliveries) -> tuple[pa.Table, LedgerPart]:
-        if isinstance(self.store, RuleStore):
-            return _fold_rule(self.store, self.table, encoded, part, deliveries, self.unstable if self._twice else None)
-        if isinstance(self.store, LatestStore):
-            return _fold_latest(self.store, self.table, encoded, part.table, deliveries)
-        raise TypeError(f"{type(self.store).__name__} has no fold")
+        store, codes, live = self.store, encoded.codes, deliveries == Delivery.FIRST
+        before = values_at(self.table.select(store.folded_columns), encoded.rows, store.row_before)
+        try:
+            result = store.fold(before, codes, part.table, live)
+            if self._twice and result.interpreted:
+                self.unstable += _unlike(store, part, codes, result, store.fold(before, codes, part.table, live))
+        except RuleError as error:
+            raise _named(store, part, error) from error
+        outcomes = np.where(live, result.outcomes, deliveries).astype(np.uint8)
+        return result.rows, LedgerPart(outcomes, np.where(live, result.reasons, 0).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -203,30 +208,8 @@ def _joined(parts: Sequence[LedgerPart]) -> LedgerPart:
     return LedgerPart(np.concatenate([p.outcomes for p in parts]), np.concatenate([p.reasons for p in parts]))
 
 
-def _fold_rule(
-    store: RuleStore,
-    table: pa.Table,
-    encoded: _Encoded,
-    part: Part,
-    deliveries: Deliveries,
-    unstable: list[NotDeterministic] | None,
-) -> tuple[pa.Table, LedgerPart]:
-    before = values_at(table.select(list(store.values)), encoded.rows, store.rule.default_rows(1))
-    live = deliveries == Delivery.FIRST
-    try:
-        result = store.rule.fold(before, encoded.codes, part.table, live)
-        twice = unstable is not None and result.interpreted
-        again = store.rule.fold(before, encoded.codes, part.table, live) if twice else result
-    except RuleError as error:
-        raise _named(store, part, error) from error
-    if unstable is not None:
-        unstable += _unlike(store, part, encoded.codes, result, again)
-    outcomes = np.where(live, result.outcomes, deliveries).astype(np.uint8)
-    return result.rows, LedgerPart(outcomes, np.where(live, result.reasons, 0).astype(np.uint8))
-
-
 def _unlike(
-    store: RuleStore, part: Part, codes: Codes, first: FoldResult, second: FoldResult
+    store: Folded, part: Part, codes: Codes, first: FoldResult, second: FoldResult
 ) -> Iterator[NotDeterministic]:
     """What two runs over the same rows and events say differently, naming the first event affected; nothing mostly."""
     differ = (first.outcomes != second.outcomes) | (first.reasons != second.reasons)
@@ -249,33 +232,6 @@ def _unlike(
 def _place(part: Part, index: int, *more: str) -> str:
     partition, offset, seq = position([part], index)
     return f"log partition {partition}, offset {offset} ({', '.join([f'log_seq {seq}', *more])})"
-
-
-def _fold_latest(
-    store: LatestStore, table: pa.Table, encoded: _Encoded, events: pa.Table, deliveries: Deliveries
-) -> tuple[pa.Table, LedgerPart]:
-    rows, codes, names = encoded.rows, encoded.codes, [*store.values, DELETED]
-    nothing = {n: pa.nulls(1, table.schema.field(n).type) for n in store.values} | {DELETED: pa.array([True])}
-    kept = values_at(table.select(names), rows, pa.table({n: nothing[n] for n in names}))
-    live = np.flatnonzero(deliveries == Delivery.FIRST)
-    last = np.full(len(rows), -1, dtype=np.int64)
-    last[codes[live]] = live
-    needed = events.select(list(store.columns_read)).take(pa.array(np.where(last < 0, 0, last)))
-    decoded = pa.table({name: plain(needed[name]) for name in needed.column_names})
-    picked = _picked(store, decoded, names)
-    choose = pa.array(np.where(last < 0, np.arange(len(rows)), len(rows) + np.arange(len(rows))))
-    values = pa.concat_tables([kept, picked.cast(kept.schema)]).take(choose)
-    return values, LedgerPart(deliveries.astype(np.uint8), np.zeros(len(events), dtype=np.uint8))
-
-
-def _picked(store: LatestStore, events: pa.Table, names: list[str]) -> pa.Table:
-    """The values that the last events give their keys; a delete gives nulls and the mark."""
-    deletes: pa.ChunkedArray | pa.Array = pa.array(np.zeros(len(events), dtype=np.bool_))
-    if store.delete_when is not None:
-        column, value = store.delete_when
-        deletes = pc.fill_null(pc.equal(events[column], value), False)
-    columns = {n: pc.if_else(deletes, pa.scalar(None, events[n].type), events[n]) for n in store.values}
-    return pa.table({**columns, DELETED: deletes}).select(names)
 
 
 def _last_of(codes: Codes, keys: int) -> Rows:

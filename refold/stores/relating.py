@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from refold.errors import DeclarationError, RuleError
-from refold.stores.declaration import Relation
+from refold.stores.kinds.relation import Relation
 from refold.stores.sql_lineage import impurities
 from refold.stores.state import sort_by
 from refold.types import ColumnType, arrow_schema

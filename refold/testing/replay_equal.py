@@ -23,7 +23,7 @@ from refold.project import Daily, Project
 from refold.proof.prover import Verdict
 from refold.seal.sealer import Sealer
 from refold.stores.checkpoint import StateRecord
-from refold.stores.declaration import LedgerOf, Relation, Store
+from refold.stores.declaration import Store
 from refold.types import member_text
 
 Event = Mapping[str, Any] | str | bytes
@@ -173,8 +173,7 @@ def _unexpected_quarantine(engine: Engine, expected: int) -> list[str]:
 def _inputs(store: Store) -> list[Store]:
     """Whatever a store reads, each once, inputs first."""
     found: list[Store] = []
-    for source in store.reads if isinstance(store, Relation) else ():
-        needed = source.store if isinstance(source, LedgerOf) else source
+    for needed in store.inputs:
         found += [each for each in (*_inputs(needed), needed) if each not in found]
     return found
 

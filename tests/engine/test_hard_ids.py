@@ -15,7 +15,7 @@ from assets.stock import Stock, Why, stock
 from refold import Log, fold, int64, latest_by_key, reject, text
 from refold.errors import RuleError
 from refold.log import event_ids
-from refold.stores.declaration import RuleStore
+from refold.stores.kinds.rule import RuleStore
 from refold.types import INT64_MAX
 from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, moved, verify_reference

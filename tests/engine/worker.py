@@ -27,8 +27,9 @@ from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.project import Project
 from refold.rebuild import rebuild_all
-from refold.stores.declaration import LedgerOf, Relation, Store
+from refold.stores.declaration import LedgerOf, Store
 from refold.stores.folding import fold_events
+from refold.stores.kinds.relation import Relation
 from refold.stores.state import State
 from tests.support import Shop, digests
 

@@ -30,7 +30,7 @@ from refold import (
 )
 from refold.config import Settings
 from refold.engine import Engine
-from refold.stores.declaration import RuleStore
+from refold.stores.kinds.rule import RuleStore
 from refold.stores.relating import RelationRunner
 from tests.machine.model import PARTITIONS
 

@@ -1,0 +1,172 @@
+"""Kinds in plain Python, one event at a time: what the reference fold may use of a store, and what explains a value.
+
+Nothing here shares code with the folds by columns; an import contract keeps it so. Values are checked against the text
+of `refold.canonical.encoding`. It is slow; speed is the business of what is compared with it. `refold.proof.reference`
+adds deduplication, positions and digests.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from refold.errors import RuleError
+from refold.rules.outcome import Ignored, Outcome, Rejection
+from refold.types import ColumnType, Schema, member_text
+
+if TYPE_CHECKING:
+    from refold.rules.rule import Rule
+
+Row = Mapping[str, Any]
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
+_DECIMALS = decimal.Context(prec=76, rounding=decimal.ROUND_HALF_EVEN, traps=_TRAPS, Emin=-999999, Emax=999999)
+_PLAIN: Mapping[str, Any] = {"int64": int, "boolean": bool, "text": str, "binary": bytes, "decimal": Decimal}
+_PYTHON: Mapping[str, Any] = {**_PLAIN, "date": dt.date, "timestamp": dt.datetime}
+
+
+class PlainFold(ABC):
+    """One folded store on its way through history, in plain Python."""
+
+    @abstractmethod
+    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
+        """Apply the first delivery of an event to the row of its key; its outcome and reason code. Raises RuleError."""
+
+    @abstractmethod
+    def values(self, key: object) -> Row:
+        """The values of a key as a state holds them, with `deleted` where rows can be; also before its first event."""
+
+
+class PlainRule(PlainFold):
+    """A rule's row changes by what the rule answers, and stays where it rejects or ignores the event."""
+
+    def __init__(self, name: str, rule: Rule, columns: Schema) -> None:
+        self._name = name
+        self._rule = rule
+        self._columns = columns
+        self._now: dict[object, tuple[object, ...]] = {}
+
+    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
+        """Call the user's function."""
+        row = self._now.get(key, self._rule.row())
+        answer = self._answer(row, event)
+        if isinstance(answer, Rejection) and 1 <= answer.reason <= 255:
+            return Outcome.REJECTED, int(answer.reason)
+        if isinstance(answer, Ignored):
+            return Outcome.IGNORED, 0
+        if not self._is_row(answer):
+            raise self._error(event, f"answered {answer!r} to the row {row!r}")
+        self._now[key] = answer
+        return Outcome.APPLIED, 0
+
+    def _is_row(self, answer: Any) -> bool:
+        kinds, row_class = self._rule.row_columns.values(), cast("Any", self._rule.row)
+        return type(answer) is row_class and all(admitted(k, v) for k, v in zip(kinds, answer, strict=True))
+
+    def _answer(self, row: tuple[object, ...], event: Row) -> Any:
+        seen = SimpleNamespace(**{name: _as_rules_see(column, event[name]) for name, column in self._columns.items()})
+        with decimal.localcontext(_DECIMALS):
+            try:
+                return self._rule.function(row, seen)
+            except Exception as error:  # a rule can raise anything; it is told with the event it happened at
+                raise self._error(event, f"raised {type(error).__name__} ({error}) at the row {row!r}") from error
+
+    def _error(self, event: Row, what: str) -> RuleError:
+        return RuleError(
+            f"The rule of store {self._name!r} {what} for the event at log partition {event['log_partition']}, "
+            f"offset {event['log_offset']} (log_seq {event['log_seq']}).",
+            remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
+        )
+
+    def values(self, key: object) -> Row:
+        """The fields of the rule's row, enum members as their texts."""
+        row = self._now.get(key, self._rule.row())
+        plain = [member_text(value) if isinstance(value, Enum) else value for value in row]
+        return dict(zip(self._rule.row_columns, plain, strict=True))
+
+
+class PlainLatest(PlainFold):
+    """The last event's columns; before the first event, and after a delete, there are none and the row is deleted."""
+
+    def __init__(self, names: list[str], delete_when: tuple[str, str] | None) -> None:
+        self._names = names
+        self._delete_when = delete_when
+        self._now: dict[object, Row] = {}
+        self._nothing: Row = dict.fromkeys(names) | {"deleted": True}
+
+    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
+        """Keep the event's columns, or nothing of a delete."""
+        if self._delete_when and event[self._delete_when[0]] == self._delete_when[1]:
+            self._now[key] = self._nothing
+        else:
+            self._now[key] = {name: event[name] for name in self._names} | {"deleted": False}
+        return Outcome.APPLIED, 0
+
+    def values(self, key: object) -> Row:
+        """The kept columns."""
+        return self._now.get(key, self._nothing)
+
+
+def _as_rules_see(column: ColumnType, value: Any) -> Any:
+    if value is None or column.choices is None:
+        return value
+    return next(member for member in column.choices if member_text(member) == value)
+
+
+def admitted(column: ColumnType, value: Any) -> bool:
+    """Whether a row may hold a value: of exactly the column's Python type, and within its bounds."""
+    if value is None:
+        return column.null
+    if column.choices is not None:
+        return isinstance(value, column.choices)
+    if type(value) is not _PYTHON[column.kind]:
+        return False
+    try:
+        encode_value(column, value)
+    except (OverflowError, ValueError, TypeError):
+        return False
+    low, high = column.minimum, column.maximum  # declared for int64 alone
+    return (low is None or low <= value) and (high is None or value <= high) and (value != "" or column.empty)
+
+
+def encode_value(column: ColumnType, value: Any) -> bytes:
+    """The canonical bytes of one value, as `refold.canonical.encoding` specifies them.
+
+    >>> from refold.types import int64, text
+    >>> encode_value(int64(), -2).hex(), encode_value(text(), "é").hex(), encode_value(text(null=True), None).hex()
+    ('01feffffffffffffff', '0102000000c3a9', '00')
+    """
+    if value is None:
+        return b"\x00"
+    if column.kind in ("text", "enum", "binary"):
+        raw = value if isinstance(value, bytes) else value.encode()
+        return b"\x01" + len(raw).to_bytes(4, "little") + raw
+    if column.kind == "boolean":
+        return b"\x01" + (b"\x01" if value else b"\x00")
+    if column.kind == "ratio":
+        return b"\x01" + struct.pack("<d", math.nan if math.isnan(value) else value + 0.0)
+    if column.kind == "decimal":
+        return b"\x01" + _unscaled(column, value).to_bytes(16, "little", signed=True)
+    if column.kind == "timestamp":
+        value = (value - _EPOCH) // dt.timedelta(microseconds=1)
+    elif column.kind == "date":
+        value = (value - _EPOCH.date()).days
+    return b"\x01" + int(value).to_bytes(8, "little", signed=True)
+
+
+def _unscaled(column: ColumnType, value: Decimal) -> int:
+    assert column.precision is not None and column.scale is not None
+    over, under = value.as_integer_ratio()
+    unscaled, rest = divmod(over * int(10**column.scale), under)
+    if rest or abs(unscaled) >= 10**column.precision:
+        raise ValueError(f"{value} is no {column}")
+    return unscaled

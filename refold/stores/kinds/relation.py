@@ -1,0 +1,204 @@
+"""The kind of store that a query computes from ledgers, states and other stores at one snapshot, whole each time.
+
+`documents` is a relation with a query made for it: one document per key from two folded stores. How a query is run and
+refused is `refold.stores.relating`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import pyarrow as pa
+
+from refold.errors import DeclarationError, FixInput
+from refold.log.declaration import Log
+from refold.rules.fingerprint import fingerprint_text
+from refold.sinks.base import Sink
+from refold.sinks.expectations import Expectation
+from refold.storage.objects import canonical_json, sha256_hex
+from refold.stores.declaration import Account, Folded, LedgerOf, Source, Store
+from refold.types import Schema, describe
+
+if TYPE_CHECKING:
+    from refold.log.snapshot import Snapshot
+    from refold.stores.relating import RelationRunner
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relation(Store):
+    """A store computed by SQL over ledgers, states and other stores at one snapshot. See `relation`."""
+
+    computed_by: ClassVar[str] = "duckdb"
+
+    reads: tuple[Source, ...]
+    sql: str
+    documents: bool = False
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """What it reads, each a table of its query."""
+        return self.reads
+
+    @property
+    def query(self) -> str:
+        """Its SQL."""
+        return self.sql
+
+    @property
+    def code_version(self) -> str:
+        """The declared version and the fingerprint of query, result and key."""
+        return (
+            f"{self.version}-{fingerprint_text('relation', self.sql, describe(self.columns), ','.join(self.key))[:12]}"
+        )
+
+    @property
+    def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """The columns that the query computes each column from; empty where that cannot be told."""
+        from refold.stores.sql_lineage import column_lineage  # noqa: PLC0415  # sqlglot takes 0.2 s to import
+
+        tables = {source.name: list(source.columns) for source in self.reads}
+        return column_lineage(self.sql, list(self.columns), tables)
+
+    def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
+        """The digests of what it reads."""
+        pairs = zip(self.reads, claims, strict=True)
+        fields = ("inputs", "state_digest", "ledger_digest")
+        return sha256_hex(canonical_json([[source.name, *(claim[name] for name in fields)] for source, claim in pairs]))
+
+    def compute(self, runner: RelationRunner, tables: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
+        """The result of its query over the columns that it mentions. Raises DeclarationError, RuleError."""
+        from refold.stores.sql_lineage import mentioned_columns  # noqa: PLC0415  # sqlglot takes 0.2 s to import
+
+        mentioned = mentioned_columns(self.sql)
+        if mentioned is not None:
+            tables = {name: _only(table, mentioned) for name, table in tables.items()}
+        return runner.run(self, tables, permuted=permuted)
+
+    def account(self) -> Account:
+        """Its query, and what the fingerprint covers."""
+        return Account(
+            how="A relation: DuckDB runs its query over its inputs at the same snapshot, whole at every snapshot.",
+            fingerprint_of={
+                "query": ["its text"],
+                "columns": [f"{name} {kind}" for name, kind in self.columns.items()],
+                "key": list(self.key),
+            },
+            repeats="A ledger has a row for every delivery, with its outcome; the query says which it counts.",
+            source=self.sql,
+        )
+
+    def followed(self, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
+        """Documents follow the key of every store they join; others, events that have the key's columns."""
+        folded = [ledger.store for each in dict.fromkeys(self.inputs) if (ledger := each.ledger) is not None]
+        if self.documents:
+            return [(store, {store.log.key: key[0]}) for store in folded]
+        wanted = dict(zip(self.key, key, strict=True))
+        found = [(store, wanted) for store in folded if wanted.keys() <= {*store.log.columns, *_dated(store)}]
+        if not found:
+            raise FixInput(
+                f"The key ({', '.join(self.key)}) of {self.name!r} cannot be followed to events: no input "
+                "has all of its columns.",
+                remedy=f"Ask for the keys of its inputs: {', '.join(s.name for s in self.reads)}.",
+            )
+        return found
+
+    def origin_of(self, source: str, column: str) -> tuple[Store | Log, str]:
+        """The column of the source of that name."""
+        return next(each for each in self.reads if each.name == source).origin(column)
+
+    @property
+    def computed_from(self) -> list[Store | Log]:
+        """The stores it reads, with the logs of those whose ledgers it reads."""
+        return list(dict.fromkeys(each for source in self.reads for each in source.comes_from))
+
+
+def _dated(store: Folded) -> set[str]:
+    return {"event_date"} if store.log.event_time else set()
+
+
+def _only(table: pa.Table, mentioned: frozenset[str]) -> pa.Table:
+    """The mentioned columns of a table, and its first one so that its rows can be counted."""
+    names = table.column_names
+    return table.select([name for place, name in enumerate(names) if place == 0 or name.lower() in mentioned])
+
+
+def relation(
+    *,
+    reads: Sequence[Store | LedgerOf],
+    key: Sequence[str],
+    returns: Schema,
+    version: int = 1,
+    sinks: Sequence[Sink] = (),
+    expect: Sequence[Expectation] = (),
+    owner: str | None = None,
+) -> Callable[[Callable[[], str]], Relation]:
+    """Declare a store by a SQL query (DuckDB's dialect) over its inputs, each a table under its own name.
+
+    A ledger is the table `<store>_ledger`: the log's columns, `event_date`, position, `outcome`, `reason`.
+    The result is cast to `returns`; its rows must be unique by `key`. Raises DeclarationError.
+    """
+
+    def declare(function: Callable[[], str]) -> Relation:
+        faults = [f"key column {name!r} is not in returns" for name in key if name not in returns]
+        names = [source.name for source in reads]
+        faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
+        if faults:
+            raise DeclarationError(f"Relation {function.__name__!r}", faults)
+        return Relation(
+            name=function.__name__,
+            version=version,
+            columns=dict(returns),
+            key=tuple(key),
+            sinks=tuple(sinks),
+            expect=tuple(expect),
+            owner=owner,
+            description=textwrap.dedent(function.__doc__ or "").strip(),
+            reads=tuple(reads),
+            sql=textwrap.dedent(function()).strip().rstrip(";"),
+        )
+
+    return declare
+
+
+def documents(
+    name: str,
+    *,
+    left: Folded,
+    right: Folded,
+    how: Literal["left", "inner", "full"] = "full",
+    version: int = 1,
+    sinks: Sequence[Sink] = (),
+    expect: Sequence[Expectation] = (),
+    owner: str | None = None,
+    description: str = "",
+) -> Relation:
+    """Declare one document per key, joining two folded stores of the same key at the same snapshot.
+
+    Columns are the key, then the values of both; those of a side that may be missing become nullable.
+    Raises DeclarationError where the keys differ or a value column is in both.
+    """
+    (key,), (other,) = left.key, right.key
+    faults = [f"{left.name} has key {key!r}, {right.name} has key {other!r}"] if key != other else []
+    faults += [f"column {c!r} is in both stores" for c in left.values if c in right.values]
+    if faults:
+        raise DeclarationError(f"Documents {name!r}", faults)
+    lefts = {c: replace(left.columns[c], null=left.columns[c].null or how == "full") for c in left.values}
+    rights = {c: replace(right.columns[c], null=right.columns[c].null or how != "inner") for c in right.values}
+    fields = ", ".join([*(f"l.{c}" for c in lefts), *(f"r.{c}" for c in rights)])
+    chosen = f"coalesce(l.{key}, r.{key}) AS {key}"
+    return Relation(
+        name=name,
+        version=version,
+        columns={key: replace(left.columns[key], null=False), **lefts, **rights},
+        key=(key,),
+        sinks=tuple(sinks),
+        expect=tuple(expect),
+        owner=owner or left.owner,
+        description=description,
+        reads=(left, right),
+        sql=f"SELECT {chosen}, {fields} FROM {left.name} l {how.upper()} JOIN {right.name} r ON l.{key} = r.{key}",
+        documents=True,
+    )
