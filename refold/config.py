@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refold.errors import FixInput
 from refold.storage.urls import local_path, mask_url
+
+_CONNECTION = "REFOLD_CONNECTION_"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Settings:
         search_folder: local folder of the search indexes.
         memory_limit_mb: what replay may hold in memory of the ids of a log, in MiB; the rest is spilled to temporary
             files and read again. None: half of the machine's memory. What is computed does not depend on it.
+        connections: URLs or paths of further places that sinks write to, by name.
     """
 
     landing: str
@@ -32,12 +35,19 @@ class Settings:
     database: str
     search_folder: Path
     memory_limit_mb: int | None = None
+    connections: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sink_places(self) -> dict[str, str]:
+        """The URL or path of every connection of sinks but the store itself, by name, with passwords."""
+        return {**self.connections, "database": self.database, "search": str(self.search_folder)}
 
     @classmethod
     def from_environment(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
-        Places that are not given lie under `.refold/` of the project root.
+        Places that are not given are folders and files below `.refold/` of the project root. REFOLD_CONNECTION_CACHE
+        gives the further connection `cache`, and so on.
 
         Search indexes lie inside a local store, and inside `.refold/` where the store is remote.
 
@@ -55,11 +65,27 @@ class Settings:
             database=environ.get("REFOLD_DATABASE") or f"sqlite:///{home / 'refold.db'}",
             search_folder=folder / "search",
             memory_limit_mb=_megabytes(environ.get("REFOLD_MEMORY_LIMIT_MB")),
+            connections=_connections(environ),
         )
 
     def shown(self) -> dict[str, str]:
         """The settings with secrets masked, for people."""
-        return {"landing": mask_url(self.landing), "store": mask_url(self.store), "database": mask_url(self.database)}
+        places = {"landing": self.landing, "store": self.store, "database": self.database, **self.connections}
+        return {name: mask_url(url) for name, url in places.items()}
+
+
+def _connections(environ: Mapping[str, str]) -> dict[str, str]:
+    given = {
+        name.removeprefix(_CONNECTION).lower(): url for name, url in environ.items() if name.startswith(_CONNECTION)
+    }
+    found = {name: url for name, url in sorted(given.items()) if url}
+    taken = sorted({"objects", "database", "search", "landing", "store"} & found.keys())
+    if taken:
+        raise FixInput(
+            f"Expected a name of its own for every further connection, found {_CONNECTION}{taken[0].upper()}.",
+            remedy="Choose another name; REFOLD_STORE and REFOLD_DATABASE give the connections of every project.",
+        )
+    return found
 
 
 def _megabytes(text: str | None) -> int | None:

@@ -27,7 +27,7 @@ from refold.proof.prover import Prover, Verdict
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
 from refold.seal.sealer import Sealer, SealReport
-from refold.sinks.base import Connections
+from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -58,9 +58,7 @@ class Engine:
     @cached_property
     def publisher(self) -> Publisher:
         """Publishing to sinks."""
-        settings = self.settings
-        connections = Connections(self.objects, settings.database, settings.search_folder)
-        return Publisher(connections, self.builder, self.prover)
+        return Publisher(Connections(self.objects, self.settings.sink_places), self.builder, self.prover)
 
     @cached_property
     def releaser(self) -> Releaser:

@@ -12,7 +12,6 @@ from refold.cli import terminal as view
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.errors import NotFound
 from refold.explain.events import Step
-from refold.sinks import Tantivy
 from refold.stores.declaration import Store
 from refold.types import matching
 
@@ -77,7 +76,7 @@ def why(context: click.Context, store: str, key: tuple[str, ...], as_of: str | N
 def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
     """Search the released documents for WORDS."""
     engine, console = open_project(context), view.console()
-    found = [(store, sink) for store in engine.project.stores for sink in store.sinks if isinstance(sink, Tantivy)]
+    found = [(store, sink) for store in engine.project.stores for sink in store.sinks if sink.searchable]
     if not found:
         raise NotFound(f"The project {engine.project.name!r} has no search index.")
     served = engine.releaser.current()
@@ -86,7 +85,7 @@ def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
     for store, sink in found:
         if store.name not in served.versions:
             raise NotFound(f"Store {store.name!r} is not in release {served.number}.", remedy="Run `refold rebuild`.")
-        target = sink.open(engine.publisher.connections, store.name, store.key, store.columns)
+        target = engine.publisher.target(store, sink)
         hits = target.search(" ".join(words), limit=limit, version=served.versions[store.name])
         rows = [{"score": f"{hit.score:.2f}", **hit.document} for hit in hits]
         console.print(view.table(f"{sink.name} at snapshot {served.snapshot}: {len(rows)} documents", rows))

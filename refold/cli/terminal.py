@@ -20,7 +20,6 @@ from refold.engine import Engine
 from refold.errors import NotFound, RefoldError
 from refold.log.snapshot import Snapshot
 from refold.rules.outcome import Outcome
-from refold.storage.urls import mask_url
 from refold.stores.declaration import Folded, Store
 
 _WAITING_SHOWN = 20
@@ -109,10 +108,8 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     served = engine.releaser.current()
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
-    shown = engine.settings.shown()
-    console.print(
-        Text(f"Landing {shown['landing']}\nStore {shown['store']}\nDatabase {mask_url(shown['database'])}", "dim")
-    )
+    places = engine.settings.shown().items()
+    console.print(Text("\n".join(f"{name.capitalize()} {url}" for name, url in places), "dim"))
 
 
 def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:

@@ -107,7 +107,7 @@ def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) ->
 
     `results` are those of one sink after the other, as the publisher gives them.
     """
-    places = [f"{_sink_kind(sink)} {sink.name}" for sink in store.sinks for _ in store.expect]
+    places = [f"{sink.label} {sink.name}" for sink in store.sinks for _ in store.expect]
     summary = [
         {
             "expectation": str(r.expectation),
@@ -130,18 +130,11 @@ def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) ->
 
 def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
     """What a sink holds, and when readers see it."""
-    places = " and ".join(f"{_sink_kind(sink)} `{sink.name}`" for sink in sinks)
+    places = " and ".join(f"{sink.label} `{sink.name}`" for sink in sinks)
     return (
         f"{store.description}\n\nThe rows of `state/{store.name}` in the {places}. A new version is unseen until "
         "`release` moves all readers to it."
     )
-
-
-_KINDS = {"Sql": "SQL view", "Delta": "Delta table", "BulkNdjson": "bulk files", "Tantivy": "tantivy index"}
-
-
-def _sink_kind(sink: Sink) -> str:
-    return _KINDS.get(type(sink).__name__, type(sink).__name__)
 
 
 def published_metadata(

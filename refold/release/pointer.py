@@ -10,23 +10,22 @@ it, is `refold.release.releaser`; forgetting is `refold.release.retention`; read
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
-from refold.sinks import BulkNdjson, Connections, Delta, Sink, Sql, Tantivy
+from refold.sinks import Connections, Sink, sink_class
+from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
-from refold.storage.urls import mask_url
 from refold.types import ColumnType, Schema, arrow_schema
 
 FORMAT = 2
 """The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
 
-_KNOWN: Mapping[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy)}
 _COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
 
 
@@ -35,12 +34,12 @@ class ServedSink:
     """One sink of a release, described so that it can be opened without the project.
 
     Attributes:
-        type: the class of its declaration: Sql, Delta, BulkNdjson, Tantivy, or one of the project's own.
+        type: the class of its declaration: Sql, Delta, BulkNdjson, Tantivy, one of another package, or the project's.
         name: the table's or index's name.
         place: where a person finds it, secrets masked.
         key: the key columns.
         columns: pairs of column name and type, in order.
-        options: what else its declaration says; empty for a class of the project's own.
+        options: what else its declaration says; empty for a class that no package registers.
     """
 
     type: str
@@ -61,10 +60,9 @@ class ServedSink:
         return {name: parse_column(text) for name, text in self.columns}
 
     def declared(self) -> Sink | None:
-        """Its declaration; None where its class is the project's own."""
-        found = _KNOWN.get(self.type)
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in self.options.items()}
-        return found(**options) if found is not None else None
+        """Its declaration; None where no installed package registers its class. Raises FixInput."""
+        found = sink_class(self.type)
+        return found.from_options(self.options) if found is not None else None
 
 
 def title_of(sink: Sink) -> str:
@@ -73,15 +71,11 @@ def title_of(sink: Sink) -> str:
 
 
 def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -> ServedSink:
-    """What a release tells of a sink. Options of a class that is not Refold's may be secrets, so they are left out."""
-    known = _KNOWN.get(type(sink).__name__) is type(sink)
+    """What a release records of a sink. Options of a class that is not registered may be secrets and are left out."""
+    registered = sink_class(type(sink).__name__) is type(sink)
     pairs = [[name, str(column)] for name, column in columns.items()]
-    options = {f.name: _plain(getattr(sink, f.name)) for f in fields(sink)} if known else {}  # type: ignore[arg-type]
+    options = sink.options() if registered else {}
     return ServedSink(type(sink).__name__, sink.name, place, list(key), pairs, options)
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def parse_column(text: str) -> ColumnType:
@@ -115,6 +109,7 @@ class Release:
         sinks: every store's sinks.
         database, search_folder: where SQL tables and search indexes are; secrets masked, a folder inside the store
             relative to it.
+        connections: where the other connections of its sinks are, by name, in the same form.
         released_at: when readers were moved to this content, UTC; for people and for retention, never part of a digest.
         released_by: who moved them.
         rolled_back_to: the release whose content this is, where it is a rollback.
@@ -138,6 +133,7 @@ class Release:
     rolled_back_from: int | None = None
     retired: Mapping[str, Sequence[str]] = field(default_factory=dict)
     retired_by: int | None = None
+    connections: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -146,8 +142,13 @@ class Release:
         sinks = {s: [{**asdict(sink), "place": ""} for sink in found] for s, found in self.sinks.items()}
         # By claim: a proof that was lost and passed again has another name, and serves nobody anything else.
         claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
-        names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder")
+        names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder", "connections")
         return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where all connections of its sinks are, by name."""
+        return {**self.connections, DATABASE: self.database, SEARCH: self.search_folder}
 
     @property
     def moves_readers(self) -> bool:
@@ -202,7 +203,7 @@ class Pointer:
         Raises Conflict where somebody else moved the pointer elsewhere first; the message says who and where to.
         """
         try:
-            self._objects.create(_name(wanted.number), record_bytes(asdict(wanted)))
+            self._objects.create(_name(wanted.number), record_bytes(_body(wanted)))
         except Conflict as error:
             winner = self.get(wanted.number)
             # Also where the store answered a create that succeeded with an error, and it was sent again.
@@ -229,13 +230,26 @@ class Pointer:
         return [int(parts["number"]) for parts in found if parts]
 
 
-def places(connections: Connections) -> tuple[str, str]:
-    """What a release tells of its connections: database and search folder."""
-    return mask_url(connections.database_url), connections.objects.shorten(connections.search_folder)
+def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
+    """The fields of a release that say where its connections are: database, search folder, and others of its sinks."""
+    others = {sink.connection for sink in sinks} - {OBJECTS, DATABASE, SEARCH}
+    return {
+        "database": connections.recorded(DATABASE),
+        "search_folder": connections.recorded(SEARCH),
+        "connections": {name: connections.recorded(name) for name in sorted(others)},
+    }
+
+
+def _body(release: Release) -> dict[str, Any]:
+    """A release as it is written: without connections where it has none, as before there were any."""
+    body = asdict(release)
+    if not release.connections:
+        del body["connections"]
+    return body
 
 
 def _intent(release: Release) -> bytes:
-    return canonical_json({**asdict(release), "released_at": "", "released_by": ""})
+    return canonical_json({**_body(release), "released_at": "", "released_by": ""})
 
 
 def _name(number: int) -> str:

@@ -13,7 +13,8 @@ from refold.errors import Damaged
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord
-from refold.sinks.base import Connections, Content, Sink, Target
+from refold.sinks.base import Content, Sink, Target
+from refold.sinks.connections import Connections
 from refold.sinks.expectations import ExpectationResult, validate
 from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import canonical_json, sha256_hex

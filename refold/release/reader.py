@@ -8,23 +8,27 @@ two statements. Nothing is written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
 from refold.errors import Damaged, FixInput, NotFound, RefoldError
 from refold.release.pointer import Pointer, Release, ServedSink
-from refold.sinks import Connections, Hit, Target
-from refold.sinks.tantivy import TantivyTarget
+from refold.sinks import Connections, Hit, Sink, Target
+from refold.sinks.connections import DATABASE, SEARCH
 from refold.storage.objects import ObjectStore
 from refold.stores.state import sort_by
 
-_MASKED = "***"
-
 
 def open_release(
-    url: str, *, database: str | None = None, search_folder: str | Path | None = None, number: int | None = None
+    url: str,
+    *,
+    database: str | None = None,
+    search_folder: str | Path | None = None,
+    connections: Mapping[str, str] | None = None,
+    number: int | None = None,
 ) -> OpenRelease:
     """The release that is served now from the store at `url`, or one of its earlier numbers that is still kept.
 
@@ -33,6 +37,7 @@ def open_release(
         database: SQLAlchemy URL of the database; by default the one that the release tells. It must be given where
             that one has a password, because secrets are never stored.
         search_folder: folder of the search indexes; by default the one that the release tells.
+        connections: URLs or paths of other named connections, in place of those that the release tells.
         number: the release to open; by default the newest.
 
     Raises:
@@ -52,8 +57,18 @@ def open_release(
             f"The record of release {release.number} is of format {release.format} and does not tell its sinks.",
             remedy="Release again with this Refold.",
         )
-    folder = Path(search_folder) if search_folder is not None else objects.resolve(release.search_folder)
-    return OpenRelease(release, Connections(objects, database or release.database, folder))
+    given = {DATABASE: database, SEARCH: search_folder, **(connections or {})}
+    urls = {
+        name: place if not place or "://" in place else str(objects.resolve(place))
+        for name, place in release.places.items()
+    }
+    urls |= {name: str(place) for name, place in given.items() if place is not None}
+    return OpenRelease(release, Connections(objects, urls))
+
+
+Answer = TypeVar("Answer")
+_Served = tuple[str, ServedSink, Sink]
+"""A store, and one of its sinks as the release records it and as a declaration."""
 
 
 class OpenRelease:
@@ -92,70 +107,70 @@ class OpenRelease:
         Raises NotFound where there is no such sink, or where a prune has dropped its version since; FixInput where
         the database needs a password; Unavailable where it does not answer.
         """
-        return self._read("Sql", name)
+        return self._read("sql", name)
 
     def delta(self, name: str) -> pa.Table:
         """The rows of a Delta table, named by the table or its store, sorted by key, with exactly the declared types.
 
         Raises NotFound as `sql` does, and Damaged where a file is not what was published.
         """
-        return self._read("Delta", name)
+        return self._read("delta", name)
 
     def documents(self, name: str) -> pa.Table:
         """The rows of a search sink, an index or a bulk export, named by it or its store, sorted by key.
 
         Raises NotFound and Damaged as `delta` does.
         """
-        types = [sink.type for _, sink in self._sinks(name) if sink.type in ("Tantivy", "BulkNdjson")]
-        return self._read(types[0] if types else "Tantivy", name)
+        return self._read("search", name)
+
+    def rows(self, name: str, kind: str | None = None) -> pa.Table:
+        """The rows of a sink of any kind, named by itself or its store, sorted by key.
+
+        `kind` is a word such as `sql` or one of a sink in another package; without it the first sink of that name is
+        read. Raises NotFound and Damaged as `delta` does, FixInput where the package of the sink is not installed.
+        """
+        return self._read(kind, name)
 
     def search(self, name: str, words: str, limit: int = 10) -> list[Hit]:
         """The rows of a local search index that match best, best first; see `refold.sinks.tantivy`.
 
         Raises NotFound and Damaged as `delta` does.
         """
-        store, described, target = self._target("Tantivy", name)
-        assert isinstance(target, TantivyTarget)
+        served = self._find("searchable", name, lambda sink: sink.searchable)
+        return self._asked(served, lambda target, version: target.search(words, limit, version))
+
+    def _read(self, kind: str | None, name: str) -> pa.Table:
+        served = self._find(kind, name, lambda sink: kind in (None, sink.kind))
+        return self._asked(served, lambda target, version: sort_by(target.read(version), served[1].key))
+
+    def _asked(self, served: _Served, ask: Callable[[Target, str], Answer]) -> Answer:
+        """What a target answers of the version that the release serves."""
+        store, described, sink = served
+        target = sink.open(self._connections, store, described.key, described.schema)
         try:
-            return target.search(words, limit, self.release.versions[store])
+            return ask(target, self.release.versions[store])
         except (NotFound, Damaged) as error:
             raise self._gone(store, described, error, target.versions()) from error
 
-    def _read(self, kind: str, name: str) -> pa.Table:
-        store, described, target = self._target(kind, name)
-        try:
-            return sort_by(target.read(self.release.versions[store]), described.key)
-        except (NotFound, Damaged) as error:
-            raise self._gone(store, described, error, target.versions()) from error
-
-    def _target(self, kind: str, name: str) -> tuple[str, ServedSink, Target]:
-        store, described = self._find(kind, name)
-        if kind == "Sql" and _MASKED in self._connections.database_url:
+    def _find(self, what: str | None, name: str, wanted: Callable[[Sink], bool]) -> _Served:
+        """The sink of a name, or else the first one of the store of that name, among those that are wanted."""
+        sinks = [(store, described) for store, several in self.release.sinks.items() for described in several]
+        named = [each for each in sinks if name in (each[0], each[1].name)]
+        unknown = []
+        for store, described in sorted(named, key=lambda each: each[1].name != name):
+            sink = described.declared()
+            if sink is None:
+                unknown.append(described.title)
+            elif wanted(sink):
+                return store, described, sink
+        if unknown:
             raise FixInput(
-                f"Release {self.number} tells the database of {described.name} without its password: "
-                f"{self._connections.database_url}.",
-                remedy="Give it: open_release(url, database=...).",
+                f"Release {self.number} serves {', '.join(unknown)}, but no installed package provides them.",
+                remedy="Install their package, or read them by the project that declares them.",
             )
-        declared = described.declared()
-        assert declared is not None, f"{kind} is a sink of Refold's own"
-        return store, described, declared.open(self._connections, store, described.key, described.schema)
-
-    def _sinks(self, name: str) -> Iterator[tuple[str, ServedSink]]:
-        for store, sinks in self.release.sinks.items():
-            yield from ((store, sink) for sink in sinks if name in (sink.name, store))
-
-    def _find(self, kind: str, name: str) -> tuple[str, ServedSink]:
-        for store, sink in sorted(self._sinks(name), key=lambda found: found[1].name != name):
-            if sink.type == kind:
-                return store, sink
-        there = sorted(
-            f"{sink.name} (of store {store})"
-            for store, sinks in self.release.sinks.items()
-            for sink in sinks
-            if sink.type == kind
-        )
         raise NotFound(
-            f"Release {self.number} has no {kind} sink {name!r}; it has {', '.join(there) or f'no {kind} sink at all'}."
+            f"Release {self.number} has no {what + ' ' if what else ''}sink {name!r}; its sinks are "
+            f"{', '.join(f'{described.title} (of store {store})' for store, described in sinks)}."
         )
 
     def _gone(self, store: str, described: ServedSink, error: RefoldError, held: list[str]) -> RefoldError:

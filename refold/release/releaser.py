@@ -40,7 +40,7 @@ Move = tuple[Target, str, Mapping[str, str]]
 """A target, the version to serve, and the lineage that goes with it."""
 
 
-class Overtaken(Exception):
+class Superseded(Exception):
     """The pointer has moved on while sinks were rolled forward."""
 
 
@@ -154,7 +154,7 @@ class Releaser:
             try:
                 for sink, moves in self._moves(release):
                     sink.release_together(moves, self._confirm(release.number))
-            except Overtaken:
+            except Superseded:
                 release = self.current()
                 continue
             if self.pointer.number() == release.number:
@@ -164,7 +164,7 @@ class Releaser:
     def _confirm(self, number: int) -> Callable[[], None]:
         def confirm() -> None:
             if self.pointer.number() != number:
-                raise Overtaken
+                raise Superseded
 
         return confirm
 
@@ -192,7 +192,7 @@ class Releaser:
     def _stamped(self, release: Release, current: Release | None) -> Release:
         """A release with what belongs to the moment: number, time, places, and versions still being given up."""
         retiring = self.pointer.retiring(current)
-        database, search_folder = places(self._publisher.connections)
+        sinks = [sink for store in self._project.stores for sink in store.sinks]
         return replace(
             release,
             number=current.number + 1 if current else 1,
@@ -200,8 +200,7 @@ class Releaser:
             released_by=self._by(),
             retired=dict(retiring),
             retired_by=current.retired_by if current and retiring else None,
-            database=database,
-            search_folder=search_folder,
+            **places(self._publisher.connections, sinks),
         )
 
     def _describe(self, store: Store, sink: Sink) -> ServedSink:

@@ -26,7 +26,6 @@ from refold.release.pointer import Release, title_of
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser, utc_now
 from refold.sinks.base import Target
-from refold.storage.names import bulk_folder, delta_folder
 
 _VERSION = re.compile(r"(\d{6,})-[0-9a-f]{12}")
 
@@ -112,22 +111,11 @@ class Pruner:
         versions = [
             self._judge(store, title, version, moved, keep, since)
             for title, (store, target) in self._targets().items()
-            for version in self._begun(title, target)
+            for version in target.begun()
         ]
         gone = {sink.title for release in history for sinks in release.sinks.values() for sink in sinks}
         left = [f"{title}: no longer a sink of the project" for title in sorted(gone - self._targets().keys())]
         return PrunePlan(current.number if current else 0, versions, self._pointer.retiring(current), left)
-
-    def _begun(self, title: str, target: Target) -> list[str]:
-        """The versions that a sink holds, and those of which a killed publish left files in the object store."""
-        kind, _, name = title.partition("/")
-        folder = {"Delta": f"{delta_folder(name)}/", "BulkNdjson": f"{bulk_folder(name)}/"}.get(kind)
-        found = set(target.versions())
-        if folder is not None:
-            names = [info.name for info in self._publisher.connections.objects.list(folder.rstrip("/"))]
-            parts = {name.removeprefix(folder).partition("/")[0] for name in names}
-            found |= {part for part in parts if _VERSION.fullmatch(part)}
-        return sorted(found)
 
     def _judge(
         self, store: str, sink: str, version: str, moved: Sequence[Release], keep: int, since: dt.datetime

@@ -4,10 +4,24 @@ Here live the declarations a store's file uses (`Sql`, `Delta`, `BulkNdjson`, `T
 kinds. Whether a state may be published is decided before, by its proof; when readers move is decided by the release.
 """
 
-from refold.sinks.base import Connections, Content, Fault, Sink, Target
+from refold.sinks.base import Content, Hit, Sink, SinkFault, Target
+from refold.sinks.connections import Connections
 from refold.sinks.delta import Delta
 from refold.sinks.ndjson import BulkNdjson
+from refold.sinks.registry import sink_class
 from refold.sinks.sql import Sql
-from refold.sinks.tantivy import Hit, Tantivy
+from refold.sinks.tantivy import Tantivy
 
-__all__ = ["BulkNdjson", "Connections", "Content", "Delta", "Fault", "Hit", "Sink", "Sql", "Tantivy", "Target"]
+__all__ = [
+    "BulkNdjson",
+    "Connections",
+    "Content",
+    "Delta",
+    "Hit",
+    "Sink",
+    "SinkFault",
+    "Sql",
+    "Tantivy",
+    "Target",
+    "sink_class",
+]

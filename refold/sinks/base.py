@@ -10,33 +10,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from refold.errors import Damaged, DeclarationError, FixInput, NotFound
+from refold.sinks.connections import OBJECTS, Connections
 from refold.storage.objects import ObjectStore
 from refold.types import Schema, arrow_schema
 
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True)
-class Connections:
-    """The places that sinks write to. `objects.location` and `database_url` are unmasked and never shown.
-
-    Attributes:
-        objects: the object store; Delta tables and `_bulk` files are objects in it.
-        database_url: SQLAlchemy URL of the database for SQL sinks.
-        search_folder: local folder of the search indexes.
-    """
-
-    objects: ObjectStore
-    database_url: str
-    search_folder: Path
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Fault:
+class SinkFault:
     """One way in which what a sink keeps beside its rows is not what it should be.
 
     `where` names the object, file, row or cell. What mends it is what mends every sink: `Target.mend`, `publish` and
@@ -91,6 +76,15 @@ class Fault:
     where: str
     expected: str
     found: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One row found: its score (higher is better), its key values and the whole row, as declared types."""
+
+    score: float
+    key: tuple[object, ...]
+    document: Mapping[str, object]
 
 
 class Target(ABC):
@@ -133,18 +127,42 @@ class Target(ABC):
     def place(self) -> str:
         """Where a person finds it: table name, folder or URL, secrets masked."""
 
-    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+    def begun(self) -> list[str]:
+        """The versions of which anything is kept, sorted: those held whole, and those that a killed publish began.
+
+        A prune drops them once they are old. A sink that removes leftovers otherwise need not name them.
+        """
+        return self.versions()
+
+    def search(self, words: str, limit: int = 10, version: str | None = None) -> list[Hit]:
+        """The rows that match best, best first; only where the sink is `searchable`.
+
+        Raises NotFound as `read` does, FixInput where the sink cannot be searched.
+        """
+        raise FixInput(f"{self.place} cannot be searched.", remedy="Name a sink that has a search index.")
+
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """What is wrong with a version that should be held, beside its rows; with `lineage`, also with serving it.
 
-        Writes nothing. Rows are compared by whoever asks, with what `salvage` gives. Raises Unavailable.
+        Writes nothing. Rows are compared by the caller, with what `salvage` gives. Raises Unavailable.
         """
-        found = []
         if content.version not in self.versions():
-            found.append(Fault(self.place, f"version {content.version}", "none that is whole"))
-        served = self.released() if lineage is not None else None
-        if lineage is not None and served != content.version:
-            found.append(Fault(self.place, f"to serve version {content.version}", f"it serves {served or 'none'}"))
+            return [SinkFault(self.place, f"version {content.version}", "none that is whole")]
+        found = self._unreadable(content.version)
+        try:
+            served = self.released() if lineage is not None else content.version
+        except Damaged as error:
+            served = str(error)
+        if served != content.version:
+            found.append(SinkFault(self.place, f"to serve version {content.version}", f"it serves {served or 'none'}"))
         return found
+
+    def _unreadable(self, version: str) -> list[SinkFault]:
+        try:
+            self.read(version)
+        except (NotFound, FixInput, Damaged) as error:
+            return [SinkFault(f"{self.place}, version {version}", "rows that can be read", str(error))]
+        return []
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
         """The rows of a version as they are found, damage and all; None where they cannot be read.
@@ -165,15 +183,48 @@ class Target(ABC):
 
 
 class Sink(ABC):
-    """The declaration of where a store is published. Frozen data; connects only in `open`."""
+    """The declaration of where a store is published: a frozen dataclass that connects only in `open`.
+
+    A class in another package is found by the entry points of `refold.sinks.registry`.
+    """
 
     kind: ClassVar[str]
-    """Its room in Dagster's asset keys: sql, delta, search."""
+    """What it is to its readers, which begins its asset key in Dagster and selects it in `open_release`: `sql`,
+    `delta`, `search`, or a word of its own in lower-case ASCII letters, digits and `_`."""
+
+    label: ClassVar[str] = "sink"
+    """What a person calls it: `SQL view`, `Delta table`."""
+
+    searchable: ClassVar[bool] = False
+    """Whether its targets can be searched."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The table's or index's name, one per kind in a project."""
+        """The table's or index's name, one per class in a project."""
+
+    @property
+    def connection(self) -> str:
+        """The name of the connection that `open` uses. Objects in the store are kept below `sinks/<kind>/<name>/`."""
+        return OBJECTS
+
+    def options(self) -> dict[str, Any]:
+        """What a release records of this declaration, as JSON values; secrets belong in connections."""
+        assert is_dataclass(self), f"{type(self).__name__} is not a dataclass, so it has to define options()"
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """The declaration that recorded these options. Raises FixInput where this version does not take them."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        try:
+            return cls(**given)
+        except (TypeError, DeclarationError) as error:
+            raise FixInput(
+                f"The sink {cls.__name__} cannot be made from the options that a release recorded: {error}.",
+                remedy="Install the version of its package that published it.",
+            ) from error
 
     @abstractmethod
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> Target:
@@ -182,7 +233,7 @@ class Sink(ABC):
     def release_together(
         self, moves: Sequence[tuple[Target, str, Mapping[str, str]]], confirm: Callable[[], None] = lambda: None
     ) -> None:
-        """Release several targets of this kind; a kind with transactions does it in one. A rerun changes nothing.
+        """Release several targets of this class, in one transaction where it has them. A rerun changes nothing.
 
         `confirm` is called right before readers are moved, under the sink's own lock where it has one; it raises
         where the release was overtaken by a newer one, and then nothing more is moved.
@@ -192,16 +243,32 @@ class Sink(ABC):
             target.release(version, lineage)
 
 
-def unlike(where: str, expected: Mapping[str, object], found: Mapping[str, object] | None) -> list[Fault]:
+def unlike(where: str, expected: Mapping[str, object], found: Mapping[str, object] | None) -> list[SinkFault]:
     """The cells of one row that differ, each as a fault; a row that is not there is one.
 
     >>> [fault.where for fault in unlike("row 7", {"a": 1, "b": 2}, {"a": 1, "b": 3})]
     ['row 7, column b']
     """
     if found is None:
-        return [Fault(where, "1 row", "0 rows")]
+        return [SinkFault(where, "1 row", "0 rows")]
     names = [name for name in expected if expected[name] != found.get(name)]
-    return [Fault(f"{where}, column {name}", repr(expected[name]), repr(found.get(name))) for name in names]
+    return [SinkFault(f"{where}, column {name}", repr(expected[name]), repr(found.get(name))) for name in names]
+
+
+def versions_below(objects: ObjectStore, folder: str) -> set[str]:
+    """The folders directly below a folder of the object store that are named as a version may be."""
+    parts = (info.name.removeprefix(f"{folder}/").split("/") for info in objects.list(folder))
+    return {part[0] for part in parts if len(part) > 1 and _VERSION.fullmatch(part[0])}
+
+
+def repeated_but_for_case(names: Iterable[str]) -> list[str]:
+    """A fault for every name that occurs more than once when case is ignored, sorted.
+
+    >>> repeated_but_for_case(["a", "A", "b"])
+    ["the column name 'a' occurs twice, but for case"]
+    """
+    lowered = [name.lower() for name in names]
+    return [f"the column name {n!r} occurs twice, but for case" for n in sorted(set(lowered)) if lowered.count(n) > 1]
 
 
 def no_version(place: str, version: str | None) -> str:

@@ -34,7 +34,18 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavailable
-from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
+from refold.sinks.base import (
+    Content,
+    Sink,
+    SinkFault,
+    Target,
+    no_version,
+    repeated_but_for_case,
+    require_columns,
+    unlike,
+    versions_below,
+)
+from refold.sinks.connections import Connections
 from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
 from refold.storage.names import delta_folder, sink_records_folder
@@ -75,6 +86,7 @@ class Delta(Sink):
 
     table: str
     kind: ClassVar[str] = "delta"
+    label: ClassVar[str] = "Delta table"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.table):
@@ -92,10 +104,7 @@ class Delta(Sink):
             for n in columns
             if _COLUMN_FORBIDDEN.search(n)
         ]
-        lowered = [name.lower() for name in columns]
-        faults += [
-            f"the column name {n!r} occurs twice, but for case" for n in sorted(set(lowered)) if lowered.count(n) > 1
-        ]
+        faults += repeated_but_for_case(columns)
         if connections.objects.location is None:
             faults.append("a store in memory cannot be read by others; use a folder or a bucket")
         if faults:
@@ -196,6 +205,10 @@ class DeltaTarget(Target):
         found = [info.name.removeprefix(f"{self._records}/") for info in self._objects.list(self._records)]
         return sorted(name.removesuffix(".json") for name in found if "/" not in name)
 
+    def begun(self) -> list[str]:
+        """The versions of which there is a record or a file."""
+        return sorted({*self.versions(), *versions_below(self._objects, self._folder)})
+
     def drop(self, version: str) -> None:
         """Delete a version's record and then its files. Raises Conflict if readers see one of them."""
         prefix = f"{version}/"
@@ -224,12 +237,14 @@ class DeltaTarget(Target):
             table.create_write_transaction(actions, "overwrite", schema, commit_properties=properties)
         self._log.keep(0 if table is None else table.version() + 1, anew=True)
 
-    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """What is wrong with a version's record and files, and with `lineage` with the table's log. See the base."""
         try:
             record = self._record(content.version)
         except (NotFound, Damaged) as error:
-            found = [Fault(self._record_name(content.version), f"the record of version {content.version}", str(error))]
+            found = [
+                SinkFault(self._record_name(content.version), f"the record of version {content.version}", str(error))
+            ]
         else:
             found = self._file_faults(record, content)
         if lineage is None:
@@ -238,17 +253,17 @@ class DeltaTarget(Target):
         try:
             table, released = self._table(), self.released()
         except Damaged as error:
-            return found or [Fault(self.place, "a table that can be read", str(error))]
+            return found or [SinkFault(self.place, "a table that can be read", str(error))]
         if released != content.version:
             listed = sorted(_listed(table)) if table is not None else []
             text = f"it lists {', '.join(listed) or 'no files'}"
-            found.append(Fault(self.place, f"the table to list the files of version {content.version}", text))
+            found.append(SinkFault(self.place, f"the table to list the files of version {content.version}", text))
         expected = _schema(content.columns)
         if table is not None and table.schema().to_json() != expected:
-            found.append(Fault(f"{self.place}, schema", expected, table.schema().to_json()))
+            found.append(SinkFault(f"{self.place}, schema", expected, table.schema().to_json()))
         return found
 
-    def _file_faults(self, record: _Record, content: Content) -> list[Fault]:
+    def _file_faults(self, record: _Record, content: Content) -> list[SinkFault]:
         found = []
         for file in record["files"]:
             name = f"{self._folder}/{file['path']}"
@@ -257,7 +272,7 @@ class DeltaTarget(Target):
             except NotFound:
                 sha256 = "none"
             if sha256 != f"sha256 {file['sha256']}":
-                found.append(Fault(name, f"sha256 {file['sha256']}", sha256))
+                found.append(SinkFault(name, f"sha256 {file['sha256']}", sha256))
         told = {"columns": describe(content.columns), "store": content.store, "rows": content.rows.num_rows}
         said = {"columns": record["columns"], "store": record["store"], "rows": sum(f["rows"] for f in record["files"])}
         return found + unlike(self._record_name(content.version), told, said)

@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import suppress
 
 from refold.errors import Damaged, NotFound
-from refold.sinks.base import Fault
+from refold.sinks.base import SinkFault
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 
@@ -47,7 +47,7 @@ class DeltaLog:
         for number in self._numbers(self._copies):
             self._objects.delete(_name(self._copies, number))
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[SinkFault]:
         """Commits and copies that are not what they were, and commits of strangers after Refold's last one."""
         identity, found = self._identity(), []
         kept, numbers = self._numbers(self._copies), self._numbers(self._log)
@@ -55,18 +55,18 @@ class DeltaLog:
             try:
                 expected = sha256_hex(self._copy(number, identity).encode())
             except Damaged as error:
-                found.append(Fault(_name(self._copies, number), "a copy of the commit", str(error)))
+                found.append(SinkFault(_name(self._copies, number), "a copy of the commit", str(error)))
                 continue
             now = self._bytes(number)
             if now is None and numbers and number < numbers[0]:
                 continue  # the library removes old commits that a checkpoint holds
             there = "none" if now is None else f"sha256 {sha256_hex(now)}"
             if there != f"sha256 {expected}":
-                found.append(Fault(_name(self._log, number), f"sha256 {expected}", there))
+                found.append(SinkFault(_name(self._log, number), f"sha256 {expected}", there))
         for number in numbers:
             text = self._text(number)
             if number > max(kept, default=-1) and (text is None or not _of_refold(text)):
-                found.append(Fault(_name(self._log, number), "no commit but Refold's", _told(text)))
+                found.append(SinkFault(_name(self._log, number), "no commit but Refold's", _told(text)))
         return found
 
     def restore(self) -> None:

@@ -26,7 +26,8 @@ from typing import ClassVar, TypedDict
 import pyarrow as pa
 
 from refold.errors import Conflict, Damaged, DeclarationError, NotFound
-from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
+from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, require_columns, versions_below
+from refold.sinks.connections import Connections
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable
 from refold.storage.names import bulk_folder
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
@@ -64,6 +65,7 @@ class BulkNdjson(Sink):
     index: str
     part_size_bytes_max: int = 50_000_000
     kind: ClassVar[str] = "search"
+    label: ClassVar[str] = "bulk files"
 
     def __post_init__(self) -> None:
         faults = []
@@ -168,6 +170,10 @@ class BulkNdjsonTarget(Target):
         names = [info.name.split("/") for info in self._objects.list(self._folder)]
         return sorted(name[-2] for name in names if name[-1] == _META)
 
+    def begun(self) -> list[str]:
+        """The versions of which there is a record or a file."""
+        return sorted({*self.versions(), *versions_below(self._objects, self._folder)})
+
     def drop(self, version: str) -> None:
         """Delete a version's record and then its parts. Raises Conflict if it is to be served."""
         if self.released() == version:
@@ -176,7 +182,7 @@ class BulkNdjsonTarget(Target):
         for info in self._objects.list(f"{self._folder}/{version}"):
             self._objects.delete(info.name)
 
-    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """Every object that is not, byte for byte, what publishing writes, and the first line that differs."""
         found, names = [], set()
         for name, expected in self._objects_of(content):
@@ -184,24 +190,24 @@ class BulkNdjsonTarget(Target):
             found += self._object_faults(name, expected)
         for info in self._objects.list(f"{self._folder}/{content.version}"):
             if info.name.endswith(".ndjson") and info.name not in names:
-                found.append(Fault(info.name, "no such part", f"a part of {info.size_bytes} bytes"))
+                found.append(SinkFault(info.name, "no such part", f"a part of {info.size_bytes} bytes"))
         if lineage is not None:
             index = f"{self._sink.index}-{content.version}"
             name = f"{self._folder}/released.json"
             found += self._object_faults(name, self._served(content.version, index, lineage))
         return found
 
-    def _object_faults(self, name: str, expected: bytes) -> list[Fault]:
+    def _object_faults(self, name: str, expected: bytes) -> list[SinkFault]:
         try:
             data = self._objects.get(name)
         except NotFound:
-            return [Fault(name, f"an object of {len(expected)} bytes", "none")]
+            return [SinkFault(name, f"an object of {len(expected)} bytes", "none")]
         if data == expected:
             return []
         lines = list(zip_longest(expected.split(b"\n"), data.split(b"\n")))
         number = next(number for number, (want, got) in enumerate(lines) if want != got)
         want, got = lines[number]
-        return [Fault(f"{name} line {number + 1}", _shown(want), _shown(got))]
+        return [SinkFault(f"{name} line {number + 1}", _shown(want), _shown(got))]
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
         """The documents of a version's parts, as many as can still be read."""

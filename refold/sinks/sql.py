@@ -39,7 +39,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from refold.errors import Conflict, DeclarationError, FixInput, NotFound, RefoldError
-from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns
+from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, repeated_but_for_case, require_columns
+from refold.sinks.connections import DATABASE, Connections
 from refold.sinks.database import Database
 from refold.sinks.sql_faults import release_faults, remake, stray_faults, version_faults, view_faults
 from refold.sinks.sql_tables import (
@@ -76,6 +77,7 @@ class Sql(Sink):
 
     table: str
     kind: ClassVar[str] = "sql"
+    label: ClassVar[str] = "SQL view"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.table) or self.table.lower() in _RESERVED:
@@ -87,23 +89,24 @@ class Sql(Sink):
         """The name of the view."""
         return self.table
 
+    @property
+    def connection(self) -> str:
+        """The database; a subclass may name another one."""
+        return DATABASE
+
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> SqlTarget:
-        """The table in `connections.database_url`. Raises DeclarationError where it cannot hold the columns."""
+        """The table in the database. Raises DeclarationError where it cannot hold the columns."""
         faults = [
             f"the column {name!r} is longer than {_COLUMN_SIZE_BYTES_MAX} bytes"
             for name in columns
             if len(name.encode()) > _COLUMN_SIZE_BYTES_MAX
         ]
-        lowered = [name.lower() for name in columns]
-        faults += [
-            f"the column name {name!r} occurs twice, but for case"
-            for name in {n for n in lowered if lowered.count(n) > 1}
-        ]
-        if VERSION in lowered:
+        faults += repeated_but_for_case(columns)
+        if VERSION in (name.lower() for name in columns):
             faults.append(f"the column name {VERSION} is taken")
         if faults:
             raise DeclarationError(f"{self} of store {store}", sorted(faults))
-        return SqlTarget(self.table, Database(connections.database_url), store, key, columns)
+        return SqlTarget(self.table, Database(connections.url(self.connection)), store, key, columns)
 
     def release_together(self, moves: Sequence[Move], confirm: Callable[[], None] = lambda: None) -> None:
         """Release several tables, in one transaction for all that are in one database; none where all show it already.
@@ -204,14 +207,14 @@ class SqlTarget(Target):
             connection.execute(sa.delete(rows).where(rows.c[VERSION] == version))
             connection.execute(_of_version(sa.delete(versions), {"table_name": self.table, "version": version}))
 
-    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """What is wrong with a version's registry row, and with `lineage` with release row and view. See the base."""
         if self.database.empty():
-            return [Fault(self.place, f"version {content.version}", "no database")]
+            return [SinkFault(self.place, f"version {content.version}", "no database")]
         # The view of PostgreSQL is told by comparison with one made for the moment, so nothing less than writing does.
         with self.database.reading() if self.database.sqlite else self.database.writing() as connection:
             if not has_registry(connection):
-                return [Fault(self.place, f"version {content.version}", "no table refold_release")]
+                return [SinkFault(self.place, f"version {content.version}", "no table refold_release")]
             found = version_faults(connection, self.database.place, self.rows_table, self._whole(content))
             if lineage is not None:
                 found += stray_faults(connection, self.database.place, self.table, self.rows_table)

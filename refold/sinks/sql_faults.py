@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from refold.errors import FixInput
-from refold.sinks.base import Fault, unlike
+from refold.sinks.base import SinkFault, unlike
 from refold.sinks.sql_tables import (
     VERSION,
     add_missing_columns,
@@ -26,18 +26,18 @@ from refold.sinks.sql_tables import (
 
 def version_faults(
     connection: sa.Connection, place: str, rows_table: sa.Table, expected: Mapping[str, object]
-) -> list[Fault]:
+) -> list[SinkFault]:
     """What differs in the registry row of a version, and whether there is a table of rows."""
     query = sa.select(versions).where(versions.c.table_name == expected["table_name"])
     row = connection.execute(query.where(versions.c.version == expected["version"])).one_or_none()
     where = f"table {versions.name} in {place}, row {expected['table_name']} {expected['version']}"
     found = unlike(where, expected, None if row is None else _cells(row))
     if not sa.inspect(connection).has_table(rows_table.name):
-        found.append(Fault(f"table {rows_table.name} in {place}", "a table", "none"))
+        found.append(SinkFault(f"table {rows_table.name} in {place}", "a table", "none"))
     return found
 
 
-def stray_faults(connection: sa.Connection, place: str, table: str, rows_table: sa.Table) -> list[Fault]:
+def stray_faults(connection: sa.Connection, place: str, table: str, rows_table: sa.Table) -> list[SinkFault]:
     """Rows of versions that the registry does not name, and versions in it that have no rows."""
     if not sa.inspect(connection).has_table(rows_table.name):
         return []
@@ -49,15 +49,15 @@ def stray_faults(connection: sa.Connection, place: str, table: str, rows_table: 
     found = []
     for version in sorted(counts.keys() - held.keys()):
         where = f"table {rows_table.name} in {place}, {VERSION} {version}"
-        found.append(Fault(where, f"no rows, as {versions.name} does not name it", f"{counts[version]} rows"))
+        found.append(SinkFault(where, f"no rows, as {versions.name} does not name it", f"{counts[version]} rows"))
     for version in sorted(version for version, count in held.items() if count and not counts.get(version)):
         where = f"table {versions.name} in {place}, row {table} {version}"
         hint = "0 rows; publish that version, or delete the row"
-        found.append(Fault(where, f"{held[version]} rows in {rows_table.name}", hint))
+        found.append(SinkFault(where, f"{held[version]} rows in {rows_table.name}", hint))
     return found
 
 
-def release_faults(connection: sa.Connection, place: str, expected: Mapping[str, object]) -> list[Fault]:
+def release_faults(connection: sa.Connection, place: str, expected: Mapping[str, object]) -> list[SinkFault]:
     """The cells of a release row that differ."""
     row = connection.execute(sa.select(releases).where(releases.c.table_name == expected["table_name"])).one_or_none()
     where = f"table {releases.name} in {place}, row {expected['table_name']}"
@@ -68,12 +68,12 @@ def _cells(row: sa.Row[Any]) -> dict[str, object]:
     return {str(name): value for name, value in row._mapping.items()}
 
 
-def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[Fault]:
+def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[SinkFault]:
     """Whether a view is the one that Refold made over the table of rows that is shown."""
     if not sa.inspect(connection).has_table(rows_table):
         return []  # told by whoever looks at the table
     expected, found = view_texts(connection, view, rows_table)
-    return [] if found == expected else [Fault(f"view {view} in {place}", expected, found or "no view")]
+    return [] if found == expected else [SinkFault(f"view {view} in {place}", expected, found or "no view")]
 
 
 def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str) -> None:

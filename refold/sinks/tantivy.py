@@ -31,7 +31,8 @@ import tantivy
 
 from refold.canonical.digest import table_digest
 from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound
-from refold.sinks.base import Connections, Content, Fault, Sink, Target, no_version, require_columns, unlike
+from refold.sinks.base import Content, Hit, Sink, SinkFault, Target, no_version, require_columns, unlike
+from refold.sinks.connections import SEARCH, Connections
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import body_of, record_bytes
@@ -49,15 +50,6 @@ _OF_EVERY_COMMIT = ("meta.json", ".managed.json")
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One row found: its score (higher is better), its key values and the whole row, as declared types."""
-
-    score: float
-    key: tuple[object, ...]
-    document: Mapping[str, object]
-
-
-@dataclass(frozen=True)
 class Tantivy(Sink):
     """A local search index; `fields` are the text columns to search in, all of them where it is None.
 
@@ -68,6 +60,8 @@ class Tantivy(Sink):
     index: str
     fields: tuple[str, ...] | None = None
     kind: ClassVar[str] = "search"
+    label: ClassVar[str] = "tantivy index"
+    searchable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.index):
@@ -80,6 +74,11 @@ class Tantivy(Sink):
         """The name of the index's folder."""
         return self.index
 
+    @property
+    def connection(self) -> str:
+        """The folder of the search indexes."""
+        return SEARCH
+
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> TantivyTarget:
         """The index below the search folder. Raises DeclarationError where it cannot hold the columns."""
         texts = [name for name, column in columns.items() if column.kind in ("text", "enum")]
@@ -90,7 +89,7 @@ class Tantivy(Sink):
                 faults.append(f"the column name {name!r} cannot be a field's name")
         if faults:
             raise DeclarationError(f"{self} of store {store}", faults)
-        return TantivyTarget(connections.search_folder / "tantivy" / self.index, key, columns, fields)
+        return TantivyTarget(connections.path(self.connection) / "tantivy" / self.index, key, columns, fields)
 
 
 class TantivyTarget(Target):
@@ -250,7 +249,7 @@ class TantivyTarget(Target):
     def _whole(self, version: str) -> bool:
         return (self._folder / version / _MANIFEST).is_file()
 
-    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[Fault]:
+    def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """Every file of a version's index that is not the one that was built, and what is wrong with serving it."""
         file = self._folder / content.version / _MANIFEST
         try:
@@ -258,14 +257,14 @@ class TantivyTarget(Target):
             manifest = self._manifest(content.version)
             found += unlike(str(file), _described(content), {n: manifest.get(n) for n in _described(content)})
         except FileNotFoundError:
-            found = [Fault(str(file), f"the record of version {content.version}", "none")]
+            found = [SinkFault(str(file), f"the record of version {content.version}", "none")]
         except Damaged as error:
-            found = [Fault(str(file), f"the record of version {content.version}", str(error))]
+            found = [SinkFault(str(file), f"the record of version {content.version}", str(error))]
         if lineage is not None:
             file, expected = self._folder / "released.json", _served(content.version, lineage)
             data = file.read_bytes() if file.is_file() else b"none"
             if data != expected:
-                found.append(Fault(str(file), expected.decode(), data.decode(errors="backslashreplace")))
+                found.append(SinkFault(str(file), expected.decode(), data.decode(errors="backslashreplace")))
         return found
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
@@ -282,7 +281,7 @@ class TantivyTarget(Target):
         except (Damaged, OSError):
             return None
 
-    def _file_faults(self, version: str) -> list[Fault]:
+    def _file_faults(self, version: str) -> list[SinkFault]:
         """The files of an index that are not those it was built of; tantivy's locks are nobody's."""
         folder, expected = self._folder / version, self._manifest(version)["files"]
         found = []
@@ -291,7 +290,7 @@ class TantivyTarget(Target):
             there = (folder / name).is_file()
             got = f"{_SHA256}{sha256_hex((folder / name).read_bytes())}" if there else "none"
             if want != got:
-                found.append(Fault(str(folder / name), want, got))
+                found.append(SinkFault(str(folder / name), want, got))
         return found
 
     def _holds(self, content: Content) -> bool:

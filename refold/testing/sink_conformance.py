@@ -16,7 +16,8 @@ from decimal import Decimal
 import pytest
 
 from refold.errors import Conflict, DeclarationError, FixInput, NotFound
-from refold.sinks.base import Connections, Content, Sink, Target
+from refold.sinks.base import Content, Sink, Target
+from refold.sinks.connections import Connections
 from refold.testing.sink_contents import ALL_TYPES, LEVELS, NAUGHTY, assert_holds, content_of, levels
 from refold.types import (
     INT64_MAX,

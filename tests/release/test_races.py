@@ -10,7 +10,7 @@ import pytest
 
 from refold import Sql
 from refold.release.pointer import Pointer
-from refold.release.releaser import Overtaken
+from refold.release.releaser import Superseded
 from refold.storage.objects import ObjectStore
 from tests.release.little import DAYS, Little, database, read_whole, shown
 from tests.release.racing import PROCESSES, race, race_in_process, watch, watch_in_process
@@ -85,7 +85,7 @@ def test_a_release_that_was_overtaken_moves_no_sink_back(either: Little):
     late = list(slow._moves(slow.current()))
     either.release(2)
     for sink, moves in late:
-        with pytest.raises(Overtaken):
+        with pytest.raises(Superseded):
             sink.release_together(moves, slow._confirm(2))
     slow.roll_forward()
     assert set(either.released().values()) == {2}

@@ -230,7 +230,8 @@ def test_fields_of_tomorrow_are_left_aside_and_formats_of_tomorrow_refused(littl
 def test_a_release_tells_no_secret(little: Little, published: Path):
     url = "postgresql://ann:hunter2@nowhere/shop"
     releaser = Little(published, url).releaser()
-    assert places(releaser._publisher.connections) == ("postgresql://ann:***@nowhere/shop", "search")
+    found = places(releaser._publisher.connections, [])
+    assert found == {"database": "postgresql://ann:***@nowhere/shop", "search_folder": "search", "connections": {}}
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ def connections(tmp_path: Path) -> Connections:
     """A local store, an SQLite file in a folder that does not exist yet, and a search folder that does not either."""
     store = tmp_path / "store"
     return Connections(
-        objects=ObjectStore.open(str(store)),
-        database_url=f"sqlite:///{tmp_path / 'database' / 'refold.db'}",
-        search_folder=store / "search",
+        ObjectStore.open(str(store)),
+        {
+            "database": f"sqlite:///{tmp_path / 'database' / 'refold.db'}",
+            "search": str(store / "search"),
+        },
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ class TestPostgres(SinkConformance):
 
     @pytest.fixture
     def connections(self, connections: Connections, postgres: str) -> Connections:
-        return replace(connections, database_url=postgres)
+        return connections.using(database=postgres)
 
     def leave_leftovers(self, connections: Connections, target: Target, content: Content) -> None:
         some_rows_without_record(target, content)

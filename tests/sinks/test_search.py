@@ -180,7 +180,7 @@ def test_rows_of_equal_score_are_in_the_order_of_their_keys(connections: Connect
 
 
 def test_two_builds_of_the_same_content_rank_alike(connections: Connections, tmp_path: Path) -> None:
-    other = Connections(connections.objects, "", tmp_path / "elsewhere")
+    other = connections.using(search=str(tmp_path / "elsewhere"))
     first, second = indexed(connections, shop()), indexed(other, shop())
     for words in ("red desk lamp", "desk OR chair", "lighting", "*"):
         assert first.search(words) == second.search(words)

@@ -37,11 +37,7 @@ Query = Callable[[str], list[tuple[object, ...]]]
 @pytest.fixture(params=["sqlite", "postgres"])
 def places(request: pytest.FixtureRequest, connections: Connections) -> Connections:
     """The connections with each kind of database in turn."""
-    return (
-        connections
-        if request.param == "sqlite"
-        else replace(connections, database_url=request.getfixturevalue("postgres"))
-    )
+    return connections if request.param == "sqlite" else connections.using(database=request.getfixturevalue("postgres"))
 
 
 def opened(places: Connections, content: Content, name: str = "stock_view") -> SqlTarget:
@@ -74,9 +70,9 @@ def test_readers_use_a_plain_view_that_is_empty_before_the_first_release(places:
     target = opened(places, content)
     target.publish(content)
     select = "SELECT product_id, level FROM stock_view ORDER BY product_id"
-    assert query(places.database_url, select) == []
+    assert query(places.url("database"), select) == []
     target.release("v1", content.lineage)
-    assert query(places.database_url, select) == [("P-0000", 3), ("P-0001", 3)]
+    assert query(places.url("database"), select) == [("P-0000", 3), ("P-0001", 3)]
 
 
 def test_the_release_row_tells_the_version_and_its_lineage(places: Connections) -> None:
@@ -87,7 +83,7 @@ def test_the_release_row_tells_the_version_and_its_lineage(places: Connections) 
     select = "SELECT table_name, version, store, snapshot, digest, code_version, proof, lineage FROM refold_release"
     lineage = '{"code_version":"1-abc","digest":"' + "d" * 64 + '","extra":"ä","proof":"p","snapshot":"2020-01-01"}'
     row = ("stock_view", "v1", "a_store", "2020-01-01", "d" * 64, "1-abc", "p", lineage)
-    assert query(places.database_url, select) == [row]
+    assert query(places.url("database"), select) == [row]
 
 
 def test_sqlite_stores_each_type_as_the_table_in_the_docstring_says(connections: Connections) -> None:
@@ -95,7 +91,7 @@ def test_sqlite_stores_each_type_as_the_table_in_the_docstring_says(connections:
     target = opened(connections, content)
     target.publish(content)
     target.release("v1", {})
-    row = query(connections.database_url, "SELECT * FROM stock_view")[0]
+    row = query(connections.url("database"), "SELECT * FROM stock_view")[0]
     at = "2020-01-31T08:00:00.000005Z"
     assert row == ("P-1", "2020-01-31", 7, "n", "1.5000000000", "3", None, at, 1, b"\x00\xff", 0.25)
     assert [type(value) for value in row][:6] == [str, str, int, str, str, str]
@@ -104,7 +100,7 @@ def test_sqlite_stores_each_type_as_the_table_in_the_docstring_says(connections:
 def test_postgresql_stores_each_type_as_the_table_in_the_docstring_says(
     connections: Connections, postgres: str
 ) -> None:
-    places = replace(connections, database_url=postgres)
+    places = connections.using(database=postgres)
     content = content_of(ALL_TYPES, [ONE_OF_ALL], "v1")
     target = opened(places, content)
     target.publish(content)
@@ -132,7 +128,7 @@ def test_the_big_list_of_naughty_strings_survives_as_keys(places: Connections, n
     target.publish(content)
     target.release("v1", {})
     assert_holds(content, target.read())
-    assert sorted(query(places.database_url, "SELECT product_id, level FROM stock_view")) == sorted(rows)
+    assert sorted(query(places.url("database"), "SELECT product_id, level FROM stock_view")) == sorted(rows)
 
 
 def test_nul_in_text_is_refused_by_name_on_postgresql_and_kept_on_sqlite(
@@ -142,7 +138,7 @@ def test_nul_in_text_is_refused_by_name_on_postgresql_and_kept_on_sqlite(
     here = opened(connections, content)
     here.publish(content)
     assert_holds(content, here.read("v1"))
-    there = opened(replace(connections, database_url=postgres), content)
+    there = opened(connections.using(database=postgres), content)
     with pytest.raises(FixInput, match=r"product_id.*a\\x00b.*Quarantine or replace"):
         there.publish(content)
     assert there.versions() == []
@@ -180,7 +176,7 @@ def test_what_a_hand_changed_in_the_table_is_seen_and_published_again_is_mended(
     target = opened(places, content)
     target.publish(content)
     target.release("v1", {})
-    query(places.database_url, f"UPDATE {target.rows_table.name} SET level = 4 WHERE product_id = 'P-0003'")
+    query(places.url("database"), f"UPDATE {target.rows_table.name} SET level = 4 WHERE product_id = 'P-0003'")
     assert sum(target.read()["level"].to_pylist()) == 61
     target.publish(content)
     assert_holds(content, target.read())
@@ -216,7 +212,7 @@ def test_one_statement_over_two_views_never_sees_two_snapshots(places: Connectio
         joined = "SELECT DISTINCT s.level, c.level FROM stock s JOIN catalog c ON s.product_id = c.product_id"
         seen: set[tuple[object, ...]] = set()
         while not done.is_set():
-            rows = query(places.database_url, joined)
+            rows = query(places.url("database"), joined)
             assert len(rows) == 1
             seen.update(rows)
         return seen
@@ -237,13 +233,13 @@ def test_an_idle_reader_does_not_hold_up_a_release(places: Connections) -> None:
     for content in (first, second):
         target.publish(content)
     target.release("v1", {})
-    idle = connect(places.database_url)
+    idle = connect(places.url("database"))
     cursor = idle.cursor()
-    cursor.execute("BEGIN") if places.database_url.startswith("sqlite") else None
+    cursor.execute("BEGIN") if places.url("database").startswith("sqlite") else None
     cursor.execute("SELECT level FROM stock_view")
     assert cursor.fetchall() == [(1,), (1,)]
     target.release("v2", {})
-    assert query(places.database_url, "SELECT level FROM stock_view") == [(2,), (2,)]
+    assert query(places.url("database"), "SELECT level FROM stock_view") == [(2,), (2,)]
     idle.rollback()
     idle.close()
 
@@ -256,23 +252,25 @@ def test_changed_columns_reach_readers_at_the_release_and_only_then(places: Conn
     before.publish(former)
     before.release("v1", {})
     after.publish(later)
-    assert query(places.database_url, "SELECT * FROM stock_view") == [("P-0000", 1)]
+    assert query(places.url("database"), "SELECT * FROM stock_view") == [("P-0000", 1)]
     after.release("v2", {})
-    price = "2.50" if places.database_url.startswith("sqlite") else Decimal("2.50")
-    assert query(places.database_url, "SELECT * FROM stock_view") == [("P-0000", price)]
+    price = "2.50" if places.url("database").startswith("sqlite") else Decimal("2.50")
+    assert query(places.url("database"), "SELECT * FROM stock_view") == [("P-0000", price)]
     after.drop("v1")
     assert after.versions() == ["v2"]
 
 
 def test_a_table_that_refold_did_not_make_is_left_alone(places: Connections) -> None:
-    query(places.database_url, "CREATE TABLE stock_view (mine int)") if "postgres" in places.database_url else None
-    if places.database_url.startswith("sqlite"):
-        Path(places.database_url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
-        query(places.database_url, "CREATE TABLE stock_view (mine int)")
+    query(places.url("database"), "CREATE TABLE stock_view (mine int)") if "postgres" in places.url(
+        "database"
+    ) else None
+    if places.url("database").startswith("sqlite"):
+        Path(places.url("database").removeprefix("sqlite:///")).parent.mkdir(parents=True)
+        query(places.url("database"), "CREATE TABLE stock_view (mine int)")
     content = levels("v1", 1)
     with pytest.raises(FixInput, match="did not make"):
         opened(places, content).publish(content)
-    assert query(places.database_url, "SELECT * FROM stock_view") == []
+    assert query(places.url("database"), "SELECT * FROM stock_view") == []
 
 
 def test_asking_an_sqlite_database_that_does_not_exist_makes_none(connections: Connections) -> None:
@@ -280,14 +278,14 @@ def test_asking_an_sqlite_database_that_does_not_exist_makes_none(connections: C
     with pytest.raises(NotFound):
         target.read()
     assert (target.released(), target.versions()) == (None, [])
-    assert not Path(connections.database_url.removeprefix("sqlite:///")).parent.exists()
+    assert not Path(connections.url("database").removeprefix("sqlite:///")).parent.exists()
 
 
 def test_an_unreachable_database_is_to_be_retried_and_its_password_stays_secret(connections: Connections) -> None:
     url = "postgresql://ann:hunter2@127.0.0.1:1/shop?connect_timeout=1"
     content = levels("v1", 1)
     with pytest.raises(Unavailable, match="try again") as caught:
-        opened(replace(connections, database_url=url), content).publish(content)
+        opened(connections.using(database=url), content).publish(content)
     shown: BaseException | None = caught.value
     while shown is not None:
         assert "hunter2" not in str(shown)
@@ -333,7 +331,7 @@ def test_a_key_too_long_for_an_index_is_refused_with_the_limit(connections: Conn
 
     key = "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
     content = content_of(LEVELS, [(key, 1)], "v1")
-    target = opened(replace(connections, database_url=postgres), content)
+    target = opened(connections.using(database=postgres), content)
     with pytest.raises(FixInput, match="2,700 bytes"):
         target.publish(content)
     assert target.versions() == []
@@ -342,7 +340,7 @@ def test_a_key_too_long_for_an_index_is_refused_with_the_limit(connections: Conn
 def test_a_view_that_others_built_upon_is_not_dropped_under_them(connections: Connections, postgres: str) -> None:
     former = levels("v1", 1)
     later = content_of({"product_id": text()}, [("P",)], "v2", ordinal=2)
-    places = replace(connections, database_url=postgres)
+    places = connections.using(database=postgres)
     before, after = opened(places, former), opened(places, later)
     before.publish(former)
     before.release("v1", {})
@@ -361,14 +359,14 @@ from refold.testing.sink_conformance import levels
 from refold.sinks import Sql, Connections
 from refold.storage.objects import ObjectStore
 content = levels("v1", 1, count=20_000)
-places = Connections(ObjectStore.open(sys.argv[1]), sys.argv[2], None)
+places = Connections(ObjectStore.open(sys.argv[1]), {"database": sys.argv[2]})
 target = Sql("stock_view").open(places, "s", content.key, content.columns)
 print("ready", flush=True)
 while True:
     target.publish(content)
     print("published", flush=True)
 """
-    arguments = [sys.executable, "-c", script, connections.objects.location, connections.database_url]
+    arguments = [sys.executable, "-c", script, connections.objects.location, connections.url("database")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
