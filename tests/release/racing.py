@@ -110,7 +110,8 @@ def do_and_die(root: str, url: str, what: str, call: int) -> None:
     if what == "prune":
         pruner = little.pruner()
         plan = pruner.plan(1, 0)
-        dying_at(call, *DROPS, (ObjectStore, "create"), (ObjectStore, "put"))
+        opened = type(little.engine().objects)
+        dying_at(call, *DROPS, (opened, "create"), (opened, "put"))
         pruner.apply(plan)
     else:
         dying_at(call, *FLIPS, (ObjectStore, "create"))
