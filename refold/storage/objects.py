@@ -14,7 +14,7 @@ import json
 import mmap
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +139,12 @@ class ObjectStore(ABC):
         """Remove an object; one that does not exist is no error."""
 
     @abstractmethod
+    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
+        """All objects below a folder ("" for all), in whatever order the store lists them; callers use `list`."""
+
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """All objects below a folder, sorted by the bytes of their names, whatever order the store lists in."""
+        return sorted(self.scan(prefix), key=lambda info: info.name.encode())
 
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist yet. Where it holds exactly these bytes already, that is success.
@@ -281,14 +285,13 @@ class _ObstoreStore(ObjectStore):
         with explained(f"Cannot remove {name} in {self.url}"), suppress(*MISSING):
             obstore.delete(self._store, name)
 
-    def list(self, prefix: str = "") -> list[ObjectInfo]:
+    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
         with explained(f"Cannot list {prefix or 'objects'} in {self.url}"):
-            found = [
+            return [
                 ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
                 for batch in obstore.list(self._store, prefix or None)
                 for meta in batch
             ]
-        return sorted(found, key=lambda info: info.name.encode())
 
     def _reading(self, name: str) -> Any:
         return explained(f"Cannot read {name} in {self.url}")

