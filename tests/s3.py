@@ -15,19 +15,22 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 BUCKET = "refold-tests"
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}
+
+ONCE: Any = {"max_retries": 0}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +56,7 @@ def _serving(weed: str, folder: Path) -> Iterator[str]:
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
         try:
-            _await(f"http://127.0.0.1:{s3}/{BUCKET}", process, folder / "log")
+            _await(f"http://127.0.0.1:{s3}", process, folder / "log")
             yield f"http://127.0.0.1:{s3}"
         finally:
             process.kill()
@@ -71,15 +74,16 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the bucket, which is made after the server answers, can be listed."""
+    options = dict(zip(("access_key_id", "secret_access_key"), KEYS.values(), strict=True))
+    bucket = S3Store(
+        BUCKET, endpoint=address, region="us-east-1", client_options={"allow_http": True}, retry_config=ONCE, **options
+    )
     for _ in range(600):
-        try:
-            urllib.request.urlopen(url, timeout=1)
-        except urllib.error.HTTPError as error:
-            if error.code == 403:  # it knows the bucket, and asks for a signature
-                return
-        except OSError:
-            pass
+        with suppress(BaseError):
+            list(bucket.list())
+            return
         if process.poll() is not None:
             break
         time.sleep(0.05)
@@ -95,25 +99,31 @@ class Proxy:
         effect: what to do with requests: "drop" the answer, "cut" its body, or answer "503" without asking.
         matching: a regular expression for the requests that have the effect, such as `PUT /bucket/name`.
         times: how many more requests have it.
-        hit: the requests that had it, with the status that the server had answered; 0 where it was not asked.
+        once_each: whether a request that is sent again is spared.
+        hit: the requests that had it.
     """
 
     address: str = ""
     effect: str = "drop"
     matching: str = "$^"
     times: int = 0
-    hit: list[tuple[str, int]] = field(default_factory=list)
+    once_each: bool = False
+    hit: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def plan(self, effect: str, matching: str, times: int) -> None:
+    def plan(self, effect: str, matching: str, times: int = 1, *, once_each: bool = False) -> None:
         """From now on do this to so many requests."""
-        self.effect, self.matching, self.times = effect, matching, times
+        self.effect, self.matching, self.times, self.once_each = effect, matching, times, once_each
+        self.hit.clear()
 
     def takes(self, request: str) -> bool:
         """Whether a request has the effect."""
         with self.lock:
             taken = self.times > 0 and re.match(self.matching, request) is not None
+            taken = taken and not (self.once_each and request in self.hit)
             self.times -= taken
+            if taken:
+                self.hit.append(request)
         return taken
 
 
@@ -130,7 +140,6 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             taken = proxy.takes(request)
             if taken and effect == "503":
-                proxy.hit.append((request, 0))
                 self._answer(503, {}, b"")
                 return
             connection = HTTPConnection(upstream.removeprefix("http://"))
@@ -138,8 +147,6 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
             response = connection.getresponse()
             data = response.read()
             connection.close()
-            if taken:
-                proxy.hit.append((request, response.status))
             if taken and effect == "drop":
                 self.close_connection = True
                 return
@@ -160,10 +167,18 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         proxy.address = f"http://127.0.0.1:{server.server_port}"
         yield proxy
         server.shutdown()
+
+
+@pytest.fixture
+def s3(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The server behind a proxy, which the libraries of this process find as S3."""
+    with proxy_of(s3_address) as proxy:
+        use_s3(monkeypatch, proxy.address)
+        yield proxy
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, address: str) -> None:

@@ -173,7 +173,7 @@ class ObjectStore(ABC):
                 remedy="Run again: if it was written, the next run finds it.",
             ) from error
         if found != data:
-            raise _written_first(name, self.url)
+            raise _written_first(name, self.url) from None
 
     def map(self, name: str) -> bytes | memoryview:
         """The bytes of an object, mapped into memory where the store has files, so only what is looked at is read.
@@ -250,8 +250,8 @@ class _ObstoreStore(ObjectStore):
         with self._reading(name):
             try:
                 return bytes(obstore.get(self._store, name).bytes())
-            except MISSING as error:
-                raise self._missing(name) from error
+            except MISSING:
+                raise self._missing(name) from None
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
@@ -259,8 +259,8 @@ class _ObstoreStore(ObjectStore):
             try:
                 found = obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
                 return [memoryview(part) for part in found]
-            except MISSING as error:
-                raise self._missing(name) from error
+            except MISSING:
+                raise self._missing(name) from None
 
     def put(self, name: str, data: bytes) -> None:
         with explained(f"Cannot write {name} in {self.url}"):
@@ -270,8 +270,8 @@ class _ObstoreStore(ObjectStore):
         with explained(f"Cannot write {name} in {self.url}"):
             try:
                 obstore.put(self._store, name, data, mode="create")
-            except (AlreadyExistsError, PreconditionError, FileExistsError) as error:
-                raise _written_first(name, self.url) from error
+            except (AlreadyExistsError, PreconditionError, FileExistsError):
+                raise _written_first(name, self.url) from None
 
     def exists(self, name: str) -> bool:
         with explained(f"Cannot look for {name} in {self.url}"):

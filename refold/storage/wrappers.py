@@ -1,7 +1,7 @@
 """Stores that wrap another store: one that passes everything on, one that counts, one that logs.
 
-A wrapper of your own overrides `around`, which every operation passes through, or single operations. Wrap what
-`ObjectStore.open` returns and hand that in: `Engine(project, settings, lambda url, **how: CountingStore(...))`.
+A wrapper of your own overrides `around`, which every operation passes through, or single operations. To use it, hand
+`Engine` a way to open stores that wraps what `ObjectStore.open` returns, for example `wrapped(LoggingStore)`.
 Faults for tests are in `refold.testing.faulty_store`.
 """
 
@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from refold.storage.objects import ObjectInfo, ObjectStore
+from refold.storage.objects import ObjectInfo, ObjectStore, OpenStore
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -99,6 +99,19 @@ class WrapperStore(ObjectStore):
         return self._inner.resolve(folder)
 
 
+def wrapped(wrap: Callable[[ObjectStore], ObjectStore], open_store: OpenStore = ObjectStore.open) -> OpenStore:
+    """A way to open stores that wraps each of them.
+
+    >>> wrapped(LoggingStore)("memory://").url
+    'memory://'
+    """
+
+    def opened(url: str, *, must_exist: bool = False) -> ObjectStore:
+        return wrap(open_store(url, must_exist=must_exist))
+
+    return opened
+
+
 class CountingStore(WrapperStore):
     """Counts operations and bytes; may be used by several threads.
 
@@ -106,6 +119,11 @@ class CountingStore(WrapperStore):
         calls: how often each operation was called.
         reads: how often each object was read, by name.
         bytes_read, bytes_written: how many bytes were read and written; mapped ones count as read.
+
+    >>> store = CountingStore(ObjectStore.open("memory://"))
+    >>> store.create("a", b"1234")
+    >>> store.get("a"), store.bytes_written, store.bytes_read, store.reads["a"]
+    (b'1234', 4, 4, 1)
     """
 
     def __init__(self, inner: ObjectStore) -> None:

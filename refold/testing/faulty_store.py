@@ -1,10 +1,13 @@
 """An object store that fails on command, to test what your project and your sinks do then.
 
-Plan faults, and open stores through the plan:
+Plan faults, and open stores through them, as in `Engine(project, settings, faults.open)`:
 
-    faults = Faults()
-    faults.plan(Operation.CREATE, Effect.LOSE_ANSWER, names="snapshots/")
-    engine = Engine(project, settings, faults.open)
+>>> faults = Faults()
+>>> faults.plan(Operation.CREATE, Effect.LOSE_ANSWER, names="snapshots/")
+>>> store = faults.open("memory://")
+>>> store.create("snapshots/2026-01-01.json", b"{}")  # read back, it is there
+>>> [str(effect) for _, _, effect in faults.happened]
+['lose-answer']
 """
 
 from __future__ import annotations

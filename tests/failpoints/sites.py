@@ -22,6 +22,7 @@ BESIDE = {
     "dagster": "calls the rest, and keeps nothing itself but what Dagster keeps",
     "diff": "computes in memory and in temporary folders, and must leave all stores alone",
     "plan": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
+    "storage/wrappers.py": "passes on what it is asked to write",
     "testing": "is for tests",
 }
 """What is not looked at, and why."""
@@ -129,7 +130,7 @@ class Site:
 
 def find_sites(package: Path = PACKAGE) -> list[Site]:
     """Every call that may write in the modules on the way from landing to readers, in the order of files and lines."""
-    paths = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in BESIDE]
+    paths = [path for path in sorted(package.rglob("*.py")) if not is_beside(path.relative_to(package))]
     modules = [Module.read(path, package.parent) for path in paths]
     # What a generator does is done where it is read from, so a call that only makes one is no write.
     generators = {f"{module.file}:{name}" for module in modules for name in module.generators()}
@@ -141,6 +142,11 @@ def find_sites(package: Path = PACKAGE) -> list[Site]:
         if more == writers:
             return found
         writers = more
+
+
+def is_beside(path: Path) -> bool:
+    """Whether a file of the package, by its path below it, is not looked at."""
+    return path.parts[0] in BESIDE or path.as_posix() in BESIDE
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ import psycopg2
 import psycopg2.extensions
 import tantivy
 
-from tests.failpoints.sites import BESIDE, PACKAGE, ROOT, calls_at
+from tests.failpoints.sites import PACKAGE, ROOT, calls_at, is_beside
 
 _CHANGING = re.compile(r"(?i)\s*(insert|update|delete|create|drop|alter|copy|replace|truncate|vacuum|pragma \w+ *=)")
 _PATHS = ("mkdir", "rename", "replace", "rmdir", "touch", "unlink", "write_bytes", "write_text")
@@ -127,7 +127,7 @@ def _our_calls(own: bool) -> tuple[tuple[str, int, int], ...]:
         path = frame.f_code.co_filename
         if own and not found and "site-packages" in path:
             return ()
-        if path.startswith(str(PACKAGE)) and pathlib.PurePath(path).relative_to(PACKAGE).parts[0] not in BESIDE:
+        if path.startswith(str(PACKAGE)) and not is_beside(pathlib.Path(path).relative_to(PACKAGE)):
             file = pathlib.PurePath(path).relative_to(ROOT).as_posix()
             place = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
             found += [(file, line or 0, column or 0) for line, column in calls_at(file, place)]
