@@ -14,7 +14,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from hashlib import md5
@@ -37,6 +38,7 @@ from refold.proof.locate import Locator
 from refold.proof.prover import Prover, Verdict
 from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import CountingStore
 from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded
 from refold.stores.folding import columns_to_read, fold_events
@@ -267,44 +269,21 @@ class Falsifier:
         return events, deliveries_of(reader, snapshot, events)
 
 
-class CountingStore(ObjectStore):
-    """An object store that notes what it gives out: names in order, and how many bytes."""
-
-    def __init__(self, url: str, store: object, root: Path | None) -> None:
-        super().__init__(url, store, root)
-        self.names_read: list[str] = []
-        self.bytes_read = 0
-
-    def get(self, name: str) -> bytes:
-        """The bytes of an object."""
-        data = super().get(name)
-        self.names_read.append(name)
-        self.bytes_read += len(data)
-        return data
-
-    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Parts of an object."""
-        parts = super().get_ranges(name, ranges)
-        self.names_read.append(name)
-        self.bytes_read += sum(map(len, parts))
-        return parts
-
-
 class MeasuringLocator(Locator):
     """A locator that notes how long it takes and what is read meanwhile."""
 
     def __init__(self, objects: CountingStore, chain: SnapshotChain, builder: Builder) -> None:
         super().__init__(objects, chain, builder)
         self._counting = objects
-        self.seconds, self.bytes_read, self.names_read = 0.0, 0, list[str]()
+        self.seconds, self.bytes_read, self.reads = 0.0, 0, Counter[str]()
 
     def locate(self, store: Folded, marks: Sequence[Mark], replayed: Replayed) -> Divergence | None:
         """Where a store and its replay part."""
         counting = self._counting
-        started, before, names = time.perf_counter(), counting.bytes_read, len(counting.names_read)
+        started, before, reads = time.perf_counter(), counting.bytes_read, counting.reads.copy()
         found = super().locate(store, marks, replayed)
         self.seconds, self.bytes_read = time.perf_counter() - started, counting.bytes_read - before
-        self.names_read = counting.names_read[names:]
+        self.reads = counting.reads - reads
         return found
 
 
@@ -319,7 +298,7 @@ class Measured:
     locating_seconds: float
     log_bytes: int
     bytes_after: int
-    names_after: Sequence[str]
+    names_after: Collection[str]
 
     @property
     def share(self) -> float:
@@ -335,8 +314,7 @@ class Measured:
 
 def compare(places: Places, slip: str, position: Mapping[str, int]) -> Measured:
     """Compare the newest state with full replay as another process would, and measure it."""
-    objects = CountingStore.open(str(places.folder / "store"))
-    assert isinstance(objects, CountingStore)
+    objects = CountingStore(ObjectStore.open(str(places.folder / "store")))
     chain = SnapshotChain(objects)
     builder = Builder(objects, chain)
     locator = MeasuringLocator(objects, chain, builder)
@@ -345,7 +323,7 @@ def compare(places: Places, slip: str, position: Mapping[str, int]) -> Measured:
     seconds = time.perf_counter() - started - locator.seconds
     log_bytes = sum(info.size_bytes for info in objects.list("logs/movements/segments"))
     return Measured(slip, verdict, position, seconds, locator.seconds, log_bytes, locator.bytes_read,
-                    locator.names_read)  # fmt: skip
+                    locator.reads)  # fmt: skip
 
 
 def run(places: Places) -> Iterator[Measured]:

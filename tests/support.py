@@ -15,7 +15,7 @@ from refold.log.reader import LogReader, Part
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Difference
-from refold.storage.objects import sha256_hex
+from refold.storage.objects import ObjectStore, OpenStore, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Shop:
     root: Path
     project: Project
     landing_folder: Path | None = None
+    open_store: OpenStore = ObjectStore.open
 
     @property
     def landing(self) -> Path:
@@ -41,7 +42,7 @@ class Shop:
 
     def engine(self) -> Engine:
         """A new engine, which knows what is stored and nothing else, like one in another process."""
-        return Engine(self.project, self.settings)
+        return Engine(self.project, self.settings, self.open_store)
 
     def declared(self, **changes: Any) -> Shop:
         """The same folder under another project: `stores=...`, `cadence=...`."""

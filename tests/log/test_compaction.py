@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from refold.log.compaction import Placed, Run
 from refold.log.reader import LogReader
 from refold.repair.object_audit import damage_at_rest
 from refold.rules.outcome import Outcome
-from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import CountingStore
 from refold.stores.ledger import LedgerPart
 from tests.diff.variants import credit
 from tests.log.compacting import (
@@ -95,20 +94,14 @@ def test_a_compacted_column_alone_is_read_and_checked_alone(shop: Shop):
         reader.events(snapshot)
 
 
-def test_history_in_order_reads_each_object_once(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+def test_history_in_order_reads_each_object_once(shop: Shop):
     compact(shop)
-    engine, read = shop.engine(), Counter[str]()
-    ranges = ObjectStore.get_ranges
-
-    def counted(self: ObjectStore, name: str, wanted: list[tuple[int, int]]) -> list[memoryview]:
-        read[name] += 1
-        return ranges(self, name, wanted)
-
-    monkeypatch.setattr(ObjectStore, "get_ranges", counted)
-    reader = LogReader(engine.objects, engine.chain, stock.log)
+    engine = shop.engine()
+    counting = CountingStore(engine.objects)
+    reader = LogReader(counting, engine.chain, stock.log)
     for snapshot in engine.chain:
         pieces(reader, snapshot, ["product_id", "quantity"])
-    assert read == dict.fromkeys(segments(engine), 1)
+    assert counting.reads == dict.fromkeys(segments(engine), 1)
 
 
 def test_dictionaries_of_a_slice_hold_its_own_texts_alone(sample: Shop, shop: Shop):

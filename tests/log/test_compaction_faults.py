@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 from refold.repair.garbage import GRACE_HOURS, find_unreferenced, remove_unreferenced
 from refold.repair.object_audit import damage_at_rest, kind_of
-from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import WRITES, Operation
+from refold.testing.faulty_store import Crash, Effect, Faults
 from tests.log.compacting import (
     compact,
     compactor,
@@ -84,15 +85,11 @@ def test_segments_with_right_hashes_that_are_not_what_was_sealed_are_not_joined(
     assert done.files == 20 + 3
 
 
-def test_a_segment_that_reads_back_otherwise_is_not_named(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+def test_a_segment_that_reads_back_otherwise_is_not_named(shop: Shop):
     before = shop.files("layouts")
-    put = ObjectStore.put
-
-    def torn(self: ObjectStore, name: str, data: bytes) -> None:
-        put(self, name, data[:-1] + b"x" if "/segments/" in name else data)
-
-    monkeypatch.setattr(ObjectStore, "put", torn)
-    done = compact(shop)
+    faults = Faults()
+    faults.plan(Operation.PUT, Effect.CUT, "/segments/", times=None)
+    done = compact(replace(shop, open_store=faults.open))
     assert len(done.damaged) == 4 and done.layouts == []
     assert shop.files("layouts") == before
 
@@ -112,24 +109,12 @@ def test_a_damaged_compacted_segment_is_named_once(sample: Shop, shop: Shop):
     assert damage_at_rest(shop.engine()) == []
 
 
-class _Killed(BaseException):
-    pass
-
-
-def kill_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends before its next write after so many."""
-    left = iter(range(moment))
-
-    def dying(write: Callable[..., None]) -> Callable[..., None]:
-        def maybe(self: ObjectStore, name: str, data: bytes) -> None:
-            if next(left, None) is None:
-                raise _Killed
-            write(self, name, data)
-
-        return maybe
-
-    monkeypatch.setattr(ObjectStore, "put", dying(ObjectStore.put))
-    monkeypatch.setattr(ObjectStore, "create", dying(ObjectStore.create))
+def killed(shop: Shop, moment: int) -> None:
+    """Compact, and die before the next write after so many."""
+    faults = Faults()
+    faults.plan(WRITES, Effect.CRASH, after=moment)
+    with pytest.raises(Crash):
+        compact(replace(shop, open_store=faults.open))
 
 
 def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_completes_it(
@@ -149,10 +134,7 @@ def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_complete
     for moment in range(writes):
         shop = Shop(tmp_path / f"{moment}", STOCK_ONLY)
         shutil.copytree(start.root, shop.root)
-        with pytest.MonkeyPatch.context() as patch:
-            kill_at(moment, patch)
-            with pytest.raises(_Killed):
-                compact(shop)
+        killed(shop, moment)
         assert everything_read(shop.engine()) == expected
         assert damage_at_rest(shop.engine()) == []
         assert compact(shop).damaged == []
@@ -161,12 +143,22 @@ def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_complete
 
 def test_of_two_at_once_one_wins_and_the_other_says_who(sample: Shop, shop: Shop):
     one, other = compactor(shop.engine()), compactor(shop.engine())
-    plans = one.plan(), other.plan()
+    plan = one.plan()
+    plans = replace(plan, runs=plan.runs[:1]), other.plan()
     done = one.apply(plans[0])
     with pytest.raises(Conflict, match="by another process") as failure:
         other.apply(plans[1])
     assert done.layouts[0] in str(failure.value) and "Run again" in failure.value.remedy
-    assert other.plan().runs == [], "and finds nothing to do when it runs again"
+    other.apply(other.plan())
+    assert other.plan().runs == [], "and completes it when it runs again"
+    assert everything_read(shop.engine()) == everything_read(sample.engine())
+
+
+def test_two_at_once_that_do_the_same_both_succeed(sample: Shop, shop: Shop):
+    one, other = compactor(shop.engine()), compactor(shop.engine())
+    plans = one.plan(), other.plan()
+    assert one.apply(plans[0]) == other.apply(plans[1])
+    assert other.plan().runs == []
     assert everything_read(shop.engine()) == everything_read(sample.engine())
 
 
@@ -248,10 +240,7 @@ def test_nothing_goes_while_a_layout_cannot_be_read(shop: Shop):
 
 
 def test_what_half_a_run_overtook_goes_and_what_it_left_stays(sample: Shop, shop: Shop):
-    with pytest.MonkeyPatch.context() as patch:
-        kill_at(4 + 7, patch)
-        with pytest.raises(_Killed):
-            compact(shop)
+    killed(shop, 4 + 7)
     assert len(remove(shop)) == 4 * 7
     assert everything_read(shop.engine()) == everything_read(sample.engine())
     compact(shop)

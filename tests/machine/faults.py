@@ -8,21 +8,19 @@ object, before every statement that writes to the database, and before its commi
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
-from unittest import mock
+from typing import TypeVar
 
-import obstore
 import sqlalchemy as sa
 
-from refold.storage.objects import ObjectStore
+from refold.storage.objects import ObjectInfo, ObjectStore
+from refold.storage.wrappers import WRITES, Operation, WrapperStore
+from refold.testing.faulty_store import Crash
+
+T = TypeVar("T")
 
 _WRITING = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
-
-
-class Crash(BaseException):
-    """The process is gone at this point."""
 
 
 class Faults:
@@ -42,18 +40,9 @@ class Faults:
                 self.left = None
                 raise Crash
 
-    def watch(self, objects: ObjectStore) -> None:
-        """Count the writes of a store from now on."""
-        for name in ("put", "create", "delete"):
-            setattr(objects, name, self._around(getattr(objects, name)))
-
-    def _around(self, write: Callable[..., None]) -> Callable[..., None]:
-        def watched(*arguments: Any) -> None:
-            self.point()
-            write(*arguments)
-            self.point()
-
-        return watched
+    def wrap(self, store: ObjectStore) -> ObjectStore:
+        """The store with these faults."""
+        return _Faulty(store, self)
 
     def _statement(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.lstrip().upper().startswith(_WRITING):
@@ -61,22 +50,32 @@ class Faults:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Watch databases, and list as `shuffle` says, while the block runs."""
-        listing = obstore.list
-
-        def shuffled(*arguments: Any, **named: Any) -> Any:
-            if self.shuffle is None:
-                return listing(*arguments, **named)
-            found = [meta for batch in listing(*arguments, **named) for meta in batch]
-            random.Random(self.shuffle).shuffle(found)
-            return [found]
-
+        """Watch databases while the block runs."""
         hooks = {"before_cursor_execute": self._statement, "commit": self.point}
         for event, hook in hooks.items():
             sa.event.listen(sa.Engine, event, hook)
         try:
-            with mock.patch.object(obstore, "list", shuffled):
-                yield
+            yield
         finally:
             for event, hook in hooks.items():
                 sa.event.remove(sa.Engine, event, hook)
+
+
+class _Faulty(WrapperStore):
+    def __init__(self, inner: ObjectStore, faults: Faults) -> None:
+        super().__init__(inner)
+        self._faults = faults
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        if operation not in WRITES:
+            return call()
+        self._faults.point()
+        found = call()
+        self._faults.point()
+        return found
+
+    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
+        found = list(super().scan(prefix))
+        if self._faults.shuffle is not None:
+            random.Random(self._faults.shuffle).shuffle(found)
+        return found

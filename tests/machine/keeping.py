@@ -24,9 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from refold.engine import Engine
 from refold.errors import Damaged, NotFound, RefoldError, Unproven
+from refold.storage.wrappers import wrapped
 from refold.stores import thinning
+from refold.testing.faulty_store import Crash
 from tests.machine.checks import Observer
-from tests.machine.faults import Crash, Faults
+from tests.machine.faults import Faults
 from tests.machine.model import LogModel
 from tests.machine.served import Held, Served, ServedModel
 from tests.machine.shop import SINKS, Shop
@@ -166,9 +168,7 @@ class Keeper(RuleBasedStateMachine):
         return error is None
 
     def _open(self) -> Engine:
-        engine = self.shop.engine(self.compiled)
-        self.faults.watch(engine.objects)
-        return engine
+        return self.shop.engine(self.compiled, wrapped(self.faults.wrap))
 
     def _settle(self, effect: Effect, *, done: bool, complete: bool, sinks: bool) -> None:
         """The models take over what came about, which is all of the effect where it is complete, else a part of it."""

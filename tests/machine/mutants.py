@@ -13,7 +13,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import obstore
 
 from refold.dedup.deliveries import Delivery
 from refold.errors import Damaged, NotFound
@@ -25,10 +24,12 @@ from refold.release.retention import Pruner
 from refold.repair import garbage as unreferenced
 from refold.seal import sealer as seal
 from refold.seal.seen_index import SeenIndex
-from refold.storage.objects import ObjectInfo, ObjectStore
+from refold.storage.objects import ObjectInfo
+from refold.storage.wrappers import WrapperStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import Checkpoints
 from refold.stores.state import State
+from tests.machine.shop import Shop
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 
@@ -92,17 +93,14 @@ def a_conflict_is_taken_for_a_duplicate() -> Any:
     return _instead(seal, "seal_deliveries", make)
 
 
+class _Unsorted(WrapperStore):
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        return [*self.scan(prefix)]
+
+
 def objects_are_sealed_in_the_order_they_are_listed() -> Any:
     """The order of names is left to the store."""
-
-    def listing(self: ObjectStore, prefix: str = "") -> list[ObjectInfo]:
-        return [
-            ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
-            for batch in obstore.list(self._store, prefix or None)
-            for meta in batch
-        ]
-
-    return mock.patch.object(ObjectStore, "list", listing)
+    return mock.patch.object(Shop, "wrap", _Unsorted)
 
 
 def the_manifest_is_written_before_its_layout() -> Any:
@@ -133,22 +131,20 @@ def a_build_resumes_one_snapshot_too_late() -> Any:
     return _instead(Builder, "_resume", make)
 
 
+class _Trusting(WrapperStore):
+    def get_checked(self, name: str, sha256: str) -> bytes:
+        if not name.startswith("states/"):
+            return super().get_checked(name, sha256)
+        try:
+            return self.get(name)
+        except NotFound as error:
+            raise Damaged(str(error)) from error
+
+
 @contextmanager
 def checkpoints_are_trusted_blindly() -> Iterator[None]:
     """Neither the bytes nor the rows of a checkpoint are checked."""
-
-    def make(get_checked: Callable[..., Any]) -> Callable[..., Any]:
-        def mutant(self: ObjectStore, name: str, sha256: str) -> bytes:
-            if not name.startswith("states/"):
-                return bytes(get_checked(self, name, sha256))
-            try:
-                return self.get(name)
-            except NotFound as error:
-                raise Damaged(str(error)) from error
-
-        return mutant
-
-    with _instead(ObjectStore, "get_checked", make), mock.patch.object(Checkpoints, "require_digest", lambda *_: None):
+    with mock.patch.object(Shop, "wrap", _Trusting), mock.patch.object(Checkpoints, "require_digest", lambda *_: None):
         yield
 
 

@@ -7,6 +7,7 @@ relation over the ledger of one and the states of both. Sinks: three views in on
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from enum import Enum, IntEnum
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ from refold import (
 )
 from refold.config import Settings
 from refold.engine import Engine
+from refold.storage.objects import ObjectStore, OpenStore
+from refold.storage.wrappers import WrapperStore, wrapped
 from refold.stores.kinds.rule import RuleStore
 from refold.stores.relating import RelationRunner
 from tests.machine.model import PARTITIONS
@@ -120,7 +123,12 @@ def compile_rules() -> None:
 
 
 class Shop:
-    """The project in a folder, opened anew as often as needed."""
+    """The project in a folder, opened anew as often as needed.
+
+    `wrap` makes of every store the one that the engine is given; mutants make a broken one of it.
+    """
+
+    wrap: Callable[[ObjectStore], ObjectStore] = WrapperStore
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -128,13 +136,13 @@ class Shop:
         (self.landing / moves.name).mkdir(parents=True)
         self.settings = Settings(str(self.landing), str(self.store), f"sqlite:///{self.database}", root / "search")
 
-    def engine(self, compiled: bool = False) -> Engine:
+    def engine(self, compiled: bool = False, open_store: OpenStore = ObjectStore.open) -> Engine:
         """A new engine, which knows what is stored and nothing else, as one in another process.
 
         Two things are shared with the others, because making them takes most of the time: DuckDB's connections, which
         keep nothing between queries, and a store's connected sinks, for as long as the engine lives.
         """
-        engine = Engine(COMPILED if compiled else INTERPRETED, self.settings)
+        engine = Engine(COMPILED if compiled else INTERPRETED, self.settings, wrapped(self.wrap, open_store))
         engine.builder.runner = _runner
         engine.publisher.target = cache(engine.publisher.target)  # type: ignore[method-assign]
         return engine

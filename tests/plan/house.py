@@ -7,9 +7,9 @@ store. Not a test.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from refold.log.reader import LogReader
 from refold.plan.decisions import Plan, plan_rebuild
 from refold.plan.workload import steps_of
 from refold.rebuild import rebuild_all
-from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import WrapperStore, wrapped
 from refold.stores import building
 from refold.stores.relating import RelationRunner
 from tests.support import Shop, changed, moved
@@ -137,10 +137,10 @@ def planned(engine: Engine, plan: Plan) -> Work:
 
 def rebuilt(shop: Shop, through: str | None = None, *, fresh: bool = False) -> Work:
     """Rebuild in a new engine, and count at work."""
-    engine, work = shop.engine(), Work()
+    engine, work = replace(shop, open_store=wrapped(_Watched)).engine(), Work()
     sealed, held, proofs = {s.key for s in engine.chain}, _held(engine), set(shop.files("proofs"))
     number = getattr(engine.releaser.current(), "number", 0)
-    with _counting(work):
+    with _counting(work, engine):
         rebuild_all(engine, through, fresh=fresh)
     after = shop.engine()
     new = [snapshot for snapshot in after.chain if snapshot.key not in sealed]
@@ -161,12 +161,21 @@ def _held(engine: Engine) -> dict[str, list[str]]:
     }
 
 
+class _Watched(WrapperStore):
+    def ranged(self, name: str, wanted: Sequence[tuple[int, int]]) -> None:
+        """Parts of an object are about to be read."""
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        self.ranged(name, ranges)
+        return super().get_ranges(name, ranges)
+
+
 @contextmanager
-def _counting(work: Work) -> Iterator[None]:
+def _counting(work: Work, engine: Engine) -> Iterator[None]:
     """Let everything do what it does, and count."""
     folding, log = False, ""
     fold_history, fold_unread = building.Builder.fold_history, building.fold_unread
-    run, ranges, unread = RelationRunner.run, ObjectStore.get_ranges, LogReader.unread
+    run, unread = RelationRunner.run, LogReader.unread
 
     def history(self: Any, *args: Any, **options: Any) -> Any:
         nonlocal folding
@@ -196,10 +205,9 @@ def _counting(work: Work) -> Iterator[None]:
             work.read[log] = work.read.get(log, 0) + sum(len(part) for part in found)
         return found
 
-    def ranged(self: Any, name: str, wanted: Any) -> Any:
+    def ranged(name: str, wanted: Sequence[tuple[int, int]]) -> None:
         if folding and "/segments/" in name:
             work.bytes_read[log] = work.bytes_read.get(log, 0) + sum(size for _, size in wanted)
-        return ranges(self, name, wanted)
 
     def related(self: Any, *args: Any, permuted: bool = False) -> Any:
         work.computed += not permuted
@@ -209,7 +217,7 @@ def _counting(work: Work) -> Iterator[None]:
         mock.patch.object(building.Builder, "fold_history", starting),
         mock.patch.object(building, "fold_unread", folded),
         mock.patch.object(LogReader, "unread", read),
-        mock.patch.object(ObjectStore, "get_ranges", ranged),
+        mock.patch.object(engine.objects, "ranged", ranged),
         mock.patch.object(RelationRunner, "run", related),
     ):
         yield

@@ -35,6 +35,7 @@ from refold.engine import Engine
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
 from refold.sinks.base import Target
+from refold.storage.objects import ObjectStore, OpenStore
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
 PRODUCTS = ("bolt", "nail", "nut", "screw", "washer")
@@ -81,6 +82,7 @@ class Little:
     root: Path
     database: str = ""
     project: Project = PROJECT
+    open_store: OpenStore = ObjectStore.open
 
     @property
     def store(self) -> str:
@@ -93,7 +95,7 @@ class Little:
     def engine(self) -> Engine:
         """A new engine, like one in another process."""
         settings = Settings(str(self.root / "landing"), self.store, self.database_url, self.root / "store" / "search")
-        return Engine(self.project, settings)
+        return Engine(self.project, settings, self.open_store)
 
     def declared(self, *stores) -> Little:
         return replace(self, project=replace(self.project, stores=list(stores)))

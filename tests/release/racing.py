@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, TypeVar
 
 from refold.errors import Conflict
 from refold.sinks.delta import DeltaTarget
@@ -17,8 +17,10 @@ from refold.sinks.ndjson import BulkNdjsonTarget
 from refold.sinks.sql import SqlTarget
 from refold.sinks.tantivy import TantivyTarget
 from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import Operation, WrapperStore
 from tests.release.little import Little, database, read_whole, shown
 
+T = TypeVar("T")
 Turn = Callable[[Little], Any]
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -77,22 +79,44 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying_at(call: int, *places: tuple[type, str]) -> None:
-    """Make the process kill itself when a number of calls (from 0) of these methods, in total, would begin."""
-    calls = 0
+class Dying:
+    """Kills the process when a number of calls (from 0) of methods of sinks and writes of stores would begin."""
 
-    def patched(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self, call: int, methods: Iterable[tuple[type, str]], writes: Collection[Operation]) -> None:
+        self._left, self._writes = call, writes
+        for owner, name in methods:
+            setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def open(self, url: str, *, must_exist: bool = False) -> ObjectStore:
+        """A store whose writes count."""
+        return _DyingStore(ObjectStore.open(url, must_exist=must_exist), self)
+
+    def written(self, operation: Operation) -> None:
+        """An operation begins."""
+        if operation in self._writes:
+            self._point()
+
+    def _point(self) -> None:
+        if self._left == 0:
+            die()
+        self._left -= 1
+
+    def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **options: Any) -> Any:
-            nonlocal calls
-            if calls == call:
-                die()
-            calls += 1
+            self._point()
             return original(*args, **options)
 
         return wrapper
 
-    for owner, name in places:
-        setattr(owner, name, patched(getattr(owner, name)))
+
+class _DyingStore(WrapperStore):
+    def __init__(self, inner: ObjectStore, dying: Dying) -> None:
+        super().__init__(inner)
+        self._dying = dying
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        self._dying.written(operation)
+        return call()
 
 
 FLIPS = (
@@ -106,14 +130,11 @@ DROPS = tuple((owner, "drop") for owner in (SqlTarget, DeltaTarget, BulkNdjsonTa
 
 def do_and_die(root: str, url: str, what: str, call: int) -> None:
     """Do one thing and die at the given flip, drop or write of the pointer."""
-    little = Little(Path(root), url)
+    methods, writes = (DROPS, (Operation.CREATE, Operation.PUT)) if what == "prune" else (FLIPS, (Operation.CREATE,))
+    little = Little(Path(root), url, open_store=Dying(call, methods, writes).open)
     if what == "prune":
         pruner = little.pruner()
-        plan = pruner.plan(1, 0)
-        opened = type(little.engine().objects)
-        dying_at(call, *DROPS, (opened, "create"), (opened, "put"))
-        pruner.apply(plan)
+        pruner.apply(pruner.plan(1, 0))
     else:
-        dying_at(call, *FLIPS, (ObjectStore, "create"))
         little.release(1)
     die()  # after the last flip, before anything else
