@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -22,15 +22,34 @@ from refold.errors import FixInput
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
+class ColumnKind(StrEnum):
+    """The kinds of column types; their texts enter digests and stored schemas."""
+
+    INT64 = "int64"
+    TEXT = "text"
+    ENUM = "enum"
+    DECIMAL = "decimal"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    BOOLEAN = "boolean"
+    BINARY = "binary"
+    RATIO = "ratio"
+
+
 @dataclass(frozen=True)
 class ColumnType:
     """One column's type and the values it admits.
 
-    `kind` is one of int64, text, enum, decimal, date, timestamp, boolean, binary, ratio.
-    `null` says whether the column may be null. Bounds are inclusive.
+    Attributes:
+        kind: what its values are.
+        null: whether it may be null.
+        minimum, maximum: the bounds of an int64, both inclusive; None for the type's own.
+        precision, scale: the digits of a decimal, and how many of them are after the point.
+        empty: whether a text may be empty.
+        choices: the members of an enum.
     """
 
-    kind: str
+    kind: ColumnKind
     null: bool = False
     minimum: int | None = None
     maximum: int | None = None
@@ -42,7 +61,7 @@ class ColumnType:
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type in segments, states and results."""
-        if self.kind == "decimal":
+        if self.kind is ColumnKind.DECIMAL:
             assert self.precision is not None and self.scale is not None
             return pa.decimal128(self.precision, self.scale)
         return _ARROW[self.kind]
@@ -53,19 +72,19 @@ class ColumnType:
         return tuple(member_text(m) for m in self.choices) if self.choices is not None else ()
 
     def __str__(self) -> str:
-        name = f"decimal({self.precision}, {self.scale})" if self.kind == "decimal" else self.kind
+        name = f"decimal({self.precision}, {self.scale})" if self.kind is ColumnKind.DECIMAL else self.kind
         return f"{name}?" if self.null else name
 
 
-_ARROW: Mapping[str, pa.DataType] = {
-    "int64": pa.int64(),
-    "text": pa.string(),
-    "enum": pa.string(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "boolean": pa.bool_(),
-    "binary": pa.binary(),
-    "ratio": pa.float64(),
+_ARROW: Mapping[ColumnKind, pa.DataType] = {
+    ColumnKind.INT64: pa.int64(),
+    ColumnKind.TEXT: pa.string(),
+    ColumnKind.ENUM: pa.string(),
+    ColumnKind.DATE: pa.date32(),
+    ColumnKind.TIMESTAMP: pa.timestamp("us", "UTC"),
+    ColumnKind.BOOLEAN: pa.bool_(),
+    ColumnKind.BINARY: pa.binary(),
+    ColumnKind.RATIO: pa.float64(),
 }
 
 
@@ -82,47 +101,47 @@ def member_text(member: Enum) -> str:
 
 def int64(minimum: int = INT64_MIN, maximum: int = INT64_MAX, *, null: bool = False) -> ColumnType:
     """A 64-bit signed integer between `minimum` and `maximum`, both inclusive."""
-    return ColumnType("int64", null=null, minimum=minimum, maximum=maximum)
+    return ColumnType(ColumnKind.INT64, null=null, minimum=minimum, maximum=maximum)
 
 
 def text(*, null: bool = False, empty: bool = True) -> ColumnType:
     """UTF-8 text, compared byte for byte. `empty=False` forbids the empty string."""
-    return ColumnType("text", null=null, empty=empty)
+    return ColumnType(ColumnKind.TEXT, null=null, empty=empty)
 
 
 def enum(choices: type[Enum], *, null: bool = False) -> ColumnType:
     """One of the members of `choices`; anything else is quarantined as an unknown value."""
-    return ColumnType("enum", null=null, choices=choices)
+    return ColumnType(ColumnKind.ENUM, null=null, choices=choices)
 
 
 def decimal(precision: int, scale: int, *, null: bool = False) -> ColumnType:
     """An exact decimal with `precision` digits, `scale` of them after the point (at most 38)."""
-    return ColumnType("decimal", null=null, precision=precision, scale=scale)
+    return ColumnType(ColumnKind.DECIMAL, null=null, precision=precision, scale=scale)
 
 
 def date(*, null: bool = False) -> ColumnType:
     """A calendar day."""
-    return ColumnType("date", null=null)
+    return ColumnType(ColumnKind.DATE, null=null)
 
 
 def timestamp(*, null: bool = False) -> ColumnType:
     """An instant in UTC, in microseconds."""
-    return ColumnType("timestamp", null=null)
+    return ColumnType(ColumnKind.TIMESTAMP, null=null)
 
 
 def boolean(*, null: bool = False) -> ColumnType:
     """True or false."""
-    return ColumnType("boolean", null=null)
+    return ColumnType(ColumnKind.BOOLEAN, null=null)
 
 
 def binary(*, null: bool = False) -> ColumnType:
     """Bytes."""
-    return ColumnType("binary", null=null)
+    return ColumnType(ColumnKind.BINARY, null=null)
 
 
 def ratio(*, null: bool = True) -> ColumnType:
     """A 64-bit float that is the last step of a computation; never sum or compare it for equality."""
-    return ColumnType("ratio", null=null)
+    return ColumnType(ColumnKind.RATIO, null=null)
 
 
 Schema = Mapping[str, ColumnType]
@@ -151,7 +170,7 @@ def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.C
     [False, False, True]
     """
     try:
-        value = bytes.fromhex(wanted) if declared.kind == "binary" else pa.scalar(wanted).cast(declared.arrow)
+        value = bytes.fromhex(wanted) if declared.kind is ColumnKind.BINARY else pa.scalar(wanted).cast(declared.arrow)
     except (ValueError, pa.ArrowInvalid) as error:
         if wanted == "":
             return pc.is_null(column)
@@ -160,12 +179,12 @@ def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.C
 
 
 _PYTHON: Mapping[type, ColumnType] = {
-    int: ColumnType("int64", minimum=INT64_MIN, maximum=INT64_MAX),
-    str: ColumnType("text"),
-    bool: ColumnType("boolean"),
-    bytes: ColumnType("binary"),
-    dt.datetime: ColumnType("timestamp"),
-    dt.date: ColumnType("date"),
+    int: ColumnType(ColumnKind.INT64, minimum=INT64_MIN, maximum=INT64_MAX),
+    str: ColumnType(ColumnKind.TEXT),
+    bool: ColumnType(ColumnKind.BOOLEAN),
+    bytes: ColumnType(ColumnKind.BINARY),
+    dt.datetime: ColumnType(ColumnKind.TIMESTAMP),
+    dt.date: ColumnType(ColumnKind.DATE),
 }
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 from refold.dagster.keys import asset_key, log_key, state_key
 from refold.log.declaration import POSITION, Log
 from refold.stores.declaration import Store
-from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema
 
 
 def log_schema(log: Log) -> dg.TableSchema:
@@ -33,8 +33,11 @@ def sink_schema(store: Store) -> dg.TableSchema:
 
 
 _NONE: Mapping[str, str] = {}
-_ORIGIN: Schema = {"source_object": ColumnType("text"), "source_line": ColumnType("int64")}
-_LEDGER: Schema = {"ledger.outcome": ColumnType("text"), "ledger.reason": ColumnType("text", null=True)}
+_ORIGIN: Schema = {"source_object": ColumnType(ColumnKind.TEXT), "source_line": ColumnType(ColumnKind.INT64)}
+_LEDGER: Schema = {
+    "ledger.outcome": ColumnType(ColumnKind.TEXT),
+    "ledger.reason": ColumnType(ColumnKind.TEXT, null=True),
+}
 _MEANINGS = {
     "log_partition": "The part of the log that holds all events of a key.",
     "log_offset": "The place in the log partition, from 0.",

@@ -10,12 +10,12 @@ import pyarrow as pa
 from refold.errors import DeclarationError
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
-from refold.types import ColumnType, Schema, arrow_schema, describe
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe
 
 POSITION: Mapping[str, ColumnType] = {
-    "log_partition": ColumnType("int64"),
-    "log_offset": ColumnType("int64"),
-    "log_seq": ColumnType("int64"),
+    "log_partition": ColumnType(ColumnKind.INT64),
+    "log_offset": ColumnType(ColumnKind.INT64),
+    "log_seq": ColumnType(ColumnKind.INT64),
 }
 """The columns that say where in the log an event stands; every state row carries those of its last event."""
 

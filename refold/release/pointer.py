@@ -21,7 +21,7 @@ from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
-from refold.types import ColumnType, Schema, arrow_schema
+from refold.types import ColumnKind, ColumnType, Schema
 
 FORMAT = 2
 """The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
@@ -81,7 +81,7 @@ def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -
 def parse_column(text: str) -> ColumnType:
     """The type that `str(ColumnType)` wrote; bounds and choices are not told by it.
 
-    >>> parse_column("decimal(18, 4)?") == ColumnType("decimal", null=True, precision=18, scale=4)
+    >>> parse_column("decimal(18, 4)?") == ColumnType(ColumnKind.DECIMAL, null=True, precision=18, scale=4)
     True
 
     Raises FixInput.
@@ -90,10 +90,8 @@ def parse_column(text: str) -> ColumnType:
     if found is not None and (found[1] == "decimal") == (found[2] is not None):
         kind, precision, scale, null = found.groups()
         digits = (int(precision), int(scale)) if precision else (None, None)
-        column = ColumnType(kind, null=null is not None, precision=digits[0], scale=digits[1])
-        with suppress(KeyError):  # a kind that has no Arrow type is none
-            arrow_schema({"": column})
-            return column
+        with suppress(ValueError):
+            return ColumnType(ColumnKind(kind), null=null is not None, precision=digits[0], scale=digits[1])
     raise FixInput(f"The column type {text!r} is not one of this Refold's.", remedy="Read it with a newer one.")
 
 

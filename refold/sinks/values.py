@@ -74,7 +74,7 @@ def _outside(values: pa.ChunkedArray, low: int, high: int) -> pa.ChunkedArray:
 def to_plain(values: pa.ChunkedArray, column: ColumnType) -> Values:
     """A column as int, float, bool, str, bytes and None: the types that SQLite has, in the forms told above.
 
-    >>> to_plain(pa.chunked_array([pa.array([0, None], pa.timestamp("us", "UTC"))]), ColumnType("timestamp"))
+    >>> to_plain(pa.chunked_array([pa.array([0, None], pa.timestamp("us", "UTC"))]), ColumnType(ColumnKind.TIMESTAMP))
     ['1970-01-01T00:00:00.000000Z', None]
     """
     if column.kind == "decimal":

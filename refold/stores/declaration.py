@@ -23,7 +23,7 @@ from refold.rules.outcome import FoldResult
 from refold.rules.source import Place
 from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
-from refold.types import ColumnType, Schema
+from refold.types import ColumnKind, ColumnType, Schema
 
 if TYPE_CHECKING:
     from refold.log.snapshot import Snapshot
@@ -267,7 +267,7 @@ class Folded(Store):
     @property
     def state_columns(self) -> Schema:
         """The columns of its state: key, values, tombstone mark where rows can be deleted, position."""
-        mark = {DELETED: ColumnType("boolean")} if self.deletes else {}
+        mark = {DELETED: ColumnType(ColumnKind.BOOLEAN)} if self.deletes else {}
         return {self.log.key: self.log.columns[self.log.key], **self.values, **mark, **POSITION}
 
     def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
