@@ -25,6 +25,7 @@ from refold.rebuild import rebuild_all
 from refold.repair.drift import Drift, find_drift, repair
 from refold.sinks import Sql
 from refold.stores.declaration import Store
+from refold.types import ColumnKind
 
 _DEMO_DAYS = 20
 
@@ -114,7 +115,7 @@ def demo(context: click.Context, damage: bool) -> None:
 def _break_and_mend(engine: Engine, console: Console, database: Path) -> None:
     snapshot = engine.chain.get()
     store, sink = _first_view(engine)
-    column = next(name for name, kind in store.columns.items() if kind.kind == "int64")
+    column = next(name for name, kind in store.columns.items() if kind.kind is ColumnKind.INT64)
     row = engine.rows(store, snapshot).to_pylist()[0]
     wrong = row[column] + 1000
     with sqlite3.connect(database) as connection:

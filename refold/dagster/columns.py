@@ -53,7 +53,7 @@ def _columns(columns: Schema, roles: Mapping[str, str] = _NONE, unique: Sequence
     return [
         dg.TableColumn(
             name,
-            "text" if column.kind == "enum" else str(column).rstrip("?"),
+            "text" if column.kind is ColumnKind.ENUM else str(column).rstrip("?"),
             description=" ".join(filter(None, [roles.get(name, _MEANINGS.get(name)), _values(column)])) or None,
             constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
         )

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from refold.errors import DeclarationError
 from refold.landing.decoder import BadRecord, Decoded
-from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema, arrow_schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema, arrow_schema
 
 FOUND_CHARS_MAX = 60
 """Longest piece of a record that a detail sentence repeats; the raw bytes are kept beside it in full."""
@@ -75,13 +75,13 @@ def expected(column: ColumnType) -> str:
     >>> expected(int64(1, 9))
     'an integer from 1 to 9'
     """
-    if column.kind == "int64":
+    if column.kind is ColumnKind.INT64:
         return f"an integer from {column.minimum} to {column.maximum}"
-    if column.kind == "enum":
+    if column.kind is ColumnKind.ENUM:
         return "one of " + ", ".join(column.values)
-    if column.kind == "decimal":
+    if column.kind is ColumnKind.DECIMAL:
         return f"an exact decimal({column.precision}, {column.scale})"
-    if column.kind == "text" and not column.empty:
+    if column.kind is ColumnKind.TEXT and not column.empty:
         return "a text that is not empty"
     return _EXPECTED[column.kind]
 
@@ -104,7 +104,7 @@ def refuse_ratio(columns: Schema) -> None:
     faults = [
         f"column {name} is a ratio, but events hold no floating point; declare it as decimal(p, s)"
         for name, column in columns.items()
-        if column.kind == "ratio"
+        if column.kind is ColumnKind.RATIO
     ]
     if faults:
         raise DeclarationError("The columns of a log", faults)
@@ -181,24 +181,24 @@ def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[in
 
 def _broken(values: pa.ChunkedArray, column: ColumnType) -> tuple[str, pa.ChunkedArray | None]:
     """The reason a column's values can fail for, and which do; None where its type admits every value."""
-    if column.kind == "enum":
+    if column.kind is ColumnKind.ENUM:
         unknown = pc.invert(pc.is_in(values, pa.array(column.values, pa.string())))
         return "unknown-value", pc.and_(unknown, values.is_valid())
-    if column.kind == "text":
+    if column.kind is ColumnKind.TEXT:
         return "empty", None if column.empty else pc.equal(values, "")
     return "out-of-range", _out_of_range(values, column)
 
 
 def _out_of_range(values: pa.ChunkedArray, column: ColumnType) -> pa.ChunkedArray | None:
-    if column.kind == "int64":
+    if column.kind is ColumnKind.INT64:
         low = INT64_MIN if column.minimum is None else column.minimum
         return _outside(values, low, INT64_MAX if column.maximum is None else column.maximum)
-    if column.kind == "decimal":
+    if column.kind is ColumnKind.DECIMAL:
         high = Decimal(f"{10 ** (column.precision or 1) - 1}E-{column.scale}")
         return _outside(values, high.copy_negate(), high)
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         return _outside(values.cast(pa.int64()), TIME_MIN, TIME_MAX)
-    return _outside(values.cast(pa.int32()), DAY_MIN, DAY_MAX) if column.kind == "date" else None
+    return _outside(values.cast(pa.int32()), DAY_MIN, DAY_MAX) if column.kind is ColumnKind.DATE else None
 
 
 def _outside(values: pa.ChunkedArray, low: object, high: object) -> pa.ChunkedArray:
@@ -207,8 +207,8 @@ def _outside(values: pa.ChunkedArray, low: object, high: object) -> pa.ChunkedAr
 
 def _shown(values: pa.ChunkedArray, column: ColumnType) -> list[str]:
     """Values as details show them; times and days by number, since Python cannot hold those out of its range."""
-    if column.kind in ("timestamp", "date"):
-        unit = "µs" if column.kind == "timestamp" else "days"
-        numbers = values.cast(pa.int64() if column.kind == "timestamp" else pa.int32())
+    if column.kind in (ColumnKind.TIMESTAMP, ColumnKind.DATE):
+        unit = "µs" if column.kind is ColumnKind.TIMESTAMP else "days"
+        numbers = values.cast(pa.int64() if column.kind is ColumnKind.TIMESTAMP else pa.int32())
         return [f"{number} {unit} since 1970" for number in numbers.to_pylist()]
     return [shorten(value) for value in values.to_pylist()]

@@ -30,7 +30,7 @@ from refold.canonical.encoding import compiled
 from refold.landing import texts
 from refold.landing.contract import Fault
 from refold.landing.json_line import BLANK, DEPTH_MAX, Place
-from refold.types import ColumnType
+from refold.types import ColumnKind, ColumnType
 
 _CONSTANT = re.compile(rb"[:\[,\s]-?(?:NaN|Inf(?:inity)?)\s*[,}\]]")
 _LONG_NUMBER = re.compile(rb"[:\[,\s]-?(?:[0-9]{19}|[0-9]+\.[0-9]{19}|[0-9]+(?:\.[0-9]+)?[eE])")
@@ -163,7 +163,7 @@ class BlockReader:
     places: Sequence[Place]
 
     def __post_init__(self) -> None:
-        decimals = [place for place in self.places if place.type and place.type.kind == "decimal"]
+        decimals = [place for place in self.places if place.type and place.type.kind is ColumnKind.DECIMAL]
         self._decimals = {place.path: place.type for place in decimals if place.type}
         self._as_numbers: _Paths = frozenset()
         alike = all(self._decimals[place.path].arrow == place.type.arrow for place in decimals if place.type)
@@ -263,7 +263,7 @@ def _tree(places: Sequence[Place], instead: Mapping[tuple[str, ...], pa.DataType
 
 
 def _read_as(column: ColumnType) -> pa.DataType:
-    return column.arrow if column.kind in ("int64", "boolean") else pa.string()
+    return column.arrow if column.kind in (ColumnKind.INT64, ColumnKind.BOOLEAN) else pa.string()
 
 
 def _fields(tree: Tree) -> list[pa.Field]:

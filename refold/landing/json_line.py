@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from refold.landing import texts
 from refold.landing.contract import FOUND_CHARS_MAX, Fault, Finding, expected, shorten
-from refold.types import INT64_MAX, INT64_MIN, ColumnType
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType
 
 DEPTH_MAX = 64
 """Deepest nesting of objects and arrays in one record."""
@@ -142,11 +142,11 @@ def _value(record: dict[str, object], place: Place) -> object:
 
 def _typed(node: object, column: ColumnType) -> object:
     kind = column.kind
-    if kind == "int64" and isinstance(node, _Integer):
+    if kind is ColumnKind.INT64 and isinstance(node, _Integer):
         return _int64(node, column)
-    if kind == "decimal" and isinstance(node, str):
+    if kind is ColumnKind.DECIMAL and isinstance(node, str):
         return texts.read(str(node), column)
-    if kind == "boolean" and isinstance(node, bool):
+    if kind is ColumnKind.BOOLEAN and isinstance(node, bool):
         return node
     if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
         return texts.read(node, column) if kind in texts.TEXT_KINDS else node

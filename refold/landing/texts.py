@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from refold.canonical.encoding import text_buffers
 from refold.landing.contract import DAY_MAX, DAY_MIN, EPOCH, MICROSECOND, TIME_MAX, TIME_MIN, Fault, expected, shorten
-from refold.types import ColumnType
+from refold.types import ColumnKind, ColumnType
 
 TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
 """The kinds of column that this module reads from texts."""
@@ -120,11 +120,11 @@ def read_binary(text: str) -> bytes | None:
 def read(text: str, column: ColumnType) -> Value | Fault:
     """One text as the value of a timestamp, date, decimal or binary column, or why it is none."""
     value: Value | str | None
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         value, reason = read_timestamp(text), "not-a-time"
-    elif column.kind == "date":
+    elif column.kind is ColumnKind.DATE:
         value, reason = read_date(text), "not-a-date"
-    elif column.kind == "decimal":
+    elif column.kind is ColumnKind.DECIMAL:
         value, reason = read_decimal(text, column.precision or 1, column.scale or 0), "not-a-decimal"
     else:
         value, reason = read_binary(text), "not-base64"
@@ -156,16 +156,16 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Fa
 
 def typed(values: list[Value | None], column: ColumnType) -> pa.Array:
     """Values as `read` gives them, as an Arrow array of the declared type."""
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         return pa.array(values, pa.int64()).cast(column.arrow)
-    if column.kind == "date":
+    if column.kind is ColumnKind.DATE:
         return pa.array(values, pa.int32()).cast(column.arrow)
     return pa.array(values, column.arrow)
 
 
 def _common(texts: pa.Array, column: ColumnType) -> pa.Array | None:
     """The whole column at once, or None where one text is out of the common shape or no value."""
-    if column.kind == "binary":
+    if column.kind is ColumnKind.BINARY:
         return None
     # Arrow parses only what the shape lets through: version 26 dies of a segmentation fault on "1e-999999999".
     usual = column.kind in _USUAL and _lie_between(texts, *_USUAL[column.kind])
@@ -175,10 +175,10 @@ def _common(texts: pa.Array, column: ColumnType) -> pa.Array | None:
         values = texts.cast(column.arrow)
     except pa.ArrowInvalid:
         return None
-    if column.kind == "decimal":
+    if column.kind is ColumnKind.DECIMAL:
         return values
-    numbers = values.cast(pa.int64() if column.kind == "timestamp" else pa.int32())
-    low, high = (TIME_MIN, TIME_MAX) if column.kind == "timestamp" else (DAY_MIN, DAY_MAX)
+    numbers = values.cast(pa.int64() if column.kind is ColumnKind.TIMESTAMP else pa.int32())
+    low, high = (TIME_MIN, TIME_MAX) if column.kind is ColumnKind.TIMESTAMP else (DAY_MIN, DAY_MAX)
     bounds = pc.min_max(numbers)
     if bounds["min"].is_valid and (bounds["min"].as_py() < low or bounds["max"].as_py() > high):
         return None
@@ -198,8 +198,8 @@ def _lie_between(texts: pa.Array, low: bytes, high: bytes) -> bool:
 
 def _common_shape(column: ColumnType) -> str:
     """The pattern of texts that Arrow reads as we do; for decimals, one that fits the precision by its shape alone."""
-    if column.kind != "decimal":
-        return _COMMON_TIME if column.kind == "timestamp" else _COMMON_DATE
+    if column.kind is not ColumnKind.DECIMAL:
+        return _COMMON_TIME if column.kind is ColumnKind.TIMESTAMP else _COMMON_DATE
     scale = column.scale or 0
     whole_digits = (column.precision or 1) - scale
     whole = f"(0|[1-9][0-9]{{0,{whole_digits - 1}}})" if whole_digits > 0 else "0"

@@ -76,7 +76,7 @@ class Log:
             column = self.columns.get(getattr(self, role))
             if column is None:
                 faults.append(f"{role} names {getattr(self, role)!r}, which is no declared column")
-            elif column.null or column.kind not in ("text", "int64", "binary"):
+            elif column.null or column.kind not in (ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.BINARY):
                 faults.append(f"{role} {getattr(self, role)!r} is {column}; expected text, int64 or binary, not null")
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
@@ -84,7 +84,7 @@ class Log:
         faults += [
             f"column {name!r} is a ratio; a log holds no floats"
             for name, c in self.columns.items()
-            if c.kind == "ratio"
+            if c.kind is ColumnKind.RATIO
         ]
         if faults:
             raise DeclarationError(f"Log {self.name!r}", faults)

@@ -27,6 +27,7 @@ from refold.log.segment import PLACE, from_parquet, place_of
 from refold.log.slices import Held, own_events
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore, sha256_hex
+from refold.types import ColumnKind
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class LogReader:
 
     def _with_text_ids(self, table: pa.Table) -> pa.Table:
         name = self.log.event_id
-        if name not in table.column_names or self.log.columns[name].kind != "text":
+        if name not in table.column_names or self.log.columns[name].kind is not ColumnKind.TEXT:
             return table
         place, ids = table.column_names.index(name), table[name]
         if ids.type != event_ids.STORED:

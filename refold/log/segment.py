@@ -20,6 +20,7 @@ from refold.log.layout import Piece, SegmentFile
 from refold.storage.content import put_content
 from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore, sha256_hex
+from refold.types import ColumnKind
 
 
 def to_parquet(table: pa.Table, *, distinct: Collection[str] = ()) -> bytes:
@@ -92,7 +93,7 @@ def _own_ids(log: Log, events: pa.Table, ids: pa.ChunkedArray | None, part: slic
 
 def stored_ids(log: Log, ids: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Ids as 16 bytes where all of them are UUIDs as text; None where they are stored as they are."""
-    return event_ids.to_bytes(ids) if log.columns[log.event_id].kind == "text" else None
+    return event_ids.to_bytes(ids) if log.columns[log.event_id].kind is ColumnKind.TEXT else None
 
 
 def write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:

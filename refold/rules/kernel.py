@@ -24,7 +24,7 @@ from refold.rules.kernel_cache import cache_folder, compiled, is_kept
 from refold.rules.lowering import RULE_NAME, Lowering
 from refold.rules.outcome import NOT_FOLDED, FoldResult
 from refold.rules.purity import Program
-from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema, arrow_schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema, arrow_schema
 
 Column = npt.NDArray[np.generic]
 
@@ -179,7 +179,9 @@ def kernel_source(program: Program, shape: RowShape, row_columns: Schema, column
         if kind.minimum not in (None, INT64_MIN) or kind.maximum not in (None, INT64_MAX):
             store += [f"if row[{i}] < {kind.minimum} or row[{i}] > {kind.maximum}:", "    return i"]
     store += [f"{name}[k] = row[{i}]" for i, name in enumerate(rows)]
-    row_types = ["types.int64[::1]" if k.kind == "int64" else "types.boolean[::1]" for k in row_columns.values()]
+    row_types = [
+        "types.int64[::1]" if k.kind is ColumnKind.INT64 else "types.boolean[::1]" for k in row_columns.values()
+    ]
     event_types = [f"_array(types.{_event_dtype(kind)})" for kind in columns.values()]
     return (
         _PRELUDE

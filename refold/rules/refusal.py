@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from refold.rules.expressions import Unsupported
 from refold.rules.purity import Program
 from refold.rules.source import Place
-from refold.types import Schema
+from refold.types import ColumnKind, Schema
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Refusal:
 def refused_types(program: Program, row: type, row_columns: Schema, columns: Schema) -> Refusal | None:
     """Why rows and events of these types are interpreted; None where they can be compiled."""
     for name, kind in row_columns.items():
-        if kind.null or kind.kind not in ("int64", "boolean"):
+        if kind.null or kind.kind not in (ColumnKind.INT64, ColumnKind.BOOLEAN):
             sentence = f"The row field {name} is {kind}; only int64 and boolean fields without null are compiled."
             return Refusal(sentence, field_place(row, name) or rule_place(program))
     for name, kind in columns.items():
-        if kind.null or kind.kind not in ("int64", "boolean", "enum"):
+        if kind.null or kind.kind not in (ColumnKind.INT64, ColumnKind.BOOLEAN, ColumnKind.ENUM):
             sentence = (
                 f"The event column {name} is {kind}; only int64, boolean and enum columns without null are compiled."
             )

@@ -30,7 +30,7 @@ from refold.rules.purity import Program, inspect_program
 from refold.rules.refusal import Refusal, refused_types, rule_place
 from refold.rules.source import Source, SourceFault, is_named_tuple, read_source
 from refold.rules.values import admits, arrow_rows, field_type
-from refold.types import ColumnType, Schema
+from refold.types import ColumnKind, ColumnType, Schema
 
 COMPILED_FROM_EVENTS = 20_000
 """So many events are interpreted before a process loads the kernel, since compiling takes longer than they do."""
@@ -231,7 +231,7 @@ def _ratio_faults(flow: FlowReport, columns: Schema) -> list[str]:
     return [
         f"reads the column {name}, a ratio; ratios are rounded results and cannot be folded."
         for name in flow.columns_read
-        if columns[name].kind == "ratio"
+        if columns[name].kind is ColumnKind.RATIO
     ]
 
 
@@ -275,7 +275,7 @@ def _names(source: Source) -> dict[str, object]:
 
 
 def _field_fault(row: type, name: str, kind: ColumnType | None, annotation: object) -> str:
-    if kind is None or kind.kind == "ratio":
+    if kind is None or kind.kind is ColumnKind.RATIO:
         expected = "int, str, bool, bytes, date, datetime, an Enum, one of these or None, or decimal(p, s)"
         return f"has the type {annotation!r}; expected {expected}."
     defaults = row._field_defaults  # type: ignore[attr-defined]

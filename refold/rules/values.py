@@ -16,7 +16,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.types import INT64_MAX, INT64_MIN, ColumnType, Schema, arrow_schema, enum, from_annotation, member_text
+from refold.types import (
+    INT64_MAX,
+    INT64_MIN,
+    ColumnKind,
+    ColumnType,
+    Schema,
+    arrow_schema,
+    enum,
+    from_annotation,
+    member_text,
+)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -55,7 +65,7 @@ def python_values(column: pa.Array | pa.ChunkedArray, kind: ColumnType) -> list[
 def _chunk_values(chunk: pa.Array, kind: ColumnType) -> list[object]:
     if kind.choices is not None:
         return _members(chunk, kind, kind.choices)
-    if kind.kind == "timestamp":
+    if kind.kind is ColumnKind.TIMESTAMP:
         micros = _plain(pc.cast(pc.cast(chunk, pa.timestamp("us", "UTC")), pa.int64()))
         try:
             return [None if v is None else _EPOCH + dt.timedelta(microseconds=v) for v in micros]

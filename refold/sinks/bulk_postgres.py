@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from refold.canonical.encoding import text_buffers
 from refold.sinks.bulk import Query, batches_of, fetch_generally
-from refold.types import ColumnType, Schema, arrow_schema
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema
 
 _PIECE_SIZE_BYTES = 1 << 20
 _BLOCK_SIZE_BYTES = 1 << 24
@@ -171,12 +171,12 @@ def _parsed(source: BufferedReader[FileIO], columns: Schema) -> pa.Table:
 
 
 def _exact(values: pa.ChunkedArray, column: ColumnType) -> pa.ChunkedArray:
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         if pc.any(pc.invert(pc.ends_with(values, "+00"))).as_py():
             raise pa.ArrowInvalid("another zone than UTC, or a year before 1")
         naive = pc.utf8_slice_codeunits(values, 0, -3)
         return naive.cast(pa.timestamp("us")).cast(pa.int64()).cast(column.arrow)
-    if column.kind == "binary":
+    if column.kind is ColumnKind.BINARY:
         return _bytes_of(values)
     return values
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateView, DropView
 
-from refold.types import ColumnType, Schema, describe
+from refold.types import ColumnKind, ColumnType, Schema, describe
 
 VERSION = "refold_version"
 """The first column of every table of rows."""
@@ -133,9 +133,9 @@ def rows_table_of(view: str, key: Sequence[str], columns: Schema, *, sqlite: boo
 
 
 def _stored_as(column: ColumnType, sqlite: bool) -> SqlType:
-    if column.kind in ("text", "enum"):
+    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM):
         return sa.Text(collation="BINARY" if sqlite else "C")
-    if sqlite and column.kind in ("decimal", "date", "timestamp"):
+    if sqlite and column.kind in (ColumnKind.DECIMAL, ColumnKind.DATE, ColumnKind.TIMESTAMP):
         return sa.Text()
     stored: Mapping[str, SqlType] = {
         "int64": sa.BigInteger(),

@@ -36,7 +36,7 @@ from refold.sinks.connections import SEARCH, Connections
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import body_of, record_bytes
-from refold.types import Schema, describe
+from refold.types import ColumnKind, Schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY, _PLACE, _DOCUMENT = "refold_key", "refold_place", "refold_document"
@@ -81,7 +81,7 @@ class Tantivy(Sink):
 
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> TantivyTarget:
         """The index below the search folder. Raises DeclarationError where it cannot hold the columns."""
-        texts = [name for name, column in columns.items() if column.kind in ("text", "enum")]
+        texts = [name for name, column in columns.items() if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM)]
         fields = list(self.fields) if self.fields is not None else texts
         faults = [f"the field {name!r} is not one of its text columns" for name in fields if name not in texts]
         for name in fields:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from refold.errors import FixInput
 from refold.sinks.base import Content
 from refold.storage.objects import canonical_json, sha256_hex
-from refold.types import ColumnType, Schema, arrow_schema
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema
 
 Values = list[object]
 _DAYS_MIN, _DAYS_MAX = -719162, 2932896
@@ -51,16 +51,16 @@ def require_storable(content: Content, place: str, *, nul: bool = True) -> None:
 
 
 def _unstorable(values: pa.ChunkedArray, column: ColumnType, nul: bool) -> tuple[pa.ChunkedArray | None, str]:
-    if column.kind in ("text", "enum") and not nul:
+    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM) and not nul:
         return pc.match_substring(values, "\x00"), "text with U+0000. Quarantine or replace it before it is folded."
-    if column.kind == "ratio":
+    if column.kind is ColumnKind.RATIO:
         return pc.invert(
             pc.is_finite(values)
         ), "a ratio that is not finite. Divide only by what is not zero, or use null."
-    if column.kind == "date":
+    if column.kind is ColumnKind.DATE:
         days = values.cast(pa.int32())
         return _outside(days, _DAYS_MIN, _DAYS_MAX), "a date outside the years 1 to 9999. Use null for 'no end'."
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         instants = values.cast(pa.int64())
         outside = _outside(instants, _MICROSECONDS_MIN, _MICROSECONDS_MAX)
         return outside, "a timestamp outside the years 1 to 9999. Use null for 'no end'."
@@ -77,11 +77,11 @@ def to_plain(values: pa.ChunkedArray, column: ColumnType) -> Values:
     >>> to_plain(pa.chunked_array([pa.array([0, None], pa.timestamp("us", "UTC"))]), ColumnType(ColumnKind.TIMESTAMP))
     ['1970-01-01T00:00:00.000000Z', None]
     """
-    if column.kind == "decimal":
+    if column.kind is ColumnKind.DECIMAL:
         return list(decimal_texts(values).to_pylist())
-    if column.kind == "date":
+    if column.kind is ColumnKind.DATE:
         return list(values.cast(pa.string()).to_pylist())
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         texts = values.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.string())
         instants = pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), "Z", "")
         return list(instants.to_pylist())
@@ -103,26 +103,26 @@ def decimal_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def from_plain(values: Sequence[object], column: ColumnType) -> pa.Array:
     """The exact column of what `to_plain` gave."""
-    if column.kind in ("decimal", "date"):
+    if column.kind in (ColumnKind.DECIMAL, ColumnKind.DATE):
         return pa.array(values, pa.string()).cast(column.arrow)
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         texts = pc.replace_substring(pa.array(values, pa.string()), "Z", "")
         return texts.cast(pa.timestamp("us")).cast(pa.int64()).cast(column.arrow)
-    if column.kind == "boolean":
+    if column.kind is ColumnKind.BOOLEAN:
         return pa.array([None if value is None else bool(value) for value in values], pa.bool_())
     return pa.array(values, column.arrow)
 
 
 def to_json(values: pa.ChunkedArray, column: ColumnType) -> Values:
     """A column as JSON values: as `to_plain`, with binary as base64 text."""
-    if column.kind == "binary":
+    if column.kind is ColumnKind.BINARY:
         return [None if value is None else base64.b64encode(value).decode() for value in values.to_pylist()]
     return to_plain(values, column)
 
 
 def from_json(values: Sequence[object], column: ColumnType) -> pa.Array:
     """The exact column of what `to_json` gave."""
-    if column.kind == "binary":
+    if column.kind is ColumnKind.BINARY:
         return pa.array([base64.b64decode(value) if isinstance(value, str) else None for value in values], pa.binary())
     return from_plain(values, column)
 

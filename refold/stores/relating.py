@@ -17,7 +17,7 @@ from refold.errors import DeclarationError, RuleError
 from refold.stores.kinds.relation import Relation
 from refold.stores.sql_lineage import impurities
 from refold.stores.state import sort_by
-from refold.types import ColumnType, arrow_schema
+from refold.types import ColumnKind, ColumnType, arrow_schema
 
 _SQL_TYPES = {
     "int64": "BIGINT",
@@ -90,7 +90,7 @@ def _refuse_impure(relation: Relation) -> None:
 def _refuse_floats(relation: Relation, query: duckdb.DuckDBPyRelation) -> None:
     """A float that is cast to an exact type was rounded somewhere on the way."""
     types = dict(zip(query.columns, map(str, query.types), strict=True))
-    exact = [name for name, column in relation.columns.items() if column.kind in ("int64", "decimal")]
+    exact = [name for name, column in relation.columns.items() if column.kind in (ColumnKind.INT64, ColumnKind.DECIMAL)]
     faults = [
         f"column {name!r} is declared {relation.columns[name]} and computed as {types[name]}; compute it in exact types"
         for name in exact
@@ -108,7 +108,9 @@ def _typed(relation: Relation) -> str:
 
 
 def _sql_type(column: ColumnType) -> str:
-    return f"DECIMAL({column.precision}, {column.scale})" if column.kind == "decimal" else _SQL_TYPES[column.kind]
+    return (
+        f"DECIMAL({column.precision}, {column.scale})" if column.kind is ColumnKind.DECIMAL else _SQL_TYPES[column.kind]
+    )
 
 
 def _permuted(table: pa.Table) -> pa.Table:

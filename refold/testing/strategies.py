@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from refold.log.declaration import Log
-from refold.types import INT64_MAX, INT64_MIN, ColumnType
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType
 
 KEYS = ("a", "A", "a ", "", "é", "e\u0301", "0", "00", "\u0000", "';--", "日本", "🧺")
 """The texts that serve as keys unless others are given."""
@@ -55,9 +55,9 @@ def events(draw: st.DrawFn, log: Log, *, keys_max: int = 4, ids_max: int = 12) -
     """One record of a log whose columns stand at the top of its records."""
     record = {name: draw(values(column)) for name, column in log.columns.items()}
     for name, most in ((log.key, keys_max), (log.event_id, ids_max)):
-        if log.columns[name].kind == "text":
+        if log.columns[name].kind is ColumnKind.TEXT:
             record[name] = draw(st.sampled_from(KEYS[:most]) if name == log.key else st.integers(1, most).map(str))
-        elif log.columns[name].kind == "int64":
+        elif log.columns[name].kind is ColumnKind.INT64:
             low = log.columns[name].minimum or 0
             record[name] = draw(st.integers(low, low + most - 1))
     return record

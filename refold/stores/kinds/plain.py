@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from refold.errors import RuleError
 from refold.rules.outcome import Ignored, Outcome, Rejection
-from refold.types import ColumnType, Schema, member_text
+from refold.types import ColumnKind, ColumnType, Schema, member_text
 
 if TYPE_CHECKING:
     from refold.rules.rule import Rule
@@ -147,18 +147,18 @@ def encode_value(column: ColumnType, value: Any) -> bytes:
     """
     if value is None:
         return b"\x00"
-    if column.kind in ("text", "enum", "binary"):
+    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM, ColumnKind.BINARY):
         raw = value if isinstance(value, bytes) else value.encode()
         return b"\x01" + len(raw).to_bytes(4, "little") + raw
-    if column.kind == "boolean":
+    if column.kind is ColumnKind.BOOLEAN:
         return b"\x01" + (b"\x01" if value else b"\x00")
-    if column.kind == "ratio":
+    if column.kind is ColumnKind.RATIO:
         return b"\x01" + struct.pack("<d", math.nan if math.isnan(value) else value + 0.0)
-    if column.kind == "decimal":
+    if column.kind is ColumnKind.DECIMAL:
         return b"\x01" + _unscaled(column, value).to_bytes(16, "little", signed=True)
-    if column.kind == "timestamp":
+    if column.kind is ColumnKind.TIMESTAMP:
         value = (value - _EPOCH) // dt.timedelta(microseconds=1)
-    elif column.kind == "date":
+    elif column.kind is ColumnKind.DATE:
         value = (value - _EPOCH.date()).days
     return b"\x01" + int(value).to_bytes(8, "little", signed=True)
 
