@@ -266,7 +266,7 @@ class Falsifier:
     def _events(self, snapshot: Snapshot) -> tuple[pa.Table, np.ndarray]:
         reader = LogReader(self._engine.objects, self._engine.chain, movements)
         events = reader.events(snapshot, columns_to_read(levels))
-        return events, deliveries_of(reader, snapshot, events)
+        return events, deliveries_of(reader, snapshot)
 
 
 class MeasuringLocator(Locator):

@@ -119,6 +119,10 @@ class LogReader:
         self._held = Held()
         self.log = log
 
+    def snapshot(self, key: str) -> Snapshot:
+        """The snapshot of a key. Raises NotFound."""
+        return self._chain.get(key)
+
     def events(self, snapshot: Snapshot, columns: Sequence[str] | None = None) -> pa.Table:
         """The events a snapshot added, with `log_partition`; `columns` None reads all of the segment.
 
@@ -151,15 +155,18 @@ class LogReader:
         empty = self.log.schema.append(pa.field("log_partition", pa.int64())).empty_table()
         return pa.concat_tables([empty, *(table for table in found if table is not None)])
 
-    def unread(self, snapshot: Snapshot, columns: Sequence[str]) -> list[UnreadPart]:
+    def unread(
+        self, snapshot: Snapshot, columns: Sequence[str], files: Sequence[SegmentFile] | None = None
+    ) -> list[UnreadPart]:
         """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
 
-        `columns` are columns of the segment; of `log_offset` the parts say the first. Segments are read when they are
-        asked for, and raise Damaged or Conflict then. Raises Damaged where the layout is.
+        `columns` are columns of the segment; of `log_offset` the parts say the first. `files` are the segments of the
+        snapshot, where they are known. Segments are read when they are asked for, and raise Damaged or Conflict then.
+        Raises Damaged where the layout is.
         """
         columns = [name for name in columns if name != "log_offset"]
         by_partition: dict[int, list[SegmentFile]] = {}
-        for file in self.files(snapshot):
+        for file in self.files(snapshot) if files is None else files:
             by_partition.setdefault(file.partition, []).append(file)
 
         def pieces(files: Sequence[SegmentFile]) -> Iterator[Part]:

@@ -117,7 +117,7 @@ class Locator:
                     continue
         for mark in marks[done:]:
             events = reader.events(mark.snapshot, columns_to_read(store))
-            fold_events(state, events, deliveries_of(reader, mark.snapshot, events))
+            fold_events(state, events, deliveries_of(reader, mark.snapshot))
         if marks and state.digest() != marks[-1].state_digest:
             raise Damaged(
                 f"A fold up to snapshot {marks[-1].snapshot.key}, where stored and replayed agree, gives other rows; "

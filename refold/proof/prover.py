@@ -28,6 +28,7 @@ from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
+from refold.stores.fold_engine import Engines, LocalEngine
 from refold.stores.state import State
 from refold.types import describe
 
@@ -44,6 +45,7 @@ class Prover:
     Args:
         locator: finds where a fold went wrong; by default one over the same objects.
         memory_limit_mb: what replay may take for ids and hashes; None is half of the machine's memory.
+        engines: fold in replay; by default in this process.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Prover:
         locator: Locator | None = None,
         *,
         memory_limit_mb: int | None = None,
+        engines: Engines = LocalEngine,
     ) -> None:
+        self._engines = engines
         self._objects = objects
         self._chain = chain
         self._builder = builder
@@ -113,7 +117,8 @@ class Prover:
             yield snapshot, verdicts
 
     def _replay(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
-        return replay(self._objects, self._chain, stores[0].log, stores, through, self._memory_limit_mb)
+        log, limit = stores[0].log, self._memory_limit_mb
+        return replay(self._objects, self._chain, log, stores, through, limit, self._engines)
 
     def _settle(self, verdict: Verdict, started: float) -> Verdict:
         """Keep the proof of what passed, remove every proof of what did not."""

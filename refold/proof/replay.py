@@ -20,7 +20,8 @@ from refold.log.reader import LogReader, UnreadPart
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 from refold.stores.declaration import Folded
-from refold.stores.folding import columns_to_read, fold_unread
+from refold.stores.fold_engine import Engines, LocalEngine, StateRef, describe_fold
+from refold.stores.folding import columns_to_read
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -51,6 +52,7 @@ def replay(
     stores: Sequence[Folded],
     through: Snapshot,
     memory_limit_mb: int | None = None,
+    engines: Engines = LocalEngine,
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
 
@@ -60,20 +62,25 @@ def replay(
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """
     snapshots = chain.through(through.key)
-    columns = [name for store in stores for name in columns_to_read(store)]
+    columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
     reader = LogReader(objects, chain, log)
     again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
+    engine = engines(reader)
     states = {store.name: State(store) for store in stores}
+    refs: dict[str, StateRef | None] = dict.fromkeys(states)
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
     for snapshot in snapshots:
         unread, deliveries = again.read(snapshot)
-        found, folded = {}, fold_unread(list(states.values()), unread, deliveries, twice=True)
+        folds = [(store, refs[store.name]) for store in stores]
+        task = describe_fold(reader, snapshot, columns, deliveries, folds, twice=True)
+        found, folded = {}, engine.fold(task, list(states.values()))
         for store, (part, unstable) in zip(stores, folded, strict=True):
             state, name = states[store.name], store.name
             before, cut = ledgers[name], snapshot.cut(log.name)
             work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
             state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
+            refs[name] = StateRef(state_digest)
             outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
             told = str(unstable[0]) if unstable else ""
             found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, told)

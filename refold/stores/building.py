@@ -21,38 +21,39 @@ from refold.canonical.digest import table_digest
 from refold.dedup.deliveries import Deliveries
 from refold.dedup.rereader import Rereader
 from refold.errors import Damaged, Unproven
-from refold.log.reader import LogReader, Part, UnreadPart, parts_of
+from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, Store
-from refold.stores.folding import columns_to_read, fold_unread
+from refold.stores.fold_engine import Engines, FoldEngine, LocalEngine, StateRef, describe_fold
+from refold.stores.folding import columns_to_read
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.relating import RelationRunner
 from refold.stores.state import State, published_rows
 from refold.types import describe
 
 _log = logging.getLogger("refold")
-NO_DELIVERIES: Deliveries = np.zeros(0, dtype=np.uint8)
 
 
-def stored_deliveries(reader: LogReader, snapshot: Snapshot, parts: Sequence[Part | UnreadPart]) -> list[Deliveries]:
-    """The delivery of each event of a snapshot's parts, as sealing stored it. Raises Damaged."""
-    found = {part.partition: np.zeros(len(part), dtype=np.uint8) for part in parts}
+def stored_deliveries(reader: LogReader, snapshot: Snapshot) -> list[Deliveries]:
+    """The delivery of each event of a snapshot, as sealing stored it, by log partition with events. Raises Damaged."""
+    cut = snapshot.cut(reader.log.name)
+    found = [np.zeros(end - start, dtype=np.uint8) for start, end in zip(cut.starts, cut.ends, strict=True)]
     repeats = reader.repeats(snapshot)
     if repeats is not None:
         partitions, offsets = repeats["log_partition"].to_numpy(), repeats["log_offset"].to_numpy()
         deliveries = repeats["delivery"].to_numpy()
-        for part in parts:
-            mine = partitions == part.partition
-            found[part.partition][offsets[mine] - part.start] = deliveries[mine]
-    return [found[part.partition] for part in parts]
+        for partition, start in enumerate(cut.starts):
+            mine = partitions == partition
+            found[partition][offsets[mine] - start] = deliveries[mine]
+    return [each for each in found if len(each)]
 
 
-def deliveries_of(reader: LogReader, snapshot: Snapshot, events: pa.Table) -> Deliveries:
-    """The same for all events of a snapshot in one table."""
-    return np.concatenate([NO_DELIVERIES, *stored_deliveries(reader, snapshot, parts_of(events))])
+def deliveries_of(reader: LogReader, snapshot: Snapshot) -> Deliveries:
+    """The same for all events of a snapshot in the order (log partition, offset)."""
+    return np.concatenate([np.zeros(0, dtype=np.uint8), *stored_deliveries(reader, snapshot)])
 
 
 @dataclass
@@ -68,12 +69,33 @@ class FoldProgress:
     record: StateRecord | None
     damaged: list[str] = field(default_factory=list)
 
+    @property
+    def before(self) -> StateRef | None:
+        """The stored state that it goes on from; None at the beginning."""
+        return StateRef.of(self.record) if self.record is not None else None
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over a log: its reader, the columns that all folds of the pass read together, and who folds."""
+
+    reader: LogReader
+    columns: Sequence[str]
+    engine: FoldEngine
+
 
 class Builder:
-    """Builds the stores of a project from its sealed snapshots."""
+    """Builds the stores of a project from its sealed snapshots; `engines` fold, by default in this process."""
 
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain, memory_limit_mb: int | None = None) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        chain: SnapshotChain,
+        memory_limit_mb: int | None = None,
+        engines: Engines = LocalEngine,
+    ) -> None:
         self._objects = objects
+        self._engines = engines
         self._chain = chain
         self._memory_limit_mb = memory_limit_mb
         self.checkpoints = Checkpoints(objects)
@@ -143,23 +165,22 @@ class Builder:
         for run in runs:
             _tell(run)
         stores = [run.store for run in runs]
-        reader = LogReader(self._objects, self._chain, stores[0].log)
-        columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
+        over = self._pass_over(stores)
         first = max(0, min(run.done for run in runs) - 1)
-        log = reader.log.name
+        log = over.reader.log.name
         visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.cut(log).events)
         for place, snapshot in enumerate(visited, start=first):
             behind = [run for run in runs if run.done <= place]
             if behind:
-                self._fold_one(behind, snapshot, reader, columns)
+                self._fold_one(behind, snapshot, over)
                 for run in behind:
                     run.done = place + 1
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
-    def _deliveries(self, reader: LogReader, snapshot: Snapshot, parts: Sequence[UnreadPart]) -> list[Deliveries]:
+    def _deliveries(self, reader: LogReader, snapshot: Snapshot) -> list[Deliveries]:
         """What sealing found of each event; where that is damaged, found again from all ids."""
         try:
-            return stored_deliveries(reader, snapshot, parts)
+            return stored_deliveries(reader, snapshot)
         except Damaged as error:
             _log.warning("%s Finding the repeated ids again.", error)
         before = self._chain.through(snapshot.key)
@@ -167,16 +188,28 @@ class Builder:
         again = Rereader(self._objects, self._chain, reader, before, [], memory)
         return [again.read(each)[1] for each in before][-1]
 
-    def _fold_one(
-        self, runs: Sequence[FoldProgress], snapshot: Snapshot, reader: LogReader, columns: Sequence[str]
-    ) -> None:
+    def _pass_over(self, stores: Sequence[Folded]) -> _Pass:
+        reader = LogReader(self._objects, self._chain, stores[0].log)
+        columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
+        return _Pass(reader, columns, self._engines(reader))
+
+    def _fold_one(self, runs: Sequence[FoldProgress], snapshot: Snapshot, over: _Pass) -> None:
         """Fold the events that a snapshot added into all the runs, and store what they are then."""
-        cut = snapshot.cut(reader.log.name)
+        cut = snapshot.cut(over.reader.log.name)
         runs = [run for run in runs if run.record is None or run.record.inputs != cut.id]
-        unread = reader.unread(snapshot, columns) if runs else []
-        deliveries = self._deliveries(reader, snapshot, unread) if runs else []
-        for run, (part, _) in zip(runs, fold_unread([run.state for run in runs], unread, deliveries), strict=True):
-            run.record = self.checkpoints.save_state(run.state, cut, part, run.record)
+        if runs:
+            parts = self._folded(over, snapshot, [(run.state, run.before) for run in runs])
+            for run, part in zip(runs, parts, strict=True):
+                run.record = self.checkpoints.save_state(run.state, cut, part, run.record)
+
+    def _folded(
+        self, over: _Pass, snapshot: Snapshot, folds: Sequence[tuple[State, StateRef | None]]
+    ) -> list[LedgerPart]:
+        """Fold the events that a snapshot added into states, of which it is said where they are stored."""
+        described = [(state.store, before) for state, before in folds]
+        deliveries = self._deliveries(over.reader, snapshot)
+        task = describe_fold(over.reader, snapshot, over.columns, deliveries, described)
+        return [part for part, _ in over.engine.fold(task, [state for state, _ in folds])]
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
         """Where to go on from so that every snapshot has a sound record: before the first that has none."""
@@ -243,10 +276,10 @@ class Builder:
         snapshots = self._chain.through(snapshot.key)
         run = self._resume(store, snapshots)
         _tell(run)
-        reader = LogReader(self._objects, self._chain, store.log)
+        over, before = self._pass_over([store]), run.before
         for one in snapshots[run.done :]:
-            unread = reader.unread(one, columns_to_read(store))
-            fold_unread([run.state], unread, self._deliveries(reader, one, unread))
+            self._folded(over, one, [(run.state, before)])
+            before = StateRef(run.state.digest())
         self.checkpoints.require_digest(record, run.state.digest())
         return run.state
 

@@ -240,6 +240,11 @@ class Folded(Store):
         """The same fold in plain Python, one event at a time, sharing no code with `fold`: what it is compared with."""
 
     @property
+    def declared(self) -> Mapping[str, object]:
+        """What is folded, in values that JSON has: for `FoldTask`, which is run by the code version."""
+        return {"kind": type(self).__name__, "columns": list(self.columns_read)}
+
+    @property
     @abstractmethod
     def work(self) -> Work:
         """What takes the time when it is folded."""

@@ -23,7 +23,7 @@ from refold.plan.decisions import Plan, plan_rebuild
 from refold.plan.workload import steps_of
 from refold.rebuild import rebuild_all
 from refold.storage.wrappers import WrapperStore, wrapped
-from refold.stores import building
+from refold.stores import building, fold_engine
 from refold.stores.relating import RelationRunner
 from tests.support import Shop, changed, moved
 
@@ -174,7 +174,7 @@ class _Watched(WrapperStore):
 def _counting(work: Work, engine: Engine) -> Iterator[None]:
     """Let everything do what it does, and count."""
     folding, log = False, ""
-    fold_history, fold_unread = building.Builder.fold_history, building.fold_unread
+    fold_history, fold_unread = building.Builder.fold_history, fold_engine.fold_unread
     run, unread = RelationRunner.run, LogReader.unread
 
     def history(self: Any, *args: Any, **options: Any) -> Any:
@@ -215,7 +215,7 @@ def _counting(work: Work, engine: Engine) -> Iterator[None]:
 
     with (
         mock.patch.object(building.Builder, "fold_history", starting),
-        mock.patch.object(building, "fold_unread", folded),
+        mock.patch.object(fold_engine, "fold_unread", folded),
         mock.patch.object(LogReader, "unread", read),
         mock.patch.object(engine.objects, "ranged", ranged),
         mock.patch.object(RelationRunner, "run", related),

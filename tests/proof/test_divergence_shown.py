@@ -47,7 +47,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for snapshot in snapshots[3:]:
         reader = LogReader(engine.objects, engine.chain, stock.log)
         events = reader.events(snapshot, columns_to_read(stock))
-        deliveries = deliveries_of(reader, snapshot, events)
+        deliveries = deliveries_of(reader, snapshot)
         kept = np.arange(1 if snapshot is snapshots[3] else 0, len(events))
         part = fold_events(state, events.take(pa.array(kept)), deliveries[kept])
         if len(kept) < len(events):

@@ -304,9 +304,9 @@ def test_stores_of_one_log_are_told_to_share_a_pass_and_do(tmp_path: Path, monke
     read: list[tuple[str, frozenset[str]]] = []
     unread = LogReader.unread
 
-    def watched(self, snapshot, columns):
+    def watched(self, snapshot, columns, *files):
         read.append((snapshot.key, frozenset(columns)))
-        return unread(self, snapshot, columns)
+        return unread(self, snapshot, columns, *files)
 
     def reads(stores) -> list[list[tuple[str, frozenset[str]]]]:
         shop = Shop(tmp_path / str(len(stores)), STOCK_ONLY).declared(stores=stores)

@@ -91,6 +91,11 @@ class LatestStore(Folded):
         return PlainLatest(list(self.values), self.delete_when)
 
     @property
+    def declared(self) -> Mapping[str, object]:
+        """The picked columns and what deletes a key."""
+        return {"kind": "latest", "columns": describe(self.picked), "delete_when": self.delete_when}
+
+    @property
     def work(self) -> Work:
         """Always by columns."""
         return Work.BY_COLUMNS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,12 @@ class RuleStore(Folded):
     def plain_fold(self) -> PlainFold:
         """The user's function, called for each event."""
         return PlainRule(self.name, self.rule, self.log.columns)
+
+    @cached_property
+    def declared(self) -> Mapping[str, object]:
+        """The source of the rule and of its helpers, and the fingerprint that covers them and what they read."""
+        sources = [ast.unparse(source.tree) for source in self.rule.program.functions.values()]
+        return {"kind": "rule", "source": sources, "fingerprint": self.rule.fingerprint}
 
     @property
     def work(self) -> Work:
