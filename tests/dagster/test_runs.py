@@ -9,7 +9,10 @@ import pytest
 
 from assets import PROJECT
 from refold import Daily, expect
-from tests.dagster.house import START, House, checks_of, damage, day, levels, reasons, small_project
+from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import Operation
+from refold.testing.faulty_store import Effect, Faults
+from tests.dagster.house import START, House, Places, checks_of, damage, day, levels, reasons, small_project
 from tests.support import Shop, changed, moved
 
 STATES = ("state/levels", "state/movement")
@@ -192,3 +195,22 @@ class TestVerifying:
         result = built.run("verify")
         assert not result.success
         assert "sql/levels: expectations:" in reasons(result)
+
+
+def test_stores_are_opened_by_the_resource_and_lost_answers_fail_no_run(house: House):
+    faults, opened = Faults(), set[str]()
+    faults.plan(Operation.CREATE, Effect.LOSE_ANSWER, times=None)
+
+    class Faulty(Places):
+        def open_store(self, url: str, *, must_exist: bool = False) -> ObjectStore:
+            opened.add(url)
+            return faults.open(url, must_exist=must_exist)
+
+    class Other(House):
+        def places(self, **changes: str) -> Places:
+            return Faulty(**dict(super().places(**changes)))
+
+    result = Other(house.shop, house.instance).run("prove_snapshot", day(1))
+    assert result.success and not any(event.is_step_up_for_retry for event in result.all_events)
+    assert opened == {str(house.shop.landing), str(house.shop.store)}
+    assert [name.partition("/")[0] for _, name, _ in faults.happened] == ["snapshots"]
