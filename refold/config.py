@@ -1,6 +1,6 @@
-"""Where things are: the settings that the environment may give, the same for Dagster and the command line.
+"""Settings: where landing, store and database are. The environment sets them, for Dagster and the command line alike.
 
-Read only when work starts, never while definitions are imported.
+They are read when work starts, never while definitions are imported.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _CONNECTION = "REFOLD_CONNECTION_"
 
 @dataclass(frozen=True)
 class Settings:
-    """The places of one project.
+    """The locations that one project uses.
 
     Attributes:
         landing: URL or path of the folder with one folder per log.
         store: URL or path where logs, states, proofs and the release pointer are kept.
         database: SQLAlchemy URL of the database for SQL sinks.
         search_folder: local folder of the search indexes.
-        memory_limit_mb: what replay may hold in memory of the ids of a log, in MiB; the rest is spilled to temporary
-            files and read again. None: half of the machine's memory. What is computed does not depend on it.
+        memory_limit_mb: how much memory replay may use for the ids of a log, in MiB; it spills the rest to temporary
+            files. None means half of the machine's memory. Results do not depend on it.
         connections: URLs or paths of further places that sinks write to, by name.
     """
 
@@ -46,14 +46,12 @@ class Settings:
     def from_environment(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
-        Places that are not given are folders and files below `.refold/` of the project root. REFOLD_CONNECTION_CACHE
-        gives the further connection `cache`, and so on.
-
-        Search indexes lie inside a local store, and inside `.refold/` where the store is remote.
+        Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
+        `cache`, and so on. Search indexes are inside a local store, and below `.refold/` if the store is remote.
 
         Raises:
-            FixInput: REFOLD_STORE is the URL of a folder that cannot be one of this machine, or REFOLD_MEMORY_LIMIT_MB
-                is no whole number above 0.
+            FixInput: REFOLD_STORE is the URL of a folder that this machine cannot have, or REFOLD_MEMORY_LIMIT_MB is
+                not a whole number above 0.
         """
         environ = os.environ if environ is None else environ
         home = root.resolve() / ".refold"

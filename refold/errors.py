@@ -1,7 +1,7 @@
 """Every exception Refold raises, grouped by what the caller should do about it.
 
-Here live the types alone; the sentences are written where the facts are known. Nothing comes before
-this module. A message is a repair note: what was expected, what was found, where, and the next step.
+Only the types are here; their messages are written where the facts are known. This module imports no other of Refold.
+A message is a repair note: what was expected, what was found, where, and the next step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class RefoldError(Exception):
 
 
 class Retry(RefoldError):
-    """Trying again, unchanged, can mend it: a lost race, a store that did not answer."""
+    """The same call can succeed when it is repeated: a lost race, a store that did not answer."""
 
     kind = "retry"
 
@@ -32,19 +32,19 @@ class FixInput(RefoldError):
 
 
 class Rebuild(RefoldError):
-    """Stored data is damaged, missing or out of date; rebuilding it from the log mends it."""
+    """Stored data is damaged, missing or out of date; rebuilding it from the log repairs it."""
 
     kind = "rebuild"
 
 
 class NotFound(FixInput):
-    """A store, key, snapshot or object was asked for that does not exist."""
+    """The requested store, key, snapshot or object does not exist."""
 
     kind = "not-found"
 
 
 class DeclarationError(FixInput):
-    """A log, rule, store or sink is declared in a way that cannot work; all faults are listed."""
+    """The declaration of a log, rule, store or sink cannot work; all its faults are listed."""
 
     kind = "declaration"
 
@@ -55,7 +55,7 @@ class DeclarationError(FixInput):
 
 
 class RuleError(FixInput):
-    """A rule raised or returned something impossible for one event; `event_index` is its place among those folded."""
+    """A rule failed on an event, or returned an impossible value; `event_index` is the event's place in the fold."""
 
     kind = "rule"
 
@@ -65,19 +65,19 @@ class RuleError(FixInput):
 
 
 class NotDeterministic(RuleError):
-    """A rule gave two results for the same rows and events."""
+    """A rule gave different results for the same rows and events."""
 
     kind = "not-deterministic"
 
 
 class UnreadableObject(FixInput):
-    """A landing object cannot be decoded at all, so nothing of its snapshot was sealed."""
+    """A landing object cannot be decoded, so its snapshot was not sealed."""
 
     kind = "unreadable-object"
 
 
 class ChangedObject(FixInput):
-    """A landing object that was sealed now has other bytes."""
+    """The bytes of a landing object have changed since it was sealed."""
 
     kind = "changed-object"
 
@@ -93,30 +93,30 @@ class QuarantineLimit(FixInput):
 
 
 class Conflict(Retry):
-    """Somebody else wrote first: a conditional write found another version than it expected."""
+    """Another process wrote first: a conditional write found another version than it expected."""
 
     kind = "conflict"
 
 
 class CommitUnknown(Retry):
-    """A conditional write was not answered, and reading back what is stored failed too: it may be written or not."""
+    """The answer to a conditional write was lost, and the read-back failed too; the write may have happened or not."""
 
     kind = "commit-unknown"
 
 
 class Unavailable(Retry):
-    """A database or store did not answer, or a lock on it was not given in time."""
+    """A database or store did not answer, or a lock on it was not free in time."""
 
     kind = "unavailable"
 
 
 class Unproven(Rebuild):
-    """A state was to be published or released without a passing proof for exactly that digest."""
+    """A state without a passing proof of exactly its digest cannot be published or released."""
 
     kind = "unproven"
 
 
 class Damaged(Rebuild):
-    """A stored object does not hold what its name or manifest says it holds."""
+    """The content of a stored object is not what its name or manifest says."""
 
     kind = "damaged"

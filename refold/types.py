@@ -1,8 +1,8 @@
 """Column types: the few that a log or a store may hold, and how they map to Arrow.
 
-Here lives what a type is and which values it admits. How values become bytes is `refold.canonical.encoding`;
-how a sink stores them is each sink's own table. Floating point exists only as `ratio()`, the final
-result of a division, because sums of floats depend on their order.
+This module says what a type is and which values it admits. `refold.canonical.encoding` defines how values become
+bytes, and each sink how it stores them. Floating point exists only as `ratio()`, the final result of a division,
+because sums of floats depend on their order.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def binary(*, null: bool = False) -> ColumnType:
 
 
 def ratio(*, null: bool = True) -> ColumnType:
-    """A 64-bit float that is the last step of a computation; never sum or compare it for equality."""
+    """A 64-bit float that is the last step of a computation; never sum it, or compare it for equality."""
     return ColumnType(ColumnKind.RATIO, null=null)
 
 
@@ -153,7 +153,7 @@ def arrow_schema(columns: Schema) -> pa.Schema:
 
 
 def describe(columns: Schema) -> str:
-    """One line per column, `name type`, the form that enters digests and fingerprints.
+    """One line per column, `name type`; digests and fingerprints contain this text.
 
     >>> describe({"level": int64(), "country": text(null=True)})
     'level int64\\ncountry text?'
@@ -162,9 +162,9 @@ def describe(columns: Schema) -> str:
 
 
 def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.ChunkedArray:
-    """Which values of a column are the one that a person wrote as text; binary as hexadecimal digits, null as "".
+    """Which values of a column equal one that is given as text: binary as hexadecimal digits, null as "".
 
-    Raises FixInput where the text is no value of the type.
+    Raises FixInput if the text is not a value of the type.
 
     >>> matching(pa.chunked_array([[7, None, 8]]), "8", int64()).to_pylist()
     [False, False, True]
@@ -189,9 +189,9 @@ _PYTHON: Mapping[type, ColumnType] = {
 
 
 def from_annotation(annotation: Any) -> ColumnType | None:
-    """The column type of a Python annotation such as `int` or `str | None`; None where there is none.
+    """The column type of a Python annotation such as `int` or `str | None`; None if it has none.
 
-    `Decimal` has no one scale and must be declared with `decimal(p, s)`.
+    `Decimal` does not determine a scale and must be declared with `decimal(p, s)`.
 
     >>> str(from_annotation(int | None))
     'int64?'

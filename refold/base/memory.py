@@ -1,4 +1,4 @@
-"""How much memory work may take for what it can also keep on disk or read again, and where it comes from.
+"""How much memory work may use for what it could also keep on disk or read again, and which allocator provides it.
 
 Neither changes a result.
 """
@@ -16,7 +16,7 @@ _ARENAS = 2
 
 
 def limit_bytes(memory_limit_mb: int | None) -> int:
-    """A limit in bytes; None is half of this machine's memory.
+    """A limit in bytes; None means half of this machine's memory.
 
     >>> limit_bytes(256)
     268435456
@@ -27,12 +27,12 @@ def limit_bytes(memory_limit_mb: int | None) -> int:
 
 
 def share_allocator() -> None:
-    """Let Arrow and all threads take memory from the same place, unless the environment says otherwise.
+    """Make Arrow and all threads share one allocator, unless the environment sets another.
 
-    An allocator of Arrow's own gives the buffers of each segment back to the system and gets new pages, which must be
-    cleared, for the next one: verification of ten million events then takes a fifth longer and a tenth more memory. And
-    the C library of Linux keeps what each of many threads freed for that thread alone, unless it may only have a few
-    such places (`mallopt`, `M_ARENA_MAX`).
+    Arrow's own allocator returns the buffers of each segment to the system and then gets new pages, which must be
+    cleared, for the next one: verifying ten million events takes a fifth longer and a tenth more memory. The C library
+    of Linux keeps freed memory for the thread that freed it, unless the number of its arenas is limited (`mallopt`,
+    `M_ARENA_MAX`).
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())

@@ -1,6 +1,6 @@
 """Threads for work that releases the interpreter's lock: reading, hashing and compiled folds. Results keep their order.
 
-Nothing may depend on which thread does what, or when: every piece of work is a function of its own item.
+No result may depend on which thread does what, or when: each piece of work is a function of its own item.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def cores() -> int:
 
 
 WORTH_THREADS = 50_000
-"""Fewer rows than this are done before a thread has begun."""
+"""With fewer rows than this, starting threads takes longer than the work."""
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int]) -> list[Result]:
     """The result of each item in the order of the items, computed by as many threads as there are cores.
 
-    `sizes` says how many rows an item has; the largest begin first. The first error, in the order of the items, is
-    raised once all have ended.
+    `sizes` are the numbers of rows of the items; the largest start first. After all have ended, the first error in the
+    order of the items is raised.
 
     >>> each(len, ["a", "bcd"], sizes=[100_000, 300_000])
     [1, 3]
@@ -52,12 +52,12 @@ _here = threading.local()
 
 @cache
 def _pool_of(threads: int) -> ThreadPoolExecutor:
-    """Threads that stay: new ones would each time take memory of their own, which the old ones leave behind."""
+    """Threads that are kept: new ones would take new memory each time, and the old ones' memory would not be freed."""
     return ThreadPoolExecutor(threads, thread_name_prefix="refold", initializer=_begin)
 
 
 def _begin() -> None:
-    """Work within work is done by the same thread, since the others may all be waiting for theirs."""
+    """Nested work runs on the same thread, because all the others may be waiting for theirs."""
     _here.is_worker = True
 
 

@@ -1,6 +1,7 @@
-"""Progress of long work, told to whoever watches: label, snapshots done, rows so far; and how long its stages took.
+"""Progress of long work (label, items done, rows so far), and how long its stages took.
 
-Work announces; a watcher (the command line, a test) is set with `watching` and shows. Without one nothing happens.
+Work reports its progress; a watcher (the command line, a test), which is set with `watching`, shows it. Without a
+watcher nothing happens.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a piece of work stands: `done` of `total` items, `rows` rows so far."""
+    """The progress of a piece of work: `done` of `total` items, `rows` rows so far."""
 
     label: str
     done: int
@@ -27,7 +28,7 @@ class Progress:
 
 @dataclass
 class Timings:
-    """How long the stages of a piece of work took, in seconds by name; for reports, nothing is decided by it.
+    """How long the stages of a piece of work took, in seconds by name; for reports only, never for decisions.
 
     >>> timings = Timings()
     >>> with timings.of("fold"):
@@ -40,7 +41,7 @@ class Timings:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Count what the block takes to a stage."""
+        """Add the block's seconds to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -48,7 +49,7 @@ class Timings:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def over(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """Pass items on, counting what it takes to make them, and not what is done with them."""
+        """Pass items on, adding the seconds that making them takes to a stage, without those of their use."""
         with self.of(name):
             waiting = iter(items)
         while True:
@@ -75,7 +76,7 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 
 def track(items: Iterable[T], label: str, total: int, rows: Callable[[T], int]) -> Iterator[T]:
-    """Pass items on, announcing each when it is done with; `rows` says how many rows an item stood for.
+    """Pass items on and report each after its use; `rows` gives the number of rows of an item.
 
     >>> seen = []
     >>> with watching(seen.append):

@@ -204,7 +204,7 @@ class Pointer:
             self._objects.create(_name(wanted.number), record_bytes(_body(wanted)))
         except Conflict as error:
             winner = self.get(wanted.number)
-            # Also where the store answered a create that succeeded with an error, and it was sent again.
+            # Another process that wants the same was faster; only the time and the name in its record differ.
             if _intent(winner) == _intent(wanted):
                 return winner
             raise Conflict(

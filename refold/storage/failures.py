@@ -1,4 +1,4 @@
-"""What the storage library and the system raise, as errors of Refold: what failed, why, and what to do."""
+"""Errors of the storage library and the system as errors of Refold: what failed, why, and what to do."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _PASSING = {
 
 @contextmanager
 def explained(failed: str, *, opening: bool = False) -> Iterator[None]:
-    """Raise whatever the storage library and the system raise as a Refold error that begins with what failed.
+    """Turn errors of the storage library and the system into Refold errors whose message begins with what failed.
 
-    Without the cause: its text may show the whole URL, and a page of the library's internals.
+    They have no cause, because its text may show the whole URL and a page of the library's internals.
     """
     try:
         yield
@@ -83,7 +83,7 @@ def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldErr
 
 
 def _first_line(error: Exception) -> str:
-    """The library's own sentence without its internals, secrets masked; the whole of a name that has line breaks."""
+    """The library's own first line, secrets masked; an invalid name is shown whole, with its line breaks escaped."""
     text = str(error).partition("\n\nDebug source:")[0]
     if isinstance(error, _MISNAMED):
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,9 +1,9 @@
-"""Object stores: what one can do, and the stores behind a URL. Everything Refold keeps is an object in such a store.
+"""Object stores: the interface, and the stores that a URL opens. Everything Refold stores is an object in one of them.
 
 There are two kinds of write, and both are safe to repeat: `put` is for objects whose name determines their content,
-and `create` for objects that are written once, ever. A pointer that moves is a series of `create`s with rising numbers,
-which is a compare-and-swap on every store, also on a local folder. Nothing here knows what the objects mean.
-Errors of the storage library become Refold's in `failures`; stores that wrap another one are in `wrappers`.
+`create` for objects that are written only once. A moving pointer is a series of `create`s with rising numbers, which is
+a compare-and-swap on every store, local folders included. Nothing here knows what the objects mean.
+`failures` turns errors of the storage library into Refold's; `wrappers` has stores that wrap another one.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ def sha256_hex(data: bytes | memoryview) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces and raw UTF-8: the form of every manifest and of every hash over one."""
+    """JSON with sorted keys, no spaces and raw UTF-8: the form of all manifests, and of what is hashed as JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One listed object: its name below the store's root, its size, and its entity tag ("" where there is none).
+    """One listed object: its name in the store, its size, and its entity tag ("" if it has none).
 
-    `modified_at` is when the store last saw it written, None where that is unknown; for housekeeping, never compared.
+    `modified_at` is when it was last written according to the store, None if unknown; for housekeeping only, and not
+    compared.
     """
 
     name: str
@@ -60,7 +61,7 @@ class ObjectInfo:
 
 
 class OpenStore(Protocol):
-    """Opens a store by its URL, as `ObjectStore.open` does; hand in another one to wrap or to replace stores."""
+    """A function that opens a store by its URL, as `ObjectStore.open` does; pass another one to wrap or replace it."""
 
     def __call__(self, url: str, *, must_exist: bool = False) -> ObjectStore:
         """The store behind a URL or path."""
@@ -69,13 +70,13 @@ class OpenStore(Protocol):
 class ObjectStore(ABC):
     """A folder of objects.
 
-    In every method, Unavailable says that the store does not answer, and FixInput that a name, a path, the URL or the
-    rights must change.
+    Every method may raise Unavailable if the store does not answer, and FixInput if a name, a path, the URL or
+    permissions must change.
 
     Attributes:
-        url: the URL or path, for people: secrets are masked.
-        location: the URL or absolute path by which other libraries and processes find the store, never shown since it
-            may hold secrets; None where it exists in this process alone.
+        url: the URL or path for people, with secrets masked.
+        location: the URL or absolute path by which other libraries and processes find the store; None if only this
+            process has it. It may contain secrets, so it is never shown.
     """
 
     url: str
@@ -85,16 +86,16 @@ class ObjectStore(ABC):
     def open(url: str, *, must_exist: bool = False, retries_max: int = _RETRIES_MAX) -> ObjectStore:
         """Open a local path, `file://`, `s3://`, `gs://`, `az://` or `memory://`.
 
-        A missing local folder is made, or refused where it `must_exist`. A remote store is not contacted yet.
+        A remote store is not contacted yet.
 
         Args:
-            url: where it is.
-            must_exist: refuse a missing local folder.
-            retries_max: how often a request to a remote store is sent again.
+            url: the URL or path.
+            must_exist: whether a missing local folder is an error; by default it is created.
+            retries_max: how often a failed request to a remote store is repeated.
 
         Raises:
             NotFound: the local folder does not exist and must.
-            FixInput: the URL is not one of a store, or the local folder cannot be made.
+            FixInput: the URL is not that of a store, or the local folder cannot be created.
         """
         if url.startswith("memory://"):
             return _ObstoreStore(MemoryStore(), url, None)
@@ -119,14 +120,17 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:
-        """Write an object whole, replacing it; for names that determine their content, so a rerun changes nothing."""
+        """Write a whole object, and replace it if it exists.
+
+        For names that determine their content, so that a rerun changes nothing.
+        """
 
     @abstractmethod
     def try_create(self, name: str, data: bytes) -> None:
-        """Try once to write an object that must not exist yet; callers use `create`.
+        """Try to write an object that must not exist yet. Callers use `create`, which finds out what a failure means.
 
         Raises:
-            Conflict: the object exists; this very call may have written it, where a request was sent again.
+            Conflict: the object exists. This call may have written it itself, if it repeated its request.
             Unavailable: the store did not answer; the object may be written or not.
         """
 
@@ -136,25 +140,26 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove an object; one that does not exist is no error."""
+        """Delete an object, if it exists."""
 
     @abstractmethod
     def scan(self, prefix: str) -> Iterable[ObjectInfo]:
-        """All objects below a folder ("" for all), in whatever order the store lists them; callers use `list`."""
+        """All objects below a folder ("" for all), in the store's own order. Callers use `list`."""
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """All objects below a folder, sorted by the bytes of their names, whatever order the store lists in."""
+        """All objects below a folder, sorted by the bytes of their names."""
         return sorted(self.scan(prefix), key=lambda info: info.name.encode())
 
     def create(self, name: str, data: bytes) -> None:
-        """Write an object that must not exist yet. Where it holds exactly these bytes already, that is success.
+        """Write an object that must not exist yet; that it already has exactly these bytes is success.
 
-        So a write whose answer was lost is no conflict: what is stored is read back before anything is concluded.
+        If the write fails, the object is read back before anything is concluded, so a lost answer is not a conflict.
 
         Raises:
-            Conflict: the object holds other bytes; nothing was changed.
-            Unavailable: the store did not answer, and the object does not exist.
-            CommitUnknown: the store did not answer, nor did it when the object was read back.
+            Conflict: the object has other bytes; nothing was changed.
+            Unavailable: the store did not answer, and the object does not exist. A request that is still under way may
+                write it later; then a rerun succeeds or finds a Conflict.
+            CommitUnknown: the store did not answer, neither to the write nor when the object was read back.
         """
         try:
             self.try_create(name, data)
@@ -162,23 +167,23 @@ class ObjectStore(ABC):
             self._settle(name, data, failure)
 
     def _settle(self, name: str, data: bytes, failure: RefoldError) -> None:
-        """Find out what became of a conditional write that failed."""
+        """Find out whether a conditional write that failed was done."""
         try:
             found = self.get(name)
         except NotFound:
             raise failure from None
         except RefoldError as error:
             raise CommitUnknown(
-                f"Whether {name} was written to {self.url} is unknown: {failure} Reading it back failed: {error}",
-                remedy="Run again: if it was written, the next run finds it.",
+                f"It is unknown whether {name} was written to {self.url}. {failure} Reading it back failed: {error}",
+                remedy="Run again; if it was written, the next run finds it.",
             ) from error
         if found != data:
             raise _written_first(name, self.url) from None
 
     def map(self, name: str) -> bytes | memoryview:
-        """The bytes of an object, mapped into memory where the store has files, so only what is looked at is read.
+        """The bytes of an object; a store of files maps them, so that only the parts that are used are read.
 
-        Raises Damaged where it is missing.
+        Raises Damaged if it is missing.
         """
         try:
             return self.get(name)
@@ -186,28 +191,28 @@ class ObjectStore(ABC):
             raise _unmapped(name, self.url, error) from error
 
     def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
-        """Write an object as `put` does; returns its bytes as `map` does, so that the given ones can be freed."""
+        """Write an object as `put` does, and return its bytes as `map` does, so that `data` can be freed."""
         self.put(name, data)
         return data
 
     def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
-        """The sorted names of entries below a folder that are not among `listed` and cannot be read as objects.
+        """The names of entries below a folder that are not in `listed` and cannot be read as objects, sorted.
 
-        Only a local folder can hold any: links that lead nowhere, pipes, and names such as `b.jsonl#1`, which the
-        storage library takes for a write of its own that is still under way.
+        Only local folders can have any: broken links, pipes, and names such as `b.jsonl#1`, which the storage library
+        takes for an unfinished write of its own.
         """
         return []
 
     def shorten(self, folder: Path) -> str:
-        """The path of a local folder as records hold it: relative to the store where it is inside it."""
+        """The path of a local folder as records contain it: relative to the store if it is inside."""
         return str(folder)
 
     def resolve(self, folder: str) -> Path:
-        """The local folder that `shorten` gave this path of."""
+        """The local folder whose path `shorten` returned."""
         return Path(folder)
 
     def get_checked(self, name: str, sha256: str) -> bytes:
-        """The bytes of an object whose sha256 is known. Raises Damaged where it is missing or differs."""
+        """The bytes of an object whose sha256 is known. Raises Damaged if it is missing or differs."""
         try:
             data = self.get(name)
         except NotFound as error:
@@ -221,7 +226,7 @@ class ObjectStore(ABC):
         return data
 
     def get_json(self, name: str) -> Any:
-        """The JSON value of an object. Raises NotFound, or Damaged where it is not JSON."""
+        """The JSON value of an object. Raises NotFound, or Damaged if it is not JSON."""
         try:
             return json.loads(self.get(name))
         except ValueError as error:
@@ -301,7 +306,7 @@ class _ObstoreStore(ObjectStore):
 
 
 class _LocalStore(_ObstoreStore):
-    """A local folder, which can be looked at and mapped into memory as files."""
+    """A local folder, whose objects are also files."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(LocalStore(root), str(root), str(root))
@@ -321,7 +326,7 @@ class _LocalStore(_ObstoreStore):
     def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
         found = _entries(self._root, prefix) - set(listed)
         if found:
-            # What came after the first listing is in this one, and what went before it is gone.
+            # Objects that were written since `listed` are in this listing; deleted ones are dropped below.
             found -= {info.name for info in self.list(prefix)}
         return sorted(name for name in found if os.path.lexists(self._root / name))
 
@@ -333,7 +338,7 @@ class _LocalStore(_ObstoreStore):
 
 
 def _entries(root: Path, prefix: str) -> set[str]:
-    """The names of everything below a folder that is not a folder; the folder's own where it is not one."""
+    """The names of all entries below a folder except folders; its own name if it is not a folder."""
     if not (root / prefix).is_dir():
         return {prefix} if os.path.lexists(root / prefix) else set()
     found = set()

@@ -1,4 +1,4 @@
-"""Records: small JSON objects that carry the sha256 of their own body, so that damage is seen when they are read."""
+"""Records: small JSON objects that contain the sha256 of their own body, so that reading them detects damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _framed(body: bytes) -> bytes:
 
 
 def read_record(objects: ObjectStore, name: str) -> dict[str, Any] | None:
-    """The body of a record; None where there is none. Raises Damaged where it is not byte for byte what was written."""
+    """The body of a record; None if it does not exist. Raises Damaged if it is not byte for byte what was written."""
     try:
         data = objects.get(name)
     except NotFound:
@@ -49,13 +49,13 @@ def body_of(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _fault(data: bytes) -> str:
-    """What is wrong with bytes that are no record."""
+    """What is wrong with bytes that are not a record."""
     try:
         value = json.loads(data)
         if not isinstance(value, dict) or not isinstance(value.get("body"), dict):
             return "expected a body and its sha256, found neither"
         expected, found = value.get("sha256"), sha256_hex(canonical_json(value["body"]))
-    except (ValueError, RecursionError) as error:  # also a number or a text that JSON can say and a record never does
+    except (ValueError, RecursionError) as error:  # also a number or text that JSON allows and records never contain
         return f"it is not JSON of a record: {error}"
     if expected != found:
         return f"it names the sha256 {expected}, and its content has {found}"

@@ -1,4 +1,4 @@
-"""URLs of stores and databases: what they mean on this machine, and how they are shown without their secrets."""
+"""URLs of stores and databases: the local paths that they mean, and how they are shown without secrets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from urllib.parse import unquote_plus, unquote_to_bytes, urlsplit
 from refold.errors import FixInput
 
 _NAMED = ("postgres", "abfs", "adl")
-"""Schemes in which what stands alone before an @ is a name: of a user, of a container."""
+"""Schemes in which a single word before an @ is the name of a user or container, and not a token."""
 
 _SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=)(.*)")
 
 
 def mask_url(url: str) -> str:
-    """The URL with passwords, lone tokens and secret query values replaced by `***`, fit to be shown.
+    """The URL with passwords, lone tokens and secret query values replaced by `***`, safe to show.
 
-    Rather too much is hidden than too little: all up to the last @ after a user's colon, wherever a driver ends it.
+    It hides too much rather than too little: everything after a user's colon up to the last @.
 
     >>> mask_url("postgresql://ann:hunter2@db/shop?sslpassword=x&connect_timeout=3")
     'postgresql://ann:***@db/shop?sslpassword=***&connect_timeout=3'
@@ -53,15 +53,15 @@ def _without_userinfo(scheme: str, rest: str) -> str:
 
 
 def local_path(url: str) -> Path | None:
-    """The absolute path that a plain path or a `file:` URL means; None for the URL of a remote store.
+    """The absolute path of a plain path or a `file:` URL; None for the URL of a remote store.
 
-    A plain path is taken as it is, a URL is percent-decoded.
+    A plain path is used as it is; a URL is percent-decoded.
 
     >>> local_path("file:///tmp/two%20words/"), local_path("s3://bucket/store")
     (PosixPath('/tmp/two words'), None)
 
     Raises:
-        FixInput: it is a file URL of another host, a relative one, or one with a query; or it can be no path.
+        FixInput: it is a file URL with another host, a relative path or a query, or it cannot be a path.
     """
     try:
         if url.lower().startswith("file:"):

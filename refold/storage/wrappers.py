@@ -47,7 +47,7 @@ class WrapperStore(ObjectStore):
         self._inner = inner
 
     def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
-        """Do one operation on an object, or on a folder for LIST; `size_bytes` is what it writes, 0 where it reads."""
+        """Do an operation on an object, or on a folder for LIST; `size_bytes` is the size of what it writes, else 0."""
         return call()
 
     def get(self, name: str) -> bytes:

@@ -1,7 +1,8 @@
 """What users need to test their own stores and sinks.
 
 `assert_replay_equal` is the one test a new store needs. Import the other modules yourself, since they need packages
-that Refold does not: `refold.testing.strategies` Hypothesis, `refold.testing.sink_conformance` pytest.
+that Refold does not: `refold.testing.strategies` Hypothesis, `refold.testing.sink_conformance` pytest. An object store
+that fails on command is in `refold.testing.faulty_store`.
 """
 
 from refold.testing.replay_equal import assert_replay_equal

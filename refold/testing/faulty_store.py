@@ -28,29 +28,29 @@ T = TypeVar("T")
 
 
 class Crash(BaseException):
-    """The process is gone at this point. Nothing that handles errors handles it, and what was written stays."""
+    """Stands for the end of the process: error handlers do not catch it, and what was written stays."""
 
 
 class Effect(StrEnum):
-    """What becomes of an operation."""
+    """What happens to an operation."""
 
     FAIL = "fail"
-    """It is not done; Unavailable."""
+    """It is not done, and Unavailable is raised."""
 
     LOSE_ANSWER = "lose-answer"
-    """It is done; Unavailable."""
+    """It is done, and Unavailable is raised."""
 
     RESEND = "resend"
-    """It is done, its answer is lost, and it is done again, as a client does that sends a request again."""
+    """It is done twice, as by a client that repeats its request after a lost answer."""
 
     CUT = "cut"
-    """It is done, but the second half of the bytes that it reads or writes is missing."""
+    """It is done, but the second half of the bytes that it reads or writes is missing; no error is raised."""
 
     CRASH = "crash"
-    """It is not done; Crash."""
+    """It is not done, and Crash is raised."""
 
     CRASH_AFTER = "crash-after"
-    """It is done; Crash."""
+    """It is done, and Crash is raised."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class _Planned:
     seen: int = 0
 
     def meets(self, operation: Operation, name: str) -> bool:
-        """Count an operation; returns whether it is one of those that have the effect."""
+        """Count an operation if it matches; returns whether it has the effect."""
         if operation not in self.operations or not self.names.search(name):
             return False
         self.seen += 1
@@ -72,11 +72,11 @@ class _Planned:
 
 @dataclass
 class Faults:
-    """The faults to come in all stores that are opened through it; may be used by several threads.
+    """Planned faults, shared by all stores that it opens; threads may share it.
 
     Attributes:
         shuffle: a seed for the order in which stores list; None for the order of names.
-        happened: the faults that came, in order, as operation, name and effect.
+        happened: the faults so far, in order, as operation, name and effect.
     """
 
     shuffle: int | None = None
@@ -97,25 +97,25 @@ class Faults:
         after: int = 0,
         times: int | None = 1,
     ) -> None:
-        """Let operations on objects have an effect.
+        """Plan an effect on operations.
 
         Args:
-            operation: the kind of operation, or several, counted together.
-            effect: what becomes of them.
-            names: a regular expression that is searched for in the object's name.
-            after: how many such operations are done as usual first.
+            operation: the operation, or several that are counted together.
+            effect: what happens to them.
+            names: a regular expression; only objects whose name it matches anywhere are affected.
+            after: how many such operations succeed first.
             times: how many then have the effect; None for all.
         """
         operations = (operation,) if isinstance(operation, Operation) else tuple(operation)
         self._planned.append(_Planned(operations, effect, re.compile(names), after, times))
 
     def clear(self) -> None:
-        """Forget the faults that are planned, and list in the order of names."""
+        """Forget all planned faults, and list in the order of names again."""
         self._planned.clear()
         self.shuffle = None
 
     def next(self, operation: Operation, name: str) -> Effect | None:
-        """The effect on an operation that is about to be done; None for none."""
+        """The effect on an operation that is about to start; None if it has none."""
         with self._lock:
             effects = [planned.effect for planned in self._planned if planned.meets(operation, name)]
             if effects:
@@ -131,7 +131,7 @@ class FaultyStore(WrapperStore):
         self.faults = faults
 
     def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
-        """Do it, unless a fault is planned for it."""
+        """Do it, with the planned effect if there is one."""
         effect = self.faults.next(operation, name)
         if effect is None:
             return call()

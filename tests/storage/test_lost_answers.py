@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from refold.errors import CommitUnknown, Conflict, RefoldError, Retry, Unavailable
+from refold.errors import CommitUnknown, Conflict, FixInput, RefoldError, Retry, Unavailable
 from refold.storage.objects import ObjectStore
 from refold.storage.wrappers import CountingStore, Operation
 from refold.testing.faulty_store import Effect, Faults
@@ -118,6 +118,15 @@ def test_of_eight_racers_on_s3_one_wins(s3: Proxy, url: str, effect: str):
         s3.plan(effect, "PUT", 4 if effect != "none" else 0)
         _race(stores, f"a{number}")
         assert len(s3.hit) == (4 if effect != "none" else 0)
+
+
+def test_wrong_credentials_are_refused_without_being_shown(s3: Proxy, url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    store = ObjectStore.open(url)
+    for work in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: store.create("a", b"")):
+        with pytest.raises(FixInput, match="access denied") as refused:
+            work()
+        assert "wrong-secret" not in str(refused.value) and "permissions" in refused.value.remedy
 
 
 # With the faulty store

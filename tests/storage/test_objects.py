@@ -51,7 +51,7 @@ def _names(folder: Path) -> list[str]:
 def _is_a_note(error: RefoldError) -> bool:
     """One line with what failed, why, and a remedy, and none of the storage library's internals."""
     text = str(error)
-    told = ("Expected" in text or "Cannot" in text or "Whether" in text) and bool(error.remedy)
+    told = ("Expected" in text or "Cannot" in text) and bool(error.remedy)
     return told and "\n" not in text and "Debug" not in text
 
 
