@@ -193,6 +193,10 @@ class ObjectStore(ABC):
     def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
         """Write an object as `put` does, and return its bytes as `map` does, so that `data` can be freed."""
         self.put(name, data)
+        return self._written(name, data)
+
+    def _written(self, name: str, data: bytes) -> bytes | memoryview:
+        """What `put_mapped` returns of an object that was written just now."""
         return data
 
     def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
@@ -319,8 +323,7 @@ class _LocalStore(_ObstoreStore):
         except (OSError, ValueError) as error:
             raise _unmapped(name, self.url, error) from error
 
-    def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
-        self.put(name, data)
+    def _written(self, name: str, data: bytes) -> bytes | memoryview:
         return self.map(name)
 
     def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
