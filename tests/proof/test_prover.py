@@ -73,7 +73,7 @@ def test_a_proof_says_what_was_claimed_what_replay_found_and_with_which_versions
         "events": 8,
         "versions": dict(library_versions()),
     }
-    assert 0 < seconds < 60
+    assert seconds > 0
     assert {"python", "machine", "refold", "pyarrow", "numpy", "numba", "duckdb"} == set(body["versions"])
 
 

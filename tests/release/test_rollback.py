@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,16 +43,6 @@ def test_a_rollback_is_a_new_number_with_the_content_of_an_old_one_and_rewrites_
     assert little.released() == everywhere(0)
     after = records(little)
     assert {name: after[name] for name in before} == before
-
-
-def test_a_rollback_takes_under_a_second(little: Little):
-    little.release(0)
-    little.release(3)
-    releaser = little.releaser()
-    start = time.perf_counter()
-    releaser.rollback()
-    assert time.perf_counter() - start < 1
-    assert little.released() == everywhere(0)
 
 
 def test_a_rollback_neither_folds_nor_publishes(little: Little):
