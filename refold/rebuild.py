@@ -1,17 +1,304 @@
-"""The whole main job without an orchestrator: seal, fold, prove, relate, publish, check, release, in one pass each."""
+"""The rebuild: its stages, in order, and what happens in each.
+
+One description, run by the command line (`rebuild_all`) and by Dagster's history job (`refold.dagster.history`), and
+named by the plan (`refold.plan.workload`). A phase yields events as they happen; whoever runs it decides what a failed
+check means to them, and nothing is published before all checks of the phases before have passed.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 from refold.base.progress import Timings, track
 from refold.engine import Engine
 from refold.errors import NotFound, Unproven
+from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
+from refold.log.verify import Finding
 from refold.proof.prover import Verdict
+from refold.release.pointer import Release
+from refold.release.publisher import Published
+from refold.seal.sealer import SealReport
+from refold.sinks.base import Sink
+from refold.sinks.expectations import ExpectationResult
+from refold.stores.declaration import Store
 
 _log = logging.getLogger("refold")
+T = TypeVar("T")
+
+
+class StageKind(StrEnum):
+    """The kinds of stages, in the order of work; the value begins the stage's name."""
+
+    SEAL = "seal"
+    STRUCTURE = "structure"
+    FOLD = "fold"
+    REPLAY = "replay"
+    RELATIONS = "relations"
+    PUBLISH = "publish"
+    EXPECTATIONS = "expectations"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a rebuild that is planned and timed by itself; `subject` is the log, sink or store it is about."""
+
+    kind: StageKind
+    subject: str = ""
+
+    @classmethod
+    def publish(cls, sink: Sink) -> Stage:
+        """The stage that publishes to a sink."""
+        return cls(StageKind.PUBLISH, f"{type(sink).__name__}/{sink.name}")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}".rstrip()
+
+
+class Event:
+    """Something that happened in a rebuild."""
+
+    @property
+    def problem(self) -> str:
+        """Why nothing after this phase may happen; "" where all is well."""
+        return ""
+
+    @property
+    def warning(self) -> str:
+        """What somebody should know though the rebuild goes on; "" where there is nothing."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Vanished(Event):
+    """A sealed object is no longer in landing."""
+
+    name: str
+
+    @property
+    def warning(self) -> str:
+        """Its name, and that nothing is lost."""
+        return f"The sealed object {self.name} is no longer in landing; its sealed events stay."
+
+
+@dataclass(frozen=True)
+class Sealed(Event):
+    """A snapshot was sealed."""
+
+    report: SealReport
+
+
+@dataclass(frozen=True)
+class LogVerified(Event):
+    """The structure of a log's part of a snapshot was verified."""
+
+    log: Log
+    snapshot: Snapshot
+    findings: Sequence[Finding]
+
+    @property
+    def problem(self) -> str:
+        """The first finding."""
+        return self.findings[0].message if self.findings else ""
+
+
+@dataclass(frozen=True)
+class HistoryFolded(Event):
+    """The stores of a log have a state at every snapshot up to the last."""
+
+    log: Log
+    last: Snapshot
+
+
+@dataclass(frozen=True)
+class Replayed(Event):
+    """A folded store was compared with full replay at a snapshot."""
+
+    verdict: Verdict
+
+    @property
+    def problem(self) -> str:
+        """What differs, at most ten differences."""
+        if self.verdict.passed:
+            return ""
+        lines = [str(difference) for difference in self.verdict.differences[:10]]
+        place = f"Store {self.verdict.store.name!r} at snapshot {self.verdict.snapshot.key}"
+        return "\n  - ".join([f"{place} is not equal to full replay:", *lines])
+
+
+class Related(Replayed):
+    """A relation was computed at a snapshot and compared with a second computation."""
+
+
+@dataclass(frozen=True)
+class StorePublished(Event):
+    """A store's content was written to its sinks and read back; `written` are in the order of `store.sinks`."""
+
+    store: Store
+    snapshot: Snapshot
+    written: Sequence[Published]
+
+
+@dataclass(frozen=True)
+class ExpectationsChecked(Event):
+    """A store's expectations were checked on what its sinks hold."""
+
+    store: Store
+    snapshot: Snapshot
+    results: Sequence[ExpectationResult]
+
+    @property
+    def problem(self) -> str:
+        """The expectations of severity `error` that are not met."""
+        broken = [r for r in self.results if not r.passed and r.expectation.severity == "error"]
+        texts = "; ".join(f"{r.expectation}: {r.rows_unexpected} rows against it {r.problem}" for r in broken)
+        met = f"Store {self.store.name!r} does not meet its expectations at snapshot {self.snapshot.key}: {texts}."
+        return met if broken else ""
+
+
+@dataclass(frozen=True)
+class Released(Event):
+    """Readers of all sinks were moved to a snapshot."""
+
+    release: Release
+
+
+class Rebuild:
+    """A rebuild of every store at every snapshot up to a key, phase by phase.
+
+    Phases hand over through object storage alone, so each may run in a process of its own. A rerun changes nothing.
+
+    Args:
+        through: the last snapshot key; None for the last folder in landing.
+        fresh: ignore all checkpoints and fold from offset 0.
+        verifies_logs: whether sealing is followed by the check of the logs' structure, which reads them whole.
+        timings: where to count how long each stage takes.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        through: str | None = None,
+        *,
+        fresh: bool = False,
+        verifies_logs: bool = False,
+        timings: Timings | None = None,
+    ) -> None:
+        self.engine = engine
+        self.timings = timings or Timings()
+        self.through = through
+        self.fresh = fresh
+        self._verifies_logs = verifies_logs
+
+    def _timed(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
+        return self.timings.over(str(stage), items)
+
+    @property
+    def last(self) -> Snapshot:
+        """The last snapshot of the rebuild, once it is sealed. Raises NotFound, also where nothing landed."""
+        if self.engine.chain.head is None:
+            raise NotFound(
+                f"Landing {self.engine.settings.shown()['landing']} holds no data folders.",
+                remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
+            )
+        return self.engine.chain.get(self.through)
+
+    def seal(self) -> Iterator[Event]:
+        """Seal what has landed."""
+        vanished: set[str] = set()
+        for report in self._timed(Stage(StageKind.SEAL), self.engine.seal(self.through)):
+            vanished |= set(report.vanished)
+            yield Sealed(report)
+        yield from map(Vanished, sorted(vanished))
+        last = self.last
+        for log in self.engine.project.logs if self._verifies_logs else ():
+            verified = self.engine.verify_log(log.name, last)
+            for snapshot, findings in self._timed(Stage(StageKind.STRUCTURE, log.name), verified):
+                yield LogVerified(log, snapshot, findings)
+
+    def fold(self) -> Iterator[Event]:
+        """Fold the stores of each log, in one pass over it."""
+        last = self.last
+        for log in self.engine.project.logs:
+            built = self.engine.fold_history(log.name, last, fresh=self.fresh)
+            for _ in self._timed(Stage(StageKind.FOLD, log.name), built):
+                pass
+            yield HistoryFolded(log, last)
+
+    def replay(self) -> Iterator[Event]:
+        """Replay each log from offset 0 and compare its stores at every snapshot."""
+        for log in self.engine.project.logs:
+            proven = self.engine.prove_history(log.name, self.last)
+            for _, verdicts in self._timed(Stage(StageKind.REPLAY, log.name), proven):
+                yield from map(Replayed, verdicts.values())
+
+    def relate(self) -> Iterator[Event]:
+        """Compute every relation at every snapshot, and again to compare."""
+        for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last)):
+            yield from map(Related, verdicts.values())
+
+    def publish_and_release(self) -> Iterator[Event]:
+        """Publish every store, and move the readers of all sinks to the last snapshot where no check has failed."""
+        failed = False
+        for event in self._publish():
+            failed = failed or bool(event.problem)
+            yield event
+        if not failed:
+            with self.timings.of(str(Stage(StageKind.RELEASE))):
+                released = self.engine.releaser.release(self.last)
+            yield Released(released)
+
+    def _publish(self) -> Iterator[Event]:
+        """Publish every store at the last snapshot to its sinks, and check what they hold."""
+        last, engine = self.last, self.engine
+        stores = engine.project.in_order
+        for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, last))):
+            written = []
+            for sink in store.sinks:
+                with self.timings.of(str(Stage.publish(sink))):
+                    written.append(engine.publisher.publish(store, sink, last))
+            yield StorePublished(store, last, written)
+            if store.expect:
+                with self.timings.of(str(Stage(StageKind.EXPECTATIONS, store.name))):
+                    results = engine.publisher.check_expectations(store, last)
+                yield ExpectationsChecked(store, last, results)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One of the steps that a rebuild takes one after the other.
+
+    Attributes:
+        name: of the step in Dagster.
+        description: what it does.
+        run: does it.
+        remedy: what to do where an event of it has a problem.
+    """
+
+    name: str
+    description: str
+    run: Callable[[Rebuild], Iterator[Event]]
+    remedy: str = ""
+
+
+_FROM_SCRATCH = "Rebuild with `--from-scratch` (in Dagster `fresh: true`): it folds from offset 0."
+PHASES = (
+    Phase("seal_history", "Seal every key and check the log's structure.", Rebuild.seal,
+          "Restore the object from a copy."),
+    Phase("fold_history", "Fold every store, one pass a log.", Rebuild.fold),
+    Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", Rebuild.replay,
+          _FROM_SCRATCH),
+    Phase("relate_history", "Compute every relation, and again to compare.", Rebuild.relate,
+          "Give the query a total order, or aggregates without one."),
+    Phase("publish_and_release", "Publish the newest snapshot to all sinks, check expectations, and release it.",
+          Rebuild.publish_and_release, "Fix the rule, the events or the expectation."),
+)  # fmt: skip
+"""The phases of a rebuild in order; each needs all before it to have passed."""
 
 
 def rebuild_all(
@@ -20,62 +307,17 @@ def rebuild_all(
     """Rebuild every store at every snapshot up to a key and release the last one; a rerun changes nothing.
 
     Returns the snapshot that was released. Progress is announced by `refold.base.progress`; how long each stage took
-    goes into `timings`, by the names that the steps of `refold.plan.decisions` have.
+    goes into `timings`, by the names of the stages.
 
     Raises:
-        Unproven: a store differs from full replay, or an expectation does not hold; nothing was released.
+        Unproven: a store differs from full replay, or an expectation is not met; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
     """
-    timings = timings or Timings()
-    gone = {name for report in timings.over("seal", engine.seal(through)) for name in report.vanished}
-    for name in sorted(gone):
-        _log.warning("The sealed object %s is no longer in landing; its sealed events stand.", name)
-    snapshot = sealed(engine, through)
-    for log in engine.project.logs:
-        for _ in timings.over(f"fold {log.name}", engine.fold_history(log.name, snapshot, fresh=fresh)):
-            pass
-    for log in engine.project.logs:
-        for _, verdicts in timings.over(f"replay {log.name}", engine.prove_history(log.name, snapshot)):
-            _refuse_failed(verdicts)
-    for _, verdicts in timings.over("relations", engine.relate_history(snapshot)):
-        _refuse_failed(verdicts)
-    publish_all(engine, snapshot, timings)
-    return snapshot
-
-
-def sealed(engine: Engine, through: str | None = None) -> Snapshot:
-    """The snapshot of a key (None: the newest), once sealing is done. Raises NotFound, also where nothing landed."""
-    if engine.chain.head is None:
-        raise NotFound(
-            f"Landing {engine.settings.shown()['landing']} holds no data folders.",
-            remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
-        )
-    return engine.chain.get(through)
-
-
-def publish_all(engine: Engine, snapshot: Snapshot, timings: Timings | None = None) -> None:
-    """Publish every store at a snapshot, check its expectations, and release. Raises Unproven."""
-    timings = timings or Timings()
-    stores = engine.project.in_order
-    for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, snapshot))):
-        for sink in store.sinks:
-            with timings.of(f"publish {type(sink).__name__}/{sink.name}"):
-                engine.publisher.publish(store, sink, snapshot)
-        with timings.of(f"expectations {store.name}"):
-            broken = [r for r in engine.publisher.check_expectations(store, snapshot) if not r.passed]
-        errors = [r for r in broken if r.expectation.severity == "error"]
-        if errors:
-            texts = "; ".join(f"{r.expectation}: {r.rows_unexpected} rows against it {r.problem}" for r in errors)
-            raise Unproven(f"Store {store.name!r} does not keep its expectations at snapshot {snapshot.key}: {texts}.")
-    with timings.of("release"):
-        engine.releaser.release(snapshot)
-
-
-def _refuse_failed(verdicts: Mapping[str, Verdict]) -> None:
-    for name, verdict in verdicts.items():
-        if not verdict.passed:
-            lines = "\n  - ".join(str(difference) for difference in verdict.differences[:10])
-            raise Unproven(
-                f"Store {name!r} at snapshot {verdict.snapshot.key} is not equal to full replay:\n  - {lines}",
-                remedy="\nWhat is served stays. `refold rebuild --from-scratch` folds from offset 0.",
-            )
+    rebuild = Rebuild(engine, through, fresh=fresh, timings=timings)
+    for phase in PHASES:
+        for event in phase.run(rebuild):
+            if event.warning:
+                _log.warning(event.warning)
+            if event.problem:
+                raise Unproven(event.problem, remedy=f"\nWhat is served has not changed. {phase.remedy}")
+    return rebuild.last

@@ -16,7 +16,7 @@ from tests.support import Shop
 GOLDEN = {
     "checked": (43, "5302f2420b621f46"),
     "delta": (8, "fa7f699e4b9ca389"),
-    "expectations": (7, "9594760c961bf66e"),
+    "expectations": (6, "db68b78f1e1a28ca"),
     "layouts": (39, "625b135029cc89a7"),
     "logs": (172, "477bf617d609d39b"),
     "proofs": (151, "71bfbd233fc641b9"),

@@ -83,7 +83,7 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
     ) -> dg.AssetCheckResult:
         opened = engine.open(project)
         return _answered(
-            lambda: results.expectations(opened, store, snapshot_of(context, opened, config.snapshot)),
+            lambda: results.check_expectations(opened.publisher, store, snapshot_of(context, opened, config.snapshot)),
         )
 
     return expectations

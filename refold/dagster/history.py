@@ -6,22 +6,35 @@ data version, and for every input its data version and a pointer to the very eve
 storage alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import dagster as dg
 
-from refold.base.progress import Timings
 from refold.dagster import keys, planning, results
 from refold.dagster import metadata as md
 from refold.dagster.assets import raised
-from refold.dagster.reporting import Event, Place, Reporter, evaluated, kept_open
+from refold.dagster.reporting import Place, Reported, Reporter, evaluated, kept_open
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Verdict
-from refold.rebuild import sealed
+from refold.rebuild import (
+    PHASES,
+    Event,
+    ExpectationsChecked,
+    HistoryFolded,
+    LogVerified,
+    Phase,
+    Rebuild,
+    Related,
+    Released,
+    Replayed,
+    StorePublished,
+)
+from refold.release.pointer import Release
 from refold.stores.declaration import Store
 
 
@@ -35,8 +48,12 @@ class HistoryConfig(dg.Config):
 
 
 def build_history_job(project: Project) -> dg.JobDefinition:
-    """The job `rebuild_history`."""
-    plan, seal, fold, prove, relate, publish, outcome = _ops(project)
+    """The job `rebuild_history`: the plan, the phases of a rebuild one after the other, and what it took."""
+    ops = [
+        _op(project, "plan", _plan, "Say what would be done and why, and how long it would take.", first=True),
+        *(_op(project, phase.name, partial(_run_phase, phase), phase.description) for phase in PHASES),
+        _op(project, "outcome", _outcome, "Set what it took beside what the plan said, and keep both for later plans."),
+    ]
 
     @dg.job(
         name="rebuild_history",
@@ -44,25 +61,15 @@ def build_history_job(project: Project) -> dg.JobDefinition:
         "Every partition gets its own data version and check results.",
     )
     def rebuild_history() -> None:
-        outcome(publish(relate(prove(fold(seal(plan()))))))
+        done = ops[0]()
+        for op in ops[1:]:
+            done = op(done)
 
     return rebuild_history
 
 
-def _ops(project: Project) -> list[dg.OpDefinition]:
-    return [
-        _op(project, "plan", _plan, "Say what would be done and why, and how long it would take.", first=True),
-        _op(project, "seal_history", _seal, "Seal every key and check the log's structure."),
-        _op(project, "fold_history", _fold, "Fold every store, one pass a log."),
-        _op(project, "prove_history", _prove, "Replay every log from offset 0 and compare at every snapshot."),
-        _op(project, "relate_history", _relate, "Compute and check every relation."),
-        _op(project, "publish_and_release", _publish, "Publish the newest snapshot to all sinks and release it."),
-        _op(project, "outcome", _outcome, "Set what it took beside what the plan said, and keep both for later plans."),
-    ]
-
-
-_Told = Event | dg.Output[None]
-_Work = Callable[[dg.OpExecutionContext, Engine, HistoryConfig, Timings], Iterator[_Told]]
+_Told = Reported | dg.Output[None]
+_Work = Callable[[dg.OpExecutionContext, Rebuild], Iterator[_Told]]
 
 
 def _op(project: Project, name: str, work: _Work, description: str, *, first: bool = False) -> dg.OpDefinition:
@@ -70,127 +77,100 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
 
     @dg.op(name=name, ins=after, out=dg.Out(dg.Nothing), description=description)
     def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Told]:
-        timings, told = Timings(), False
+        told = False
         try:
+            rebuild = Rebuild(engine.open(project), config.through, fresh=config.fresh, verifies_logs=True)
             with kept_open(context.instance, context.run_id):
-                for event in work(context, engine.open(project), config, timings):
+                for event in work(context, rebuild):
                     told = told or isinstance(event, dg.Output)
                     yield event
         except RefoldError as error:
             raise raised(error) from error
         if not told:
-            yield dg.Output(None, metadata=planning.stages_metadata(timings))
+            yield dg.Output(None, metadata=planning.stages_metadata(rebuild.timings))
 
     return run
 
 
-def _stop_if(faults: Sequence[str], what: str, remedy: str) -> None:
-    if faults:
-        text = f"{what} failed {len(faults)} times; the first: {faults[0]} {remedy} What is served has not changed."
-        raise dg.Failure(text, allow_retries=False)
+def _plan(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Told]:
+    yield dg.Output(None, metadata=planning.plan_metadata(rebuild.engine, rebuild.through, fresh=rebuild.fresh))
 
 
-def _plan(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[_Told]:
-    yield dg.Output(None, metadata=planning.plan_metadata(engine, config.through, fresh=config.fresh))
-
-
-def _outcome(
-    context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings
-) -> Iterator[_Told]:
+def _outcome(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Told]:
     yield dg.Output(None, metadata=planning.outcome_metadata(context))
 
 
-def _seal(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
-    new = list(timings.over("seal", engine.seal(config.through)))
-    context.log.info(f"Sealed {len(new)} new snapshots; there are {len(engine.chain)}.")
-    for name in sorted({name for each in new for name in each.vanished}):
-        context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
-    report, last = Reporter(context.instance), sealed(engine, config.through)
-    faults: list[str] = []
-    for log in engine.project.logs:
-        for snapshot, findings in timings.over(f"structure {log.name}", engine.verify_log(log.name, last)):
-            cut, place = snapshot.cut(log.name), (keys.log_key(log), snapshot.key)
-            yield report.materialized(
-                place, cut.id[:20], keys.log_code_version(log), [], md.log_metadata(log, snapshot)
-            )
-            yield evaluated(place, keys.STRUCTURE, results.structure(findings, cut.seq_end))
-            faults += [finding.message for finding in findings]
-    _stop_if(faults, "The check of the logs' structure", "Restore the object from a copy.")
+def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[Reported]:
+    """Run a phase, report what happens in it, and fail at its end where a check has failed."""
+    report, problems = _History(rebuild.engine, Reporter(context.instance)), list[str]()
+    for event in phase.run(rebuild):
+        yield from report.of(event)
+        if event.warning:
+            context.log.warning(event.warning)
+        problems += [event.problem] if event.problem else []
+    if problems:
+        text = f"{len(problems)} checks of {phase.name} failed; the first: {problems[0]}\n"
+        raise dg.Failure(f"{text}{phase.remedy} What is served has not changed.", allow_retries=False)
 
 
-def _materialized(report: Reporter, store: Store, snapshot: Snapshot, engine: Engine) -> Event:
-    record = engine.builder.require(store, snapshot)
-    inputs: list[Place] = [(key, snapshot.key) for key in keys.input_keys(store)]
-    place, found = (keys.state_key(store), snapshot.key), md.state_metadata(store, record)
-    return report.materialized(place, record.data_version, record.code_version, inputs, found)
+class _History:
+    """Turns the events of a rebuild into Dagster's, partition by partition."""
+
+    def __init__(self, engine: Engine, report: Reporter) -> None:
+        self._engine = engine
+        self._report = report
+
+    def of(self, event: Event) -> Iterator[Reported]:
+        """What Dagster is to record of an event."""
+        match event:
+            case LogVerified():
+                yield from self._log(event)
+            case HistoryFolded(log, last):
+                for snapshot in self._engine.chain.through(last.key):
+                    yield from (self._state(store, snapshot) for store in self._engine.stores_of(log.name))
+            case Related(verdict):
+                yield self._state(verdict.store, verdict.snapshot)
+                yield _judged(verdict)
+            case Replayed(verdict):
+                yield _judged(verdict)
+            case StorePublished():
+                yield from self._sinks(event)
+            case ExpectationsChecked(store, snapshot, found):
+                key = keys.checked_sink(store)
+                if key is not None:
+                    yield evaluated((key, None), keys.EXPECTATIONS, results.expectations(store, snapshot, found))
+            case Released(release):
+                yield self._release(release)
+
+    def _log(self, event: LogVerified) -> Iterator[Reported]:
+        log, snapshot = event.log, event.snapshot
+        cut, place = snapshot.cut(log.name), (keys.log_key(log), snapshot.key)
+        found = md.log_metadata(log, snapshot)
+        yield self._report.materialized(place, cut.id[:20], keys.log_code_version(log), [], found)
+        yield evaluated(place, keys.STRUCTURE, results.structure(event.findings, cut.seq_end))
+
+    def _state(self, store: Store, snapshot: Snapshot) -> Reported:
+        record = self._engine.builder.require(store, snapshot)
+        inputs: list[Place] = [(key, snapshot.key) for key in keys.input_keys(store)]
+        place, found = (keys.state_key(store), snapshot.key), md.state_metadata(store, record)
+        return self._report.materialized(place, record.data_version, record.code_version, inputs, found)
+
+    def _sinks(self, event: StorePublished) -> Iterator[Reported]:
+        written = dict(zip(event.store.sinks, event.written, strict=True))
+        served, inputs = self._engine.releaser.current(), [(keys.state_key(event.store), event.snapshot.key)]
+        for key, sinks in keys.sink_groups(event.store).items():
+            done = [written[sink] for sink in sinks]
+            found = md.published_metadata(event.store, done, event.snapshot, served)
+            version, code = done[0].digest[:20], event.store.code_version
+            yield self._report.materialized((key, None), version, code, inputs, found)
+
+    def _release(self, release: Release) -> Reported:
+        stores = self._engine.project.in_order
+        rests: list[Place] = [(key, None) for store in stores for key in keys.sink_groups(store)]
+        place, found = (keys.RELEASE_KEY, None), md.release_metadata(release)
+        return self._report.materialized(place, keys.release_version(release), keys.RELEASE_CODE, rests, found)
 
 
-def _judged(verdict: Verdict, faults: list[str]) -> Event:
-    """The check's event; a failure is added to `faults`."""
-    result = results.replay(verdict)
-    if result.stops:
-        faults.append(f"{verdict.store.name} at snapshot {verdict.snapshot.key}: {result.text}.")
-    return evaluated((keys.state_key(verdict.store), verdict.snapshot.key), keys.FULL_REPLAY, result)
-
-
-def _fold(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
-    report, last = Reporter(context.instance), sealed(engine, config.through)
-    for log in engine.project.logs:
-        for _ in timings.over(f"fold {log.name}", engine.fold_history(log.name, last, fresh=config.fresh)):
-            pass
-        for snapshot in engine.chain.through(last.key):
-            for store in engine.stores_of(log.name):
-                yield _materialized(report, store, snapshot, engine)
-
-
-_AGAIN = "Run the job again with `fresh: true` (`--from-scratch`): it folds from offset 0."
-
-
-def _prove(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
-    faults, last = list[str](), sealed(engine, config.through)
-    for log in engine.project.logs:
-        for _, verdicts in timings.over(f"replay {log.name}", engine.prove_history(log.name, last)):
-            for verdict in verdicts.values():
-                yield _judged(verdict, faults)
-    _stop_if(faults, "Full replay", _AGAIN)
-
-
-def _relate(context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings) -> Iterator[Event]:
-    report, faults = Reporter(context.instance), list[str]()
-    last = sealed(engine, config.through)
-    for snapshot, verdicts in timings.over("relations", engine.relate_history(last)):
-        for verdict in verdicts.values():
-            yield _materialized(report, verdict.store, snapshot, engine)
-            yield _judged(verdict, faults)
-    _stop_if(faults, "The check of the relations", "Give the query a total order, or aggregates without one.")
-
-
-def _publish(
-    context: dg.OpExecutionContext, engine: Engine, config: HistoryConfig, timings: Timings
-) -> Iterator[Event]:
-    report, snapshot, faults = Reporter(context.instance), sealed(engine, config.through), list[str]()
-    for store in engine.project.in_order:
-        for key, sinks in keys.sink_groups(store).items():
-            done = []
-            for sink in sinks:
-                with timings.of(f"publish {type(sink).__name__}/{sink.name}"):
-                    done.append(engine.publisher.publish(store, sink, snapshot))
-            found = md.published_metadata(store, done, snapshot, engine.releaser.current())
-            inputs: list[Place] = [(keys.state_key(store), snapshot.key)]
-            yield report.materialized((key, None), done[0].digest[:20], store.code_version, inputs, found)
-        yield from timings.over(f"expectations {store.name}", _expected(engine, store, snapshot, faults))
-    _stop_if(faults, "Expectations", "Fix the rule, the events or the expectation.")
-    with timings.of("release"):
-        served = engine.releaser.release(snapshot)
-    rests: list[Place] = [(key, None) for store in engine.project.in_order for key in keys.sink_groups(store)]
-    place, found = (keys.RELEASE_KEY, None), md.release_metadata(served)
-    yield report.materialized(place, keys.release_version(served), keys.RELEASE_CODE, rests, found)
-
-
-def _expected(engine: Engine, store: Store, snapshot: Snapshot, faults: list[str]) -> Iterator[Event]:
-    key = keys.checked_sink(store)
-    if key is not None:
-        result = results.expectations(engine, store, snapshot)
-        if result.stops:
-            faults.append(f"{key.to_user_string()}: {result.text}")
-        yield evaluated((key, None), keys.EXPECTATIONS, result)
+def _judged(verdict: Verdict) -> Reported:
+    """The result of the check `full_replay`."""
+    return evaluated((keys.state_key(verdict.store), verdict.snapshot.key), keys.FULL_REPLAY, results.replay(verdict))

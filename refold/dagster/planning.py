@@ -34,6 +34,7 @@ from refold.plan.forecast import (
 from refold.plan.rates import MEMORY
 from refold.plan.runs import Measured, Outcome, record
 from refold.plan.workload import Step
+from refold.rebuild import Stage, StageKind
 
 _SAID = "forecast"
 _STAGES = "seconds by stage"
@@ -63,7 +64,9 @@ def _around(engine: Engine, plan: Plan) -> Iterator[Step]:
     """What the job does beside a rebuild: the structure of the logs is checked, and Dagster is told of everything."""
     for log in engine.project.logs:
         work = {"snapshots": len(plan.days), "events": plan.days[-1].logs[log.name].through}
-        yield Step(f"structure {log.name}", "structure", False, ["the log is checked from offset 0"], work)
+        yield Step(
+            str(Stage(StageKind.STRUCTURE, log.name)), "structure", False, ["the log is checked from offset 0"], work
+        )
     stores = engine.project.in_order
     events = 2 * len(plan.days) * (len(engine.project.logs) + len(stores))
     events += sum(2 * len(keys.sink_groups(store)) for store in stores) + 1

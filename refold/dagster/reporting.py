@@ -95,7 +95,7 @@ def _wait_for_no_disk(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
-Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+Reported = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
 class Reporter:

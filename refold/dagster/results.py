@@ -17,6 +17,8 @@ from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import Finding
 from refold.proof.prover import Verdict
+from refold.release.publisher import Publisher
+from refold.sinks.expectations import ExpectationResult
 from refold.stores.declaration import Store
 
 
@@ -61,9 +63,13 @@ def replay(verdict: Verdict) -> Result:
     return Result(verdict.passed, text, md.verdict_metadata(verdict))
 
 
-def expectations(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
-    """Check what a store's sinks hold for a snapshot. A failed expectation of severity warn only warns."""
-    results = engine.publisher.check_expectations(store, snapshot)
+def check_expectations(publisher: Publisher, store: Store, snapshot: Snapshot) -> Result:
+    """Check what a store's sinks hold for a snapshot."""
+    return expectations(store, snapshot, publisher.check_expectations(store, snapshot))
+
+
+def expectations(store: Store, snapshot: Snapshot, results: Sequence[ExpectationResult]) -> Result:
+    """What a check of a store's expectations found. A failed expectation of severity warn only warns."""
     broken = [result for result in results if not result.passed]
     names = "".join(f" Broken: {result.expectation}." for result in broken)
     return Result(

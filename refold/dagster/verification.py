@@ -104,7 +104,7 @@ def _replayed(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
 
 def _published(engine: Engine, store: Store, snapshot: Snapshot) -> Result | None:
     try:
-        return results.expectations(engine, store, snapshot)
+        return results.check_expectations(engine.publisher, store, snapshot)
     except NotFound:
         if snapshot is engine.chain.head:
             raise

@@ -15,6 +15,7 @@ from refold.engine import Engine
 from refold.errors import Damaged, FixInput, RefoldError
 from refold.plan.claims import Claims
 from refold.plan.history import Day, days_ahead, sealed_days
+from refold.rebuild import Stage
 from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
@@ -283,7 +284,7 @@ def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, tho
 def _publishing(engine: Engine, claims: Claims, last: Day) -> Iterator[Publishing]:
     for store in engine.project.in_order:
         for sink in store.sinks:
-            title = f"{type(sink).__name__}/{sink.name}"
+            title = Stage.publish(sink).subject
             why = _why_published(engine, claims, store, sink, last)
             yield Publishing(store, title, bool(why), [why] if why else [])
 

@@ -17,6 +17,7 @@ from refold.log.declaration import Log
 from refold.log.segment import SEGMENT_EVENTS
 from refold.plan.decisions import Computing, Fold, Plan
 from refold.plan.history import Bytes, Day
+from refold.rebuild import Stage, StageKind
 from refold.rules.rule import COMPILED_FROM_EVENTS
 from refold.stores.declaration import Folded, Store, Work
 from refold.stores.folding import columns_to_read
@@ -62,7 +63,7 @@ def steps_of(engine: Engine, plan: Plan) -> list[Step]:
     steps += _publishing(engine, plan, rows)
     notes = [text for text in (plan.release, plan.note) if text]
     moved = len(plan.publishing) if plan.release else 0
-    return [*steps, Step("release", "release", bool(plan.release), notes, {"sinks": moved})]
+    return [*steps, Step(str(Stage(StageKind.RELEASE)), "release", bool(plan.release), notes, {"sinks": moved})]
 
 
 def rows_by_day(engine: Engine, plan: Plan, fold: Fold) -> list[int]:
@@ -114,7 +115,9 @@ def _seal(plan: Plan) -> Step:
     objects, events = sum(len(part.objects) for part in parts), sum(part.events for part in parts)
     earlier = sum(part.through for part in before[-1].logs.values()) if before and days else 0
     work = {"keys": len(days), "objects": objects, "events": events, "bytes": size, "earlier": earlier}
-    return Step("seal", "seal", bool(days), reasons, work, events=events, objects=objects, size_bytes=size)
+    return Step(
+        str(Stage(StageKind.SEAL)), "seal", bool(days), reasons, work, events=events, objects=objects, size_bytes=size
+    )
 
 
 _Rows = Mapping[str, Sequence[int]]
@@ -129,7 +132,7 @@ def _fold(engine: Engine, plan: Plan, log: Log, rows: _Rows, asked: dict[str, in
     work["checked_rows"] = 0 if plan.fresh else sum(rows[fold.store.name][max(fold.start - 1, 0)] for fold in folds)
     due = [fold for fold in folds if plan.folded(fold)]
     reasons = [f"{fold.store.name}: {reason}" for fold in due for reason in fold.reasons]
-    return Step(f"fold {name}", "fold", bool(due), reasons, work,
+    return Step(str(Stage(StageKind.FOLD, name)), "fold", bool(due), reasons, work,
                 events=sum(day.logs[name].events for day in days),
                 rows=sum(rows[fold.store.name][-1] for fold in due),
                 objects=_segments(engine, log, days), size_bytes=Bytes(engine, log).of(days, columns))  # fmt: skip
@@ -175,7 +178,8 @@ def _replay(engine: Engine, plan: Plan, log: Log, rows: _Rows, asked: dict[str, 
     columns = [log.event_id, "log_seq", *(column for fold in folds for column in columns_to_read(fold.store))]
     proofs = [proof for proof in plan.proofs if any(proof.store is fold.store for fold in folds) and proof.missing]
     reasons = [f"{proof.store.name}: {reason}" for proof in proofs for reason in proof.reasons]
-    return Step(f"replay {log.name}", "replay", bool(proofs), reasons or ["all proven; replayed again to check"], work,
+    reasons = reasons or ["all proven; replayed again to check"]
+    return Step(str(Stage(StageKind.REPLAY, log.name)), "replay", bool(proofs), reasons, work,
                 events=int(work["read"]), rows=sum(rows[fold.store.name][-1] for fold in folds),
                 objects=_segments(engine, log, days), size_bytes=Bytes(engine, log).of(days, columns))  # fmt: skip
 
@@ -198,7 +202,8 @@ def _relate(engine: Engine, plan: Plan, rows: _Rows) -> Step:
     due = [each for each in plan.relations if each.computed]
     proofs = [p for p in plan.proofs if p.store.ledger is None and p.missing]
     reasons = [_summary(each) for each in due] or [f"{p.store.name}: {reason}" for p in proofs for reason in p.reasons]
-    return Step("relations", "relate", bool(due or proofs), reasons or ["all proven; computed again to check"], work,
+    reasons = reasons or ["all proven; computed again to check"]
+    return Step(str(Stage(StageKind.RELATIONS)), "relate", bool(due or proofs), reasons, work,
                 events=events, rows=int(work["input_rows"]), size_bytes=size)  # fmt: skip
 
 
@@ -222,11 +227,11 @@ def _publishing(engine: Engine, plan: Plan, rows: _Rows) -> Iterator[Step]:
             work = {"cells": cells, "written": cells if each.writes else 0, "versions": float(each.writes)}
             reasons = each.reasons or ["held already; compared again"]
             kind = f"publish {each.sink.partition('/')[0]}"
-            yield Step(f"publish {each.sink}", kind, each.writes, reasons, work, rows=count)
+            yield Step(str(Stage(StageKind.PUBLISH, each.sink)), kind, each.writes, reasons, work, rows=count)
         if mine and store.expect:
             work = {"cells": cells * len(mine), "checks": len(store.expect) * len(mine)}
             due = any(each.writes for each in mine)
-            yield Step(f"expectations {store.name}", "expect", due, [], work, rows=count * len(mine))
+            yield Step(str(Stage(StageKind.EXPECTATIONS, store.name)), "expect", due, [], work, rows=count * len(mine))
 
 
 def memory_of(engine: Engine, plan: Plan, steps: Sequence[Step]) -> dict[str, float]:

@@ -165,7 +165,7 @@ class TestDamage:
         assert not result.success
         failed = {place for place, passed in checks_of(result).items() if not passed}
         assert failed == {("state/levels", "full_replay", day(2))}
-        assert f"levels at snapshot {day(2)}: state" in reasons(result)
+        assert f"'levels' at snapshot {day(2)} is not equal to full replay:\n  - state" in reasons(result)
         assert "fresh: true" in reasons(result)
         assert not [event for event in result.get_asset_materialization_events() if event.asset_key.path[0] == "sql"]
         assert house.engine.releaser.current() == served
