@@ -12,10 +12,13 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from refold.errors import DeclarationError, FixInput, NotFound
 from refold.log.declaration import Log
 from refold.stores.declaration import Folded, Store
+
+_Value = TypeVar("_Value", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,13 @@ class Project:
         names = [store.name for store in self.stores]
         names += [log.name for log in self.logs]
         names += [store.ledger.name for store in self.folded]
-        faults = [f"the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
         sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
-        faults += [
-            f"the sink {kind}({name!r}) is used twice"
-            for kind, name in sorted({s for s in sinks if sinks.count(s) > 1})
+        missing = ((store, needed) for store in self.stores for needed in store.inputs if needed not in self.stores)
+        faults = [
+            *(f"the name {name!r} is used twice" for name in _repeated(names)),
+            *(f"the sink {kind}({name!r}) is used twice" for kind, name in _repeated(sinks)),
+            *(f"store {store.name!r} reads {needed.name!r}, which is not in the project" for store, needed in missing),
         ]
-        for store in self.stores:
-            for needed in store.inputs:
-                if needed not in self.stores:
-                    faults.append(f"store {store.name!r} reads {needed.name!r}, which is not in the project")
         if faults:
             raise DeclarationError(f"Project {self.name!r}", faults)
 
@@ -147,6 +147,11 @@ class Project:
     def with_cadence(self, cadence: Daily) -> Project:
         """The same stores under another cadence."""
         return replace(self, cadence=cadence)
+
+
+def _repeated(values: Sequence[_Value]) -> list[_Value]:
+    """The values that occur more than once, sorted."""
+    return sorted({value for value in values if values.count(value) > 1})
 
 
 def find_root(start: Path | None = None) -> Path:

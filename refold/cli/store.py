@@ -11,7 +11,7 @@ import pyarrow as pa
 from refold.cli import terminal as view
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.errors import NotFound
-from refold.explain.events import Step
+from refold.explain.events import ExplainedEvent
 from refold.stores.declaration import Store
 from refold.types import matching
 
@@ -91,7 +91,7 @@ def search(context: click.Context, words: tuple[str, ...], limit: int) -> None:
         console.print(view.table(f"{sink.name} at snapshot {served.snapshot}: {len(rows)} documents", rows))
 
 
-def step_row(step: Step) -> dict[str, Any]:
+def step_row(step: ExplainedEvent) -> dict[str, Any]:
     """One event behind a value, as a row to show."""
     return {
         "log_seq": step.log_seq,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import FixInput, NotFound
+from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
@@ -28,7 +29,7 @@ Row = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
-class Step:
+class ExplainedEvent:
     """One event behind a value: where it lies, what became of it, and the row after it (None: no row, or deleted).
 
     `event` holds the columns the fold reads and the event id; `origin` is landing object and line.
@@ -55,7 +56,7 @@ class Explainer:
         self._chain = chain
         self._builder = builder
 
-    def why(self, store: Store, key: list[str], snapshot: Snapshot) -> Iterator[Step]:
+    def why(self, store: Store, key: list[str], snapshot: Snapshot) -> Iterator[ExplainedEvent]:
         """The events behind the row of a key, in log order.
 
         A folded store shows its events; documents those of every store they join; a relation the ledger's events
@@ -74,32 +75,37 @@ class Explainer:
             )
         yield from steps
 
-    def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[Step]:
-        reader = LogReader(self._objects, self._chain, store.log)
-        running = set(wanted) == {store.log.key}
-        columns = [name for name in wanted if name in store.log.columns]
-        shown = RunningRows(store)
+    def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[ExplainedEvent]:
+        reader, log = LogReader(self._objects, self._chain, store.log), store.log.name
+        running = RunningRows(store) if set(wanted) == {store.log.key} else None
         for each in self._chain.through(snapshot.key):
-            if each.cut(store.log.name).events == 0:
+            if each.cut(log).events == 0:
                 continue
-            record = self._builder.require(store, each)
-            found = (
-                reader.matching(each, columns, lambda some: _chosen(store, some, wanted))
-                if columns
-                else (reader.events(each))
-            )
-            if len(found) == 0:
-                continue
-            part = self._builder.checkpoints.ledger(record)
-            assert part is not None
-            outcomes = with_outcomes(store, found, _outcomes_at(part, each.cut(store.log.name), found))
-            events = matching_events(store, outcomes, wanted)
-            rows = shown.after(events) if running else [None] * len(events)
-            files = self._chain.layout(each, store.log.name).segments
+            events = self._matching(reader, store, wanted, each)
+            rows = running.after(events) if running is not None else [None] * len(events)
+            files = self._chain.layout(each, log).segments
             for event, row in zip(events.to_pylist(), rows, strict=True):
-                place = (event["log_partition"], event["log_offset"])
-                file = next(f.name for f in files if f.partition == place[0] and f.start <= place[1] < f.end)
-                yield _step(store, each, file, event, row)
+                yield _explained(store, each, _file_of(files, event), event, row)
+
+    def _matching(self, reader: LogReader, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> pa.Table:
+        """The events of a snapshot that have the wanted values, with outcome and reason."""
+        record = self._builder.require(store, snapshot)
+        columns = [name for name in wanted if name in store.log.columns]
+        if columns:
+            found = reader.matching(snapshot, columns, lambda some: _chosen(store, some, wanted))
+        else:
+            found = reader.events(snapshot)
+        if len(found) == 0:
+            return found
+        part = self._builder.checkpoints.ledger(record)
+        assert part is not None
+        outcomes = _outcomes_at(part, snapshot.cut(store.log.name), found)
+        return matching_events(store, with_outcomes(store, found, outcomes), wanted)
+
+
+def _file_of(files: Sequence[SegmentFile], event: Mapping[str, Any]) -> str:
+    partition, offset = event["log_partition"], event["log_offset"]
+    return next(f.name for f in files if f.partition == partition and f.start <= offset < f.end)
 
 
 def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
@@ -158,10 +164,10 @@ def _without_mark(values: Mapping[str, Any]) -> Row:
     return {name: value for name, value in values.items() if name != DELETED}
 
 
-def _step(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> Step:
+def _explained(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> ExplainedEvent:
     log = store.log
     shown = dict.fromkeys([log.event_id, log.key, *([log.event_time] if log.event_time else []), *store.columns_read])
-    return Step(
+    return ExplainedEvent(
         store=store.name,
         snapshot=snapshot.key,
         segment=segment,

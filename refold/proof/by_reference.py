@@ -13,14 +13,14 @@ from typing import Any
 from refold.base.progress import track
 from refold.errors import Damaged
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.proof.prover import Difference, Verdict
 from refold.proof.reference import OutcomeOf, ReferenceBoundary, reference
+from refold.proof.verdict import Difference, Differs, Verdict
 from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded
-from refold.stores.ledger import LedgerPart
+from refold.stores.ledger import LedgerPart, outcome_text
 
 METHOD = "reference, one event at a time"
 _ROWS_MAX = 5
@@ -64,9 +64,9 @@ def _compare(
             differences += _differences(builder, store, snapshot, record, boundary, asked)
         elif asked:
             expected = f"a state by code version {store.code_version}"
-            differences.append(Difference("not-built", where, expected, "none"))
+            differences.append(Difference(Differs.NOT_BUILT, where, expected, "none"))
     except Damaged as error:
-        differences.append(Difference("checkpoint", where, "a sound record, state and ledger part", str(error)))
+        differences.append(Difference(Differs.CHECKPOINT, where, "a sound record, state and ledger part", str(error)))
     return replace(before, record=record, differences=differences, events=before.events + len(boundary.outcomes))
 
 
@@ -78,13 +78,13 @@ def _differences(
     if boundary.outcomes:
         yield from _ledger_differences(where, builder.checkpoints.ledger(record), boundary.outcomes)
     if record.ledger_digest != boundary.ledger_digest:
-        yield Difference("ledger", where, boundary.ledger_digest, record.ledger_digest)
+        yield Difference(Differs.LEDGER, where, boundary.ledger_digest, record.ledger_digest)
     if record.state_digest != boundary.state_digest:
-        yield Difference("state", where, boundary.state_digest, record.state_digest)
+        yield Difference(Differs.STATE, where, boundary.state_digest, record.state_digest)
     if asked or record.state_digest != boundary.state_digest:
         table = builder.checkpoints.state(store, record).table
         if len(table) != len(boundary.rows):
-            yield Difference("state", where, f"{len(boundary.rows)} rows", f"{len(table)} rows")
+            yield Difference(Differs.STATE, where, f"{len(boundary.rows)} rows", f"{len(table)} rows")
         stored = {row[store.log.key]: row for row in table.select(list(store.state_columns)).to_pylist()}
         yield from _row_differences(where, stored, boundary.rows)
 
@@ -92,17 +92,14 @@ def _differences(
 def _ledger_differences(where: str, part: LedgerPart | None, expected: Sequence[OutcomeOf]) -> Iterator[Difference]:
     found = [] if part is None else list(zip(part.outcomes.tolist(), part.reasons.tolist(), strict=True))
     if len(found) != len(expected):
-        yield Difference("ledger", where, f"{len(expected)} outcomes", f"{len(found)} outcomes")
+        yield Difference(Differs.LEDGER, where, f"{len(expected)} outcomes", f"{len(found)} outcomes")
     for (partition, offset, seq, name, reason), (code, stored) in zip(expected, found, strict=False):
         if (Outcome[name.upper()], reason) != (code, stored):
             at = f"{where}, log partition {partition}, offset {offset}, log_seq {seq}"
-            yield Difference("ledger", at, _told(Outcome[name.upper()], reason), _told(code, stored))
+            yield Difference(
+                Differs.LEDGER, at, outcome_text(Outcome[name.upper()], reason), outcome_text(code, stored)
+            )
             return
-
-
-def _told(code: int, reason: int) -> str:
-    name = Outcome(code).name.lower() if code in list(Outcome) else f"outcome {code}"
-    return f"{name} (reason {reason})" if reason else name
 
 
 def _row_differences(
@@ -110,9 +107,9 @@ def _row_differences(
 ) -> Iterator[Difference]:
     keys = [key for key in dict.fromkeys([*expected, *stored]) if expected.get(key) != stored.get(key)]
     for key in sorted(keys, key=repr)[:_ROWS_MAX]:
-        yield Difference("state", f"{where}, key {key!r}", _shown(expected.get(key)), _shown(stored.get(key)))
+        yield Difference(Differs.STATE, f"{where}, key {key!r}", _shown(expected.get(key)), _shown(stored.get(key)))
     if len(keys) > _ROWS_MAX:
-        yield Difference("state", where, "no other differing row", f"{len(keys) - _ROWS_MAX} more")
+        yield Difference(Differs.STATE, where, "no other differing row", f"{len(keys) - _ROWS_MAX} more")
 
 
 def _shown(row: Mapping[str, Any] | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import pyarrow as pa
 
@@ -70,6 +71,17 @@ def first_parting(marks: Sequence[Mark]) -> int | None:
     return next(before, known[end] if end < len(known) else None)
 
 
+class Cause(StrEnum):
+    """Why stored and replayed part."""
+
+    CHECKPOINT = "checkpoint"
+    DEDUPLICATION = "deduplication"
+    EVENTS = "events"
+    RULE = "rule"
+    NOT_DETERMINISTIC = "not-deterministic"
+    ROW = "row"
+
+
 @dataclass(frozen=True)
 class Divergence:
     """Where stored and replayed part, and why.
@@ -78,7 +90,7 @@ class Divergence:
         snapshot: the first snapshot at which they part.
         agrees: the snapshot before, at which they agree; None where it is the first.
         folded_from: the snapshot whose checkpoint was gone on from; None where the fold began at offset 0.
-        cause: checkpoint, deduplication, events, rule, not-deterministic, or row where the evidence leaves it open.
+        cause: why; `ROW` where the evidence leaves it open.
         because: the cause in plain words, with the evidence.
         event: the first event after which they part, with key, id, position and the columns read; None where no
             event of the snapshot is to blame.
@@ -93,9 +105,9 @@ class Divergence:
 
     snapshot: str
     agrees: str | None
-    folded_from: str | None
-    cause: str
-    because: str
+    folded_from: str | None = None
+    cause: Cause = Cause.ROW
+    because: str = ""
     event: Row | None = None
     not_before: Row | None = None
     segment: str | None = None

@@ -19,11 +19,11 @@ from refold.log.declaration import POSITION
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.divergence import Mark
-from refold.proof.locate import Locator, outcome_text, rows_in
+from refold.proof.locate import Locator, rows_in
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
 from refold.proof.replay import Boundary, replay
-from refold.proof.verdict import Difference, Trail, Verdict
+from refold.proof.verdict import Difference, Differs, Trail, Verdict
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -32,7 +32,7 @@ from refold.stores.fold_engine import Engines, LocalEngine
 from refold.stores.state import State
 from refold.types import describe
 
-__all__ = ["Difference", "Prover", "Verdict"]
+__all__ = ["Difference", "Differs", "Prover", "Verdict"]
 
 _ROWS_SHOWN = 5
 _REPLAY = "full replay from offset 0"
@@ -148,13 +148,13 @@ class Prover:
             record = self._builder.find(store, snapshot)
             if record is None:
                 expected = f"a state by code version {store.code_version}"
-                differences.append(Difference("not-built", where, expected, "none"))
+                differences.append(Difference(Differs.NOT_BUILT, where, expected, "none"))
         except Damaged as error:
-            differences.append(Difference("checkpoint", where, "a sound state record", str(error)))
+            differences.append(Difference(Differs.CHECKPOINT, where, "a sound state record", str(error)))
         if record is not None:
             differences += self._compare_record(store, snapshot, record, boundary)
         if boundary.unstable:
-            differences.append(Difference("rule", where, "the same result of the same events", boundary.unstable))
+            differences.append(Difference(Differs.RULE, where, "the same result of the same events", boundary.unstable))
         sound = record is not None and not differences
         trail.add(Mark(snapshot, record, boundary.state_digest, boundary.ledger_digest, sound), differences, boundary)
 
@@ -163,14 +163,14 @@ class Prover:
     ) -> Iterator[Difference]:
         where = f"snapshot {snapshot.key}"
         if record.code_version != store.code_version:
-            yield Difference("code-version", where, store.code_version, record.code_version)
+            yield Difference(Differs.CODE_VERSION, where, store.code_version, record.code_version)
         yield from self._compare_ledger(snapshot, record, boundary)
         if record.ledger_digest != boundary.ledger_digest:
-            yield Difference("ledger", where, boundary.ledger_digest, record.ledger_digest)
+            yield Difference(Differs.LEDGER, where, boundary.ledger_digest, record.ledger_digest)
         if dict(record.outcomes) != dict(boundary.outcomes):
-            yield Difference("ledger", where, _counts(boundary.outcomes), _counts(record.outcomes))
+            yield Difference(Differs.LEDGER, where, _counts(boundary.outcomes), _counts(record.outcomes))
         if record.state_digest != boundary.state_digest:
-            yield Difference("state", where, boundary.state_digest, record.state_digest)
+            yield Difference(Differs.STATE, where, boundary.state_digest, record.state_digest)
 
     def _compare_ledger(self, snapshot: Snapshot, record: StateRecord, boundary: Boundary) -> Iterator[Difference]:
         if len(boundary.part.outcomes) == 0:
@@ -178,7 +178,7 @@ class Prover:
         try:
             part = self._builder.checkpoints.ledger(record)
         except Damaged as error:
-            yield Difference("ledger", f"snapshot {snapshot.key}", "a sound ledger part", str(error))
+            yield Difference(Differs.LEDGER, f"snapshot {snapshot.key}", "a sound ledger part", str(error))
             return
         place = boundary.part.first_difference(part) if part is not None else 0
         if place is not None:
@@ -186,8 +186,8 @@ class Prover:
                 at = "log partition {}, offset {}, log_seq {}".format(*position(_events(boundary), place))
             else:
                 at = "after its last event"
-            found = outcome_text(part, place) if part is not None else "no ledger part"
-            yield Difference("ledger", f"snapshot {snapshot.key}, {at}", outcome_text(boundary.part, place), found)
+            found = part.told(place) if part is not None else "no ledger part"
+            yield Difference(Differs.LEDGER, f"snapshot {snapshot.key}, {at}", boundary.part.told(place), found)
 
     def _judge(
         self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail, seen: set[str] | None = None
@@ -205,7 +205,7 @@ class Prover:
                     spaces = [(f"keys at {snapshot.key}", buckets)] if buckets else []
             except Damaged as error:
                 differences.append(
-                    Difference("checkpoint", f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
+                    Difference(Differs.CHECKPOINT, f"snapshot {snapshot.key}", "a sound checkpoint", str(error))
                 )
                 trail.marks[-1] = replace(mark, sound=False)
         trail.differences[-1] += differences
@@ -234,7 +234,7 @@ class Prover:
             try:
                 self.require(source.store, snapshot)
             except Unproven as error:
-                faults.append(Difference("input", where, f"a proven {source.name}", str(error)))
+                faults.append(Difference(Differs.INPUT, where, f"a proven {source.name}", str(error)))
         if faults:
             return replace(verdict, differences=faults)
         try:
@@ -246,13 +246,13 @@ class Prover:
             inputs = self._builder.tables(store, snapshot)
             again = store.compute(self._builder.runner, inputs, permuted=True)
         except (Damaged, Unproven) as error:
-            return replace(verdict, differences=[Difference("checkpoint", where, "a sound result", str(error))])
+            return replace(verdict, differences=[Difference(Differs.CHECKPOINT, where, "a sound result", str(error))])
         schema = describe(store.columns)
         found = table_digest(schema, again, store.key)
         verdict = replace(verdict, events=sum(map(len, inputs.values())), replay={"state": found, "ledger": ""})
         if found == record.state_digest:
             return verdict
-        differences = [Difference("relation", where, f"{found} from permuted inputs", record.state_digest)]
+        differences = [Difference(Differs.RELATION, where, f"{found} from permuted inputs", record.state_digest)]
         trees = [DigestTree.of(schema, table, store.key) for table in (stored, again) if table is not None]
         spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
         return replace(verdict, differences=differences, picture=Picture((), spaces))
@@ -281,7 +281,9 @@ def _differing_rows(
     names = [*(name for name in store.state_columns if name not in POSITION), *POSITION]
     keys = [key for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
     shown = ((f"snapshot {snapshot.key}, key {key!r}", theirs.get(key), mine.get(key)) for key in keys[:_ROWS_SHOWN])
-    return [Difference("state", at, _show(right, names), _show(found, names)) for at, right, found in shown], buckets
+    return [
+        Difference(Differs.STATE, at, _show(right, names), _show(found, names)) for at, right, found in shown
+    ], buckets
 
 
 def _show(row: Mapping[str, object] | None, names: Sequence[str]) -> str:

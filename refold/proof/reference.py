@@ -54,7 +54,7 @@ def reference(
     rule raises or answers something impossible.
     """
     reader = LogReader(objects, chain, log)
-    folds = [_Fold(store) for store in stores]
+    folds = [_PlainStore(store) for store in stores]
     contents: dict[object, tuple[object, ...]] = {}
     for snapshot in chain.through(through.key):
         events = reader.events(snapshot, ["log_offset", "log_seq", *log.columns]).to_pylist()
@@ -78,7 +78,7 @@ def _repeats(log: Log, events: Iterable[Row], contents: dict[object, tuple[objec
     return repeats
 
 
-class _Fold:
+class _PlainStore:
     """One store on its way through history: its rows, their canonical bytes, and the digest of its ledger."""
 
     def __init__(self, store: Folded) -> None:

@@ -1,9 +1,10 @@
-"""Suspects: which single slip of a fold explains a key's wrong row.
+"""Slips: which single slip of a fold explains a key's wrong row.
 
 A stored row is what some fold made of a key's events. Here the key's events of one snapshot are folded again with one
 slip at a time: an event left out, an event taken twice, a repeated delivery taken for a new event, the fold begun
 without the key's row. A slip that gives exactly the stored row, and the stored outcomes of all other events, names the
-offset. Nothing is read here; `refold.proof.divergence` brings what is known and draws the conclusion.
+offset. Nothing is read and nothing concluded here: `refold.proof.refolded` collects the suspects, `refold.proof.locate`
+names the event, and `refold.proof.causes` the cause.
 """
 
 from __future__ import annotations
@@ -112,10 +113,17 @@ def _explains(key: KeyFold, place: int, taken: _Places, deliveries: Deliveries, 
         part = fold_events(state, key.events.take(pa.array(taken)), deliveries) if len(taken) else NO_EVENTS
     except RuleError:
         return False
+    return _same_row(key, state) and _same_outcomes(key, place, taken, part)
+
+
+def _same_row(key: KeyFold, state: State) -> bool:
     row = state.table.to_pylist()[0] if len(state) else {}
     names = [name for name in key.store.state_columns if name not in POSITION]
-    if any(row.get(name) != key.stored.get(name) for name in names):
-        return False
+    return all(row.get(name) == key.stored.get(name) for name in names)
+
+
+def _same_outcomes(key: KeyFold, place: int, taken: _Places, part: LedgerPart) -> bool:
+    """Whether all events but the one at `place` have the stored outcomes, where those can be compared."""
     if key.part is None or len(taken) == 0 or len(taken) > len(key.events) + 1:
         return True
     others = taken != place  # what was said of the event itself is part of the slip

@@ -8,25 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from refold.log.snapshot import Snapshot
 from refold.proof import picture
-from refold.proof.divergence import Divergence, Mark, Replayed
+from refold.proof.divergence import Cause, Divergence, Mark, Replayed
 from refold.proof.picture import Picture
 from refold.proof.replay import Boundary
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
 
+class Differs(StrEnum):
+    """What differs from replay."""
+
+    NOT_BUILT = "not-built"
+    CODE_VERSION = "code-version"
+    CHECKPOINT = "checkpoint"
+    STATE = "state"
+    LEDGER = "ledger"
+    RULE = "rule"
+    RELATION = "relation"
+    INPUT = "input"
+    SINK = "sink"
+    RELEASE = "release"
+
+
 @dataclass(frozen=True)
 class Difference:
     """One way in which what is stored differs from replay.
 
-    `what` is one of not-built, code-version, checkpoint, state, ledger, rule, relation, input, sink, release. `buckets`
-    are those of the digest tree in which two contents differ, for a picture; empty where that is not known.
+    `buckets` are those of the digest tree in which two contents differ, for a picture; empty where that is not known.
     """
 
-    what: str
+    what: Differs
     where: str
     expected: str
     found: str
@@ -34,6 +49,10 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.what} at {self.where}: expected {self.expected}, found {self.found}"
+
+
+_LASTING = (Differs.LEDGER, Differs.RULE)
+"""What every later snapshot has as well."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class Trail:
 
     def inherited(self) -> list[Difference]:
         """What every later snapshot has from those before it: its ledger rests on theirs, and its rule is the same."""
-        return [each for found in self.differences[:-1] for each in found if each.what in ("ledger", "rule")]
+        return [each for found in self.differences[:-1] for each in found if each.what in _LASTING]
 
     def every(self) -> list[Difference]:
         """All that differs in any snapshot, oldest first."""
@@ -106,8 +125,8 @@ class Trail:
         """Every snapshot with its mark in a picture."""
         found = []
         for mark, differences in zip(self.marks, self.differences, strict=True):
-            rows = mark.state_parted or any(d.what in ("state", "checkpoint") for d in differences)
-            outcomes = mark.ledger_parted or any(d.what in ("ledger", "rule") for d in differences)
+            rows = mark.state_parted or any(d.what in (Differs.STATE, Differs.CHECKPOINT) for d in differences)
+            outcomes = mark.ledger_parted or any(d.what in _LASTING for d in differences)
             shown = {(True, True): picture.BOTH, (True, False): picture.STATE, (False, True): picture.LEDGER}
             shown[(False, False)] = picture.NOT_BUILT if mark.record is None else picture.EQUAL
             found.append((mark.snapshot.key, shown[(rows, outcomes)]))
@@ -116,18 +135,18 @@ class Trail:
 
 def _remedy(verdict: Verdict) -> str:
     kinds = {difference.what for difference in verdict.differences}
-    cause = verdict.divergence.cause if verdict.divergence is not None else ""
+    cause = verdict.divergence.cause if verdict.divergence is not None else None
     store, key = verdict.store, verdict.snapshot.key
     mend, again = f"Run `refold repair {store.name} --as-of {key}`: ", "Where it differs again, "
-    if "rule" in kinds or cause == "not-deterministic":
+    if Differs.RULE in kinds or cause is Cause.NOT_DETERMINISTIC:
         return "Correct the rule and raise its version; nothing that it computed can be proven."
-    if kinds <= {"not-built"}:
+    if kinds <= {Differs.NOT_BUILT}:
         return f"Build state/{store.name} for {key} first, with `refold rebuild --through {key}`."
     if store.ledger is None:
         return f"{mend}it proves what {store.name} reads and computes it again. {again}give the query a total order."
     place = verdict.sound_through
     sound = f"the newest sound checkpoint of the first {place} snapshots" if place else "offset 0"
     text = f"{mend}it folds again from {sound}, and proves it."
-    if cause == "deduplication":
+    if cause is Cause.DEDUPLICATION:
         text += f" {again}restore logs/{store.ledger.store.log.name}/repeats and layouts/ from a copy."
     return text

@@ -16,7 +16,7 @@ from refold.canonical.digest import DigestTree, bucket_of
 from refold.engine import Engine
 from refold.errors import Damaged, RefoldError, Unproven
 from refold.log.snapshot import Snapshot
-from refold.proof.prover import Difference
+from refold.proof.prover import Difference, Differs
 from refold.release.pointer import Release, title_of
 from refold.sinks.base import Content, Sink, Target
 from refold.stores.declaration import Store
@@ -41,11 +41,11 @@ def sink_differences(engine: Engine, store: Store, sink: Sink, snapshot: Snapsho
             return []
         found = list(_fault_differences(engine, target, content, lineage))
     except RefoldError as error:
-        return [Difference("sink", target.place, "a sink that can be read", str(error))]
+        return [Difference(Differs.SINK, target.place, "a sink that can be read", str(error))]
     try:
         return found + list(_row_differences(target, content, lineage))
     except RefoldError as error:
-        return found or [Difference("sink", target.place, "rows that can be read", str(error))]
+        return found or [Difference(Differs.SINK, target.place, "rows that can be read", str(error))]
 
 
 def mend_sink(engine: Engine, store: Store, sink: Sink, snapshot: Snapshot) -> None:
@@ -128,11 +128,11 @@ def _fault_differences(
 ) -> Iterator[Difference]:
     newest = engine.releaser.pointer.number()
     for fault in target.faults(content, lineage):
-        yield Difference("sink", fault.where, fault.expected, fault.found)
+        yield Difference(Differs.SINK, fault.where, fault.expected, fault.found)
         number = fault.found.strip("'")
         if fault.where.endswith("column release") and number.isascii() and number.isdigit() and int(number) > newest:
             name = f"releases/{int(number):020d}.json"
-            yield Difference("release", name, f"the record that {fault.where} names", "none")
+            yield Difference(Differs.RELEASE, name, f"the record that {fault.where} names", "none")
 
 
 def _row_differences(target: Target, content: Content, lineage: Mapping[str, str] | None) -> Iterator[Difference]:
@@ -158,7 +158,7 @@ def compare_rows(where: str, content: Content, found: pa.Table) -> Iterator[Diff
             if shown > _CELLS_MAX:
                 return
             at = f"{where}, key {', '.join(map(repr, key))}{column}"
-            yield Difference("sink", at, want, got, tuple(sorted(buckets)))
+            yield Difference(Differs.SINK, at, want, got, tuple(sorted(buckets)))
 
 
 def _by_key(content: Content, table: pa.Table, buckets: set[int]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:

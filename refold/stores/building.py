@@ -164,17 +164,12 @@ class Builder:
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
         for run in runs:
             _tell(run)
-        stores = [run.store for run in runs]
-        over = self._pass_over(stores)
+        over = self._pass_over([run.store for run in runs])
         first = max(0, min(run.done for run in runs) - 1)
         log = over.reader.log.name
         visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.cut(log).events)
         for place, snapshot in enumerate(visited, start=first):
-            behind = [run for run in runs if run.done <= place]
-            if behind:
-                self._fold_one(behind, snapshot, over)
-                for run in behind:
-                    run.done = place + 1
+            self._fold_one([run for run in runs if run.done <= place], snapshot, over)
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
     def _deliveries(self, reader: LogReader, snapshot: Snapshot) -> list[Deliveries]:
@@ -196,11 +191,13 @@ class Builder:
     def _fold_one(self, runs: Sequence[FoldProgress], snapshot: Snapshot, over: _Pass) -> None:
         """Fold the events that a snapshot added into all the runs, and store what they are then."""
         cut = snapshot.cut(over.reader.log.name)
-        runs = [run for run in runs if run.record is None or run.record.inputs != cut.id]
-        if runs:
-            parts = self._folded(over, snapshot, [(run.state, run.before) for run in runs])
-            for run, part in zip(runs, parts, strict=True):
+        changed = [run for run in runs if run.record is None or run.record.inputs != cut.id]
+        if changed:
+            parts = self._folded(over, snapshot, [(run.state, run.before) for run in changed])
+            for run, part in zip(changed, parts, strict=True):
                 run.record = self.checkpoints.save_state(run.state, cut, part, run.record)
+        for run in runs:
+            run.done = snapshot.ordinal + 1
 
     def _folded(
         self, over: _Pass, snapshot: Snapshot, folds: Sequence[tuple[State, StateRef | None]]

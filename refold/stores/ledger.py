@@ -53,6 +53,14 @@ class LedgerPart:
         _count(self.outcomes, found)
         return {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
 
+    def told(self, place: int) -> str:
+        """The outcome at a place in words, with its reason code."""
+        return outcome_text(*self.codes(place)) if place < len(self.outcomes) else NO_OUTCOME
+
+    def codes(self, place: int) -> tuple[int, int]:
+        """The outcome and the reason code at a place."""
+        return int(self.outcomes[place]), int(self.reasons[place])
+
     def to_table(self) -> pa.Table:
         """Columns outcomes and reasons: the codes as bytes, 1,048,576 events a row, the last row with what is left.
 
@@ -78,6 +86,19 @@ class LedgerPart:
         differ = (self.outcomes[:n] != other.outcomes[:n]) | (self.reasons[:n] != other.reasons[:n])
         places = np.flatnonzero(differ)
         return int(places[0]) if len(places) else n
+
+
+NO_OUTCOME = "no outcome"
+
+
+def outcome_text(code: int, reason: int) -> str:
+    """An outcome in words, with its reason code.
+
+    >>> outcome_text(3, 1), outcome_text(9, 0)
+    ('rejected (reason 1)', 'outcome 9')
+    """
+    name = Outcome(code).name.lower() if code in list(Outcome) else f"outcome {code}"
+    return f"{name} (reason {reason})" if reason else name
 
 
 NO_EVENTS = LedgerPart(np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.uint8))
