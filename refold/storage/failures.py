@@ -68,7 +68,7 @@ def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldErr
         judged = FixInput, "access denied", "Check credentials and permissions."
     elif isinstance(error, _REFUSED):
         judged = FixInput, "this store does not support it", "Use a local folder, s3://, gs:// or az://."
-    elif isinstance(error, MISSING):
+    elif isinstance(error, MISSING) or "status code: 404" in found:  # the library has no kind of its own for listings
         judged = FixInput, "it does not exist", "Check the path, or the name of the bucket."
     elif local and code in _PASSING:
         judged = Unavailable, "the file system is unavailable", "Try again once it works."
