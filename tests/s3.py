@@ -30,6 +30,9 @@ from obstore.store import S3Store
 BUCKET = "refold-tests"
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}
 
+SOCKETS = Path("/tmp")
+"""Where the server, whatever it is told, makes sockets that it leaves when it is killed."""
+
 ONCE: Any = {"max_retries": 0}
 
 
@@ -60,18 +63,22 @@ def _serving(weed: str, folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{s3}"
         finally:
             process.kill()
+            process.wait()
+            for port in (port + more for port in ports.values() for more in (0, 10_000)):
+                for path in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                    path.unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:
     """Ports that are free, and those 10,000 above them too, which the server takes for gRPC."""
-    found: list[int] = []
+    found = set[int]()
     while len(found) < count:
         port = random.randrange(10_000, 20_000)
         with socket.socket() as own, socket.socket() as above, suppress(OSError):
             own.bind(("127.0.0.1", port))
             above.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-    return found
+            found.add(port)
+    return list(found)
 
 
 def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
