@@ -26,6 +26,10 @@ from refold.proof.by_reference import reference_verdicts
 from refold.proof.prover import Prover, Verdict
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
+from refold.repair.damage import Damage
+from refold.repair.drift import Drifts
+from refold.repair.object_audit import audit_objects
+from refold.repair.sink_audit import SinkAudit
 from refold.seal.sealer import Sealer, SealReport
 from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
@@ -69,6 +73,24 @@ class Engine:
     def thinner(self) -> Thinner:
         """Giving up the rows of old checkpoints."""
         return Thinner(self.objects, self.chain, self.builder, self.project.in_order)
+
+    @cached_property
+    def sink_audit(self) -> SinkAudit:
+        """The comparison of sinks with what they should hold and serve."""
+        return SinkAudit(self.chain, self.builder, self.publisher, self.releaser)
+
+    @cached_property
+    def drifts(self) -> Drifts:
+        """The comparison of stores and their sinks with full replay, and their repair."""
+        return Drifts(self.prover, self.builder, self.sink_audit, self.inputs_of)
+
+    def audit_objects(self) -> list[Damage]:
+        """Every damaged object of the store except what sinks hold, by name; reads all of them once."""
+        return audit_objects(self.project, self.objects, self.chain, self.releaser.pointer, self.prover.proofs)
+
+    def reopened(self) -> Engine:
+        """Another engine of the same project that has read nothing yet; one that has read damage keeps it."""
+        return Engine(self.project, self.settings, self.open_store)
 
     def landing(self) -> ObjectStore:
         """Landing, opened now. Raises NotFound, FixInput."""

@@ -154,19 +154,19 @@ def _show_thinnings(engine: Engine, thinnings: Sequence[Thinning]) -> None:
 
 
 def _show_unreferenced(engine: Engine) -> None:
-    """One by one, but for segments that compaction has overtaken, of which there may be thousands."""
+    """One by one, except superseded segments, of which there may be thousands."""
     found = find_unreferenced(engine.objects, utc_now())
     rows: list[dict[str, Any]] = [
         {"unreferenced": each.name, "bytes": each.size_bytes, "left because": each.why or None}
         for each in found
-        if not each.overtaken
+        if not each.superseded
     ]
     if rows:
         view.console().print(view.table(f"{len(rows)} objects that nothing names", rows))
-    overtaken = [each for each in found if each.overtaken]
+    superseded = [each for each in found if each.superseded]
     sizes = dict[str, list[int]]()
-    for each in overtaken:
+    for each in superseded:
         sizes.setdefault(each.why, []).append(each.size_bytes)
     rows = [{"segments": len(some), "bytes": sum(some), "left because": why or None} for why, some in sizes.items()]
     if rows:
-        view.console().print(view.table(f"{len(overtaken)} segments that only overtaken layouts name", rows))
+        view.console().print(view.table(f"{len(superseded)} segments that only superseded layouts name", rows))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from refold.cli import terminal as view
-from refold.cli.at_rest import mend_damage, mend_earlier
+from refold.cli.audit import repair_damage, repair_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.store import step_row
 from refold.config import Settings
@@ -22,7 +22,7 @@ from refold.errors import NotFound
 from refold.project import find_root, load_project
 from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
-from refold.repair.drift import Drift, find_drift, repair
+from refold.repair.drift import Drift
 from refold.sinks import Sql
 from refold.stores.declaration import Store
 from refold.types import ColumnKind
@@ -42,12 +42,12 @@ def repair_command(context: click.Context, store: str | None, as_of: str | None)
     engine, console = open_project(context), view.console()
     mended = True
     if store is None:
-        engine, mended = mend_damage(engine, console)
+        engine, mended = repair_damage(engine, console)
     snapshot = snapshot_of(engine, as_of)
     if store is None:
-        mended = mend_earlier(engine, console, snapshot) and mended
+        mended = repair_earlier(engine, console, snapshot) and mended
     for each in engine.project.in_order if store is None else [engine.project.store(store)]:
-        drift = find_drift(engine, each, snapshot)
+        drift = engine.drifts.find(each, snapshot)
         if not drift.differences:
             console.print(f"{each.name} at snapshot {snapshot.key}: nothing differs.")
             continue
@@ -80,8 +80,8 @@ def _difference_row(difference: Difference) -> dict[str, str]:
 
 
 def _mend(engine: Engine, console: Console, drift: Drift) -> bool:
-    verdict = repair(engine, drift)
-    if verdict.passed and not find_drift(engine, drift.store, drift.snapshot).differences:
+    verdict = engine.drifts.repair(drift)
+    if verdict.passed and not engine.drifts.find(drift.store, drift.snapshot).differences:
         console.print(f"{drift.store.name}: rebuilt and proven equal to full replay.")
         return True
     console.print(f"{drift.store.name}: still differs; the log or the rule is at fault. Run `refold log verify`.")
@@ -130,7 +130,7 @@ def _break_and_mend(engine: Engine, console: Console, database: Path) -> None:
     key = row[store.key[0]]
     console.print(f"{sink.name}: {column} of {store.key[0]} {key!r} is now {wrong}; it should be {row[column]}.")
     console.rule("refold verify")
-    drift = find_drift(engine, store, snapshot)
+    drift = engine.drifts.find(store, snapshot)
     show_differences(console, drift)
     console.rule(f"refold why {store.name} {key}")
     steps = list(engine.explainer.why(store, [str(key)], snapshot))

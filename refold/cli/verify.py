@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from refold.cli import terminal as view
-from refold.cli.at_rest import show_damage, show_earlier
+from refold.cli.audit import show_damage, show_earlier
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.repair import show_differences
 from refold.engine import Engine
 from refold.errors import FixInput
 from refold.log.snapshot import Snapshot
-from refold.repair.drift import Drift, find_drift
+from refold.repair.drift import Drift
 from refold.stores.declaration import Store
 
 
@@ -45,7 +45,7 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
 
 
 def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> list[Drift]:
-    return [find_drift(engine, store, snapshot) for store in stores]
+    return [engine.drifts.find(store, snapshot) for store in stores]
 
 
 def _by_reference(engine: Engine, stores: Sequence[Store], snapshot: Snapshot) -> list[Drift]:

@@ -123,7 +123,7 @@ class Compactor:
     def plan(self) -> CompactionPlan:
         """What there is to do; reads all layouts anew and writes nothing. Raises Damaged where a layout is."""
         for snapshot in self._chain:
-            self._chain.overtaken(snapshot)
+            self._chain.newer_layout(snapshot)
         placed = self._placed()
         runs = [run for group in placed.values() for run in _runs(group)]
         joined = {(run.partition, each.file.start) for run in runs for each in run.placed}

@@ -190,7 +190,7 @@ class LogReader:
         try:
             yield
         except Damaged as error:
-            newer = self._chain.overtaken(snapshot)
+            newer = self._chain.newer_layout(snapshot)
             if newer is None:
                 raise
             raise Conflict(

@@ -261,7 +261,7 @@ class SnapshotChain:
         self._layouts[snapshot.key], self._numbers[snapshot.key] = dict(layout), number
         return _layout_name(snapshot, number)
 
-    def overtaken(self, snapshot: Snapshot) -> str | None:
+    def newer_layout(self, snapshot: Snapshot) -> str | None:
         """The name of a newer layout than the one that was read, if there is one, which is then read when asked for."""
         newest = self.newest_layout(snapshot)
         if newest is None or newest <= _layout_name(snapshot, self._numbers.get(snapshot.key, 0)):

@@ -2,5 +2,5 @@
 
 Put audits, drift, repair and the removal of unreferenced objects here. Whether a fold was right is decided in
 `refold.proof`.
-Before it: the engine. After it: the command line and Dagster.
+Before it: `refold.release`. After it: the engine.
 """

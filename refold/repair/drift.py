@@ -1,20 +1,20 @@
 """Drift: where state, ledger, sinks and full replay disagree, by object and cell, and rebuilding just that.
 
-`refold.proof.prover` compares what is built with replay; this module adds what is published, and mends. The log itself
-is never mended: a damaged segment is named, and must come back from a copy.
+`refold.proof.prover` compares what is built with replay; this module adds what is published, and repairs both. The log
+itself is never repaired: a damaged segment is named, and must be restored from a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from refold.engine import Engine
 from refold.log.snapshot import Snapshot
 from refold.proof.picture import Picture
-from refold.proof.prover import Difference, Verdict
-from refold.repair.sink_audit import mend_sink, sink_differences
+from refold.proof.prover import Difference, Prover, Verdict
+from refold.repair.sink_audit import SinkAudit
 from refold.sinks.base import Sink
+from refold.stores.building import Builder
 from refold.stores.declaration import Store
 
 
@@ -53,46 +53,59 @@ class Drift:
         )
 
 
-def find_drift(engine: Engine, store: Store, snapshot: Snapshot) -> Drift:
-    """Verify a store against full replay, and its sinks against the store, where they hold that snapshot's version."""
-    verdict = engine.prover.prove(store, snapshot)
-    sinks = []
-    if verdict.record is not None:
-        sinks = [(sink, sink_differences(engine, store, sink, snapshot)) for sink in store.sinks]
-    return Drift(store, snapshot, verdict, sinks)
+class Drifts:
+    """Finds where stores and sinks have drifted from full replay, and repairs them.
 
-
-def repair(engine: Engine, drift: Drift) -> Verdict:
-    """Rebuild what differs and prove it: what of the store and its inputs is not sound, then the sinks that differ.
-
-    A fold goes on from before the first snapshot that differs, never from what was found wrong; where that does not
-    help, from offset 0. Returns the verdict afterwards; where it has not passed, the log or the rule is at fault and no
-    sink was touched.
+    Args:
+        inputs_of: gives the stores that a relation is computed from, directly or not.
     """
-    verdict = drift.verdict
-    if not verdict.passed:
-        for needed in engine.inputs_of(drift.store):
-            _mend_state(engine, engine.prover.prove(needed, drift.snapshot))
-        verdict = _mend_state(engine, verdict)
-    if verdict.passed:
-        for sink, differences in drift.sinks:
-            if differences:
-                mend_sink(engine, drift.store, sink, drift.snapshot)
-    return verdict
 
+    def __init__(
+        self, prover: Prover, builder: Builder, sinks: SinkAudit, inputs_of: Callable[[Store], Sequence[Store]]
+    ) -> None:
+        self._prover = prover
+        self._builder = builder
+        self._sinks = sinks
+        self._inputs_of = inputs_of
 
-def _mend_state(engine: Engine, verdict: Verdict) -> Verdict:
-    """Rebuild one store where its verdict has not passed, and prove it again."""
-    store, snapshot = verdict.store, verdict.snapshot
-    if verdict.passed:
-        return verdict
-    if store.ledger is None:
-        engine.builder.build(store, snapshot, fresh=True)
-        return engine.prover.prove(store, snapshot)
-    for trusted in dict.fromkeys([verdict.sound_through, 0]):
-        for _ in engine.builder.fold_history([store.ledger.store], snapshot, trusted=trusted):
-            pass
-        verdict = engine.prover.prove(store, snapshot)
+    def find(self, store: Store, snapshot: Snapshot) -> Drift:
+        """Verify a store against full replay, and its sinks against the store, where they hold that version."""
+        verdict = self._prover.prove(store, snapshot)
+        sinks = []
+        if verdict.record is not None:
+            sinks = [(sink, self._sinks.differences(store, sink, snapshot)) for sink in store.sinks]
+        return Drift(store, snapshot, verdict, sinks)
+
+    def repair(self, drift: Drift) -> Verdict:
+        """Rebuild what differs and prove it: what is unsound of the store and its inputs, then the sinks that differ.
+
+        A fold goes on from before the first snapshot that differs, never from what was found wrong; where that does
+        not help, from offset 0. Returns the verdict afterwards; where it has not passed, the log or the rule is at
+        fault and no sink was touched.
+        """
+        verdict = drift.verdict
+        if not verdict.passed:
+            for needed in self._inputs_of(drift.store):
+                self._rebuild(self._prover.prove(needed, drift.snapshot))
+            verdict = self._rebuild(verdict)
         if verdict.passed:
-            break
-    return verdict
+            for sink, differences in drift.sinks:
+                if differences:
+                    self._sinks.repair(drift.store, sink, drift.snapshot)
+        return verdict
+
+    def _rebuild(self, verdict: Verdict) -> Verdict:
+        """Rebuild one store where its verdict has not passed, and prove it again."""
+        store, snapshot = verdict.store, verdict.snapshot
+        if verdict.passed:
+            return verdict
+        if store.ledger is None:
+            self._builder.build(store, snapshot, fresh=True)
+            return self._prover.prove(store, snapshot)
+        for trusted in dict.fromkeys([verdict.sound_through, 0]):
+            for _ in self._builder.fold_history([store.ledger.store], snapshot, trusted=trusted):
+                pass
+            verdict = self._prover.prove(store, snapshot)
+            if verdict.passed:
+                break
+        return verdict

@@ -1,17 +1,17 @@
-"""Objects below `logs/`, `states/` and `proofs/` that nothing names: what runs that were killed leave behind.
+"""Objects that nothing names: what killed runs leave behind, and what compaction and sealing have replaced.
 
 Objects are written before the record that names them, and are named after their content, so that a rerun writes the
-same ones. Therefore an object without a record is not yet rubbish: somebody may be about to name it. What is done:
+same ones. Therefore an object without a record is not garbage yet: a run may be about to name it. What is done:
 
-- `logs/`: listed and never removed. A seal that comes again names the old object, and events are not rebuilt from
-  anything else, so no saving of space is worth that risk. Segments that only overtaken layouts name are removed a
-  grace after that, where what took their place was read and is sound (`refold.log.overtaken`). Runs of the seen index
-  that sealing asks no more, since they went into others, are removed after the same grace;
-- `states/`: rows and ledger parts that no record of their store names are removed after a grace. Should a build name
-  one in the same moment, it is found damaged when it is read, and folded again;
-- `proofs/`: those whose digest no state record and no release names, after the same grace. They can be proven again.
+- Objects of the log are listed and never removed. A seal that is run again names the old object, and events cannot be
+  made again, so no saving of space is worth that risk. Segments that only superseded layouts name are removed after a
+  grace period, where the segments that replaced them were read and are sound (`refold.log.superseded`). Runs of the
+  seen index that sealing no longer reads are removed after the same period.
+- Rows and ledger parts that no record of their store names are removed after the grace period. If a build names one
+  at the same moment, it is found damaged when it is read, and folded again.
+- Proofs whose digest no state record and no release names are removed after the same period. They can be made again.
 
-Where a record cannot be read, everything of its store is left, and so is every object whose age is not known.
+Where a record cannot be read, everything of its store is kept, and so is every object of unknown age.
 """
 
 from __future__ import annotations
@@ -19,45 +19,42 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from refold.errors import Damaged, NotFound
-from refold.log.overtaken import asked_runs, find_overtaken, named_by_newest
+from refold.log.superseded import current_runs, find_superseded, named_by_newest
+from refold.storage.names import ObjectKind, folder_of, kind_of, parts_of
 from refold.storage.objects import ObjectInfo, ObjectStore
 
 GRACE_HOURS = 24
-_DIGEST = re.compile(r"[0-9a-f]{32}")
 _TOKEN = re.compile(rb"[0-9a-f]{32,}")
-_SEEN = re.compile(r"logs/[^/]+/seen/[^/]+")
-_NAME = re.compile(rb'"(logs/[^"]+)"')
+_NAME = re.compile(rf'"({folder_of(ObjectKind.SEGMENT)}/[^"]+)"'.encode())
+_PARTS_OF_STATES = (ObjectKind.ROWS, ObjectKind.CHANGES, ObjectKind.LEDGER_PART)
 
 
 @dataclass(frozen=True)
 class Unreferenced:
-    """One object that nothing names; `why` says why it is left where it is not `removable`.
+    """One object that nothing names; `why` says why it is kept where it is not `removable`.
 
-    `overtaken` is a segment that layouts name, of which none counts any more.
+    `superseded` is a segment that only layouts name that are no longer the newest.
     """
 
     name: str
     size_bytes: int
     removable: bool
     why: str
-    overtaken: bool = False
+    superseded: bool = False
 
 
 def find_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[Unreferenced]:
-    """All objects that no manifest, layout, record or release names, by name; `now` is aware. Reads only."""
+    """All objects that no manifest, layout, record or release names; `now` is aware. Reads only.
+
+    They come in the order of `COLLECTORS`, and by name.
+    """
     before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
-    return [
-        *_logs(objects),
-        *_seen(objects, before),
-        *_overtaken(objects, before),
-        *_states(objects, before),
-        *_proofs(objects, before),
-    ]
+    return [found for collect in dict.fromkeys(COLLECTORS.values()) for found in collect(objects, before)]
 
 
 def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
@@ -65,58 +62,76 @@ def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
     removed = []
     before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
     going = [found for found in find_unreferenced(objects, now) if found.removable]
-    named = named_by_newest(objects) if any(found.overtaken for found in going) else set()
+    named = named_by_newest(objects) if any(found.superseded for found in going) else set()
     for folder, together in groupby(going, key=lambda found: found.name.rpartition("/")[0]):
         infos = {info.name: info for info in objects.list(folder)}
         for found in together:
-            kept = found.overtaken and (named is None or found.name in named)
+            kept = found.superseded and (named is None or found.name in named)
             if found.name in infos and not kept and _age(infos[found.name], before) == "":
                 objects.delete(found.name)
                 removed.append(found.name)
     return removed
 
 
-def _logs(objects: ObjectStore) -> Iterator[Unreferenced]:
-    named = _found(objects, "layouts", _NAME)
-    for info in objects.list("logs"):
-        if named is not None and info.name.encode() not in named and not _SEEN.fullmatch(info.name):
+def _log_objects(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
+    """All but runs of the seen index; then the segments that only superseded layouts name."""
+    named = _found(objects, folder_of(ObjectKind.LAYOUT), _NAME)
+    for info in objects.list(folder_of(ObjectKind.SEGMENT)):
+        if named is not None and info.name.encode() not in named and kind_of(info.name) is not ObjectKind.SEEN_IDS:
             yield Unreferenced(info.name, info.size_bytes, False, "a seal may be about to name it")
+    for found in find_superseded(objects, lambda info: _age(info, before)):
+        yield Unreferenced(found.name, found.size_bytes, found.why == "", found.why, superseded=True)
 
 
-def _seen(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
-    asked = asked_runs(objects)
-    for info in objects.list("logs"):
-        if _SEEN.fullmatch(info.name) and (asked is None or info.name not in asked):
-            why = "a layout cannot be read" if asked is None else _age(info, before)
-            yield Unreferenced(info.name, info.size_bytes, why == "", why)
-
-
-def _overtaken(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
-    for found in find_overtaken(objects, lambda info: _age(info, before)):
-        yield Unreferenced(found.name, found.size_bytes, found.why == "", found.why, overtaken=True)
+def _seen_ids(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
+    current = current_runs(objects)
+    for info in objects.list(folder_of(ObjectKind.SEEN_IDS)):
+        if kind_of(info.name) is ObjectKind.SEEN_IDS and (current is None or info.name not in current):
+            yield _judged(info, before, "a layout cannot be read" if current is None else "")
 
 
 def _states(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
-    for store, infos in _by_store(objects, "states"):
-        named = _tokens(objects, f"states/{store}")
+    for store, infos in _by_store(objects, ObjectKind.ROWS):
+        named = _tokens(objects, folder_of(ObjectKind.STATE_RECORD, store=store))
         for info in infos:
-            if not info.name.endswith(".json") and not _is_named(info, named):
-                why = "a record of its store cannot be read" if named is None else _age(info, before)
-                yield Unreferenced(info.name, info.size_bytes, why == "", why)
+            kind = kind_of(info.name)
+            if kind in _PARTS_OF_STATES and not _is_named(kind, info, named):
+                yield _judged(info, before)
 
 
 def _proofs(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
-    released = _tokens(objects, "releases")
-    for store, infos in _by_store(objects, "proofs"):
-        named = _tokens(objects, f"states/{store}")
+    released = _tokens(objects, folder_of(ObjectKind.RELEASE))
+    for store, infos in _by_store(objects, ObjectKind.PROOF):
+        named = _tokens(objects, folder_of(ObjectKind.STATE_RECORD, store=store))
         for info in infos:
-            if _is_named(info, released) or (named is not None and _claimed(objects, info, named)):
+            if kind_of(info.name) is not ObjectKind.PROOF or _is_named(ObjectKind.PROOF, info, released):
                 continue
-            why = "a record cannot be read" if named is None or released is None else _age(info, before)
-            yield Unreferenced(info.name, info.size_bytes, why == "", why)
+            if named is None or not _is_claimed(objects, info, named):
+                yield _judged(info, before, "a record cannot be read" if named is None else "")
 
 
-def _claimed(objects: ObjectStore, info: ObjectInfo, named: set[str]) -> bool:
+Collector = Callable[[ObjectStore, dt.datetime], Iterator[Unreferenced]]
+"""Finds the objects of some kinds that nothing names; those modified before a time are old enough to be removed."""
+
+COLLECTORS: Mapping[ObjectKind, Collector] = {
+    ObjectKind.SEGMENT: _log_objects,
+    ObjectKind.REPEATS: _log_objects,
+    ObjectKind.QUARANTINE: _log_objects,
+    ObjectKind.SEEN_IDS: _seen_ids,
+    ObjectKind.ROWS: _states,
+    ObjectKind.CHANGES: _states,
+    ObjectKind.LEDGER_PART: _states,
+    ObjectKind.PROOF: _proofs,
+}
+"""What finds each kind; objects of other kinds are never removed, or by `refold.release.retention`."""
+
+
+def _judged(info: ObjectInfo, before: dt.datetime, why: str = "") -> Unreferenced:
+    why = why or _age(info, before)
+    return Unreferenced(info.name, info.size_bytes, why == "", why)
+
+
+def _is_claimed(objects: ObjectStore, info: ObjectInfo, named: set[str]) -> bool:
     """Whether a state record has the digest that a proof is for; a proof that cannot be read counts as claimed."""
     try:
         return str(objects.get_json(info.name)["body"]["state_digest"])[:32] in named
@@ -124,9 +139,9 @@ def _claimed(objects: ObjectStore, info: ObjectInfo, named: set[str]) -> bool:
         return True
 
 
-def _by_store(objects: ObjectStore, folder: str) -> Iterator[tuple[str, list[ObjectInfo]]]:
+def _by_store(objects: ObjectStore, kind: ObjectKind) -> Iterator[tuple[str, list[ObjectInfo]]]:
     stores: dict[str, list[ObjectInfo]] = {}
-    for info in objects.list(folder):
+    for info in objects.list(folder_of(kind)):
         stores.setdefault(info.name.split("/")[1], []).append(info)
     yield from stores.items()
 
@@ -150,13 +165,13 @@ def _found(objects: ObjectStore, folder: str, pattern: re.Pattern[bytes]) -> set
     return found
 
 
-def _is_named(info: ObjectInfo, named: set[str] | None) -> bool:
-    stem = _DIGEST.match(info.name.rpartition("/")[2])
-    return named is None or stem is None or stem.group() in named
+def _is_named(kind: ObjectKind, info: ObjectInfo, named: set[str] | None) -> bool:
+    """Whether an object is named; where a record cannot be read (None), it may be."""
+    return named is None or parts_of(kind, info.name)["sha256"][:32] in named
 
 
 def _age(info: ObjectInfo, before: dt.datetime) -> str:
-    """Why an object is left for its age; "" where it is old enough."""
+    """Why an object is kept for its age; "" where it is old enough."""
     if info.modified_at is None:
         return "its age is not known"
     return "" if info.modified_at < before else f"younger than {GRACE_HOURS} hours"

@@ -1,8 +1,8 @@
-"""Inspection: what a sink holds and serves, compared with the state it should hold and the release it should serve.
+"""The audit of sinks: what a sink holds and serves, compared with the state and the release it should hold and serve.
 
 Rows are compared by content, cell by cell; what a sink keeps beside its rows (release rows, views, logs, records, index
-files) is told by the sink itself (`refold.sinks.base.Target.faults`). Whether the state is right is
-`refold.proof.prover`'s business; putting both together is `refold.repair.drift`'s.
+files) is reported by the sink itself (`refold.sinks.base.Target.faults`). Whether the state is right is decided in
+`refold.proof.prover`; `refold.repair.drift` puts both together.
 """
 
 from __future__ import annotations
@@ -13,126 +13,134 @@ from typing import Any
 import pyarrow as pa
 
 from refold.canonical.digest import DigestTree, bucket_of
-from refold.engine import Engine
 from refold.errors import Damaged, RefoldError, Unproven
-from refold.log.snapshot import Snapshot
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.prover import Difference, Differs
 from refold.release.pointer import Release, title_of
+from refold.release.publisher import Publisher
+from refold.release.releaser import Releaser
 from refold.sinks.base import Content, Sink, Target
+from refold.storage.names import ObjectKind, name_of
+from refold.stores.building import Builder
 from refold.stores.declaration import Store
 from refold.types import describe
 
 _CELLS_MAX = 20
 
 
-def sink_differences(engine: Engine, store: Store, sink: Sink, snapshot: Snapshot) -> list[Difference]:
-    """What differs in one sink from a store at a snapshot; none where it neither holds nor should hold that version.
+class SinkAudit:
+    """Compares sinks with the states they should hold, and repairs them."""
 
-    With what is served now, also how it is served. Writes nothing.
-    """
-    target = engine.publisher.target(store, sink)
-    try:
-        content = engine.publisher.content(store, snapshot)
-    except (Damaged, Unproven):
-        return []  # the verdict names it; without a sound state there is nothing to compare with
-    try:
-        lineage = _lineage(engine, store, sink, content.version)
-        if lineage is None and content.version not in target.versions():
-            return []
-        found = list(_fault_differences(engine, target, content, lineage))
-    except RefoldError as error:
-        return [Difference(Differs.SINK, target.place, "a sink that can be read", str(error))]
-    try:
-        return found + list(_row_differences(target, content, lineage))
-    except RefoldError as error:
-        return found or [Difference(Differs.SINK, target.place, "rows that can be read", str(error))]
+    def __init__(self, chain: SnapshotChain, builder: Builder, publisher: Publisher, releaser: Releaser) -> None:
+        self._chain = chain
+        self._builder = builder
+        self._publisher = publisher
+        self._releaser = releaser
 
+    def differences(self, store: Store, sink: Sink, snapshot: Snapshot) -> list[Difference]:
+        """What differs in one sink from a store at a snapshot; none if it neither holds nor should hold that version.
 
-def mend_sink(engine: Engine, store: Store, sink: Sink, snapshot: Snapshot) -> None:
-    """Put right what differs in one sink: its tables and logs, the version's content, and what it serves.
-
-    A rerun changes nothing. Raises Unproven where the state is not proven, and FixInput where a person must act first.
-    """
-    target, content = engine.publisher.target(store, sink), engine.publisher.content(store, snapshot)
-    target.mend(content)
-    engine.publisher.publish(store, sink, snapshot)
-    release, lineage = _served(engine), _lineage(engine, store, sink, content.version)
-    if release is None or lineage is None:
-        return
-    # This sink alone, since others may lack what they should serve until they are mended in their turn.
-    sink.release_together([(target, content.version, lineage)])
-    if engine.releaser.pointer.number() != release.number:
-        engine.releaser.roll_forward()
-
-
-def earlier_differences(
-    engine: Engine, besides: Snapshot, stores: Sequence[Store]
-) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
-    """What differs in the versions of stores that releases named before and that sinks still hold, oldest first.
-
-    A version of another code version or of a snapshot that is not built any more cannot be computed again, and is
-    left out, as is the one at `besides`.
-    """
-    looked: set[tuple[str, str]] = set()
-    for release in sorted(_releases(engine), key=lambda release: release.number):
-        if release.snapshot == besides.key or release.snapshot not in engine.chain:
-            continue
-        snapshot = engine.chain.get(release.snapshot)
-        for store in stores:
-            version = release.versions.get(store.name)
-            if version is None or (store.name, version) in looked or not _computable(engine, store, snapshot, version):
-                continue
-            looked.add((store.name, version))
-            for sink in store.sinks:
-                yield store, sink, snapshot, sink_differences(engine, store, sink, snapshot)
-
-
-def _releases(engine: Engine) -> Iterator[Release]:
-    pointer = engine.releaser.pointer
-    for number in range(1, pointer.number() + 1):
+        For the version that is served now this includes how it is served. Writes nothing.
+        """
+        target = self._publisher.target(store, sink)
         try:
-            yield pointer.get(number)
+            content = self._publisher.content(store, snapshot)
+        except (Damaged, Unproven):
+            return []  # the verdict names it; without a sound state there is nothing to compare with
+        try:
+            lineage = self._lineage(store, sink, content.version)
+            if lineage is None and content.version not in target.versions():
+                return []
+            found = list(self._fault_differences(target, content, lineage))
+        except RefoldError as error:
+            return [Difference(Differs.SINK, target.place, "a sink that can be read", str(error))]
+        try:
+            return found + list(_row_differences(target, content, lineage))
+        except RefoldError as error:
+            return found or [Difference(Differs.SINK, target.place, "rows that can be read", str(error))]
+
+    def repair(self, store: Store, sink: Sink, snapshot: Snapshot) -> None:
+        """Correct what differs in one sink: its tables and logs, the version's content, and what it serves.
+
+        A rerun changes nothing. Raises Unproven where the state is not proven, and FixInput where a person must act
+        first.
+        """
+        target, content = self._publisher.target(store, sink), self._publisher.content(store, snapshot)
+        target.mend(content)
+        self._publisher.publish(store, sink, snapshot)
+        release, lineage = self._served(), self._lineage(store, sink, content.version)
+        if release is None or lineage is None:
+            return
+        # This sink alone, since others may lack what they should serve until they are repaired in their turn.
+        sink.release_together([(target, content.version, lineage)])
+        if self._releaser.pointer.number() != release.number:
+            self._releaser.roll_forward()
+
+    def earlier(
+        self, besides: Snapshot, stores: Sequence[Store]
+    ) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
+        """What differs in the versions of stores that releases named before and that sinks still hold, oldest first.
+
+        A version of another code version or of a snapshot that is not built any more cannot be computed again, and is
+        left out, as is the one at `besides`.
+        """
+        looked: set[tuple[str, str]] = set()
+        for release in sorted(self._releases(), key=lambda release: release.number):
+            if release.snapshot == besides.key or release.snapshot not in self._chain:
+                continue
+            snapshot = self._chain.get(release.snapshot)
+            for store in stores:
+                version = release.versions.get(store.name)
+                if version is None or (store.name, version) in looked:
+                    continue
+                if self._is_computable(store, snapshot, version):
+                    looked.add((store.name, version))
+                    for sink in store.sinks:
+                        yield store, sink, snapshot, self.differences(store, sink, snapshot)
+
+    def _releases(self) -> Iterator[Release]:
+        pointer = self._releaser.pointer
+        for number in range(1, pointer.number() + 1):
+            try:
+                yield pointer.get(number)
+            except RefoldError:
+                continue  # the audit of objects reports it
+
+    def _is_computable(self, store: Store, snapshot: Snapshot, version: str) -> bool:
+        try:
+            record = self._builder.find(store, snapshot)
+        except Damaged:
+            return False
+        return record is not None and self._publisher.version(snapshot, record) == version
+
+    def _served(self) -> Release | None:
+        """What is served; None also where its record is damaged, which the audit of objects reports."""
+        try:
+            return self._releaser.current()
         except RefoldError:
-            continue  # told where objects at rest are looked at
+            return None
 
+    def _lineage(self, store: Store, sink: Sink, version: str) -> Mapping[str, str] | None:
+        """What a sink must say of the release, where it must serve a version; None where it need not."""
+        release = self._served()
+        if release is None or release.versions.get(store.name) != version:
+            return None
+        titles = [described.title for described in release.sinks.get(store.name, ())]
+        if release.sinks and title_of(sink) not in titles:
+            return None
+        return self._releaser.lineage(release, store.name)
 
-def _computable(engine: Engine, store: Store, snapshot: Snapshot, version: str) -> bool:
-    try:
-        record = engine.builder.find(store, snapshot)
-    except Damaged:
-        return False
-    return record is not None and engine.publisher.version(snapshot, record) == version
-
-
-def _served(engine: Engine) -> Release | None:
-    """What the pointer says; None also where its record is damaged, which is told elsewhere."""
-    try:
-        return engine.releaser.current()
-    except RefoldError:
-        return None
-
-
-def _lineage(engine: Engine, store: Store, sink: Sink, version: str) -> Mapping[str, str] | None:
-    """What a sink must say of the release, where it must serve a version; None where it need not."""
-    release = _served(engine)
-    if release is None or release.versions.get(store.name) != version:
-        return None
-    told = [described.title for described in release.sinks.get(store.name, ())]
-    if release.sinks and title_of(sink) not in told:
-        return None
-    return engine.releaser.lineage(release, store.name)
-
-
-def _fault_differences(
-    engine: Engine, target: Target, content: Content, lineage: Mapping[str, str] | None
-) -> Iterator[Difference]:
-    newest = engine.releaser.pointer.number()
-    for fault in target.faults(content, lineage):
-        yield Difference(Differs.SINK, fault.where, fault.expected, fault.found)
-        number = fault.found.strip("'")
-        if fault.where.endswith("column release") and number.isascii() and number.isdigit() and int(number) > newest:
-            name = f"releases/{int(number):020d}.json"
-            yield Difference(Differs.RELEASE, name, f"the record that {fault.where} names", "none")
+    def _fault_differences(
+        self, target: Target, content: Content, lineage: Mapping[str, str] | None
+    ) -> Iterator[Difference]:
+        newest = self._releaser.pointer.number()
+        for fault in target.faults(content, lineage):
+            yield Difference(Differs.SINK, fault.where, fault.expected, fault.found)
+            number = fault.found.strip("'")
+            number = number if number.isascii() and number.isdigit() else "0"
+            if fault.where.endswith("column release") and int(number) > newest:
+                name = name_of(ObjectKind.RELEASE, number=int(number))
+                yield Difference(Differs.RELEASE, name, f"the record that {fault.where} names", "none")
 
 
 def _row_differences(target: Target, content: Content, lineage: Mapping[str, str] | None) -> Iterator[Difference]:

@@ -306,7 +306,7 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
 """Every kind of object in a store; what is named otherwise is not Refold's."""
 
 
-def name_of(kind: ObjectKind, **parts: Any) -> str:
+def name_of(kind: ObjectKind, /, **parts: Any) -> str:
     """The name of an object, made of its parts. Raises KeyError, TypeError, ValueError where one is missing or wrong.
 
     >>> name_of(ObjectKind.LAYOUT, snapshot="2026-01-01", manifest="0123456789abcdef" * 4, number=2)
@@ -315,7 +315,7 @@ def name_of(kind: ObjectKind, **parts: Any) -> str:
     return OBJECTS[kind].template.format(**parts)
 
 
-def folder_of(kind: ObjectKind, **parts: Any) -> str:
+def folder_of(kind: ObjectKind, /, **parts: Any) -> str:
     """The folder below which all objects of a kind lie that have the given parts; the fewer parts, the higher it is.
 
     >>> folder_of(ObjectKind.PROOF), folder_of(ObjectKind.PROOF, store="stock")

@@ -11,10 +11,8 @@ from refold.engine import Engine
 from refold.log import compaction
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
-from refold.repair.drift import find_drift, repair
 from refold.repair.garbage import remove_unreferenced
-from refold.repair.object_audit import damage_at_rest
-from refold.repair.repair_objects import mend_at_rest
+from refold.repair.repair_objects import repair_objects
 from refold.rules import kernel_cache
 from refold.rules.rule import Rule
 from refold.stores import thinning
@@ -128,10 +126,10 @@ def mend(shop: Shop) -> None:
     for _ in range(3):
         engine = opened(shop)
         snapshot = engine.chain.get(DAYS[NEW])
-        drifts = [find_drift(engine, store, snapshot) for store in engine.project.in_order]
+        drifts = [engine.drifts.find(store, snapshot) for store in engine.project.in_order]
         if not any(drift.differences for drift in drifts):
             return
-        assert all(repair(engine, drift).passed for drift in drifts)
+        assert all(engine.drifts.repair(drift).passed for drift in drifts)
     raise AssertionError([str(difference) for drift in drifts for difference in drift.differences])
 
 
@@ -142,7 +140,7 @@ def mend_and_publish(shop: Shop) -> None:
 
 
 def mend_objects(shop: Shop) -> None:
-    assert mend_at_rest(opened(shop), damage_at_rest(opened(shop))) == []
+    assert repair_objects(lambda: opened(shop), opened(shop).audit_objects()) == []
 
 
 def check_again(shop: Shop) -> None:

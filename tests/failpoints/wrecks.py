@@ -152,7 +152,7 @@ def publish_wide(shop: Shop) -> None:
 
 
 def leave_orphans(shop: Shop) -> None:
-    """What killed builds and proofs leave, objects that no record names; and segments that compaction has overtaken."""
+    """What killed builds and proofs leave, objects that no record names; and superseded segments."""
     compact(shop)
     name = "e" * 40
     for path in (f"states/stock/rows/{name}.parquet", f"states/turnover/rows/{name}.parquet"):

@@ -21,7 +21,6 @@ from refold.errors import Damaged
 from refold.log import compaction
 from refold.log.compaction import Placed, Run
 from refold.log.reader import LogReader
-from refold.repair.object_audit import damage_at_rest
 from refold.rules.outcome import Outcome
 from refold.storage.wrappers import CountingStore
 from refold.stores.ledger import LedgerPart
@@ -61,7 +60,7 @@ def test_identities_digests_events_and_answers_are_the_same_and_objects_are_fewe
     assert everything_read(engine) == everything_read(before)
     assert levels(engine) == levels(before)
     assert findings(shop) == []
-    assert damage_at_rest(shop.engine()) == []
+    assert shop.engine().audit_objects() == []
 
 
 def test_the_incremental_fold_full_replay_and_the_reference_agree_on_a_compacted_log(sample: Shop, shop: Shop):
@@ -261,7 +260,7 @@ def test_any_history_compacted_at_any_time_is_the_same_log(
         assert everything_read(engine) == everything_read(before)
         for file in (f for s in engine.chain for f in engine.chain.layout(s, "stock_events").segments):
             assert file.is_whole or file.last - file.first <= most
-        assert findings(small) == damage_at_rest(small.engine()) == []
+        assert findings(small) == small.engine().audit_objects() == []
         for each in (engine, before):
             for _ in each.fold_history("stock_events", each.chain.get()):
                 pass
@@ -331,6 +330,6 @@ def test_layouts_that_know_nothing_of_compaction_are_still_read(shop: Shop):
                 del segment["first"], segment["last"]
         write_layout(path, logs)
     assert everything_read(shop.engine()) == expected
-    assert damage_at_rest(shop.engine()) == []
+    assert shop.engine().audit_objects() == []
     assert compact(shop).files == 4
     assert everything_read(shop.engine()) == expected

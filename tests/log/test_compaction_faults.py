@@ -1,4 +1,4 @@
-"""Compaction under damage, kills and others at the same time; and the removal of the segments it has overtaken."""
+"""Compaction under damage, kills and others at the same time; and the removal of the segments it has superseded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refold.log import compaction
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 from refold.repair.garbage import GRACE_HOURS, find_unreferenced, remove_unreferenced
-from refold.repair.object_audit import damage_at_rest, kind_of
+from refold.storage.names import kind_of
 from refold.storage.wrappers import WRITES, Operation
 from refold.testing.faulty_store import Crash, Effect, Faults
 from tests.log.compacting import (
@@ -99,14 +99,14 @@ def test_a_damaged_compacted_segment_is_named_once(sample: Shop, shop: Shop):
     victim = segments(shop.engine())[0]
     sound = (shop.store / victim).read_bytes()
     flip(shop.store / victim)
-    (damage,) = damage_at_rest(shop.engine())
+    (damage,) = shop.engine().audit_objects()
     assert (damage.kind, damage.name) == ("segment", victim) and "copy" in damage.remedy
     found = findings(shop)
     assert found and all(check == "segment-hash" and victim in message for check, _, message in found)
     (shop.store / victim).unlink()
-    assert [each.name for each in damage_at_rest(shop.engine())] == [victim]
+    assert [each.name for each in shop.engine().audit_objects()] == [victim]
     (shop.store / victim).write_bytes(sound)
-    assert damage_at_rest(shop.engine()) == []
+    assert shop.engine().audit_objects() == []
 
 
 def killed(shop: Shop, moment: int) -> None:
@@ -136,7 +136,7 @@ def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_complete
         shutil.copytree(start.root, shop.root)
         killed(shop, moment)
         assert everything_read(shop.engine()) == expected
-        assert damage_at_rest(shop.engine()) == []
+        assert shop.engine().audit_objects() == []
         assert compact(shop).damaged == []
         assert shop.files() == whole.files()
 
@@ -177,30 +177,30 @@ def test_a_layout_that_is_mended_meanwhile_is_not_overwritten(shop: Shop):
     assert shop.engine().chain.layout(snapshot, "stock_events").repeats is None
 
 
-# Giving up what was overtaken.
+# Removing superseded segments.
 
 
-def overtaken(shop: Shop, now: dt.datetime = LATER) -> dict[str, str]:
+def superseded(shop: Shop, now: dt.datetime = LATER) -> dict[str, str]:
     """Segments that only older layouts name, and why they are left."""
-    return {f.name: f.why for f in find_unreferenced(shop.engine().objects, now) if f.overtaken}
+    return {f.name: f.why for f in find_unreferenced(shop.engine().objects, now) if f.superseded}
 
 
 def remove(shop: Shop, now: dt.datetime = LATER) -> list[str]:
     return [name for name in remove_unreferenced(shop.engine().objects, now) if kind_of(name) == "segment"]
 
 
-def test_overtaken_segments_go_after_a_day_and_no_other(sample: Shop, shop: Shop):
+def test_superseded_segments_go_after_a_day_and_no_other(sample: Shop, shop: Shop):
     old = set(segments(sample.engine()))
-    assert overtaken(shop) == {}
+    assert superseded(shop) == {}
     compact(shop)
-    assert set(overtaken(shop)) == old and set(overtaken(shop).values()) == {""}
+    assert set(superseded(shop)) == old and set(superseded(shop).values()) == {""}
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(hours=GRACE_HOURS - 1)
-    assert all("younger" in why for why in overtaken(shop, soon).values())
+    assert all("younger" in why for why in superseded(shop, soon).values())
     assert remove(shop, soon) == []
     assert set(remove(shop)) == old
-    assert remove(shop) == [] and overtaken(shop) == {}
+    assert remove(shop) == [] and superseded(shop) == {}
     assert set(shop.files("logs/stock_events/segments")) == set(segments(shop.engine()))
-    assert findings(shop) == damage_at_rest(shop.engine()) == []
+    assert findings(shop) == shop.engine().audit_objects() == []
     assert everything_read(shop.engine()) == everything_read(sample.engine())
     prove_everything(shop)
 
@@ -208,10 +208,10 @@ def test_overtaken_segments_go_after_a_day_and_no_other(sample: Shop, shop: Shop
 def test_the_grace_counts_from_the_layout_and_not_from_the_old_segment(shop: Shop):
     compact(shop)
     long_ago = (LATER - dt.timedelta(days=90)).timestamp()
-    for name in overtaken(shop):
+    for name in superseded(shop):
         os.utime(shop.store / name, (long_ago, long_ago))
     assert remove(shop, dt.datetime.now(dt.UTC)) == []
-    (why,) = {why.partition(" overtook")[2] for why in overtaken(shop, dt.datetime.now(dt.UTC)).values()}
+    (why,) = {why.partition(" superseded")[2] for why in superseded(shop, dt.datetime.now(dt.UTC)).values()}
     assert why == f" it and is younger than {GRACE_HOURS} hours"
 
 
@@ -221,7 +221,7 @@ def test_nothing_goes_whose_place_was_taken_by_what_is_damaged(shop: Shop):
     sound = (shop.store / victim).read_bytes()
     flip(shop.store / victim)
     partition = victim.split("/")[3]
-    kept = {name: why for name, why in overtaken(shop).items() if why}
+    kept = {name: why for name, why in superseded(shop).items() if why}
     assert len(kept) == 20 and all(f"/{partition}/" in name and victim in why for name, why in kept.items())
     removed = remove(shop)
     assert len(removed) == 60 and not any(f"/{partition}/" in name for name in removed)
@@ -235,7 +235,7 @@ def test_nothing_goes_while_a_layout_cannot_be_read(shop: Shop):
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b'"first":0', b'"first":1', 1))
     assert path.read_bytes() != sound
-    assert set(overtaken(shop).values()) == {"a layout cannot be read"}
+    assert set(superseded(shop).values()) == {"a layout cannot be read"}
     assert remove(shop) == []
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks import divergence as bench
 from refold.proof.divergence import Mark, first_parting
-from refold.repair.drift import find_drift, repair
 from tests.support import verify_reference
 
 SNAPSHOTS = 20
@@ -158,11 +157,11 @@ def test_repair_folds_again_from_the_last_agreement_and_not_from_the_bad_checkpo
     engine = places.engine()
     head = engine.chain.get()
     record = engine.builder.require(bench.levels, engine.chain.get(_key(places, 6)))
-    drift = find_drift(engine, bench.levels, head)
+    drift = engine.drifts.find(bench.levels, head)
     assert drift.verdict.sound_through == 7
     assert f"of the first {7} snapshots" in drift.remedy
 
-    assert repair(engine, drift).passed
+    assert engine.drifts.repair(drift).passed
 
     engine, right = places.engine(), folded.engine()
     for snapshot in engine.chain.through(head.key):
@@ -187,7 +186,7 @@ def test_the_picture_shows_history_from_the_slip_on_and_the_bucket_of_its_key(pl
     falsifier.falsify(bench.refused, falsifier.choose(bench.refused))
     engine = places.engine()
 
-    drift = find_drift(engine, bench.levels, engine.chain.get())
+    drift = engine.drifts.find(bench.levels, engine.chain.get())
 
     history, first, last, legend = drift.picture.lines()
     strip = history.split()[1]

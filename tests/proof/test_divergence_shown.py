@@ -22,7 +22,6 @@ from refold.dagster import results
 from refold.log.reader import LogReader
 from refold.proof.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space_strip
 from refold.proof.prover import Verdict
-from refold.repair.drift import find_drift, repair
 from refold.stores.building import deliveries_of
 from refold.stores.folding import columns_to_read, fold_events
 from refold.types import describe
@@ -149,12 +148,12 @@ def test_a_wrong_relation_is_computed_again(tmp_path: Path):
     digest = table_digest(describe(daily_movement.columns), wrong, daily_movement.key)
     engine.builder.checkpoints.save(daily_movement, record.inputs, wrong, digest)
     engine = shop.engine()
-    drift = find_drift(engine, daily_movement, head)
+    drift = engine.drifts.find(daily_movement, head)
     assert next(iter(drift.differences)).what == "relation"
     assert any(mark != EQUAL for mark in drift.picture.lines()[0].split()[-1])
     assert "computes it again" in drift.remedy
-    assert repair(engine, drift).passed
-    assert find_drift(shop.engine(), daily_movement, head).differences == []
+    assert engine.drifts.repair(drift).passed
+    assert shop.engine().drifts.find(daily_movement, head).differences == []
 
 
 def test_a_cell_in_a_sink_is_shown_in_key_space(shop: Shop):
@@ -172,7 +171,7 @@ def test_a_cell_in_a_sink_is_shown_in_key_space(shop: Shop):
     connection.execute(f'UPDATE "{table}" SET level = 1 WHERE product_id = ?', ["product 3"])
     connection.commit()
     connection.close()
-    drift = find_drift(shop.engine(), stock, engine.chain.get())
+    drift = shop.engine().drifts.find(stock, engine.chain.get())
     assert drift.verdict.passed and drift.differences
     strip, _ = drift.picture.lines()
     assert strip.startswith(f"keys in {sink.kind}/{sink.name}")

@@ -32,11 +32,10 @@ from refold.log.snapshot import Snapshot
 from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
 from refold.release.retention import Pruner
-from refold.repair.drift import find_drift
-from refold.repair.object_audit import Damage, damage_at_rest, kind_of
-from refold.repair.sink_audit import earlier_differences, mend_sink, sink_differences
+from refold.repair.damage import Damage
 from refold.seal.seen_index import newest_seen
 from refold.sinks.base import Sink
+from refold.storage.names import kind_of
 from refold.storage.objects import sha256_hex
 from refold.stores.declaration import Store
 
@@ -125,7 +124,7 @@ class House:
 
     def damages(self) -> list[Damage]:
         """What is damaged at rest, as another process finds it."""
-        return damage_at_rest(self.engine())
+        return self.engine().audit_objects()
 
     def version(self, store: str, day: str = SERVED) -> str:
         """The version of a store that sinks hold for a day."""
@@ -137,8 +136,8 @@ class House:
         """Everything that differs, in all stores and sinks, at what is served and in what was served before."""
         engine = self.engine()
         served, stores = engine.chain.get(SERVED), PROJECT.in_order
-        found = [str(d) for store in stores for d in find_drift(engine, store, served).differences]
-        return found + [str(d) for *_, differences in earlier_differences(engine, served, stores) for d in differences]
+        found = [str(d) for store in stores for d in engine.drifts.find(store, served).differences]
+        return found + [str(d) for *_, differences in engine.sink_audit.earlier(served, stores) for d in differences]
 
     def faults(self, *stores: str) -> list[str]:
         """What differs in the sinks of some stores, as `drift` has it, without a replay of states that are whole."""
@@ -148,13 +147,13 @@ class House:
         """Mend the sinks of some stores, as `refold repair` does: what was served before, then what is served."""
         engine = self.engine()
         for store, sink, snapshot, _ in list(_differing(engine, stores))[::-1]:
-            mend_sink(engine, store, sink, snapshot)
+            engine.sink_audit.repair(store, sink, snapshot)
 
 
 def _differing(engine: Engine, stores: Sequence[str]) -> Iterator[tuple[Store, Sink, Snapshot, list[Difference]]]:
     served, chosen = engine.chain.get(SERVED), [store for store in PROJECT.in_order if store.name in stores]
-    found = [(e, sink, served, sink_differences(engine, e, sink, served)) for e in chosen for sink in e.sinks]
-    for store, sink, snapshot, differences in [*found, *earlier_differences(engine, served, chosen)]:
+    found = [(e, sink, served, engine.sink_audit.differences(e, sink, served)) for e in chosen for sink in e.sinks]
+    for store, sink, snapshot, differences in [*found, *engine.sink_audit.earlier(served, chosen)]:
         if differences:
             yield store, sink, snapshot, differences
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from refold.errors import Damaged
-from refold.repair.drift import find_drift
-from refold.repair.garbage import find_unreferenced
-from refold.repair.object_audit import KINDS, Damage, kind_of
-from refold.repair.repair_objects import mend_at_rest
+from refold.repair.damage import Damage
+from refold.repair.garbage import COLLECTORS, find_unreferenced
+from refold.repair.object_audit import CHECKERS
+from refold.repair.repair_objects import MENDERS, repair_objects
+from refold.storage.names import OBJECTS, ObjectKind, Removal, Repair, kind_of
 from refold.storage.records import record_bytes
 from tests.repair.matrix import House, change_a_byte, delete, exchange_two, flip, replace_by_an_older
 
@@ -29,17 +30,28 @@ FORGOTTEN = ("content check",)
 RESTORED = ("layout", "segment", "quarantine", "retry places", "release", "retired")
 """What must come back from a copy. A damaged manifest is told when the store is opened; see below."""
 
-OF_SINKS = ("sink",)
+OF_SINKS = ("Delta table", "search", "sink record")
 """What sinks keep in the store is damaged in `test_file_sink_damage`."""
 
 
 def test_every_object_of_a_real_store_is_of_a_kind_that_the_matrix_damages(whole: House):
     found = {name: kind_of(name) for name in whole.files()}
     assert [name for name, kind in found.items() if kind is None] == []
-    assert set(found.values()) == set(KINDS)
-    assert set(KINDS) == {"manifest", *MENDED, *FORGOTTEN, *RESTORED, *OF_SINKS}
-    for kind in KINDS:
+    assert set(found.values()) == set(OBJECTS) == set(ObjectKind)
+    for kind in OBJECTS:
         assert len(whole.names(kind)) > 1, f"there must be two objects of kind {kind} to exchange"
+
+
+def test_the_table_says_of_every_kind_what_the_matrix_shows():
+    by_repair = {repair: {kind for kind, entry in OBJECTS.items() if entry.repair is repair} for repair in Repair}
+    assert by_repair == {
+        Repair.MAKE: set(MENDED),
+        Repair.REMOVE: set(FORGOTTEN),
+        Repair.NOTHING: {"manifest", *RESTORED},
+        Repair.PUBLISH: set(OF_SINKS),
+    }
+    assert set(CHECKERS) == set(ObjectKind) - set(OF_SINKS)
+    assert set(MENDERS) == {*MENDED, *FORGOTTEN}
 
 
 def test_nothing_is_damaged_in_the_stores_as_they_were_built(whole: House, foreign: House):
@@ -101,17 +113,17 @@ def test_a_damaged_object_is_named_exactly_and_mended_or_told_to_be_restored(
         assert each.remedy
         assert each.name in str(each)
     if kind in MENDED:
-        assert mend_at_rest(house.engine(), damages) == []
+        assert repair_objects(house.engine, damages) == []
         _assert_as_it_was(house, whole)
     elif kind in FORGOTTEN:
-        assert mend_at_rest(house.engine(), damages) == []
+        assert repair_objects(house.engine, damages) == []
         assert set(house.names(kind)) == set(whole.names(kind)) - names
         engine = house.engine()
         for _ in engine.prove_history("moves", engine.chain.get()):
             pass
         _assert_as_it_was(house, whole)
     else:
-        assert mend_at_rest(house.engine(), damages) == damages
+        assert repair_objects(house.engine, damages) == damages
         assert all("copy" in each.remedy or "refold prune" in each.remedy for each in damages)
         for name in names:
             (house.store / name).write_bytes((whole.store / name).read_bytes())
@@ -166,7 +178,11 @@ HARMLESS = ("expectations", "content check")
 
 
 def test_every_kind_of_object_is_also_added():
-    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", *OF_SINKS} == set(KINDS)
+    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", *OF_SINKS} == set(OBJECTS)
+    by_removal = {removal: {kind for kind, entry in OBJECTS.items() if entry.removal is removal} for removal in Removal}
+    assert by_removal[Removal.NEVER] == {*ADDED_AND_NAMED, *HARMLESS}
+    assert by_removal[Removal.VERSION] == set(OF_SINKS)
+    assert set(COLLECTORS) == {*UNREFERENCED, "proof"}
 
 
 @pytest.mark.parametrize("kind", ADDED_AND_NAMED)
@@ -220,7 +236,7 @@ def test_a_strangers_proof_is_named_and_removed(house: House, foreign: House, wh
     damages = house.damages()
     assert len(damages) == 1
     assert name in str(damages[0])
-    assert mend_at_rest(house.engine(), damages) == []
+    assert repair_objects(house.engine, damages) == []
     assert house.files() == whole.files()
 
 
@@ -245,7 +261,7 @@ def test_a_newest_release_that_was_removed_is_named_by_the_tables_that_served_it
 def _differences(house: House, key: str) -> list[str]:
     engine = house.engine()
     snapshot = engine.chain.get(key)
-    return [str(d) for store in engine.project.in_order for d in find_drift(engine, store, snapshot).differences]
+    return [str(d) for store in engine.project.in_order for d in engine.drifts.find(store, snapshot).differences]
 
 
 def test_damage_is_sorted_by_name_and_told_once_for_an_object(house: House):

@@ -12,7 +12,6 @@ from examples.shop_landing import write
 from refold.config import Settings
 from refold.engine import Engine
 from refold.rebuild import rebuild_all
-from refold.repair.drift import find_drift, repair
 from refold.stores.checkpoint import record_name
 
 LAST = "2010-12-03"
@@ -39,7 +38,7 @@ def settings(rebuilt: Path, tmp_path: Path) -> Settings:
 
 def drift_of(settings: Settings, store: str):
     engine = Engine(PROJECT, settings)
-    return engine, find_drift(engine, PROJECT.store(store), engine.chain.get(LAST))
+    return engine, engine.drifts.find(PROJECT.store(store), engine.chain.get(LAST))
 
 
 def rows_of(settings: Settings, query: str, *values: object) -> list[tuple[object, ...]]:
@@ -72,7 +71,7 @@ def test_a_changed_sql_cell_is_named_with_both_values_and_mended(settings: Setti
     (difference,) = drift.differences
     assert f"key {product!r}, column level" in difference.where
     assert (difference.expected, difference.found) == (repr(level), repr(level + 5))
-    assert repair(engine, drift).passed
+    assert engine.drifts.repair(drift).passed
     assert [(level,)] == rows_of(settings, "SELECT level FROM stock_view WHERE product_id = ?", product)
     assert drift_of(settings, "stock")[1].differences == []
 
@@ -86,7 +85,7 @@ def test_a_deleted_and_an_added_sql_row_are_named(settings: Settings) -> None:
 
     found = {(d.where.rpartition("key ")[2], d.expected, d.found) for d in drift.differences}
     assert {(repr(product), "1 rows", "0 rows"), ("'ghost'", "0 rows", "1 rows")} == found
-    repair(engine, drift)
+    engine.drifts.repair(drift)
     assert drift_of(settings, "product_catalog")[1].differences == []
 
 
@@ -101,7 +100,7 @@ def test_a_damaged_delta_file_is_named_and_mended(settings: Settings) -> None:
     assert drift.verdict.passed, "the state is sound; only what was published is not"
     assert drift.differences
     assert "daily_movement" in drift.differences[0].where
-    repair(engine, drift)
+    engine.drifts.repair(drift)
     assert drift_of(settings, "daily_movement")[1].differences == []
 
 
@@ -116,7 +115,7 @@ def test_a_changed_search_document_is_named_and_mended(settings: Settings) -> No
     engine, drift = drift_of(settings, "product_search")
 
     assert drift.differences
-    repair(engine, drift)
+    engine.drifts.repair(drift)
     assert drift_of(settings, "product_search")[1].differences == []
 
 
@@ -131,7 +130,7 @@ def test_a_damaged_checkpoint_is_named_and_folded_again(settings: Settings) -> N
 
     assert not drift.verdict.passed
     assert record.objects[0].name in str(drift.verdict.differences[0])
-    assert repair(engine, drift).passed
+    assert engine.drifts.repair(drift).passed
     assert drift_of(settings, "stock")[1].differences == []
 
 
@@ -145,4 +144,4 @@ def test_a_damaged_state_record_is_named_and_written_again(settings: Settings) -
     engine, drift = drift_of(settings, "stock")
 
     assert name in str(drift.verdict.differences[0])
-    assert repair(engine, drift).passed
+    assert engine.drifts.repair(drift).passed

@@ -66,7 +66,8 @@ def test_every_sink_of_refold_is_in_the_project_that_is_damaged():
 
 
 def test_every_file_of_a_sink_is_of_a_kind_that_is_damaged(whole: House):
-    found = {name: _kind(name) for name in whole.names("sink") if not LOCK.fullmatch(name)}
+    names = [name for kind in ("Delta table", "search", "sink record") for name in whole.names(kind)]
+    found = {name: _kind(name) for name in names if not LOCK.fullmatch(name)}
     assert [name for name, kind in found.items() if kind is None] == []
     assert set(found.values()) == set(FILES)
     assert [kind for kind in FILES if len(_names(whole, kind)) == 1] == list(SINGLE)

@@ -15,7 +15,6 @@ from refold.base import parallel
 from refold.dedup.deliveries import SeenRun
 from refold.errors import Damaged
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
-from refold.repair.object_audit import damage_at_rest
 from refold.seal import seen_index as seen
 from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen
 from refold.storage.objects import ObjectStore
@@ -96,7 +95,7 @@ def test_prune_removes_the_runs_that_went_into_others_and_no_others(shop: Shop):
     assert remove_unreferenced(engine.objects, later) == []
     shop.land("dt=2026-01-06/a.jsonl", moved("1 1", "lamp", 1))
     sealed(shop)
-    assert damage_at_rest(shop.engine()) == []
+    assert shop.engine().audit_objects() == []
 
 
 def test_many_random_hashes_are_found_by_several_threads(monkeypatch: pytest.MonkeyPatch):

@@ -1,26 +1,24 @@
-"""Segments that compaction has overtaken: older layouts name them, and the newest layout of no snapshot does.
+"""Superseded segments: older layouts name them, and no snapshot's newest layout does, since compaction replaced them.
 
-Each is judged by the layouts that overtook those it is named by: they must be older than a grace, since somebody may
-still read by the old ones, and the segments that took its place must be there, cover its offsets, and have the bytes
-that are said of them. Nothing is removed here; `refold.repair.garbage`, which comes after, does.
+Each is judged by the layouts that superseded those that name it: they must be older than a grace period, since somebody
+may still read by the old ones, and the segments that replaced it must be there, cover its offsets, and have the bytes
+that the layouts give them. Nothing is removed here; `refold.repair.garbage` does that.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from refold.errors import Damaged
 from refold.log.layout import LogLayout, SegmentFile
+from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectInfo, ObjectStore
 from refold.storage.records import read_record
 
-_LAYOUT = re.compile(r"layouts/([^/]+)/(\d{8})\.json", re.ASCII)
-
 
 @dataclass(frozen=True)
-class Overtaken:
+class SupersededSegment:
     """A segment that only older layouts name; `why` says why it must stay, and is "" where it need not."""
 
     name: str
@@ -55,12 +53,12 @@ class _Layouts:
     @classmethod
     def read(cls, objects: ObjectStore) -> _Layouts:
         layouts = cls()
-        for info in objects.list("layouts"):
-            found = _LAYOUT.fullmatch(info.name)
-            if found is not None:
-                if found[1] in layouts.newest:
-                    layouts.older.setdefault(found[1], []).append(layouts.newest[found[1]])
-                layouts.newest[found[1]] = _Layout(info, _segments(objects, info.name, found[1], int(found[2])))
+        for info in objects.list(folder_of(ObjectKind.LAYOUT)):
+            if parts_of(ObjectKind.LAYOUT, info.name):
+                folder = _folder(info)
+                if folder in layouts.newest:
+                    layouts.older.setdefault(folder, []).append(layouts.newest[folder])
+                layouts.newest[folder] = _Layout(info, _segments(objects, info.name))
         return layouts
 
     @property
@@ -84,19 +82,19 @@ class _Layouts:
         return found
 
 
-def find_overtaken(objects: ObjectStore, age: Callable[[ObjectInfo], str]) -> Iterator[Overtaken]:
+def find_superseded(objects: ObjectStore, age: Callable[[ObjectInfo], str]) -> Iterator[SupersededSegment]:
     """All segments that only older layouts name, by name; `age` says why an object is too young, "" where it is not.
 
-    Reads the segments that took their place, each once, and writes nothing.
+    Reads the segments that replaced them, each once, and writes nothing.
     """
     layouts = _Layouts.read(objects)
     named, claims, sound = layouts.named, layouts.claims(), dict[str, bool]()
-    for info in objects.list("logs"):
+    for info in objects.list(folder_of(ObjectKind.SEGMENT)):
         if info.name in claims and info.name not in (named or ()):
             why = "a layout cannot be read" if named is None else age(info)
             for claim in claims[info.name]:
                 why = why or _why_kept(objects, claim, age, sound)
-            yield Overtaken(info.name, info.size_bytes, why)
+            yield SupersededSegment(info.name, info.size_bytes, why)
 
 
 def named_by_newest(objects: ObjectStore) -> set[str] | None:
@@ -104,10 +102,11 @@ def named_by_newest(objects: ObjectStore) -> set[str] | None:
     return _Layouts.read(objects).named
 
 
-def asked_runs(objects: ObjectStore) -> set[str] | None:
-    """The runs of the seen index that sealing would ask, of all logs; None where a layout cannot be read."""
+def current_runs(objects: ObjectStore) -> set[str] | None:
+    """The runs of the seen index that sealing reads, of all logs; None where a layout cannot be read."""
     found, settled = set[str](), set[str]()
-    newest = {match[1]: info.name for info in objects.list("layouts") if (match := _LAYOUT.fullmatch(info.name))}
+    layouts = [info for info in objects.list(folder_of(ObjectKind.LAYOUT)) if parts_of(ObjectKind.LAYOUT, info.name)]
+    newest = {_folder(info): info.name for info in layouts}
     for folder in sorted(newest, reverse=True):
         try:
             body = read_record(objects, newest[folder])
@@ -121,13 +120,18 @@ def asked_runs(objects: ObjectStore) -> set[str] | None:
     return found
 
 
-def _segments(objects: ObjectStore, name: str, folder: str, number: int) -> dict[str, Sequence[SegmentFile]] | None:
+def _folder(info: ObjectInfo) -> str:
+    """The folder of a layout, which holds all layouts of its snapshot."""
+    return info.name.rpartition("/")[0]
+
+
+def _segments(objects: ObjectStore, name: str) -> dict[str, Sequence[SegmentFile]] | None:
     try:
         body = read_record(objects, name)
-        if body is None or (f"{body['snapshot']}-{body['manifest'][:16]}", body["number"]) != (folder, number):
+        if body is None or name_of(ObjectKind.LAYOUT, **body) != name:
             return None
         return {log: [SegmentFile.from_json(file) for file in part["segments"]] for log, part in body["logs"].items()}
-    except (Damaged, KeyError, TypeError, AttributeError):
+    except (Damaged, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -136,7 +140,7 @@ def _why_kept(objects: ObjectStore, claim: _Claim, age: Callable[[ObjectInfo], s
     newer = claim.newest.info.name
     young = age(claim.newest.info)
     if young:
-        return f"{newer} overtook it and is {young}" if young.startswith("younger") else young
+        return f"{newer} superseded it and is {young}" if young.startswith("younger") else young
     instead = _in_place_of(claim.segment, (claim.newest.segments or {}).get(claim.log, ()))
     if instead is None:
         return f"{newer} does not name all of its events"

@@ -1,4 +1,4 @@
-"""What `refold verify` and `refold repair` say and do of objects at rest and of what was served before."""
+"""The audit of stored objects and of what was served before, as `refold verify` and `refold repair` run and show it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from refold.cli import terminal as view
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
-from refold.repair.object_audit import Damage, damage_at_rest
-from refold.repair.repair_objects import mend_at_rest
-from refold.repair.sink_audit import earlier_differences, mend_sink
+from refold.repair.damage import Damage
+from refold.repair.repair_objects import repair_objects
 
 
 def show_damage(engine: Engine, console: Console) -> list[Damage]:
     """Every damaged object of the store, by name; says so where there is none."""
-    damages = damage_at_rest(engine)
+    damages = engine.audit_objects()
     if not damages:
         console.print("Every object in the store has the bytes that whoever names it says.")
         return []
@@ -31,7 +30,7 @@ def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     rows = [
         {"sink": f"{sink.kind}/{sink.name}", "snapshot": snapshot.key, "where": d.where, "expected": d.expected,
          "found": d.found}
-        for _, sink, snapshot, differences in earlier_differences(engine, served, engine.project.in_order)
+        for _, sink, snapshot, differences in engine.sink_audit.earlier(served, engine.project.in_order)
         for d in differences
     ]  # fmt: skip
     if rows:
@@ -39,26 +38,26 @@ def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     return not rows
 
 
-def mend_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:
+def repair_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:
     """Make damaged objects again; returns an engine that has read none of them, and whether all are sound now."""
     damages = show_damage(engine, console)
-    left = mend_at_rest(engine, damages)
+    left = repair_objects(engine.reopened, damages)
     for damage in damages:
         if damage not in left:
             console.print(view.cell(f"Made again: {damage.kind} {damage.name}"), soft_wrap=True)
     for damage in left:
         console.print(view.cell(f"Cannot be made again: {damage}"), soft_wrap=True)
-    return Engine(engine.project, engine.settings), not left
+    return engine.reopened(), not left
 
 
-def mend_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
+def repair_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     """Publish again what differs in versions that were served before; returns whether all are right afterwards."""
     right = True
-    for store, sink, snapshot, differences in earlier_differences(engine, served, engine.project.in_order):
+    for store, sink, snapshot, differences in engine.sink_audit.earlier(served, engine.project.in_order):
         if not differences:
             continue
         try:
-            mend_sink(engine, store, sink, snapshot)
+            engine.sink_audit.repair(store, sink, snapshot)
             console.print(view.cell(f"Published again: {sink.kind}/{sink.name} at snapshot {snapshot.key}"))
         except RefoldError as error:
             view.error(error)
