@@ -26,6 +26,7 @@ from refold.log.layout import SegmentFile
 from refold.log.segment import PLACE, from_parquet, place_of
 from refold.log.slices import Held, own_events
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.storage.names import OBJECTS, ObjectKind
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.types import ColumnKind
 
@@ -212,7 +213,7 @@ class LogReader:
             raise Damaged(
                 f"The layout of snapshot {snapshot.key} does not make up log {self.log.name!r}: expected offsets "
                 f"{list(cut.starts)} to {list(cut.ends)} by log partition, found segments up to {reached}.",
-                remedy="Restore layouts/ from a copy.",
+                remedy=OBJECTS[ObjectKind.LAYOUT].remedy,
             )
         return files
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from refold.errors import Damaged
 from refold.log.layout import SegmentFile
+from refold.storage.names import OBJECTS, ObjectKind
 
 Wanted = tuple[tuple[str, ...] | None, bool]
 """What was wanted of an object: which columns (None: all), and whether texts as dictionaries."""
@@ -58,7 +59,7 @@ def own_events(table: pa.Table, file: SegmentFile) -> pa.Table:
         raise Damaged(
             f"A layout names the events {file.start} to {file.end} of the segment {file.name}, which holds those from "
             f"{file.first} to {file.last}.",
-            remedy="Restore layouts/ from a copy.",
+            remedy=OBJECTS[ObjectKind.LAYOUT].remedy,
         )
     mine = table.slice(file.start - file.first, file.end - file.start)
     for place, column in enumerate(mine.columns):

@@ -15,6 +15,7 @@ from refold.proof import picture
 from refold.proof.divergence import Cause, Divergence, Mark, Replayed
 from refold.proof.picture import Picture
 from refold.proof.replay import Boundary
+from refold.storage.names import ObjectKind, folder_of
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
@@ -148,5 +149,6 @@ def _remedy(verdict: Verdict) -> str:
     sound = f"the newest sound checkpoint of the first {place} snapshots" if place else "offset 0"
     text = f"{mend}it folds again from {sound}, and proves it."
     if cause is Cause.DEDUPLICATION:
-        text += f" {again}restore logs/{store.ledger.store.log.name}/repeats and layouts/ from a copy."
+        repeats = folder_of(ObjectKind.REPEATS, log=store.ledger.store.log.name)
+        text += f" {again}restore {repeats} and {folder_of(ObjectKind.LAYOUT)}/ from a copy."
     return text

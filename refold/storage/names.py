@@ -57,8 +57,8 @@ class Removal(StrEnum):
 
     NEVER = "never"
     LISTED = "never; lists it where nothing names it"
-    UNNAMED = "a day after the last name for it"
-    REPLACED = "a day after compaction or a later run replaced it"
+    UNNAMED = "where nothing names it and it is a day old"
+    REPLACED = "a day after compaction replaced it"
     VERSION = "with its version"
 
 
@@ -167,7 +167,7 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         "sha256 in the newest layout",
         Repair.MAKE,
         "`refold repair` computes it again; it is only a cache, and sealing works without it.",
-        Removal.REPLACED,
+        Removal.UNNAMED,
     ),
     ObjectKind.CONTENT_CHECK: StoredKind(
         "checked/{log}/{sha256:.40}.json",

@@ -226,7 +226,7 @@ def a_prune_removes_ledger_parts() -> Any:
     """Ledger parts pass for objects that no record names."""
 
     def make(is_named: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda info, named: "/ledger/" not in info.name and is_named(info, named)
+        return lambda kind, info, named: kind != "ledger part" and is_named(kind, info, named)
 
     return _instead(unreferenced, "_is_named", make)
 
