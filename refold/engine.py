@@ -20,7 +20,7 @@ from refold.config import Settings
 from refold.explain.events import Explainer
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.log.verify import Finding, LogVerifier
+from refold.log.verify import LogFinding, LogVerifier
 from refold.project import Project
 from refold.proof.by_reference import reference_verdicts
 from refold.proof.prover import Prover, Verdict
@@ -152,7 +152,7 @@ class Engine:
             late = []
         return found
 
-    def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[Finding]]]:
+    def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[LogFinding]]]:
         """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""
         verifier = LogVerifier(self.objects, self.chain, self.project.log(log))
         snapshots = self.chain.through(through.key)

@@ -18,7 +18,7 @@ from refold.engine import Engine
 from refold.errors import NotFound, Unproven
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
-from refold.log.verify import Finding
+from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
 from refold.release.pointer import Release
 from refold.release.publisher import Published
@@ -99,7 +99,7 @@ class LogVerified(Event):
 
     log: Log
     snapshot: Snapshot
-    findings: Sequence[Finding]
+    findings: Sequence[LogFinding]
 
     @property
     def problem(self) -> str:

@@ -14,7 +14,7 @@ from refold.dagster.resource import EngineResource
 from refold.dagster.results import Result
 from refold.errors import RefoldError, Retry
 from refold.log.declaration import Log
-from refold.log.verify import CHECKS
+from refold.log.verify import PROMISES
 from refold.project import Project
 from refold.stores.declaration import Store
 
@@ -29,7 +29,7 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
 
 
 def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
-    promises = "".join(f"\n- {text} (`{name}`)" for name, text in CHECKS.items())
+    promises = "".join(f"\n- {text} (`{name}`)" for name, text in PROMISES.items())
 
     @dg.asset_check(
         asset=keys.log_key(log),

@@ -8,7 +8,7 @@ import dagster as dg
 from refold.dagster.columns import column_lineage, sink_lineage
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
-from refold.log.verify import Finding
+from refold.log.verify import LogFinding
 from refold.proof.divergence import place_of
 from refold.proof.prover import Verdict
 from refold.release.publisher import Published
@@ -93,7 +93,7 @@ def _divergence_metadata(verdict: Verdict) -> dict[str, Any]:
     return found
 
 
-def findings_metadata(findings: Sequence[Finding], events: int) -> dict[str, Any]:
+def findings_metadata(findings: Sequence[LogFinding], events: int) -> dict[str, Any]:
     """What the structural checks of a log found."""
     found: dict[str, Any] = {"events verified": events, "findings": len(findings)}
     if findings:

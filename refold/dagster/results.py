@@ -15,7 +15,7 @@ from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
-from refold.log.verify import Finding
+from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
 from refold.release.publisher import Publisher
 from refold.sinks.expectations import ExpectationResult
@@ -42,7 +42,7 @@ class Result:
         return dg.AssetCheckSeverity.WARN if self.warns else dg.AssetCheckSeverity.ERROR
 
 
-def structure(findings: Sequence[Finding], events: int) -> Result:
+def structure(findings: Sequence[LogFinding], events: int) -> Result:
     """What the structural checks found over `events` events of a log."""
     more = f" ({len(findings)} findings)" if len(findings) > 1 else ""
     text = f"{findings[0].message}{more}" if findings else f"The log is whole: {events:,} events verified."

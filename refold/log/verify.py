@@ -1,4 +1,4 @@
-"""Structural checks of a sealed log: what must hold of every segment, whatever the stores make of it.
+"""Structural checks of a sealed log: what must be true of every segment, whatever the stores make of it.
 
 All findings are returned as values, none is raised; an empty list means that the log is whole. Snapshots are
 verified oldest first, because a key must stay in its log partition through all of history.
@@ -6,8 +6,9 @@ verified oldest first, because a key must stay in its log partition through all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
@@ -21,26 +22,43 @@ from refold.log.segment import content_digest
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain, cut_id
 from refold.storage.objects import ObjectStore
 
-CHECKS = {
-    "segment-hash": "every segment has the bytes its layout names",
-    "offsets": "offsets run from the parent's end to the snapshot's without gap or repetition",
-    "order": "log_seq rises with the offset in every log partition and covers its range exactly",
-    "content": "the events' canonical bytes have the digests of the manifest, and the identity follows from them",
-    "key-partition": "no key lies in two log partitions",
-    "accounting": "records read = events + quarantined + control, for the log and over its landing objects",
-    "repeats": "the stored deduplication and the quarantine can be read",
+
+class LogCheck(StrEnum):
+    """A structural check of a log."""
+
+    SEGMENT_HASH = "segment-hash"
+    OFFSETS = "offsets"
+    ORDER = "order"
+    CONTENT = "content"
+    KEY_PARTITION = "key-partition"
+    ACCOUNTING = "accounting"
+    REPEATS = "repeats"
+
+
+PROMISES: Mapping[LogCheck, str] = {
+    LogCheck.SEGMENT_HASH: "every segment has the bytes its layout names",
+    LogCheck.OFFSETS: "offsets run from the parent's end to the snapshot's without gap or repetition",
+    LogCheck.ORDER: "log_seq rises with the offset in every log partition and covers its range exactly",
+    LogCheck.CONTENT: "the events have the digests of the manifest, and the identity follows from them",
+    LogCheck.KEY_PARTITION: "no key is in two log partitions",
+    LogCheck.ACCOUNTING: "records read = events + quarantined + control, for the log and over its landing objects",
+    LogCheck.REPEATS: "the stored deduplication and the quarantine can be read",
 }
-"""The name of every structural check and what it promises."""
+"""What every structural check promises."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One broken promise: which check, where, and what was expected and found."""
+class LogFinding:
+    """One check that failed: which, where, and what was expected and found."""
 
-    check: str
+    check: LogCheck
     snapshot: str
     where: str
     message: str
+
+
+_Found = tuple[LogCheck, str, str]
+"""A check that failed, where, and what was expected and found."""
 
 
 class LogVerifier:
@@ -55,46 +73,52 @@ class LogVerifier:
         self._parent: LogCut | None = None
         self.events = 0
 
-    def verify(self, snapshot: Snapshot) -> list[Finding]:
+    def verify(self, snapshot: Snapshot) -> list[LogFinding]:
         """The findings of the next snapshot; empty where all holds."""
         cut = snapshot.cut(self._log.name)
         if not cut.ends:
             return []
-        findings = [Finding(check, snapshot.key, where, text) for check, where, text in self._manifest(snapshot, cut)]
+        findings = [
+            LogFinding(check, snapshot.key, where, text) for check, where, text in self._manifest(snapshot, cut)
+        ]
         try:
             parts = self._segments(snapshot)
             found = [*self._ranges(snapshot, cut, parts), *self._keys(parts), *self._stored(snapshot)]
         except Damaged as error:
-            found = [("segment-hash", f"log {self._log.name}", str(error))]
+            found = [(LogCheck.SEGMENT_HASH, f"log {self._log.name}", str(error))]
         self.events += cut.events
         self._parent = cut if cut.ends else None
-        return findings + [Finding(check, snapshot.key, where, text) for check, where, text in found]
+        return findings + [LogFinding(check, snapshot.key, where, text) for check, where, text in found]
 
-    def _manifest(self, snapshot: Snapshot, cut: LogCut) -> Iterable[tuple[str, str, str]]:
+    def _manifest(self, snapshot: Snapshot, cut: LogCut) -> Iterable[_Found]:
         where = snapshot.name
         if cut.read != cut.events + cut.quarantined + cut.control:
             yield (
-                "accounting",
+                LogCheck.ACCOUNTING,
                 where,
                 f"expected {cut.read} records read = events + quarantined + control, found {cut.events} + "
                 f"{cut.quarantined} + {cut.control}",
             )
         in_objects = sum(item.records for item in cut.objects)
         if cut.read != in_objects:
-            yield "accounting", where, f"expected {cut.read} records over all landing objects, found {in_objects}"
+            yield (
+                LogCheck.ACCOUNTING,
+                where,
+                f"expected {cut.read} records over all landing objects, found {in_objects}",
+            )
         parent = self._parent
         starts = list(parent.ends) if parent else [0] * len(cut.ends)
         if list(cut.starts) != starts:
-            yield "offsets", where, f"expected to start at the parent's ends {starts}, found {list(cut.starts)}"
+            yield LogCheck.OFFSETS, where, f"expected to start at the parent's ends {starts}, found {list(cut.starts)}"
         if cut.seq_start != (parent.seq_end if parent else 0):
             yield (
-                "order",
+                LogCheck.ORDER,
                 where,
                 f"expected log_seq to start at {parent.seq_end if parent else 0}, found {cut.seq_start}",
             )
         expected = cut_id(parent.id if parent else None, cut.schema, cut.ends, cut.content, cut.events)
         if cut.id != expected:
-            yield "content", where, f"expected the identity {expected} from parent and content, found {cut.id}"
+            yield LogCheck.CONTENT, where, f"expected the identity {expected} from parent and content, found {cut.id}"
 
     def _segments(self, snapshot: Snapshot) -> dict[int, list[tuple[SegmentFile, pa.Table]]]:
         parts: dict[int, list[tuple[SegmentFile, pa.Table]]] = {}
@@ -105,7 +129,7 @@ class LogVerifier:
 
     def _ranges(
         self, snapshot: Snapshot, cut: LogCut, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]
-    ) -> Iterable[tuple[str, str, str]]:
+    ) -> Iterable[_Found]:
         seqs = []
         for partition, (start, end) in enumerate(zip(cut.starts, cut.ends, strict=True)):
             tables = [table for _, table in parts.get(partition, [])]
@@ -115,33 +139,41 @@ class LogVerifier:
             seqs.append(events["log_seq"].to_numpy())
             digest = content_digest(self._log, tables)
             if digest != cut.content[partition]:
-                yield "content", where, f"expected content {cut.content[partition]}, found {digest}"
+                yield LogCheck.CONTENT, where, f"expected content {cut.content[partition]}, found {digest}"
         merged = np.sort(np.concatenate(seqs))
         if not np.array_equal(merged, np.arange(cut.seq_start, cut.seq_end)):
             text = f"expected every log_seq from {cut.seq_start} to {cut.seq_end - 1} once, found others"
-            yield "order", f"log {self._log.name}", text
+            yield LogCheck.ORDER, f"log {self._log.name}", text
 
-    def _keys(self, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[tuple[str, str, str]]:
+    def _keys(self, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[_Found]:
         for partition, tables in parts.items():
             for file, table in tables:
                 for key in table[self._log.key].unique().to_pylist():
                     known = self._partition_of.setdefault(key, partition)
                     if known != partition:
-                        yield "key-partition", file.name, f"key {key!r} is in log partitions {known} and {partition}"
+                        yield (
+                            LogCheck.KEY_PARTITION,
+                            file.name,
+                            f"key {key!r} is in log partitions {known} and {partition}",
+                        )
 
-    def _stored(self, snapshot: Snapshot) -> Iterable[tuple[str, str, str]]:
+    def _stored(self, snapshot: Snapshot) -> Iterable[_Found]:
         try:
             self._reader.repeats(snapshot)
             found = len(read_quarantine(self._objects, self._chain, self._log, snapshot))
         except Damaged as error:
-            yield "repeats", f"log {self._log.name}", str(error)
+            yield LogCheck.REPEATS, f"log {self._log.name}", str(error)
             return
         expected = snapshot.cut(self._log.name).quarantined
         if found != expected:
-            yield "accounting", f"log {self._log.name}", f"expected {expected} quarantined records, found {found}"
+            yield (
+                LogCheck.ACCOUNTING,
+                f"log {self._log.name}",
+                f"expected {expected} quarantined records, found {found}",
+            )
 
 
-def _sequence(where: str, events: pa.Table, start: int, end: int) -> Iterable[tuple[str, str, str]]:
+def _sequence(where: str, events: pa.Table, start: int, end: int) -> Iterable[_Found]:
     offsets, seqs = events["log_offset"].to_numpy(), events["log_seq"].to_numpy()
     expected = np.arange(start, end)
     if not np.array_equal(offsets, expected):
@@ -151,13 +183,17 @@ def _sequence(where: str, events: pa.Table, start: int, end: int) -> Iterable[tu
             if bad is not None
             else "some are missing or too many"
         )
-        yield "offsets", where, f"expected offsets {start} to {end - 1}, found {len(offsets)} offsets; {at}"
+        yield LogCheck.OFFSETS, where, f"expected offsets {start} to {end - 1}, found {len(offsets)} offsets; {at}"
     if len(seqs) > 1 and not bool((np.diff(seqs) > 0).all()):
         place = int(np.flatnonzero(np.diff(seqs) <= 0)[0])
-        yield "order", where, f"log_seq falls from {seqs[place]} to {seqs[place + 1]} at offset {offsets[place + 1]}"
+        yield (
+            LogCheck.ORDER,
+            where,
+            f"log_seq falls from {seqs[place]} to {seqs[place + 1]} at offset {offsets[place + 1]}",
+        )
 
 
-def verify_log(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshots: Sequence[Snapshot]) -> list[Finding]:
+def verify_log(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshots: Sequence[Snapshot]) -> list[LogFinding]:
     """All findings over snapshots given oldest first, from the first one on."""
     verifier = LogVerifier(objects, chain, log)
     return [finding for snapshot in snapshots for finding in verifier.verify(snapshot)]
