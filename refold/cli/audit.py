@@ -1,4 +1,4 @@
-"""The audit of stored objects and of what was served before, as `refold verify` and `refold repair` run and show it."""
+"""The audit of stored objects and of earlier versions in sinks, as `refold verify` and `refold repair` show it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from refold.repair.repair_objects import repair_objects
 
 
 def show_damage(engine: Engine, console: Console) -> list[Damage]:
-    """Every damaged object of the store, by name; says so where there is none."""
+    """Show every damaged object of the store, by name, or that there is none; returns them."""
     damages = engine.audit_objects()
     if not damages:
-        console.print("Every object in the store has the bytes that whoever names it says.")
+        console.print("All objects in the store are intact.")
         return []
-    console.print(f"Damaged at rest: {len(damages)} objects")
+    console.print(f"Damaged objects in the store: {len(damages)}")
     for d in damages:  # no table, which would break names and hashes that are to be copied
         for line in (f"{d.kind} {d.name}", f"  expected {d.expected}", f"  found {d.found}", f"  {d.remedy}"):
             console.print(view.cell(line), soft_wrap=True)
@@ -26,7 +26,7 @@ def show_damage(engine: Engine, console: Console) -> list[Damage]:
 
 
 def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
-    """What differs in versions that were served before and are still held, as a table; returns whether nothing does."""
+    """Show what differs in versions that were served before and are still held; returns whether nothing does."""
     rows = [
         {"sink": f"{sink.kind}/{sink.name}", "snapshot": snapshot.key, "where": d.where, "expected": d.expected,
          "found": d.found}
@@ -34,19 +34,19 @@ def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
         for d in differences
     ]  # fmt: skip
     if rows:
-        console.print(view.table(f"What was served before and is kept: differences: {len(rows)}", rows))
+        console.print(view.table(f"Versions served before: {len(rows)} differences", rows))
     return not rows
 
 
 def repair_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:
-    """Make damaged objects again; returns an engine that has read none of them, and whether all are sound now."""
+    """Repair damaged objects; returns an engine that has read none of them, and whether all are sound now."""
     damages = show_damage(engine, console)
     left = repair_objects(engine.reopened, damages)
     for damage in damages:
         if damage not in left:
-            console.print(view.cell(f"Made again: {damage.kind} {damage.name}"), soft_wrap=True)
+            console.print(view.cell(f"Repaired: {damage.kind} {damage.name}"), soft_wrap=True)
     for damage in left:
-        console.print(view.cell(f"Cannot be made again: {damage}"), soft_wrap=True)
+        console.print(view.cell(f"Cannot be repaired: {damage}"), soft_wrap=True)
     return engine.reopened(), not left
 
 

@@ -37,7 +37,7 @@ _DEMO_DAYS = 20
 def repair_command(context: click.Context, store: str | None, as_of: str | None) -> None:
     """Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it cannot.
 
-    Without a STORE also damaged objects at rest are made again, and what was served before is published again.
+    Without a STORE, repair also damaged objects in the store, and publish again what was served before.
     """
     engine, console = open_project(context), view.console()
     mended = True

@@ -27,7 +27,7 @@ from refold.stores.declaration import Store
 def verify(context: click.Context, store: str | None, as_of: str | None, reference: bool) -> None:
     """Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs.
 
-    Without a STORE also every object at rest, and what was served before and is kept.
+    Without a STORE, audit also every stored object, and the versions served before that sinks still hold.
     """
     engine, console = open_project(context), view.console()
     everything = store is None and not reference

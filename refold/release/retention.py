@@ -1,16 +1,16 @@
-"""Retention: which versions in the sinks are kept, and giving up the others.
+"""Retention: which versions in the sinks are kept, and how the others are given up.
 
 A version is kept if it is served, if one of the last releases serves it, if a release served it that is younger than
-an age, or if no release has served it yet and its snapshot is not older than what is served. What is in doubt is
-kept, and said.
+an age, or if no release has served it yet and its snapshot is not older than what is served. In doubt it is kept, and
+the reason is shown.
 
-Giving up follows the same law as releasing: the pointer is the only commit. A prune first creates the next number of
+Giving up follows the same rule as releasing: the pointer is the only commit. A prune first creates the next number of
 the pointer, with the same content and the list of what it gives up, and then drops that. So it cannot cross a
 rollback: whichever moves the pointer first, the other finds the number taken and stops. No release takes a version
 from the list until all of it is dropped, and a prune that was killed is finished by the next one.
 
-Versions in sinks that the project no longer declares are left. `refold.repair.garbage` looks for objects that nothing
-names. Delta tables have no other vacuum than this.
+Versions in sinks that the project no longer declares are kept. `refold.repair.garbage` looks for objects that nothing
+names. Delta tables must not be vacuumed in any other way.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PrunePlan:
 
 
 class Pruner:
-    """Plans and does the forgetting of old versions.
+    """Plans and does the removal of old versions.
 
     Args:
         clock: gives the time that ages are counted from, aware.
@@ -99,7 +99,7 @@ class Pruner:
     def plan(self, keep: int, older_than_days: float) -> PrunePlan:
         """What to give up: versions beyond the last `keep` releases that were released longer ago than the age.
 
-        Reads only. Raises FixInput for a number that makes no sense, Damaged where a release's record is.
+        Reads only. Raises FixInput for a number that is out of range, Damaged where the record of a release is damaged.
         """
         if keep < 1 or older_than_days < 0:
             raise FixInput(f"Expected to keep at least 1 release and an age of at least 0 days, found {keep} and "
@@ -199,6 +199,6 @@ class Pruner:
 def _young(release: Release, since: dt.datetime) -> str:
     """Why a version is kept for its age; "" where it is old enough to give up."""
     if not release.released_at:
-        return f"release {release.number} does not tell its time"
+        return f"release {release.number} has no recorded time"
     at = dt.datetime.fromisoformat(release.released_at)
     return f"release {release.number} was at {release.released_at}" if at > since else ""

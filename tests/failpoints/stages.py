@@ -132,5 +132,5 @@ STAGES: Mapping[str, Stage] = {
     "retry the quarantine": Stage("served", retry, project="retrying", retried_from=NEW),
     "repair": Stage("damaged", mend, again=mend_and_publish, database=True),
     "repair what is served": Stage("wrecked", mend, old=NEW, new=NEW, readable=False),
-    "repair at rest": Stage("rotten", mend_objects, old=NEW, new=NEW, project="retrying", retried_from=NEXT),
+    "repair objects": Stage("rotten", mend_objects, old=NEW, new=NEW, project="retrying", retried_from=NEXT),
 }

@@ -123,7 +123,7 @@ class House:
         return House(root)
 
     def damages(self) -> list[Damage]:
-        """What is damaged at rest, as another process finds it."""
+        """The damaged objects, as another process finds them."""
         return self.engine().audit_objects()
 
     def version(self, store: str, day: str = SERVED) -> str:

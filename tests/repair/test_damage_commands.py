@@ -24,10 +24,10 @@ def refold(house: House, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *words: CliRunner().invoke(cli, ["--project", str(house.root), *words])
 
 
-def test_a_whole_store_is_told_to_be_whole(refold: Run):
+def test_a_whole_store_is_reported_as_intact(refold: Run):
     done = refold("verify")
     assert done.exit_code == 0
-    assert "Every object in the store has the bytes that whoever names it says." in done.output
+    assert "All objects in the store are intact." in done.output
 
 
 @pytest.mark.parametrize("kind", ["repeats", "seen ids", "changes", "ledger part", "proof", "expectations", "retry"])
@@ -36,11 +36,11 @@ def test_what_follows_from_the_log_is_named_and_mended(house: House, refold: Run
     flip(house.store / name)
     found = refold("verify")
     assert found.exit_code == 1
-    assert "Damaged at rest: 1 objects" in found.output
+    assert "Damaged objects in the store: 1" in found.output
     assert name in found.output and "`refold repair`" in found.output
     mended = refold("repair")
     assert mended.exit_code == 0, mended.output
-    assert f"Made again: {kind} {name}" in mended.output
+    assert f"Repaired: {kind} {name}" in mended.output
     assert refold("verify").exit_code == 0
 
 
@@ -54,7 +54,7 @@ def test_what_follows_from_nothing_is_named_and_must_be_restored(house: House, r
     assert name in found.output and "Restore it from a copy" in found.output
     left = refold("repair")
     assert left.exit_code == 1
-    assert f"Cannot be made again: {kind} {name}" in left.output
+    assert f"Cannot be repaired: {kind} {name}" in left.output
     (house.store / name).write_bytes(before)
     assert refold("repair").exit_code == 0
     assert refold("verify").exit_code == 0
