@@ -26,6 +26,7 @@ from refold.proof.by_reference import reference_verdicts
 from refold.proof.prover import Prover, Verdict
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
+from refold.release.retention import Pruner
 from refold.repair.damage import Damage
 from refold.repair.drift import Drifts
 from refold.repair.object_audit import audit_objects
@@ -82,7 +83,12 @@ class Engine:
     @cached_property
     def drifts(self) -> Drifts:
         """The comparison of stores and their sinks with full replay, and their repair."""
-        return Drifts(self.prover, self.builder, self.sink_audit, self.inputs_of)
+        return Drifts(self.prover, self.builder, self.sink_audit)
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """Giving up old versions in the sinks."""
+        return Pruner(self.project, self.releaser, self.publisher)
 
     def audit_objects(self) -> list[Damage]:
         """Every damaged object of the store except what sinks hold, by name; reads all of them once."""
@@ -162,16 +168,9 @@ class Engine:
     def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
         """Build a store at a snapshot, and first whatever it reads."""
         for needed in self.project.in_order:
-            if needed is store or needed in self.inputs_of(store):
+            if needed is store or needed in store.all_inputs:
                 record = self.builder.build(needed, snapshot)
         return record
-
-    def inputs_of(self, store: Store) -> list[Store]:
-        """The stores a relation is computed from, directly or not; none for a folded store."""
-        found: list[Store] = []
-        for needed in store.inputs:
-            found += [needed, *self.inputs_of(needed)]
-        return found
 
     def fold_history(
         self, log: str, through: Snapshot, *, fresh: bool = False

@@ -15,7 +15,6 @@ from refold.engine import Engine
 from refold.errors import NotFound
 from refold.release.pointer import Release
 from refold.release.releaser import utc_now
-from refold.release.retention import Pruner
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
 from refold.stores.thinning import Thinning
 
@@ -117,8 +116,7 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     `refold log compact` go a day later.
     """
     engine, console = open_project(context), view.console()
-    pruner = Pruner(engine.project, engine.releaser, engine.publisher)
-    plan = pruner.plan(keep, days)
+    plan = engine.pruner.plan(keep, days)
     rows = [
         {"sink": v.sink, "version": v.version, "releases": ", ".join(map(str, v.releases)) or None, "why": v.why}
         | ({"kept": "yes" if v.keep else None} if shown else {})
@@ -137,7 +135,7 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     if not doing:
         console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
         return
-    done = sum(map(len, pruner.apply(plan).values()))
+    done = sum(map(len, engine.pruner.apply(plan).values()))
     thinned = engine.thinner.apply(thinnings)
     removed = remove_unreferenced(engine.objects, utc_now())
     console.print(

@@ -2,7 +2,7 @@
 
 A manifest says what a snapshot is: its identity follows from its parent, the end offsets and the logical content of
 each log partition. A layout says which segment files hold it; layouts are numbered and the newest one counts, so that
-compaction changes no identity. This module reads and writes both and knows no landing and no stores.
+compaction changes no identity. This module reads and writes both; it knows neither landing nor stores.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Snapshot:
         """Read the body of a manifest.
 
         Raises FixInput where it has another format, and Damaged where it does not parse, where its identity is not
-        its own or where its name is that of another key.
+        its own or where its name belongs to another key.
         """
         if value.get("format") != FORMAT:
             raise FixInput(
@@ -154,7 +154,7 @@ class Snapshot:
         if snapshot.id != expected:
             raise Damaged(f"The manifest {name} is damaged: it says id {expected}, its cuts give {snapshot.id}.")
         if name != snapshot.name:
-            raise Damaged(f"The manifest {name} is that of another key: expected the name {snapshot.name}.")
+            raise Damaged(f"The manifest {name} belongs to another key: expected the name {snapshot.name}.")
         return snapshot
 
 
@@ -179,7 +179,7 @@ class SnapshotChain:
     def refresh(self) -> None:
         """Read the manifests sealed since, and check that each names its parent's bytes.
 
-        What is not named after a day is no manifest and is passed over, such as the files of a file browser.
+        An object that is not named after a day is not a manifest and is skipped, such as the files of a file browser.
         Raises Damaged where a manifest was changed or is missing from the middle, or where the chain does not hold.
         """
         for info in self._objects.list(folder_of(ObjectKind.MANIFEST)):
@@ -222,7 +222,9 @@ class SnapshotChain:
         """The snapshot of a key (None: the newest). Raises NotFound, naming what there is."""
         snapshot = self.head if key is None else self._snapshots.get(key)
         if snapshot is None:
-            known = f"sealed are {next(iter(self._snapshots))} to {self.head.key}" if self.head else "none is sealed"
+            known = (
+                f"sealed: {next(iter(self._snapshots))} to {self.head.key}" if self.head else "nothing is sealed yet"
+            )
             raise NotFound(f"There is no snapshot {key or ''}: {known}.".replace("  ", " "), remedy="Seal it first.")
         return snapshot
 
@@ -232,14 +234,14 @@ class SnapshotChain:
         return [snapshot for snapshot in self if snapshot.ordinal <= last]
 
     def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
-        """Seal: write the layout, then the manifest, once. Raises Conflict where somebody else sealed the key first."""
+        """Seal: write the layout, then the manifest, once. Raises Conflict if another process sealed the key first."""
         self._objects.put(_layout_name(snapshot, 0), layout_bytes(snapshot, 0, layout))
         self._objects.create(snapshot.name, snapshot.to_bytes())
         self._append(snapshot)
         self._layouts[snapshot.key] = dict(layout)
 
     def layout(self, snapshot: Snapshot, log: str) -> LogLayout:
-        """The layout of one log's part of a snapshot, the newest when it was first asked for, and kept.
+        """The layout of one log's part of a snapshot: the newest when it was first needed, which is kept.
 
         Raises Damaged where it is missing or not its own.
         """
@@ -250,7 +252,7 @@ class SnapshotChain:
     def replace_layout(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> str:
         """Write the layout after the one that was read, which counts from now on; returns its name.
 
-        Raises Conflict where somebody else wrote that one first; it is read when the snapshot's layout is asked for.
+        Raises Conflict if another process wrote that one first; it is read when the snapshot's layout is next needed.
         """
         number = self._numbers.get(snapshot.key, 0) + 1
         try:
@@ -262,7 +264,7 @@ class SnapshotChain:
         return _layout_name(snapshot, number)
 
     def newer_layout(self, snapshot: Snapshot) -> str | None:
-        """The name of a newer layout than the one that was read, if there is one, which is then read when asked for."""
+        """The name of a layout newer than the one that was read, or None; it is read when it is next needed."""
         newest = self.newest_layout(snapshot)
         if newest is None or newest <= _layout_name(snapshot, self._numbers.get(snapshot.key, 0)):
             return None
@@ -298,7 +300,7 @@ class SnapshotChain:
         found_own = {name: (body or {}).get(name) for name in own}
         if body is None or found_own != own:
             raise Damaged(
-                f"The layout {names[-1]} is that of another place: expected {own}, found {found_own}.",
+                f"The layout {names[-1]} belongs to another snapshot or number: expected {own}, found {found_own}.",
                 remedy="Restore it from a copy.",
             )
         try:

@@ -72,7 +72,7 @@ class _Layouts:
         return found
 
     def claims(self) -> dict[str, list[_Claim]]:
-        """Who names what by older layouts, by the name of the segment."""
+        """The older layouts that name a segment, by its name."""
         found: dict[str, list[_Claim]] = {}
         for folder, layouts in self.older.items():
             for layout in layouts:
@@ -83,7 +83,7 @@ class _Layouts:
 
 
 def find_superseded(objects: ObjectStore, age: Callable[[ObjectInfo], str]) -> Iterator[SupersededSegment]:
-    """All segments that only older layouts name, by name; `age` says why an object is too young, "" where it is not.
+    """All segments that only older layouts name, by name; `age` gives why an object is too young, or "".
 
     Reads the segments that replaced them, each once, and writes nothing.
     """

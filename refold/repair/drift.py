@@ -6,7 +6,7 @@ itself is never repaired: a damaged segment is named, and must be restored from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from refold.log.snapshot import Snapshot
@@ -54,19 +54,12 @@ class Drift:
 
 
 class Drifts:
-    """Finds where stores and sinks have drifted from full replay, and repairs them.
+    """Finds where stores and sinks have drifted from full replay, and repairs them."""
 
-    Args:
-        inputs_of: gives the stores that a relation is computed from, directly or not.
-    """
-
-    def __init__(
-        self, prover: Prover, builder: Builder, sinks: SinkAudit, inputs_of: Callable[[Store], Sequence[Store]]
-    ) -> None:
+    def __init__(self, prover: Prover, builder: Builder, sinks: SinkAudit) -> None:
         self._prover = prover
         self._builder = builder
         self._sinks = sinks
-        self._inputs_of = inputs_of
 
     def find(self, store: Store, snapshot: Snapshot) -> Drift:
         """Verify a store against full replay, and its sinks against the store, where they hold that version."""
@@ -85,7 +78,7 @@ class Drifts:
         """
         verdict = drift.verdict
         if not verdict.passed:
-            for needed in self._inputs_of(drift.store):
+            for needed in drift.store.all_inputs:
                 self._rebuild(self._prover.prove(needed, drift.snapshot))
             verdict = self._rebuild(verdict)
         if verdict.passed:

@@ -46,7 +46,7 @@ class SinkAudit:
         try:
             content = self._publisher.content(store, snapshot)
         except (Damaged, Unproven):
-            return []  # the verdict names it; without a sound state there is nothing to compare with
+            return []  # the verdict reports it; without a sound state there is nothing to compare with
         try:
             lineage = self._lineage(store, sink, content.version)
             if lineage is None and content.version not in target.versions():

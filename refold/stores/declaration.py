@@ -127,6 +127,11 @@ class Store(ABC):
         return [source.store for source in self.sources]
 
     @property
+    def all_inputs(self) -> list[Store]:
+        """The stores it is computed from, directly or not; none for a folded store."""
+        return [found for store in self.inputs for found in (store, *store.all_inputs)]
+
+    @property
     def ledgers_read(self) -> list[LedgerOf]:
         """The ledgers among its sources."""
         nothing: list[LedgerOf] = []
