@@ -185,5 +185,5 @@ def _told(error: BaseException, place: str) -> RefoldError:
         remedy = "A store has one row a key, and null only where it is declared."
         return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
     if code[:2] in _PASSING or (not code and type(error).__name__ in ("InterfaceError", "OperationalError")):
-        return Unavailable(f"{place} did not do as asked: {first}.", remedy="Check that it runs, then try again.")
+        return Unavailable(f"{place} is unavailable: {first}.", remedy="Check that it runs, then try again.")
     return FixInput(f"{place} refused a statement: {first}.", remedy="Check the rights of the database user.")
