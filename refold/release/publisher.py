@@ -16,7 +16,7 @@ from refold.proof.records import ProofRecord
 from refold.sinks.base import Content, Sink, Target
 from refold.sinks.connections import Connections
 from refold.sinks.expectations import ExpectationResult, validate
-from refold.storage.names import ObjectKind, name_of
+from refold.storage.names import ObjectKind, name_of, version_name
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.stores.building import Builder
@@ -52,7 +52,7 @@ class Publisher:
 
     def version(self, snapshot: Snapshot, record: StateRecord | ProofRecord) -> str:
         """The name of a version: the snapshot's ordinal, then content. Equal names have equal content."""
-        return f"{snapshot.ordinal:06d}-{sha256_hex(canonical_json(record.claim))[:12]}"
+        return version_name(snapshot.ordinal, sha256_hex(canonical_json(record.claim)))
 
     def publish(self, store: Store, sink: Sink, snapshot: Snapshot) -> Published:
         """Write a proven state into one sink, unseen, and read it back.

@@ -16,7 +16,6 @@ names. Delta tables must not be vacuumed in any other way.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,8 +25,7 @@ from refold.release.pointer import Release, title_of
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser, utc_now
 from refold.sinks.base import Target
-
-_VERSION = re.compile(r"(\d{6,})-[0-9a-f]{12}")
+from refold.storage.names import ordinal_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class Pruner:
     ) -> HeldVersion:
         """Whether to keep one version; `moved` are the releases that moved readers, the newest first."""
         served = [release for release in moved if release.versions.get(store) == version]
-        numbers = [release.number for release in reversed(served)]
+        numbers, ordinal = [release.number for release in reversed(served)], ordinal_of(version)
         why = ""
         if not moved or served[:1] == moved[:1]:
             why = "served" if moved else "nothing was released yet"
@@ -130,9 +128,9 @@ class Pruner:
             why = f"among the last {keep} releases"
         elif served:
             why = _young(served[0], since)
-        elif _VERSION.fullmatch(version) is None:
+        elif ordinal is None:
             why = "its name is not one that Refold gives"
-        elif int(version.partition("-")[0]) >= moved[0].ordinal:
+        elif ordinal >= moved[0].ordinal:
             why = "not released yet"
         else:
             # A run may be publishing it just now; it is given up once nothing was released for that long.

@@ -8,7 +8,7 @@ from refold.errors import NotFound, RefoldError
 from refold.release.pointer import Release
 from refold.release.publisher import expectations_name
 from refold.repair.damage import Audit, Damage
-from refold.storage.names import ObjectKind, name_of
+from refold.storage.names import ObjectKind, name_of, version_name
 from refold.storage.objects import canonical_json, sha256_hex
 
 
@@ -52,7 +52,7 @@ def _proof(audit: Audit, name: str, release: Release, store: str, proof: str) ->
         expected = f"the proof that {name} names for store {store!r}"
         yield from audit.damage(ObjectKind.PROOF, proof, expected, "none that is sound")
         return
-    version = f"{release.ordinal:06d}-{sha256_hex(canonical_json(standing.claim))[:12]}"
+    version = version_name(release.ordinal, sha256_hex(canonical_json(standing.claim)))
     if standing.store != store or release.versions.get(store) != version:
         expected = f"version {version} of store {store!r}, which {proof} proves"
         yield from audit.damage(ObjectKind.RELEASE, name, expected, f"version {release.versions.get(store)}")
