@@ -1,8 +1,8 @@
-"""The pointer: a numbered series of write-once records below `releases/`, of which the newest says what is served.
+"""The pointer: a numbered series of write-once records below `releases/`; the newest one is served.
 
-A record tells all that a reader needs: versions, proofs, and for every sink where it is and which columns it has, so
-that a release can be read, and rolled back to, by whoever has neither the project nor its former declarations. Creating
-the next number is the compare-and-swap. History is never rewritten: a rollback is a new number with the content of an
+A record holds all that a reader needs: versions, proofs, and for every sink its place and columns. A release can
+therefore be read, and rolled back to, without the project or its former declarations. Creating the next number is the
+compare-and-swap. History is never rewritten: a rollback is a new number with the content of an
 old one, and forgetting old versions is a new number that says which. Who may move the pointer, and what follows from
 it, is `refold.release.releaser`; forgetting is `refold.release.retention`; reading is `refold.release.reader`.
 """
@@ -24,7 +24,7 @@ from refold.storage.records import read_record, record_bytes
 from refold.types import ColumnKind, ColumnType, Schema
 
 FORMAT = 2
-"""The format of records written now. Format 1 told no sinks, times and rollbacks, and is still read."""
+"""The format of records written now. Format 1 had no sinks, times and rollbacks, and is still read."""
 
 _COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
 
@@ -220,7 +220,7 @@ class Pointer:
         return release.retired
 
     def retired(self, number: int) -> None:
-        """Note that all versions that a number gave up are dropped."""
+        """Record that all versions that a number gave up are dropped."""
         self._objects.put(_retired_name(number), record_bytes({"number": number}))
 
     def _numbers(self) -> list[int]:

@@ -126,7 +126,7 @@ class Publisher:
         return results
 
     def missing(self, store: Store, version: str) -> list[str]:
-        """What stands against releasing a version: sinks that do not hold it, expectations that have not passed."""
+        """Reasons against releasing a version: sinks that do not hold it, expectations that have not passed."""
         faults = [
             f"{sink.kind}/{sink.name} does not hold version {version} of store {store.name!r}: publish it first."
             for sink in store.sinks
@@ -140,7 +140,7 @@ class Publisher:
 
 
 def _pass(store: Store, version: str) -> dict[str, str]:
-    """What a record of a pass says it is of; its name is made of the same."""
+    """What identifies a record of passed expectations; its name is made of the same parts."""
     suite = sha256_hex(canonical_json([[str(e), e.severity] for e in store.expect]))[:16]
     return {"store": store.name, "version": version, "suite": suite}
 

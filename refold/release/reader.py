@@ -1,9 +1,9 @@
-"""Reading what is served, by whoever has no project: one release, pinned, whatever is released meanwhile.
+"""Reads a release without the project that made it; a later release does not change what an open one returns.
 
-`open_release` resolves the pointer once; everything read afterwards is of exactly that release, over all sinks. The
-record of the release tells where the sinks are and which columns they have. Readers of one SQL database may as well
-use its views, which move together; one transaction must then be REPEATABLE READ on PostgreSQL to see one release in
-two statements. Nothing is written here.
+`open_release` resolves the pointer once, and every read afterwards returns exactly that release, from all sinks. The
+release's record says where the sinks are and which columns they have. Readers of one SQL database may also use its
+views, which move together; on PostgreSQL a transaction must be REPEATABLE READ to see one release in two statements.
+Nothing is written here.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def open_release(
 
     Args:
         url: URL or path of the store (`REFOLD_STORE`).
-        database: SQLAlchemy URL of the database; by default the one that the release tells. It must be given where
+        database: SQLAlchemy URL of the database; by default the one in the release's record. It must be given where
             that one has a password, because secrets are never stored.
-        search_folder: folder of the search indexes; by default the one that the release tells.
-        connections: URLs or paths of other named connections, in place of those that the release tells.
+        search_folder: folder of the search indexes; by default the one in the release's record.
+        connections: URLs or paths of other named connections, instead of those in the release's record.
         number: the release to open; by default the newest.
 
     Raises:
@@ -144,7 +144,7 @@ class OpenRelease:
         return self._asked(served, lambda target, version: sort_by(target.read(version), served[1].key))
 
     def _asked(self, served: _Served, ask: Callable[[Target, str], Answer]) -> Answer:
-        """What a target answers of the version that the release serves."""
+        """The result of a read from the version that the release serves."""
         store, described, sink = served
         target = sink.open(self._connections, store, described.key, described.schema)
         try:
@@ -174,7 +174,7 @@ class OpenRelease:
         )
 
     def _gone(self, store: str, described: ServedSink, error: RefoldError, held: list[str]) -> RefoldError:
-        """What a failed read means: a version that was dropped, or the error as it is."""
+        """The error to raise for a failed read: NotFound where the version was dropped, otherwise the error itself."""
         version = self.release.versions[store]
         if version in held:
             return error

@@ -41,7 +41,7 @@ Move = tuple[Target, str, Mapping[str, str]]
 
 
 class Superseded(Exception):
-    """The pointer has moved on while sinks were rolled forward."""
+    """A newer release moved the pointer while sinks were rolled forward to this one."""
 
 
 def utc_now() -> dt.datetime:
@@ -50,7 +50,7 @@ def utc_now() -> dt.datetime:
 
 
 def this_process() -> str:
-    """Who releases, for whoever comes second."""
+    """This process, named for the message that another one gets when it loses the race."""
     return f"process {os.getpid()} on {platform.node()}"
 
 

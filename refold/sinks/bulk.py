@@ -3,7 +3,8 @@
 `load_generally` and `fetch_generally` work with every dialect and are what the faster ways are tested to equal:
 `refold.sinks.bulk_sqlite` and `refold.sinks.bulk_postgres`. Measured with a million rows of a text and a number, the
 general way takes 3 to 5 times as long. Transactions and errors are `refold.sinks.database`'s; which tables there are is
-not known here.
+not known here. ADBC was measured and not taken: its load cannot be part of a SQLAlchemy transaction
+(docs/design/003-speed-and-memory.md).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A database behind a URL: transactions, locks and understandable errors, on SQLite and PostgreSQL.
 
-What differs between the two stands here, and for rows in `refold.sinks.bulk`, so that `refold.sinks.sql` need not ask
-which it has. Every transaction opens a connection of its own and closes it: nothing outlives it or survives a fork.
-Which tables exist and what they mean is not known here.
+Put what differs between the two databases here (for rows, in `refold.sinks.bulk`), so that `refold.sinks.sql` need not
+know which one it has. Every transaction opens its own connection and closes it, so that none survives a fork. Which
+tables exist and what they mean belongs to `refold.sinks.sql_tables`.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class Database:
                 with connection.begin():
                     yield connection
         except DBAPIError as error:
-            raise _told(error.orig or error, self.place) from error
+            raise _explained(error.orig or error, self.place) from error
         except drivers_error as error:
-            raise _told(error, self.place) from error
+            raise _explained(error, self.place) from error
 
 
 def _accepted(url: str) -> URL:
@@ -131,7 +131,7 @@ def _sqlite_engine(url: URL) -> sa.Engine:
             raise FixInput(
                 f"Expected a folder for the database sqlite:///{file}, found that {file.parent} cannot be made: "
                 f"{error.strerror}.",
-                remedy="Check REFOLD_DATABASE, and what stands there.",
+                remedy="Check REFOLD_DATABASE and what is at that path.",
             ) from error
 
     @event.listens_for(engine, "connect")
@@ -171,18 +171,18 @@ def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"refold {name}".encode()).digest()[:8], "big", signed=True)
 
 
-def _told(error: BaseException, place: str) -> RefoldError:
-    """The Refold error for a driver's error. Only the first line of a driver's text is repeated, never a value."""
+def _explained(error: BaseException, place: str) -> RefoldError:
+    """The Refold error for a driver's error. It repeats only the first line of the driver's text, never a value."""
     code = getattr(error, "pgcode", None) or ""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if code == _TOO_LARGE:
         remedy = "A key must fit in an index: about 2,700 bytes on PostgreSQL."
         return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
     if code == _DEPENDENTS:
-        remedy = "Drop what was built upon the view, release again, and build it anew."
+        remedy = "Drop the objects that depend on the view, release again, and create them again."
         return FixInput(f"{place} cannot change the columns of a view: {first}.", remedy=remedy)
     if code[:2] == "23" or isinstance(error, sqlite3.IntegrityError):
-        remedy = "A store has one row a key, and null only where it is declared."
+        remedy = "A store has one row per key, and nulls only in columns declared nullable."
         return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
     if code[:2] in _PASSING or (not code and type(error).__name__ in ("InterfaceError", "OperationalError")):
         return Unavailable(f"{place} is unavailable: {first}.", remedy="Check that it runs, then try again.")

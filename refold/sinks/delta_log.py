@@ -1,7 +1,7 @@
 """The log of a Delta table, and copies of Refold's own commits in it.
 
-A Delta log has no hashes: who changes a commit changes the table, and nothing tells. So every commit of Refold is kept
-a second time, as a record. What the commits mean is for `refold.sinks.delta`.
+A Delta log has no hashes, so nothing shows that a commit was changed. Refold therefore keeps a copy of each of its own
+commits as a record. `refold.sinks.delta` knows what the commits mean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DeltaLog:
     def keep(self, number: int, *, anew: bool = False) -> bool:
         """Keep a copy of a commit if it is Refold's; returns whether it is. `anew` replaces a copy that is there.
 
-        A kill between commit and copy is made good by the next release, which asks for the newest commit.
+        If a process is killed between commit and copy, the next release writes the copy.
         """
         if not anew and self._objects.exists(_name(self._copies, number)):
             return True
@@ -66,7 +66,7 @@ class DeltaLog:
         for number in numbers:
             text = self._text(number)
             if number > max(kept, default=-1) and (text is None or not _of_refold(text)):
-                found.append(SinkFault(_name(self._log, number), "no commit but Refold's", _told(text)))
+                found.append(SinkFault(_name(self._log, number), "no commit but Refold's", _author(text)))
         return found
 
     def restore(self) -> None:
@@ -93,7 +93,7 @@ class DeltaLog:
         return str(body["text"])
 
     def _identity(self) -> str | None:
-        """What a table is known by: the sha256 of its first commit, which all sound copies tell."""
+        """The identity of a table: the sha256 of its first commit, which all sound copies record."""
         told: Counter[str] = Counter()
         for number in self._numbers(self._copies):
             with suppress(Damaged):
@@ -125,7 +125,7 @@ def _name(folder: str, number: int) -> str:
 
 
 def _info(text: str) -> dict[str, object]:
-    """What a commit tells of itself; nothing where it cannot be read."""
+    """The commit's own `commitInfo`; empty where it cannot be read."""
     try:
         actions = [json.loads(line) for line in text.split("\n") if line]
         return dict(next(action["commitInfo"] for action in actions if "commitInfo" in action))
@@ -137,7 +137,7 @@ def _of_refold(text: str) -> bool:
     return "refold.version" in _info(text)
 
 
-def _told(text: str | None) -> str:
-    """A stranger's commit, for people."""
+def _author(text: str | None) -> str:
+    """Who made a commit that is not Refold's, and how, for people."""
     info = _info(text or "")
     return f"{info.get('operation', 'a commit that cannot be read')} by {info.get('engineInfo', 'somebody')}"

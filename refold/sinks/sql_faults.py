@@ -1,7 +1,7 @@
-"""What is wrong in a SQL sink's database beside the rows of a version, cell by cell, and making it right.
+"""Finds and repairs damage in a SQL sink's database outside the rows of a version.
 
-Rows are compared by content, elsewhere; versions are published and released by `refold.sinks.sql`. Here stand the
-registry row of a version, the release row, the view, and rows that belong to no version.
+It covers the registry row of a version, the release row, the view, and rows that belong to no version, cell by cell.
+Rows are compared by content in `refold.repair.sink_audit`; `refold.sinks.sql` publishes and releases versions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from refold.sinks.sql_tables import (
 def version_faults(
     connection: sa.Connection, place: str, rows_table: sa.Table, expected: Mapping[str, object]
 ) -> list[SinkFault]:
-    """What differs in the registry row of a version, and whether there is a table of rows."""
+    """Differences in the registry row of a version, and a missing table of rows."""
     query = sa.select(versions).where(versions.c.table_name == expected["table_name"])
     row = connection.execute(query.where(versions.c.version == expected["version"])).one_or_none()
     where = f"table {versions.name} in {place}, row {expected['table_name']} {expected['version']}"
@@ -38,7 +38,7 @@ def version_faults(
 
 
 def stray_faults(connection: sa.Connection, place: str, table: str, rows_table: sa.Table) -> list[SinkFault]:
-    """Rows of versions that the registry does not name, and versions in it that have no rows."""
+    """Rows of versions that the registry does not name, and registered versions without rows."""
     if not sa.inspect(connection).has_table(rows_table.name):
         return []
     query = sa.select(versions).where(versions.c.table_name == table, versions.c.rows_table == rows_table.name)
@@ -69,15 +69,15 @@ def _cells(row: sa.Row[Any]) -> dict[str, object]:
 
 
 def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[SinkFault]:
-    """Whether a view is the one that Refold made over the table of rows that is shown."""
+    """A view that is missing or differs from the one that Refold creates over the table of rows."""
     if not sa.inspect(connection).has_table(rows_table):
-        return []  # told by whoever looks at the table
+        return []  # `version_faults` reports the missing table
     expected, found = view_texts(connection, view, rows_table)
     return [] if found == expected else [SinkFault(f"view {view} in {place}", expected, found or "no view")]
 
 
 def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str) -> None:
-    """Make what is missing or different of registry, table of rows, release row and view; remove rows of no version.
+    """Create or replace registry, table of rows, release row and view where they differ; delete rows of no version.
 
     Raises FixInput where a table that Refold did not make has the view's name.
     """

@@ -1,6 +1,6 @@
-"""The tables and views of SQL sinks: their shapes, their types, and what the database's catalogue says of them.
+"""The tables and views of SQL sinks: their columns and types, and what the database's catalogue reports about them.
 
-What is written into them, and when, stands in `refold.sinks.sql`; what is wrong with them in `refold.sinks.sql_faults`.
+`refold.sinks.sql` writes to them; `refold.sinks.sql_faults` checks and repairs them.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ versions = sa.Table(
 
 
 def has_registry(connection: sa.Connection) -> bool:
-    """Whether Refold has been in this database."""
+    """Whether this database has Refold's tables."""
     return sa.inspect(connection).has_table(releases.name)
 
 
 def add_missing_columns(connection: sa.Connection) -> None:
-    """Give the release rows of an earlier Refold the columns that they lack."""
+    """Add the columns that a table created by an earlier Refold lacks."""
     unless = "" if connection.dialect.name == "sqlite" else "IF NOT EXISTS "
     for name in missing_columns(connection):
         connection.exec_driver_sql(f'ALTER TABLE {releases.name} ADD COLUMN {unless}"{name}" TEXT')
 
 
 def missing_columns(connection: sa.Connection) -> list[str]:
-    """The columns that the release rows of an earlier Refold lack."""
+    """The columns that a table created by an earlier Refold lacks."""
     held = {column["name"] for column in sa.inspect(connection).get_columns(releases.name)}
     return [name for name in LINEAGE if name not in held]
 
 
 def create_view(connection: sa.Connection, view: str, rows_table: str) -> None:
-    """Make the view over the rows of the version that its release row names."""
+    """Create the view over the rows of the version that its release row names."""
     connection.execute(_view(connection, view, view, rows_table))
 
 
 def replace_view(connection: sa.Connection, view: str, rows_table: str) -> None:
-    """Make the view anew, whether there is one or not."""
+    """Drop the view if it exists, and create it."""
     connection.execute(DropView(sa.Table(view, sa.MetaData()), if_exists=True))
     create_view(connection, view, rows_table)
 

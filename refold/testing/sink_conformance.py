@@ -7,6 +7,8 @@ mocked: the tests write to the place that `connections` names, which each test n
 from __future__ import annotations
 
 import datetime as dt
+import json
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -265,6 +267,13 @@ class SinkConformance(ABC):
         with pytest.raises(FixInput, match=r"share.*P-2"):
             target.publish(content)
         assert target.versions() == []
+
+    def test_a_release_records_options_that_make_the_same_sink(self, make_sink: MakeSink) -> None:
+        """They survive JSON, and the sink says of what kind it is, in words that fit an asset key."""
+        sink = make_sink("stock_view")
+        assert type(sink).from_options(json.loads(json.dumps(sink.options()))) == sink
+        assert re.fullmatch("[a-z0-9_]+", sink.kind)
+        assert sink.label and sink.connection
 
     def test_content_that_contradicts_itself_is_refused(self) -> None:
         """All faults are listed."""

@@ -166,7 +166,7 @@ def test_keys_may_be_null_where_they_are_declared_so(places: Connections) -> Non
 def test_a_key_that_is_repeated_is_refused_and_nothing_is_held(places: Connections) -> None:
     content = content_of(LEVELS, [("P", 1), ("P", 2)], "v1")
     target = opened(places, content)
-    with pytest.raises(FixInput, match="one row a key"):
+    with pytest.raises(FixInput, match="one row per key"):
         target.publish(content)
     assert target.versions() == []
 
@@ -346,7 +346,7 @@ def test_a_view_that_others_built_upon_is_not_dropped_under_them(connections: Co
     before.release("v1", {})
     after.publish(later)
     query(postgres, "CREATE VIEW theirs AS SELECT product_id FROM stock_view")
-    with pytest.raises(FixInput, match="Drop what was built upon the view"):
+    with pytest.raises(FixInput, match="Drop the objects that depend on the view"):
         after.release("v2", {})
     assert before.released() == "v1"
     assert_holds(former, before.read())
