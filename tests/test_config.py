@@ -9,6 +9,8 @@ import pytest
 from refold.config import Settings
 from refold.errors import FixInput, NotFound
 from refold.project import find_root, load_project
+from refold.sinks import Connections
+from refold.storage.objects import ObjectStore
 
 
 @pytest.mark.parametrize(
@@ -69,3 +71,25 @@ def test_a_project_is_found_from_a_folder_below(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     assert find_root(tmp_path / "a" / "b") == tmp_path.resolve()
+
+
+def test_further_connections_are_named_by_the_environment_and_shown_without_passwords(tmp_path: Path) -> None:
+    environment = {"REFOLD_CONNECTION_CACHE": "redis://ann:hunter2@host/0", "REFOLD_CONNECTION_NONE": ""}
+    settings = Settings.from_environment(tmp_path, environment)
+    assert settings.connections == {"cache": "redis://ann:hunter2@host/0"}
+    assert settings.shown()["cache"] == "redis://ann:***@host/0"
+    connections = Connections(ObjectStore.open(str(tmp_path / "store")), settings.sink_places)
+    assert connections.url("cache") == "redis://ann:hunter2@host/0" and "hunter2" not in repr(connections)
+    assert connections.recorded("cache") == "redis://ann:***@host/0"
+    assert connections.recorded("search") == str(tmp_path / ".refold" / "store" / "search")
+    with pytest.raises(FixInput, match=r"needs the connection 'other'; found only cache, database, search") as told:
+        connections.url("other")
+    assert "REFOLD_CONNECTION_OTHER" in told.value.remedy
+    with pytest.raises(FixInput, match="only without its password"):
+        connections.using(cache="redis://ann:***@host/0").url("cache")
+
+
+@pytest.mark.parametrize("name", ["DATABASE", "OBJECTS", "SEARCH", "STORE", "LANDING"])
+def test_a_further_connection_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FixInput, match=f"REFOLD_CONNECTION_{name}"):
+        Settings.from_environment(tmp_path, {f"REFOLD_CONNECTION_{name}": "x"})

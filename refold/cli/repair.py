@@ -99,8 +99,13 @@ def demo(context: click.Context, damage: bool) -> None:
         raise NotFound(f"The project {project.name!r} has no sample.", remedy="Declare Project(sample=...).")
     with tempfile.TemporaryDirectory(prefix="refold-demo-") as folder:
         place = Path(folder)
+        names = {sink.connection for store in project.stores for sink in store.sinks}
         settings = Settings(
-            str(place / "landing"), str(place / "store"), f"sqlite:///{place / 'shop.db'}", place / "search"
+            str(place / "landing"),
+            str(place / "store"),
+            f"sqlite:///{place / 'shop.db'}",
+            place / "search",
+            connections={name: str(place / name) for name in names},
         )
         project.sample(place / "landing", False)
         engine = Engine(project, settings)
