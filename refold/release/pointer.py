@@ -79,7 +79,7 @@ def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -
 
 
 def parse_column(text: str) -> ColumnType:
-    """The type that `str(ColumnType)` wrote; bounds and choices are not told by it.
+    """The type that `str(ColumnType)` wrote; it does not include bounds and choices.
 
     >>> parse_column("decimal(18, 4)?") == ColumnType(ColumnKind.DECIMAL, null=True, precision=18, scale=4)
     True
@@ -136,7 +136,7 @@ class Release:
 
     @property
     def content(self) -> bytes:
-        """What readers get, as bytes to compare; where the store itself stands does not count."""
+        """What readers get, as bytes to compare; the place of the store itself does not count."""
         sinks = {s: [{**asdict(sink), "place": ""} for sink in found] for s, found in self.sinks.items()}
         # By claim: a proof that was lost and passed again has another name, and serves nobody anything else.
         claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
@@ -196,7 +196,7 @@ class Pointer:
         return (self.get(number) for number in reversed(self._numbers()))
 
     def move(self, wanted: Release) -> Release:
-        """Create the next number; of two that want it, one gets it. Returns what stands there and serves the same.
+        """Create the next number; of two that want it, one gets it. Returns the record that has it.
 
         Raises Conflict where somebody else moved the pointer elsewhere first; the message says who and where to.
         """

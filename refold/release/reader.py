@@ -43,7 +43,7 @@ def open_release(
     Raises:
         NotFound: there is no store at `url`, nothing was released, or there is no such number.
         Damaged: the record of the release is damaged.
-        FixInput: a newer Refold wrote it, or an earlier one that did not tell its sinks.
+        FixInput: a newer Refold wrote it, or an earlier one that did not list its sinks.
 
     For example `refold.open_release("/data/store").sql("stock_view").to_pandas()`.
     """
@@ -54,7 +54,7 @@ def open_release(
         raise NotFound(f"Nothing has been released in {objects.url} yet.", remedy="Run a rebuild first.")
     if not release.sinks:
         raise FixInput(
-            f"The record of release {release.number} is of format {release.format} and does not tell its sinks.",
+            f"The record of release {release.number} is of format {release.format} and does not list its sinks.",
             remedy="Release again with this Refold.",
         )
     given = {DATABASE: database, SEARCH: search_folder, **(connections or {})}

@@ -7,11 +7,11 @@ it left is not released again by itself:
 - a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
   for it; every sink must still hold those versions, and the proofs must still be there;
 - it remembers the highest snapshot that was ever rolled back from (`rolled_back_from`). A run that releases a snapshot
-  up to that one, with other content than is served, is refused and told of the rollback, or a scheduled retry would
+  up to that one, with other content than is served, is refused with the rollback named, or a scheduled retry would
   undo within minutes what a person has just done. A newer snapshot releases as usual and ends it, because readers
   must not be held back for ever; `again=True` (`refold release again`) releases a snapshot in spite of it, for
   instance once its rule is corrected;
-- the time of a release is told beside what is served and is no part of it: equal content is never released twice.
+- the time of a release is recorded beside its content and is not part of it: equal content is never released twice.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class Releaser:
     ) -> Iterator[tuple[ServedSink, Sink, Target]]:
         """A store's sinks in a release, each by the project's declaration, or where that is gone by the record's.
 
-        With `declared` also those of the project that the release does not tell; always where it is of format 1.
+        With `declared` also those of the project that the release does not list; always where it is of format 1.
         A sink that the project no longer has counts as long as it holds the release's version.
         """
         told = {described.title: described for described in release.sinks.get(name, ())}
@@ -279,7 +279,7 @@ class Releaser:
         return moves.values()
 
     def lineage(self, release: Release, store: str) -> dict[str, str]:
-        """What every sink of a store is told when it is moved to a release."""
+        """The lineage that every sink of a store records when it is moved to a release."""
         name = release.proofs[store]
         proof = self._prover.proofs.standing(name)
         return {

@@ -37,8 +37,8 @@ def load_generally(connection: sa.Connection, table: sa.Table, version: str, row
     names = list(table.columns.keys())
     for batch in batches_of(rows):
         values = [to_plain(batch[n], c) if plain else batch[n].to_pylist() for n, c in columns.items()]
-        told = [dict(zip(names, (version, *row), strict=True)) for row in zip(*values, strict=True)]
-        connection.execute(sa.insert(table), told)
+        values_of_rows = [dict(zip(names, (version, *row), strict=True)) for row in zip(*values, strict=True)]
+        connection.execute(sa.insert(table), values_of_rows)
 
 
 def fetch_generally(connection: sa.Connection, query: Query, columns: Schema) -> pa.Table:
@@ -52,8 +52,8 @@ def gathered(blocks: Iterator[Rows], columns: Schema, *, plain: bool) -> pa.Tabl
     """Rows as a driver gives them, in blocks, as one table; `plain` says that they are as `to_plain` has them."""
     schema, batches = arrow_schema(columns), []
     for values in _transposed(blocks, len(columns)):
-        told = zip(values, columns.values(), strict=True)
-        arrays = [from_plain(v, c) if plain else pa.array(v, c.arrow) for v, c in told]
+        pairs = zip(values, columns.values(), strict=True)
+        arrays = [from_plain(v, c) if plain else pa.array(v, c.arrow) for v, c in pairs]
         batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
     return pa.Table.from_batches(batches, schema=schema)
 

@@ -35,7 +35,7 @@ def load(connection: sa.Connection, table: sa.Table, version: str, rows: pa.Tabl
     # Not SQLAlchemy's quoting, which doubles % for psycopg2's parameters; copy_expert has none.
     relation, *names = ('"' + part.replace('"', '""') + '"' for part in (table.name, *table.columns.keys()))
     statement = f"COPY {relation} ({', '.join(names)}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
-    cursor: Any = connection.connection.cursor()  # psycopg2's own, of whose methods no interface tells
+    cursor: Any = connection.connection.cursor()  # psycopg2's own methods, which no interface declares
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="refold") as pool:
             cursor.copy_expert(statement, _Stream(_made_ahead(pool, version, rows)), size=_PIECE_SIZE_BYTES)
@@ -44,7 +44,7 @@ def load(connection: sa.Connection, table: sa.Table, version: str, rows: pa.Tabl
 
 
 def fetch(connection: sa.Connection, query: Query, columns: Schema) -> pa.Table:
-    """What `fetch_generally` does, by COPY; what its text cannot tell exactly is read that way instead."""
+    """What `fetch_generally` does, by COPY; values whose text is not exact are read that way instead."""
     compiled = query.compile(dialect=connection.dialect)
     cursor: Any = connection.connection.cursor()  # as above
     try:

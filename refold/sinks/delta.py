@@ -8,7 +8,7 @@ For a sink `Delta("daily_movement")` the store holds
 - `sinks/delta/daily_movement/<version>.json`: which files a version has, written last, so that a version without
   it is not whole;
 - `sinks/delta/daily_movement/commits/<n>.json`: a copy of each of Refold's own commits, so that a log that others
-  damaged is told and put back. Checkpoints of the log are the Delta library's own.
+  damaged is noticed and restored. Checkpoints of the log are the Delta library's own.
 
 Any reader of Delta tables (pandas, Polars, Spark, Trino) sees the old or the new version, never a mix. Releasing an
 older version lists its files again, as they are kept until `drop`; therefore **nobody else may vacuum the table**.
@@ -220,22 +220,22 @@ class DeltaTarget(Target):
             self._objects.delete(info.name)
 
     def _commit(self, table: DeltaTable | None, record: _Record, lineage: Mapping[str, str]) -> None:
-        told = {f"refold.{name}": value for name, value in sorted(lineage.items())}
-        told |= {"refold.store": record["store"], "refold.version": record["version"]}
+        metadata = {f"refold.{name}": value for name, value in sorted(lineage.items())}
+        metadata |= {"refold.store": record["store"], "refold.version": record["version"]}
         schema = DeltaSchema.from_json(record["schema"])
         added = [
             AddAction(f["path"], f["size_bytes"], {}, 0, True, json.dumps({"numRecords": f["rows"]}))
             for f in record["files"]
         ]
-        # Without retries of its own the commit fails where the log has moved on, and the loop above looks anew.
-        properties = CommitProperties(custom_metadata=told, max_commit_retries=0)
+        # Without retries of its own the commit fails where the log has moved on, and the loop above looks again.
+        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
         if table is None:
             self._log.forget()  # copies of a table that was removed whole
             create_table_with_add_actions(self._url, schema, added, mode="error", commit_properties=properties)
         else:
             actions: list[AddAction | RemoveAction] = [*added]
             table.create_write_transaction(actions, "overwrite", schema, commit_properties=properties)
-        self._log.keep(0 if table is None else table.version() + 1, anew=True)
+        self._log.keep(0 if table is None else table.version() + 1, replace=True)
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """What is wrong with a version's record and files, and with `lineage` with the table's log. See the base."""
@@ -273,9 +273,13 @@ class DeltaTarget(Target):
                 sha256 = "none"
             if sha256 != f"sha256 {file['sha256']}":
                 found.append(SinkFault(name, f"sha256 {file['sha256']}", sha256))
-        told = {"columns": describe(content.columns), "store": content.store, "rows": content.rows.num_rows}
-        said = {"columns": record["columns"], "store": record["store"], "rows": sum(f["rows"] for f in record["files"])}
-        return found + unlike(self._record_name(content.version), told, said)
+        expected = {"columns": describe(content.columns), "store": content.store, "rows": content.rows.num_rows}
+        recorded = {
+            "columns": record["columns"],
+            "store": record["store"],
+            "rows": sum(f["rows"] for f in record["files"]),
+        }
+        return found + unlike(self._record_name(content.version), expected, recorded)
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
         """The rows of a version's files as they are, or of the table as readers see it."""

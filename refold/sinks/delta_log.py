@@ -27,12 +27,12 @@ class DeltaLog:
         self._log = log
         self._copies = copies
 
-    def keep(self, number: int, *, anew: bool = False) -> bool:
-        """Keep a copy of a commit if it is Refold's; returns whether it is. `anew` replaces a copy that is there.
+    def keep(self, number: int, *, replace: bool = False) -> bool:
+        """Keep a copy of a commit if it is Refold's; returns whether it is. `replace` replaces a copy that is there.
 
         If a process is killed between commit and copy, the next release writes the copy.
         """
-        if not anew and self._objects.exists(_name(self._copies, number)):
+        if not replace and self._objects.exists(_name(self._copies, number)):
             return True
         text = self._text(number)
         if text is None or not _of_refold(text):
@@ -76,7 +76,7 @@ class DeltaLog:
             try:
                 data = self._copy(number, identity).encode()
             except Damaged:
-                if not self.keep(number, anew=True):
+                if not self.keep(number, replace=True):
                     self._objects.delete(_name(self._copies, number))
                 continue
             if (not numbers or number >= numbers[0]) and self._bytes(number) != data:
@@ -94,13 +94,13 @@ class DeltaLog:
 
     def _identity(self) -> str | None:
         """The identity of a table: the sha256 of its first commit, which all sound copies record."""
-        told: Counter[str] = Counter()
+        recorded: Counter[str] = Counter()
         for number in self._numbers(self._copies):
             with suppress(Damaged):
-                told[str((read_record(self._objects, _name(self._copies, number)) or {}).get("table"))] += 1
+                recorded[str((read_record(self._objects, _name(self._copies, number)) or {}).get("table"))] += 1
         first = self._bytes(0)
         now = None if first is None else sha256_hex(first)
-        return max(told, key=lambda each: (told[each], each == now), default=now)
+        return max(recorded, key=lambda each: (recorded[each], each == now), default=now)
 
     def _numbers(self, folder: str) -> list[int]:
         names = [info.name.rpartition("/")[2] for info in self._objects.list(folder)]

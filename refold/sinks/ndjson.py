@@ -152,8 +152,8 @@ class BulkNdjsonTarget(Target):
         self._objects.put(f"{self._folder}/released.json", self._served(version, self._meta(version)["index"], lineage))
 
     def _served(self, version: str, index: str, lineage: Mapping[str, str]) -> bytes:
-        told = {"alias": self._sink.index, "index": index, "lineage": dict(lineage), "version": version}
-        return canonical_json(told)
+        served = {"alias": self._sink.index, "index": index, "lineage": dict(lineage), "version": version}
+        return canonical_json(served)
 
     def released(self) -> str | None:
         """The version that is to be served."""
@@ -230,7 +230,7 @@ class BulkNdjsonTarget(Target):
 
     def _documents(self, meta: _Meta) -> Iterator[bytes]:
         for part in meta["parts"]:
-            # Not splitlines(), which also splits at characters that stand inside JSON texts.
+            # Not splitlines(), which also splits at characters inside JSON texts.
             lines = self._objects.get_checked(part["name"], part["sha256"]).split(b"\n")[:-1]
             if len(lines) != 2 * part["documents"]:
                 raise Damaged(f"{part['name']} has {len(lines)} lines, expected {2 * part['documents']}.")

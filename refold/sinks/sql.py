@@ -211,7 +211,7 @@ class SqlTarget(Target):
         """What is wrong with a version's registry row, and with `lineage` with release row and view. See the base."""
         if self.database.empty():
             return [SinkFault(self.place, f"version {content.version}", "no database")]
-        # The view of PostgreSQL is told by comparison with one made for the moment, so nothing less than writing does.
+        # On PostgreSQL the view is compared with a temporary one, which needs a transaction that may write.
         with self.database.reading() if self.database.sqlite else self.database.writing() as connection:
             if not has_registry(connection):
                 return [SinkFault(self.place, f"version {content.version}", "no table refold_release")]
@@ -224,7 +224,7 @@ class SqlTarget(Target):
             return found
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
-        """The rows of the table, or those that the view shows; also where the registry does not tell of them."""
+        """The rows of the table, or those that the view shows; also where the registry does not name them."""
         try:
             if served and self.released() == version:
                 return self.read(None)
@@ -237,7 +237,7 @@ class SqlTarget(Target):
             return self.database.fetch(connection, query.where(self.rows_table.c[VERSION] == version), self.columns)
 
     def mend(self, content: Content) -> None:
-        """Make tables, release row and view anew where they are not what they should be; remove rows of no version.
+        """Create tables, release row and view again where they differ; delete rows of no version.
 
         Raises FixInput where a table that Refold did not make has the view's name.
         """
@@ -252,9 +252,9 @@ class SqlTarget(Target):
 
     def _row(self, version: str, lineage: Mapping[str, str]) -> dict[str, object]:
         """The release row of a version, but for its table of rows."""
-        told = {name: lineage.get(name) for name in LINEAGE}
+        known = {name: lineage.get(name) for name in LINEAGE}
         row = {"table_name": self.table, "version": version, "store": self.store, "lineage": _lineage_text(lineage)}
-        return {**row, **told}
+        return {**row, **known}
 
     def lock(self, version: str) -> str:
         """The name of the lock that publishing, releasing and dropping one version take."""
@@ -334,7 +334,7 @@ def _release_all(
         with database.writing("tables") as connection:
             add_missing_columns(connection)
     with database.writing(*(target.lock(version) for target, version, _ in ordered)) as connection:
-        # The rows of all tables are locked before the first is moved: whoever comes later then confirms later, too.
+        # The rows of all tables are locked before the first is moved, so that a later release also confirms later.
         names = [target.table for target, _, _ in ordered]
         rows = sa.select(releases.c.table_name).where(releases.c.table_name.in_(names))
         connection.execute(rows.order_by(releases.c.table_name).with_for_update()).all()

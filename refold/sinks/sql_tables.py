@@ -18,7 +18,7 @@ VERSION = "refold_version"
 """The first column of every table of rows."""
 
 LINEAGE = ("release", "released_at", "snapshot", "snapshot_id", "digest", "code_version", "proof")
-"""The columns of a release row that tell where its content comes from."""
+"""The columns of a release row that say where its content comes from."""
 
 # SQLAlchemy types differ in their parameter, which nothing here depends on.
 SqlType = sa.types.TypeEngine[Any]
@@ -92,8 +92,8 @@ def _view(connection: sa.Connection, name: str, view: str, rows_table: str, *, t
 def view_texts(connection: sa.Connection, view: str, rows_table: str) -> tuple[str, str | None]:
     """The definition that a view should have, and the one it has; None where there is no view of that name.
 
-    PostgreSQL tells a definition in words of its own, so it is asked for those of the same view made for the moment;
-    there the transaction must be one that may write, and nothing of it stays.
+    PostgreSQL rewrites definitions, so the same view is created for a moment and its definition is compared; the
+    transaction must be allowed to write, and the temporary view is rolled back.
     """
     if connection.dialect.name == "sqlite":
         query = sa.text("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :view")
@@ -117,7 +117,7 @@ def _flat(text: str) -> str:
 
 
 def rows_table_of(view: str, key: Sequence[str], columns: Schema, *, sqlite: bool) -> sa.Table:
-    """The table of a view's rows; where a key column may be null, a plain index stands in for the primary key."""
+    """The table of a view's rows; where a key column may be null, a plain index takes the place of the primary key."""
     layout = sha256(f"{describe(columns)}\n\n{chr(10).join(key)}".encode()).hexdigest()[:8]
     nullable = any(columns[name].null for name in key)
     collation = "BINARY" if sqlite else "C"

@@ -5,7 +5,7 @@ For a sink `Tantivy("product_search")` the search folder holds
 - `tantivy/product_search/<version>/`: one index a version, with `refold.json` beside tantivy's own files, which it
   names with their sha256. It is built in a sibling folder and renamed whole, so that a folder that is there is whole;
 - `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
-- `tantivy/product_search/.lock`: held by whoever publishes, releases or drops; readers need no lock.
+- `tantivy/product_search/.lock`: held while publishing, releasing and dropping; readers need no lock.
 
 Text columns are indexed in lower-cased words (of less than 40 bytes), the key also as it stands. Index files differ
 from build to build although they hold the same; what is compared is the content that `read` gives back.
@@ -46,7 +46,7 @@ _HEAP_SIZE_BYTES = 64_000_000
 _KEY_BOOST = 100.0
 _SHA256 = "sha256 "
 _OF_EVERY_COMMIT = ("meta.json", ".managed.json")
-"""The files of an index that every commit writes anew; all others are written once."""
+"""The files of an index that every commit rewrites; all others are written once."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,14 @@ class TantivyTarget(Target):
         sought = self._sought(version)
         faults = self._file_faults(sought)
         if faults:
-            told = "; ".join(f"{fault.where}: expected {fault.expected}, found {fault.found}" for fault in faults)
-            raise Damaged(f"The index {self._folder / sought} is damaged: {told}.", remedy="Publish it again.")
+            differences = "; ".join(
+                f"{fault.where}: expected {fault.expected}, found {fault.found}" for fault in faults
+            )
+            raise Damaged(f"The index {self._folder / sought} is damaged: {differences}.", remedy="Publish it again.")
         return from_documents(self._documents(sought), self._columns)
 
     def _documents(self, version: str) -> list[bytes]:
-        with _telling(self._folder / version):
+        with _damage_explained(self._folder / version):
             searcher = self._index(version).searcher()
             count = searcher.num_docs
             hits = searcher.search(tantivy.Query.all_query(), limit=count).hits if count else []
@@ -147,7 +149,7 @@ class TantivyTarget(Target):
         wanted = min(limit, searcher.num_docs)
         if wanted < 1:
             return []
-        with _telling(self._folder / sought):
+        with _damage_explained(self._folder / sought):
             hits = _best(searcher, self._query(index, words), wanted)
             documents_found = [searcher.doc(address)[_DOCUMENT][0] for _, address in hits]
         rows = from_documents(documents_found, self._columns).to_pylist()
@@ -325,7 +327,7 @@ class TantivyTarget(Target):
 
 
 @contextmanager
-def _telling(index: Path) -> Iterator[None]:
+def _damage_explained(index: Path) -> Iterator[None]:
     """Turn what tantivy raises for damaged files, a panic of its own included, into Damaged."""
     try:
         yield

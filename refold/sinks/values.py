@@ -7,8 +7,8 @@ where that helps sorting, and the same in every sink:
 - date: `2020-01-31`; timestamp: `2020-01-31T08:00:00.000000Z`, always UTC, always six decimals;
 - binary, in JSON only: base64.
 
-What lies outside every sink is refused here: years before 1 or after 9999 (Python, pandas and most drivers cannot
-read them) and ratios that are not finite (JSON and SQLite cannot hold them). Before this module stand the types.
+Values that no sink can hold are refused here: years before 1 or after 9999 (Python, pandas and most drivers cannot
+read them) and ratios that are not finite (JSON and SQLite cannot hold them).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DAYS_MIN, _DAYS_MAX = -719162, 2932896
 _MICROSECONDS_MIN, _MICROSECONDS_MAX = _DAYS_MIN * 86_400_000_000, (_DAYS_MAX + 1) * 86_400_000_000 - 1
 _ID_SIZE_BYTES_MAX = 512
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, pa.ArrowException)
-"""What a document that is no longer one can raise."""
+"""What reading a damaged document can raise."""
 
 
 def require_storable(content: Content, place: str, *, nul: bool = True) -> None:
@@ -72,7 +72,7 @@ def _outside(values: pa.ChunkedArray, low: int, high: int) -> pa.ChunkedArray:
 
 
 def to_plain(values: pa.ChunkedArray, column: ColumnType) -> Values:
-    """A column as int, float, bool, str, bytes and None: the types that SQLite has, in the forms told above.
+    """A column as int, float, bool, str, bytes and None: the types that SQLite has, in the forms listed above.
 
     >>> to_plain(pa.chunked_array([pa.array([0, None], pa.timestamp("us", "UTC"))]), ColumnType(ColumnKind.TIMESTAMP))
     ['1970-01-01T00:00:00.000000Z', None]
@@ -158,7 +158,7 @@ def readable_documents(raw: Iterable[bytes], columns: Schema) -> pa.Table:
 def document_id(key: Sequence[object]) -> str:
     """The id of a search document, from key values as `to_json` has them; no two keys share one.
 
-    A key of one text stands for itself. Anything else (several columns, another type, the empty text, a text that
+    A key of one text is its own id. Anything else (several columns, another type, the empty text, a text that
     begins with `[`) is the JSON array of its values. An id of more than 512 bytes, which Elasticsearch and
     OpenSearch refuse, is replaced by its sha256.
 

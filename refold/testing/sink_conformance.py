@@ -158,7 +158,7 @@ class SinkConformance(ABC):
     def test_what_a_killed_publish_left_is_neither_counted_nor_kept(
         self, connections: Connections, open_target: Callable[..., Target]
     ) -> None:
-        """A version that is not whole is no version, and publishing again makes it whole and exact."""
+        """A version that is not whole does not count, and publishing again makes it whole and exact."""
         other, content = levels("v0", 9), levels("v1", 1, ordinal=2)
         target = open_target(content)
         target.publish(other)
@@ -174,7 +174,7 @@ class SinkConformance(ABC):
         assert_holds(other, target.read("v0"))
 
     def test_a_dropped_version_is_gone_and_can_be_published_again(self, open_target: Callable[..., Target]) -> None:
-        """Dropping twice is no error, and other versions stay."""
+        """Dropping twice is not an error, and other versions stay."""
         first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
         target = open_target(first)
         for content in (first, second):
@@ -299,7 +299,7 @@ class SinkConformance(ABC):
             assert_holds(content, found)
 
     def test_a_version_that_is_missing_or_not_served_is_a_fault(self, open_target: Callable[..., Target]) -> None:
-        """Whoever expects a version is told that it is not there, or that another one is served."""
+        """A missing version is reported, and so is another one that is served instead."""
         first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
         target = open_target(first)
         assert target.faults(first)
