@@ -1,6 +1,6 @@
-"""A project: the stores of one house, the logs they come from, and the cadence of its snapshots.
+"""A project: its stores, the logs they come from, and the cadence of its snapshots.
 
-The declaration a user assembles once. It knows no connections; `refold.engine` puts it to work.
+A user declares it once. It holds no connections; `refold.engine` runs it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Daily:
 
     Attributes:
         start: the first day.
-        end: the first day that is no snapshot any more; None for a log that goes on.
+        end: the first day without a snapshot; None for a log without end.
         grace_hours: how long after midnight UTC a day's folder may still fill before a sensor closes it.
     """
 
@@ -41,12 +41,13 @@ class Daily:
             last = dt.date.fromisoformat(through)
         except ValueError:
             raise FixInput(
-                f"{through!r} is no snapshot key; expected a day as YYYY-MM-DD.", remedy=f"The first is {self.start}."
+                f"{through!r} is not a snapshot key; expected a day as YYYY-MM-DD.",
+                remedy=f"The first is {self.start}.",
             ) from None
         if last < self.start or (self.end is not None and last >= self.end):
             until = f"to {self.end - dt.timedelta(days=1)}" if self.end else "on"
             raise FixInput(
-                f"The key {through} lies outside this project's snapshots, which run from {self.start} {until}.",
+                f"The key {through} is outside this project's snapshots, which run from {self.start} {until}.",
                 remedy="Change the project's cadence, or the landing.",
             )
         return [(self.start + dt.timedelta(days=n)).isoformat() for n in range((last - self.start).days + 1)]
@@ -69,12 +70,12 @@ class Daily:
 
 @dataclass(frozen=True)
 class Project:
-    """The stores of one house.
+    """The stores that are sealed, proven and released together.
 
     Attributes:
         name: for people.
         cadence: when snapshots are cut.
-        stores: every derived store; relations may stand before what they read.
+        stores: every derived store, in any order.
         sample: writes a sample landing folder, if the project has one: (folder, late) -> summary.
 
     Raises DeclarationError where names collide or an input is missing.

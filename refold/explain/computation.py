@@ -29,9 +29,9 @@ class Column:
 class Explanation:
     """How one store is computed.
 
-    `how` is a sentence; `because` and `place` say why a rule is not compiled. `fingerprint_of` is what its code version
-    covers, by kind. `shared_with` are the other stores folded in the same pass over the log. `source` is the generated
-    source that is compiled, or a relation's query.
+    `how` is a sentence; `because` and `place` say why a rule is not compiled. `fingerprint_of` lists what its
+    code version covers, by kind. `shared_with` are the other stores folded in the same pass over the log. `source` is
+    the generated source that is compiled, or a relation's query.
     """
 
     store: str
@@ -49,7 +49,7 @@ class Explanation:
 
 
 def explain(project: Project, store: Store) -> Explanation:
-    """Explain a store of a project, compiling or loading its rule; a rerun says the same, but for what is kept."""
+    """Explain a store of a project, compiling or loading its rule; a rerun gives the same, except for `kept`."""
     account = store.account()
     return Explanation(
         store=store.name,

@@ -30,7 +30,7 @@ Row = Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class ExplainedEvent:
-    """One event behind a value: where it lies, what became of it, and the row after it (None: no row, or deleted).
+    """One event behind a value: its place, its outcome, and the row after it (None: no row, or deleted).
 
     `event` holds the columns the fold reads and the event id; `origin` is landing object and line.
     """
@@ -119,7 +119,7 @@ def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[s
 
 
 def _chosen(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.ChunkedArray:
-    """Which events have the wanted values, as far as the columns tell."""
+    """Which events have the wanted values in the columns given."""
     masks = [matching(events[n], wanted[n], store.log.columns[n]) for n in events.column_names if n in wanted]
     return pc.fill_null(reduce(pc.and_, masks), False)
 

@@ -1,7 +1,7 @@
 """Verification by the reference: what is stored of folded stores, compared with a fold that shares no code with it.
 
-`refold.proof.reference` folds; here its outcomes, digests and rows meet the stored records. Nothing is written: proofs
-are `refold.proof.prover`'s business, and this says whether to believe them.
+`refold.proof.reference` folds; this module compares its outcomes, digests and rows with the stored records. Nothing
+is written: `refold.proof.prover` keeps the proofs, and this is an independent check of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why stored and replayed part: from the evidence to a cause, in words.
 
-`refold.proof.locate` finds the event and asks; `refold.proof.refolded` holds what is known of the snapshot.
+`refold.proof.locate` finds the event and calls `cause_of`; `refold.proof.refolded` holds the evidence.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Blamed:
 
 
 def repeats_fault(reader: LogReader, snapshot: Snapshot, events: pa.Table, deliveries: Deliveries) -> str:
-    """What is wrong with the deduplication stored at sealing; "" where it says what the ids say."""
+    """What is wrong with the deduplication stored at sealing; "" where it agrees with the ids."""
     stored = np.zeros(len(events), dtype=np.uint8)
     try:
         repeats = reader.repeats(snapshot)
@@ -47,7 +47,7 @@ def repeats_fault(reader: LogReader, snapshot: Snapshot, events: pa.Table, deliv
     place = int(differ[np.argmin(events["log_seq"].to_numpy()[differ])])
     says, ids = (Delivery(int(found[place])).name.lower() for found in (stored, deliveries))
     at = place_of(events.slice(place, 1).to_pylist()[0])
-    return f"Of the event at {at} the deduplication that sealing stored says {says}, and the ids say {ids}."
+    return f"The deduplication that sealing stored calls the event at {at} {says}; by the ids it is {ids}."
 
 
 _UNTOUCHED = (
@@ -63,7 +63,7 @@ _UNTOUCHED = (
 def cause_of(refolded: Refolded, mark: Mark, repeats: str, found: Divergence, blamed: Blamed) -> tuple[Cause, str]:
     """The cause of a divergence and the evidence for it.
 
-    `repeats` says what is wrong with the deduplication that sealing stored; `found` has the first wrong event.
+    `repeats` is what is wrong with the stored deduplication; `found` has the first wrong event.
     """
     decided = _decided_elsewhere(refolded, mark, repeats)
     if decided is not None:

@@ -1,8 +1,8 @@
-"""Divergence: the first log offset after which what is stored and full replay part, and why, as far as can be told.
+"""Divergence: the first log offset after which stored and replayed content part, and why, as far as is known.
 
 A comparison leaves one `Mark` per snapshot: the stored record, and the digests that replay found. From these the first
-snapshot at which they part follows without reading anything. `refold.proof.locate` then finds the offset; who compares
-is `refold.proof.prover`. Here are the words alone.
+snapshot at which they part follows without reading anything. `refold.proof.locate` then finds the offset.
+`refold.proof.prover` compares. This module holds the types alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Mark:
         snapshot: where.
         record: the stored record; None where there is none that can be read.
         state_digest, ledger_digest: by replay.
-        sound: whether the record is today's, says what replay found, and its ledger part can be read and is right.
+        sound: whether the record is by today's code, agrees with replay, and has a correct, readable ledger part.
     """
 
     snapshot: Snapshot
@@ -89,7 +89,7 @@ class Divergence:
     Attributes:
         snapshot: the first snapshot at which they part.
         agrees: the snapshot before, at which they agree; None where it is the first.
-        folded_from: the snapshot whose checkpoint was gone on from; None where the fold began at offset 0.
+        folded_from: the snapshot whose checkpoint the fold resumed from; None where it began at offset 0.
         cause: why; `ROW` where the evidence leaves it open.
         because: the cause in plain words, with the evidence.
         event: the first event after which they part, with key, id, position and the columns read; None where no

@@ -1,10 +1,10 @@
-"""Locating: folding one snapshot again to find the event after which what is stored and replay part.
+"""Locating: folds one snapshot again to find the event after which stored and replayed content part.
 
-The marks of a comparison say at which snapshot that is. Of that snapshot, stored rows and outcomes are set against
-those of replay. The events of the log partitions that differ are read and folded again, twice, from the last checkpoint
-on which both agree; `refold.proof.refolded` finds the events that may be to blame, and `refold.proof.causes` says why.
-So segments of one snapshot and two checkpoints are read, however long the log is. Nothing is written. Before this comes
-`refold.proof.divergence`, whose words it fills; `refold.proof.prover` asks.
+The marks of a comparison give the snapshot. Its stored rows and outcomes are compared with those of replay. The events
+of the log partitions that differ are read and folded again, twice, from the last checkpoint on which both agree;
+`refold.proof.refolded` finds the events that may be to blame, and `refold.proof.causes` gives the cause. So segments of
+one snapshot and two checkpoints are read, however long the log is. Nothing is written. Before this comes
+`refold.proof.divergence`, whose types it fills in; `refold.proof.prover` calls it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Locator:
     def locate(self, store: Folded, marks: Sequence[Mark], replayed: Replayed) -> Divergence | None:
         """Where a store and its replay part; `replayed` is what replay found there. None where they agree.
 
-        Where the snapshot cannot be folded again, for damage, the divergence says so and names no event.
+        Where damage prevents another fold of the snapshot, the divergence reports that and names no event.
         """
         place = first_parting(marks)
         if place is None:
@@ -142,7 +142,7 @@ def _partition_of(cut: LogCut) -> npt.NDArray[np.int64]:
 def _partitions(
     cut: LogCut, right: LedgerPart, stored: LedgerPart | None, rows: Mapping[object, Row] | None
 ) -> list[int]:
-    """The log partitions in which something differs; all where that cannot be told without their events."""
+    """The log partitions in which something differs; all where that is unknown without their events."""
     if rows is None or stored is None or len(stored.outcomes) != len(right.outcomes):
         return list(range(len(cut.ends)))
     differ = (stored.outcomes != right.outcomes) | (stored.reasons != right.reasons)

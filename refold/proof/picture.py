@@ -1,4 +1,4 @@
-"""A picture of a difference: where in history and where in key space it lies, in characters that show everywhere.
+"""A picture of a difference: its place in history and in key space, in characters that display everywhere.
 
 The history strip has one column per snapshot, or one per group of snapshots where there are more than 64; the worst of
 a group shows. A key space strip has 64 columns of 64 buckets of the key's hash each; the higher the block, the more of

@@ -1,8 +1,8 @@
-"""Proof: that a built state and its ledger equal full replay at their snapshot, or where they do not.
+"""Proof: checks that a built state and its ledger equal full replay at their snapshot, and finds where they do not.
 
 A folded store is compared with `refold.proof.replay` by digests, snapshot by snapshot, and every stored ledger part
-event by event, since readers of the ledger rest on all of them; of the rows, those of the snapshot that is proven are
-read. Only where something differs is more read: `refold.proof.locate` folds the first snapshot that differs again. A
+event by event, since readers of the ledger depend on all of them. Only the rows of the snapshot to be proven are read.
+Where something differs, `refold.proof.locate` folds the first differing snapshot again. A
 relation is computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
 (`refold.proof.records`); failing removes every proof of it.
 """
@@ -71,8 +71,8 @@ class Prover:
         record = self._builder.require(store, snapshot)
         found = self.proofs.find(record.claim)
         if found is None:
-            lying = ", ".join(self.proofs.names(record.claim))
-            unsound = f" What lies under its claim is no sound proof: {lying}." if lying else ""
+            unsound_names = ", ".join(self.proofs.names(record.claim))
+            unsound = f" The objects stored as its proofs are unsound: {unsound_names}." if unsound_names else ""
             raise Unproven(
                 f"The state of store {store.name!r} at snapshot {snapshot.key} has no passing full replay for its "
                 f"digest {record.state_digest[:16]}… by code version {record.code_version}.{unsound}",
@@ -83,7 +83,7 @@ class Prover:
     def prove(self, store: Store, snapshot: Snapshot) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
-        A rerun writes nothing where an equally good proof stands. Raises Damaged where a segment is, and RuleError
+        A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and RuleError
         where a rule fails.
         """
         started = time.perf_counter()
@@ -104,7 +104,7 @@ class Prover:
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
 
-        A ledger that differs at one snapshot fails every later one as well, since they rest on it.
+        A ledger that differs at one snapshot fails every later one as well, since they build on it.
         """
         trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
         for snapshot, boundaries in self._replay(stores, through):
@@ -273,7 +273,7 @@ def _counts(outcomes: Mapping[str, int]) -> str:
 def _differing_rows(
     store: Folded, snapshot: Snapshot, stored: State, boundary: Boundary
 ) -> tuple[list[Difference], Sequence[int]]:
-    """The first few keys whose rows differ, with both rows, and the buckets that differ; only those are looked at."""
+    """The first few keys whose rows differ, with both rows, and the differing buckets; only those are compared."""
     buckets = stored.tree.differing(boundary.state.tree)
     if not buckets:
         return [], []

@@ -33,7 +33,7 @@ class ProofRecord:
         method: how.
         rows: rows of the state.
         events: events replayed; for a relation the rows of its inputs.
-        seconds: how long it took, for people; nothing is decided by it.
+        seconds: how long it took, for people; no decision depends on it.
         versions: Python, the machine, and the libraries that a result could depend on.
     """
 
@@ -73,7 +73,7 @@ class ProofRecords:
         return next(iter(self.sound(claim)), None)
 
     def sound(self, claim: Mapping[str, str]) -> list[tuple[str, ProofRecord]]:
-        """All sound proofs of a claim, by name; what is damaged or another's is passed over."""
+        """All sound proofs of a claim, by name; skips those that are damaged or of another claim."""
         found = []
         for name in self.names(claim):
             record = self._read(name)
@@ -82,7 +82,7 @@ class ProofRecords:
         return found
 
     def keep(self, proof: ProofRecord) -> str:
-        """Write a proof, unless one of the same claim, method and versions stands; returns the name of that or this."""
+        """Write a proof, unless there is one of the same claim, method and versions; returns the name of either."""
         for name, other in self.sound(proof.claim):
             if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
                 return name
@@ -97,7 +97,7 @@ class ProofRecords:
             self._objects.delete(name)
 
     def names(self, claim: Mapping[str, str]) -> list[str]:
-        """The names of all objects that lie under a claim."""
+        """The names of all objects below a claim."""
         return [info.name for info in self._objects.list(claim_folder(claim)) if info.name.endswith(".json")]
 
     def standing(self, name: str) -> ProofRecord | None:

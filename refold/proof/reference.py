@@ -3,7 +3,7 @@
 It shares with the engine what is declared and the segments, and nothing else: deduplication is one dictionary, each
 kind of store folds in plain Python (`refold.stores.kinds.plain`), and bytes and digests are made from the text of
 `refold.canonical.encoding`, `refold.canonical.digest` and `refold.stores.ledger`. It is slow and holds every id of the
-log; speed is the business of what is compared with it. Before it come the declarations, snapshots and segments;
+log. Before it come the declarations, snapshots and segments;
 `refold.proof.by_reference` compares.
 """
 

@@ -1,6 +1,6 @@
 """One snapshot folded again: its events, what is right, what is stored, and the events that may be to blame.
 
-Nothing is read here; `refold.proof.locate` brings what is known and names the event, `refold.proof.causes` says why.
+Nothing is read here: `refold.proof.locate` reads, and names the event; `refold.proof.causes` gives the cause.
 """
 
 from __future__ import annotations

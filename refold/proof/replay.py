@@ -1,9 +1,9 @@
-"""Full replay: fold a log from offset 0, with no checkpoint and no stored deduplication, and say what is there.
+"""Full replay: folds a log from offset 0, without checkpoints and without stored deduplication.
 
 One pass over the events yields state and ledger at every snapshot boundary. Duplicates are found from the ids alone.
 A rule that is interpreted is run twice over the same rows and events, so that one that is not deterministic is found
 even where what is stored happens to agree; one that is compiled can do nothing but compute with what it is given.
-What is done with the result, comparing it with what was built, is `refold.proof.prover`.
+`refold.proof.prover` compares the result with what was built.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Boundary:
     """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary.
 
     `part` holds the outcomes of the snapshot's events, which can be read as `unread`, with the columns a fold needs;
-    `outcomes` says how many there were of each from offset 0.
-    `unstable` says, as a sentence, that the rule gave two results for the same events; "" where it did not.
+    `outcomes` counts each outcome from offset 0.
+    `unstable` is a sentence where the rule gave two results for the same events; else "".
     """
 
     store: Folded
@@ -82,6 +82,6 @@ def replay(
             state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
             refs[name] = StateRef(state_digest)
             outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
-            told = str(unstable[0]) if unstable else ""
-            found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, told)
+            sentence = str(unstable[0]) if unstable else ""
+            found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, sentence)
         yield snapshot, found

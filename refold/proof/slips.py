@@ -54,7 +54,7 @@ class KeyFold:
     """What is known of one key in one snapshot.
 
     Attributes:
-        store: whose.
+        store: the store.
         before: its row before, as a state table of one row or none.
         events: its events in the order of the log, with their `deliveries`.
         stored: its row as it is stored, by column.
@@ -126,6 +126,6 @@ def _same_outcomes(key: KeyFold, place: int, taken: _Places, part: LedgerPart) -
     """Whether all events but the one at `place` have the stored outcomes, where those can be compared."""
     if key.part is None or len(taken) == 0 or len(taken) > len(key.events) + 1:
         return True
-    others = taken != place  # what was said of the event itself is part of the slip
+    others = taken != place  # the outcome of the event itself is part of the slip
     same = part.outcomes[others] == key.part.outcomes[taken[others]]
     return bool(same.all() and (part.reasons[others] == key.part.reasons[taken[others]]).all())

@@ -1,7 +1,6 @@
-"""Verdicts: what a comparison with full replay came to, and the trail of small marks that it leaves on its way.
+"""Verdicts: the result of a comparison with full replay, and the trail of small marks that it leaves.
 
-Here nothing is read or compared; that is `refold.proof.prover`, and what a divergence is stands in
-`refold.proof.divergence`.
+`refold.proof.prover` reads and compares; `refold.proof.divergence` defines a divergence.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Verdict:
         replay: the digests that replay found, `state` and `ledger`.
         seconds: how long it took, for people.
         sound_through: how many snapshots, from the first on, have sound records that agree with replay.
-        divergence: where a fold went wrong, if the digests say that one did.
+        divergence: where a fold went wrong, if one did by the digests.
         picture: where in history and key space it differs; empty where nothing does.
     """
 
@@ -110,7 +109,7 @@ class Trail:
             self.replayed = Replayed(boundary.part, boundary.state.table)
 
     def inherited(self) -> list[Difference]:
-        """What every later snapshot has from those before it: its ledger rests on theirs, and its rule is the same."""
+        """What every later snapshot inherits: its ledger continues theirs, and its rule is the same."""
         return [each for found in self.differences[:-1] for each in found if each.what in _LASTING]
 
     def every(self) -> list[Difference]:

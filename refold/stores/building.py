@@ -60,7 +60,7 @@ def deliveries_of(reader: LogReader, snapshot: Snapshot) -> Deliveries:
 class FoldProgress:
     """One store on its way through history: `done` snapshots are folded into `state`, the last as `record`.
 
-    `damaged` says what was found damaged on the way to where it goes on from.
+    `damaged` lists the damage found while looking for the checkpoint to resume from.
     """
 
     store: Folded
@@ -71,7 +71,7 @@ class FoldProgress:
 
     @property
     def before(self) -> StateRef | None:
-        """The stored state that it goes on from; None at the beginning."""
+        """The stored state it resumes from; None at offset 0."""
         return StateRef.of(self.record) if self.record is not None else None
 
 
@@ -145,7 +145,7 @@ class Builder:
 
         Yields each snapshot from the oldest position that a store resumes at, with the records known there.
         `fresh` ignores all checkpoints and writes every record again; `trusted` does so from a place in history on, and
-        goes on from the newest sound checkpoint before it.
+        resumes from the newest sound checkpoint before it.
         """
         runs = [self.run_from(store, through, fresh=fresh, trusted=trusted) for store in stores]
         yield from self._fold(runs, self._chain.through(through.key))
@@ -153,7 +153,7 @@ class Builder:
     def run_from(
         self, store: Folded, through: Snapshot, *, fresh: bool = False, trusted: int | None = None
     ) -> FoldProgress:
-        """Where `fold_history` goes on from with a store; what is stored is read and checked, and nothing written."""
+        """Where `fold_history` would resume a store. Reads and checks what is stored; writes nothing."""
         snapshots = self._chain.through(through.key)
         if fresh or trusted is not None:
             return self._resume(store, snapshots[: 0 if fresh else trusted])
@@ -173,7 +173,7 @@ class Builder:
             yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
     def _deliveries(self, reader: LogReader, snapshot: Snapshot) -> list[Deliveries]:
-        """What sealing found of each event; where that is damaged, found again from all ids."""
+        """The delivery of each event as stored at sealing, or found again from all ids where that is damaged."""
         try:
             return stored_deliveries(reader, snapshot)
         except Damaged as error:
@@ -189,7 +189,7 @@ class Builder:
         return _Pass(reader, columns, self._engines(reader))
 
     def _fold_one(self, runs: Sequence[FoldProgress], snapshot: Snapshot, over: _Pass) -> None:
-        """Fold the events that a snapshot added into all the runs, and store what they are then."""
+        """Fold the events that a snapshot added into every run, and store the resulting states."""
         cut = snapshot.cut(over.reader.log.name)
         changed = [run for run in runs if run.record is None or run.record.inputs != cut.id]
         if changed:
@@ -202,14 +202,14 @@ class Builder:
     def _folded(
         self, over: _Pass, snapshot: Snapshot, folds: Sequence[tuple[State, StateRef | None]]
     ) -> list[LedgerPart]:
-        """Fold the events that a snapshot added into states, of which it is said where they are stored."""
+        """Fold the events that a snapshot added into states, each given with the place where it is stored."""
         described = [(state.store, before) for state, before in folds]
         deliveries = self._deliveries(over.reader, snapshot)
         task = describe_fold(over.reader, snapshot, over.columns, deliveries, described)
         return [part for part, _ in over.engine.fold(task, [state for state, _ in folds])]
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
-        """Where to go on from so that every snapshot has a sound record: before the first that has none."""
+        """Where to resume so that every snapshot gets a sound record: before the first without one."""
         seen, damaged = set[str](), list[str]()
         for place, snapshot in enumerate(snapshots):
             try:
@@ -226,7 +226,7 @@ class Builder:
         return run
 
     def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
-        """Where to go on from: the newest sound checkpoint that has its rows, else the beginning."""
+        """Where to resume: at the newest sound checkpoint with rows, else at offset 0."""
         damaged: list[str] = []
         for place in range(len(snapshots) - 1, -1, -1):
             try:
@@ -263,9 +263,9 @@ class Builder:
         return found
 
     def state_at(self, store: Folded, snapshot: Snapshot) -> State:
-        """The state of a built store at a snapshot, where its rows were thinned by a longer fold; writes nothing.
+        """The state of a built store at a snapshot; thinned rows are folded again. Writes nothing.
 
-        Raises Unproven where it is not built, and Damaged where what is stored or folded is not what its record says.
+        Raises Unproven where it is not built, and Damaged where the state does not match its record.
         """
         record = self.require(store, snapshot)
         if not record.thinned:
@@ -286,7 +286,7 @@ class Builder:
         return {source.name: source.read(ledger=ledger, rows=rows) for source in store.sources}
 
     def published(self, store: Store, snapshot: Snapshot) -> pa.Table:
-        """What readers of a store are given at a snapshot: no tombstones, declared columns, sorted by key."""
+        """The rows that readers of a store get at a snapshot: no tombstones, declared columns, sorted by key."""
         record = self.require(store, snapshot)
         place = (store.name, record.state_digest)
         if place not in self._published:
@@ -310,7 +310,7 @@ class Builder:
     def ledger_rows(self, store: Folded, snapshot: Snapshot) -> pa.Table:
         """The ledger of a store up to a snapshot with the events' columns, one row per event.
 
-        Raises Damaged where the stored parts are not those that the snapshot's digest, and so its proof, is over.
+        Raises Damaged where the stored parts do not have the ledger digest of the snapshot's record.
         """
         tables, digest = [], EMPTY_DIGEST
         for each in self._chain.through(snapshot.key):

@@ -5,10 +5,9 @@ written once the changes written since the last one add up to more rows than the
 together cost no more than the bases, and reading a state never takes more than two objects. Any checkpoint but the
 newest can give up its rows (`refold.stores.thinning`) and keeps its digests and its ledger part.
 
-A checkpoint is never trusted blindly: its bytes must have the sha256 of its record, and its rows the digest; else it
-is `Damaged` and the caller folds from an earlier one. Its name follows from what it was computed from and its content
-from the snapshots before it, so the same position computed again, or by somebody else at the same time, is the same
-object.
+A checkpoint is always checked: its bytes must have the sha256 in its record, and its rows the digest. Otherwise it is
+`Damaged`, and the caller folds from an earlier one. Its name follows from its inputs and its content from the snapshots
+before it, so computing the same position again, even at the same time elsewhere, writes the same object.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class StateRecord:
     """What a store was at one position of its inputs.
 
     Attributes:
-        store, code_version: whose state, computed by what.
+        store, code_version: the store, and the version of its code that computed the state.
         inputs: the identity of what it was computed from: the log's cut, or the digests of a relation's inputs.
         state_digest: the digest of its rows, tombstones included.
         ledger_digest: the digest of its ledger; "" for a relation, which has none.
@@ -69,7 +68,7 @@ class StateRecord:
 
     @property
     def thinned(self) -> bool:
-        """Whether the rows were given up, so that only a fold from an earlier checkpoint brings them back."""
+        """Whether the rows were dropped; only a fold from an earlier checkpoint restores them."""
         return self.base is None
 
     @property
@@ -79,7 +78,7 @@ class StateRecord:
 
     @property
     def claim(self) -> dict[str, str]:
-        """What a proof must say, word for word, to hold for this state."""
+        """What a proof must state, word for word, to cover this state."""
         names = ("store", "code_version", "inputs", "state_digest", "ledger_digest")
         return {name: getattr(self, name) for name in names}
 
@@ -110,7 +109,7 @@ class Checkpoints:
                 return None
             if (record.store, record.inputs) != (store.name, inputs):
                 raise Damaged(
-                    f"The record {name} is that of another place: expected store {store.name!r} at inputs {inputs}, "
+                    f"The record {name} belongs elsewhere: expected store {store.name!r} at inputs {inputs}, "
                     f"found store {record.store!r} at {record.inputs}.",
                     remedy="Rebuild the store; it will be folded from an earlier checkpoint.",
                 )
@@ -163,7 +162,7 @@ class Checkpoints:
         return record
 
     def thin(self, record: StateRecord) -> StateRecord:
-        """Give up the rows of a record, which is written again without them; the objects stay."""
+        """Write a record again without its rows; the objects stay."""
         return self._record(replace(record, base=None, changes=None, changes_since_base=0))
 
     def _put(self, store: Store, kind: ObjectKind, table: pa.Table) -> StoredObject:
@@ -173,7 +172,7 @@ class Checkpoints:
     def state(self, store: Folded, record: StateRecord) -> State:
         """The state of a record.
 
-        Raises Damaged where an object or the content is not what the record says, and where the rows were thinned.
+        Raises Damaged where an object or the content does not match the record, and where the rows were thinned.
         """
         table, changed, hashes = self._merged(record, store.log.key)
         try:
@@ -184,7 +183,7 @@ class Checkpoints:
         return state
 
     def holds(self, record: StateRecord, state: State) -> bool:
-        """Whether a record and its objects say of a state what it is, row by row in the same order. Raises Damaged."""
+        """Whether a record and its objects equal a state, row by row in the same order. Raises Damaged."""
         table, *_ = self._merged(record, state.store.log.key)
         same = table.schema.equals(state.schema) and table.equals(state.table)
         return same and record.state_digest == state.digest()
@@ -215,7 +214,7 @@ class Checkpoints:
     def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows, Hashes | None]:
         """The rows of base and changes together, the places of those that changed, ascending, and all keys' hashes.
 
-        The hashes are None where there are no changes and so none was needed.
+        The hashes are None where there are no changes, since none were computed.
         """
         if record.base is None:
             raise self._damaged(record, "its rows were thinned")
@@ -236,7 +235,7 @@ class Checkpoints:
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
 
     def require_digest(self, record: StateRecord, found: str) -> None:
-        """Raise Damaged where rows of a record have another digest than it says."""
+        """Raise Damaged unless rows have the digest in their record."""
         if found != record.state_digest:
             raise self._damaged(record, f"expected state digest {record.state_digest}, found {found}")
 

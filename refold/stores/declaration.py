@@ -1,4 +1,4 @@
-"""What a store is: the questions that building, proof, plans, explanations and Dagster ask of every kind of store.
+"""The interface of a store: what building, proof, plans, explanations and Dagster need from every kind.
 
 A store is either folded from one log (`Folded`: it has a ledger, and a row per key) or computed whole from other stores
 (it has `sources` and no ledger). The kinds are in `refold.stores.kinds`, one module each; a project may add its own.
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 
 class Work(StrEnum):
-    """What takes the time when events are folded; rates and plans are kept by these names."""
+    """What dominates the time of a fold; rates and plans use these names."""
 
     COMPILED = "compiled"
     INTERPRETED = "interpreted"
@@ -45,12 +45,12 @@ class Work(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a kind says of how a store is computed, for people.
+    """How a store is computed, for people.
 
     Attributes:
         how: a sentence.
         fingerprint_of: what the code version covers, by kind.
-        repeats: what becomes of events whose id came before.
+        repeats: how events with a repeated id are treated.
         because, place: why it is not compiled, and the source line that decides it.
         kept: where compiled code is kept.
         source: the generated source that is compiled, or a query.
@@ -95,7 +95,7 @@ class Store(ABC):
     def __post_init__(self) -> None:
         faults = []
         if not self.name.isidentifier():
-            faults.append(f"its name {self.name!r} is no identifier")
+            faults.append(f"its name {self.name!r} is not an identifier")
         if self.expect and not self.sinks:
             faults.append("it has expectations and no sink; they are checked on what is published")
         if faults:
@@ -237,7 +237,7 @@ class Folded(Store):
 
         `rows` has the columns of `folded_columns`, one row for each key; event i belongs to row `codes[i]`. `events`
         has at least `columns_read`, texts as dictionaries. An event that is not live was delivered before and must
-        change nothing; its outcome is not looked at. Raises RuleError with `event_index`.
+        change nothing; its outcome is ignored. Raises RuleError with `event_index`.
         """
 
     @abstractmethod
@@ -340,7 +340,7 @@ Source = Store | LedgerOf
 
 
 def repeats_text(what: str) -> str:
-    """What becomes of repeated ids in a folded store, for `Account.repeats`; `what` is what they never reach."""
+    """How a folded store treats repeated ids, for `Account.repeats`; `what` names what they never reach."""
     return (
         f"A repeated id never reaches {what}: sealing found it and stored it as duplicate (the same content) or "
         "conflict (another content), full replay finds it again from the ids alone. Its key's row keeps its values and "

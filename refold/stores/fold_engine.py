@@ -1,9 +1,9 @@
-"""Fold engines: who applies a snapshot's events to states, given a description that is plain data.
+"""Fold engines: apply a snapshot's events to states, as described by a task that is plain data.
 
-A `FoldTask` names objects, ranges of offsets, columns, what is folded and the states to go on from, and can be written
-as JSON and run in another process that has the same declarations. `LocalEngine` runs it here, by threads; another
-engine must give the same digests. Who folds which snapshots is decided by `refold.stores.building` and
-`refold.proof.replay`.
+A `FoldTask` names objects, ranges of offsets, columns, the stores to fold and the states to start from. It can be
+written as JSON and run in another process that has the same declarations. `LocalEngine` runs it in this process with
+threads; any other engine must give the same digests. `refold.stores.building` and `refold.proof.replay` decide which
+snapshots are folded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class StateRef:
 
 @dataclass(frozen=True)
 class StoreFold:
-    """One store in a task: what it is, and the state that the events are applied to; None before the first event."""
+    """One store in a task, and the state to apply the events to; None before the first event."""
 
     store: str
     code_version: str
@@ -130,7 +130,7 @@ class FoldEngine(Protocol):
     """Runs tasks of one pass over a log, in the order of its snapshots."""
 
     def fold(self, task: FoldTask, states: Sequence[State]) -> list[FoldedPart]:
-        """Bring states, which are those that the task goes on from, to what they are after its events, in place.
+        """Apply the events of a task, in place, to the states that it starts from.
 
         Returns for each store, in the order of the task, the outcomes of the events in the order (log partition,
         offset). Raises RuleError where a fold fails, Damaged and Conflict as reading does.
@@ -156,7 +156,7 @@ class LocalEngine:
 def states_of(
     task: FoldTask, store_of: Callable[[str], Folded], checkpoints: Checkpoints, kept: Callable[[Folded, str], State]
 ) -> list[State]:
-    """The states that a task goes on from, for a process that has none of them.
+    """The states that a task starts from, read by a process that holds none of them.
 
     `store_of` gives the declaration of a store by name, `kept` the state of a store by a digest that no object holds.
 
@@ -167,7 +167,7 @@ def states_of(
         store = store_of(each.store)
         if store.code_version != each.code_version:
             raise FixInput(
-                f"Store {each.store!r} is declared otherwise here than where its fold was described: expected code "
+                f"Store {each.store!r} differs here from the declaration its task was made with: expected code "
                 f"version {each.code_version}, found {store.code_version}.",
                 remedy="Run the task with the declarations it was described with.",
             )

@@ -1,8 +1,8 @@
 """Folding: the next snapshot's events applied to a state, by columns, with one outcome for every event.
 
-How the events of a key change its row is each kind's own business (`refold.stores.declaration.Folded.fold`); here are
-keys, places, threads and outcomes, and no storage, snapshots or proof. Incremental builds and full replay call the same
-fold; what they do not share is the checkpoint and the deduplication.
+Each kind of store defines how events change a row (`refold.stores.declaration.Folded.fold`). This module deals with
+keys, places, threads and outcomes, and not with storage, snapshots or proof. Incremental builds and full replay share
+the fold; they do not share checkpoints or deduplication.
 """
 
 from __future__ import annotations

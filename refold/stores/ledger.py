@@ -1,6 +1,6 @@
 """The ledger: what became of every event of a store's log, one outcome per event, chained by digests.
 
-A ledger part belongs to one snapshot and stands in the order (log partition, offset) of its events.
+A ledger part belongs to one snapshot and is in the order (log partition, offset) of its events.
 
 Its digest, version 1, frozen: before the first event it is the sha256 of `refold ledger 1\\n`. A snapshot that adds no
 event leaves it as it is. One that adds some makes it the sha256 of `refold ledger 1\\n`; the digest before, as 64

@@ -1,4 +1,4 @@
-"""What a query reads, told by sqlglot from its text: the columns it mentions, and the lineage of its results."""
+"""What a query reads, found by sqlglot in its text: the columns it mentions, and the lineage of its results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IMPURE = {
 
 @cache
 def mentioned_columns(sql: str) -> frozenset[str] | None:
-    """The lower-case names of all columns a query may read; None where that cannot be told, so that all are needed.
+    """The lower-case names of all columns a query may read; None where that is unknown, so that all are needed.
 
     A star, a join by common names, or a table used as a value reads columns without naming them.
 
@@ -69,7 +69,7 @@ def _function_name(call: exp.Func | exp.Anonymous) -> str:
 
 
 def column_lineage(sql: str, columns: Sequence[str], tables: Tables) -> dict[str, list[tuple[str, str]]]:
-    """For each result column the sorted (table, column) pairs it is computed from; empty where it cannot be told.
+    """For each result column the sorted (table, column) pairs it is computed from; empty where that is unknown.
 
     >>> column_lineage("SELECT max(n) AS top FROM t", ["top"], {"t": ["k", "n"]})
     {'top': [('t', 'n')]}

@@ -1,4 +1,4 @@
-"""The state of a folded store in memory: its rows, where each key stands, and the digest tree over them.
+"""The state of a folded store in memory: its rows, the place of each key, and the digest tree over them.
 
 Rows never leave a state (a delete leaves a tombstone), so a key keeps its place, only what changed is hashed again,
 and the rows that changed since a checkpoint's base are known. Folding is `refold.stores.folding`; storing is
@@ -54,7 +54,7 @@ class State:
 
     @property
     def tree(self) -> DigestTree:
-        """The digest tree over the rows; what was put since it was asked for last is hashed now."""
+        """The digest tree over the rows; hashes what was put since the last call."""
         if len(self._touched):
             self._tree.update(self.table, buckets_of(self._hashes), self._touched)
             self._touched = self._touched[:0]

@@ -1,13 +1,13 @@
-"""Thinning: which checkpoints keep their rows as history grows, and giving up the rows of the others.
+"""Thinning: decides which checkpoints keep their rows as history grows, and drops the rows of the others.
 
 The checkpoint of the snapshot with ordinal `o` keeps its rows until it is 16 × 2^z snapshots older than the newest,
 where 2^z is the largest power of two that divides `o`; the first and the newest always keep theirs. So the recent past
 is whole, the distance between checkpoints doubles with age, n snapshots keep about 16 + 8 log2(n / 16) of them, and
-what was given up once would never be kept again. The checkpoints of other code versions keep their rows for an age.
+what was dropped once would never be kept again. The checkpoints of other code versions keep their rows for an age.
 
-A thinned checkpoint keeps its digests and its ledger part, so proofs, expectations and explanations stand, and its rows
-come back by a fold from an earlier one. Giving up is writing the record again without the rows. The objects that no
-record names any more then go with `refold.repair.garbage`, which knows what is still named.
+A thinned checkpoint keeps its digests and its ledger part, so proofs, expectations and explanations stay valid, and a
+fold from an earlier one restores its rows. Thinning writes the record again without the rows. `refold.repair.garbage`
+then removes the objects that no record names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def keeps_rows(ordinal: int, newest: int) -> bool:
 
 @dataclass(frozen=True)
 class Thinning:
-    """One checkpoint whose rows are to be given up; `why` says so for people."""
+    """A checkpoint whose rows are to be dropped, and why, for people."""
 
     record: StateRecord
     why: str
@@ -58,7 +58,7 @@ class Thinner:
     def plan(self, before: dt.datetime) -> list[Thinning]:
         """The checkpoints to thin, by store and snapshot; those of other code versions if written `before` (aware).
 
-        Reads only. What cannot be read is left.
+        Reads only. Records that cannot be read are left alone.
         """
         return [each for store in self._stores for each in (*self._too_dense(store), *self._superseded(store, before))]
 

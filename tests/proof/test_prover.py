@@ -170,7 +170,7 @@ def _without_a_field(shop: Shop, name: str) -> None:
 def test_what_is_no_proof_of_exactly_this_does_not_count_and_is_named(shop: Shop, change):
     name = _required(shop)
     change(shop, name)
-    with pytest.raises(Unproven, match=r"no passing full replay.*no sound proof: " + name.rpartition("/")[0]):
+    with pytest.raises(Unproven, match=r"no passing full replay.*proofs are unsound: " + name.rpartition("/")[0]):
         _required(shop)
     engine = shop.engine()
     assert engine.prover.prove(stock, engine.chain.get(DAYS[2])).passed

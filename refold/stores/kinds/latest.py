@@ -42,7 +42,7 @@ class LatestStore(Folded):
 
     @property
     def columns_read(self) -> Sequence[str]:
-        """The picked columns and the one that tells deletes."""
+        """The picked columns and the one that marks deletes."""
         extra = [self.delete_when[0]] if self.delete_when and self.delete_when[0] not in self.picked else []
         return [*self.picked, *extra]
 

@@ -1,7 +1,7 @@
 """Kinds in plain Python, one event at a time: what the reference fold may use of a store, and what explains a value.
 
 Nothing here shares code with the folds by columns; an import contract keeps it so. Values are checked against the text
-of `refold.canonical.encoding`. It is slow; speed is the business of what is compared with it. `refold.proof.reference`
+of `refold.canonical.encoding`. It is slow by design. `refold.proof.reference`
 adds deduplication, positions and digests.
 """
 
@@ -77,7 +77,7 @@ class PlainRule(PlainFold):
         with decimal.localcontext(_DECIMALS):
             try:
                 return self._rule.function(row, seen)
-            except Exception as error:  # a rule can raise anything; it is told with the event it happened at
+            except Exception as error:  # a rule can raise anything; the message names the event
                 raise self._error(event, f"raised {type(error).__name__} ({error}) at the row {row!r}") from error
 
     def _error(self, event: Row, what: str) -> RuleError:
@@ -168,5 +168,5 @@ def _unscaled(column: ColumnType, value: Decimal) -> int:
     over, under = value.as_integer_ratio()
     unscaled, rest = divmod(over * int(10**column.scale), under)
     if rest or abs(unscaled) >= 10**column.precision:
-        raise ValueError(f"{value} is no {column}")
+        raise ValueError(f"{value} is not {column}")
     return unscaled

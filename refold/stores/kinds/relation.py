@@ -56,7 +56,7 @@ class Relation(Store):
 
     @property
     def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """The columns that the query computes each column from; empty where that cannot be told."""
+        """The columns that the query computes each column from; empty where that is unknown."""
         from refold.stores.sql_lineage import column_lineage  # noqa: PLC0415  # sqlglot takes 0.2 s to import
 
         tables = {source.name: list(source.columns) for source in self.reads}

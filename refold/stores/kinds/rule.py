@@ -47,7 +47,7 @@ class RuleStore(Folded):
 
     @property
     def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Key and position come from the log as they are, values as the rule's syntax tree says."""
+        """Key and position come unchanged from the log; the lineage of values follows from the rule's syntax tree."""
         own = {name: (name,) for name in (self.log.key, *POSITION)}
         return {c: [(self.log.name, e) for e in {**own, **self.rule.lineage}[c]] for c in self.columns}
 
@@ -136,8 +136,8 @@ def _kept(rule: Rule, before: bool) -> str:
     refused = unusable_because(cache_folder())
     if refused is not None:
         return f"Not kept between processes, since {refused}: each compiles it again, which costs seconds and no more."
-    told = "loaded from" if before else "compiled now, and kept in"
-    return f"{told} {kernel_file(rule.lowered or '')}"
+    how = "loaded from" if before else "compiled now, and kept in"
+    return f"{how} {kernel_file(rule.lowered or '')}"
 
 
 def fold(
