@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import adapter
 from benchmarks.answer import Answer
+from benchmarks.databases import empty_postgres
 from benchmarks.dataset import json_lines, read_about, shape_of
 from benchmarks.generate import Shape, Stream, batches, day_key
 from benchmarks.program import Program
@@ -313,12 +314,6 @@ def _sqlite(data: Path) -> str:
     return f"sqlite:///{data / 'refold-1' / 'published.db'}"
 
 
-def _postgres(data: Path) -> str:
-    from benchmarks.peers.bulk_load import empty_postgres  # noqa: PLC0415  # needs a package of its own
-
-    return empty_postgres(data)
-
-
 def _publish_program(database: Callable[[Path], str]) -> Program:
     return Program(
         lambda data, engine: adapter.publish(engine),
@@ -337,8 +332,8 @@ def _load_program(database: Callable[[Path], str]) -> Program:
     )
 
 
-PUBLISH_SQLITE, PUBLISH_POSTGRES = _publish_program(_sqlite), _publish_program(_postgres)
-LOAD_SQLITE, LOAD_POSTGRES = _load_program(_sqlite), _load_program(_postgres)
+PUBLISH_SQLITE, PUBLISH_POSTGRES = _publish_program(_sqlite), _publish_program(empty_postgres)
+LOAD_SQLITE, LOAD_POSTGRES = _load_program(_sqlite), _load_program(empty_postgres)
 
 
 # Start-up: whole processes.

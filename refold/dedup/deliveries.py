@@ -21,6 +21,7 @@ import pyarrow as pa
 from refold.canonical.encoding import Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.declaration import Log
+from refold.log.segment import encoded
 
 Seqs = npt.NDArray[np.int64]
 Deliveries = npt.NDArray[np.uint8]
@@ -57,7 +58,7 @@ class SeenRun:
     @classmethod
     def of(cls, log: Log, events: pa.Table) -> SeenRun:
         """The hashes of events, all of them, in their order."""
-        contents = encode_rows([events[name] for name in log.columns], len(events)).hashes(seed=1)
+        contents = encoded(log, events).hashes(seed=1)
         return cls(event_ids.hashes(events[log.event_id]), contents, events["log_seq"].to_numpy())
 
     @classmethod
@@ -145,7 +146,7 @@ def seal_deliveries(
         return deliveries, firsts
     part = rows_at(suspects)
     ids = list(encode_rows([part[log.event_id]]))
-    contents = list(encode_rows([part[name] for name in log.columns]))
+    contents = list(encoded(log, part))
     wanted = np.unique(known.seqs[~same]).tolist()
     seen: dict[bytes, tuple[int, bytes]] = {i: (seq, content) for seq, i, content in fetch(wanted)} if wanted else {}
     for position, row in enumerate(suspects.tolist()):

@@ -18,7 +18,7 @@ from refold.canonical.encoding import Hashes, compiled
 from refold.canonical.hash_table import recurring
 
 _PARTS = 256
-_FEW = 1 << 14
+WHOLE_MAX = 1 << 14
 
 
 class RepeatedHashes:
@@ -26,6 +26,7 @@ class RepeatedHashes:
 
     Args:
         memory_bytes: so much may be held in memory before it is written to temporary files.
+        whole_max: fewer hashes than this are compared at once, and not part by part.
 
     >>> found = RepeatedHashes(memory_bytes=0)
     >>> found.add(np.array([7, 3, 7, 1], dtype=np.uint64))
@@ -39,7 +40,8 @@ class RepeatedHashes:
 
     occurrences = 0
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, whole_max: int = WHOLE_MAX) -> None:
+        self._whole_max = whole_max
         self._memory_bytes = memory_bytes
         self._held: list[list[Hashes]] = [[] for _ in range(_PARTS)]
         self._held_bytes = 0
@@ -75,7 +77,7 @@ class RepeatedHashes:
     def result(self) -> Hashes:
         """The hashes that occurred more than once, ascending; afterwards nothing is held any more."""
         try:
-            if self._folder is None and self._count < _FEW:
+            if self._folder is None and self._count < self._whole_max:
                 every = [hashes for held in self._held for hashes in held]
                 found = [_repeated(np.concatenate([np.zeros(0, dtype=np.uint64), *every]))]
             else:

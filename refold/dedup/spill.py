@@ -23,8 +23,8 @@ class Kept(Generic[Value]):
     >>> kept = Kept[str](memory_bytes=3, size_of=len)
     >>> for key, value in enumerate(["abc", "def"]):
     ...     kept.keep(key, value)
-    >>> kept[0], kept[1], kept.in_memory
-    ('abc', 'def', 1)
+    >>> kept[0], kept[1]
+    ('abc', 'def')
     """
 
     def __init__(self, memory_bytes: int, size_of: Callable[[Value], int]) -> None:
@@ -41,11 +41,6 @@ class Kept(Generic[Value]):
         self._file.seek(self._places[key])
         value: Value = pickle.load(self._file)
         return value
-
-    @property
-    def in_memory(self) -> int:
-        """How many values are held in memory."""
-        return len(self._held)
 
     def keep(self, key: Hashable, value: Value) -> None:
         """Keep a value, in place of another of that key."""

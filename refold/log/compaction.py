@@ -4,11 +4,12 @@ A compacted segment is a segment like any other that holds the events of consecu
 replaced by ones that name it, each with its own range of offsets. Which segments are joined follows from the layouts
 alone, for each log partition from offset 0 on:
 
-- neighbours form a group as long as it holds at most `COMPACTED_EVENTS` events. So groups once complete stay as they
+- neighbours form a group as long as it holds at most `MergeLimits.events_max` events. So complete groups stay as they
   are, and whoever reads a snapshot holds no more than that of each log partition (`refold.log.slices`);
 - from the front of a group is left out what holds more events than all that follows it there. So each time an event is
   written again, its segment at least doubles;
-- what is left of a group is joined if it is at least `FILES_MIN` segments; the newest ones wait until they are so many;
+- what is left of a group is joined if it is at least `MergeLimits.files_min` segments; the newest ones wait until
+  there are that many;
 - segments of large events are left as they are and end a group.
 
 Before a layout is replaced, the new segment is read back from the store and every column compared with what the old
@@ -28,23 +29,32 @@ from itertools import groupby
 import pyarrow as pa
 
 from refold.base.progress import track
-from refold.canonical.encoding import encode_rows
 from refold.errors import Conflict, Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
-from refold.log.segment import write_segment
+from refold.log.segment import encoded, write_segment
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 
-COMPACTED_EVENTS = 1 << 17
-"""The most events of a compacted segment."""
-
-FILES_MIN = 8
-"""Fewer segments than this are not joined."""
-
 _EVENT_BYTES = 512
 _SEGMENT_BYTES = 1 << 14
+
+
+@dataclass(frozen=True)
+class MergeLimits:
+    """How large a compacted segment may be, and when one is worth writing.
+
+    Attributes:
+        events_max: the most events of a compacted segment.
+        files_min: fewer segments than this are not joined.
+    """
+
+    events_max: int = 1 << 17
+    files_min: int = 8
+
+
+_LIMITS = MergeLimits()
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Run:
+class Merge:
     """Neighbouring segments of one log partition, in the order of their offsets, which become one."""
 
     partition: int
@@ -74,13 +84,13 @@ class CompactionPlan:
 
     Attributes:
         log: its name.
-        runs: what would be joined, in the order in which it is done.
+        merges: what would be joined, in the order in which it is done.
         files, files_after: how many objects hold the log's events, now and then.
         size_bytes: of all these objects now.
     """
 
     log: str
-    runs: Sequence[Run]
+    merges: Sequence[Merge]
     files: int
     files_after: int
     size_bytes: int
@@ -93,7 +103,7 @@ class Compacted:
     Attributes:
         files, size_bytes: of the objects that hold the log's events, afterwards.
         layouts: the names of the new layouts.
-        damaged: why runs of segments were left as they are, one error for each.
+        damaged: why merges of segments were left as they are, one error for each.
     """
 
     files: int
@@ -104,7 +114,7 @@ class Compacted:
 
 @dataclass
 class _Progress:
-    """What is known while runs are joined: new segments by snapshot and place, and how many runs still add to it."""
+    """The state of `apply`: new segments by snapshot and place, and how many merges of each snapshot remain."""
 
     waiting: Counter[str]
     found: dict[str, dict[tuple[int, int], SegmentFile]] = field(default_factory=dict)
@@ -115,23 +125,24 @@ class _Progress:
 class Compactor:
     """Compacts one log."""
 
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
+    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log, limits: MergeLimits = _LIMITS) -> None:
         self._objects = objects
         self._chain = chain
         self._log = log
+        self._limits = limits
 
     def plan(self) -> CompactionPlan:
         """What there is to do; reads all layouts anew and writes nothing. Raises Damaged where a layout is."""
         for snapshot in self._chain:
             self._chain.newer_layout(snapshot)
         placed = self._placed()
-        runs = [run for group in placed.values() for run in _runs(group)]
-        joined = {(run.partition, each.file.start) for run in runs for each in run.placed}
+        merges = [merge for group in placed.values() for merge in merges_of(group, self._limits)]
+        joined = {(merge.partition, each.file.start) for merge in merges for each in merge.placed}
         every = [each.file for group in placed.values() for each in group]
         left = {file.name for file in every if (file.partition, file.start) not in joined}
         sizes = {file.name: file.size_bytes for file in every}
-        runs.sort(key=lambda run: (run.placed[-1].snapshot.ordinal, run.partition))
-        return CompactionPlan(self._log.name, runs, len(sizes), len(left) + len(runs), sum(sizes.values()))
+        merges.sort(key=lambda merge: (merge.placed[-1].snapshot.ordinal, merge.partition))
+        return CompactionPlan(self._log.name, merges, len(sizes), len(left) + len(merges), sum(sizes.values()))
 
     def _placed(self) -> dict[int, list[Placed]]:
         """All segments of the log by log partition, in the order of their offsets."""
@@ -144,34 +155,34 @@ class Compactor:
     def apply(self, plan: CompactionPlan) -> Compacted:
         """Join what a plan says; a rerun with a new plan changes nothing, or completes what was killed.
 
-        A run of which a segment is damaged is left as it is, and told. Each layout is replaced once all runs of its
+        A merge of which a segment is damaged is left as it is, and told. Each layout is replaced once all merges of its
         snapshot are done.
 
         Raises:
             Conflict: somebody else replaced a layout since it was planned; that one stands.
         """
-        done = _Progress(Counter(snapshot.key for run in plan.runs for snapshot in run.snapshots))
-        size = [len(run.placed) for run in plan.runs]
-        for run in track(plan.runs, f"compact {plan.log}", len(size), _events):
+        done = _Progress(Counter(snapshot.key for merge in plan.merges for snapshot in merge.snapshots))
+        size = [len(merge.placed) for merge in plan.merges]
+        for merge in track(plan.merges, f"compact {plan.log}", len(size), _events):
             try:
-                for each, file in zip(run.placed, self._joined(run), strict=True):
+                for each, file in zip(merge.placed, self._joined(merge), strict=True):
                     done.found.setdefault(each.snapshot.key, {})[file.partition, file.start] = file
             except Damaged as error:
                 done.damaged.append(error)
-            for snapshot in run.snapshots:
+            for snapshot in merge.snapshots:
                 done.waiting[snapshot.key] -= 1
                 if done.waiting[snapshot.key] == 0:
                     done.layouts += self._replace(snapshot, done.found.pop(snapshot.key, {}))
         sizes = {each.file.name: each.file.size_bytes for group in self._placed().values() for each in group}
         return Compacted(len(sizes), sum(sizes.values()), done.layouts, done.damaged)
 
-    def _joined(self, run: Run) -> list[SegmentFile]:
-        """The segments of a run as parts of a new one, which is stored, read back and compared. Raises Damaged."""
+    def _joined(self, merge: Merge) -> list[SegmentFile]:
+        """The segments of a merge as parts of a new one, which is stored, read back and compared. Raises Damaged."""
         reader = LogReader(self._objects, self._chain, self._log)
-        before = [self._read(reader, each) for each in run.placed]
+        before = [self._read(reader, each) for each in merge.placed]
         events = pa.concat_tables(before).drop_columns(["log_partition"]).combine_chunks()
-        whole = write_segment(self._objects, self._log, run.partition, events)
-        found = [replace(whole, start=each.file.start, end=each.file.end) for each in run.placed]
+        whole = write_segment(self._objects, self._log, merge.partition, events)
+        found = [replace(whole, start=each.file.start, end=each.file.end) for each in merge.placed]
         self._objects.get_checked(whole.name, whole.sha256)
         reader, again = LogReader(self._objects, self._chain, self._log), dict[int, pa.Table]()
         for file, expected in zip(found, before, strict=True):
@@ -183,8 +194,8 @@ class Compactor:
                     "the segments it was made of do; no layout names it.",
                     remedy="Run again; if it stays so, tell the makers of Refold.",
                 )
-        for snapshot in run.snapshots:
-            self._require_content(snapshot, run.partition, again)
+        for snapshot in merge.snapshots:
+            self._require_content(snapshot, merge.partition, again)
         return found
 
     def _read(self, reader: LogReader, placed: Placed) -> pa.Table:
@@ -197,7 +208,7 @@ class Compactor:
         files = [file for file in reader.files(snapshot) if file.partition == partition]
         for file in files:
             events = again[file.start] if file.start in again else reader.segment(file)
-            digest.update(encode_rows([events[name] for name in self._log.columns], len(events)).data.data)
+            digest.update(encoded(self._log, events).data.data)
         expected = snapshot.cut(self._log.name).content[partition]
         if digest.hexdigest() != expected:
             raise Damaged(
@@ -225,29 +236,29 @@ class Compactor:
             ) from error
 
 
-def _events(run: Run) -> int:
-    return _count(run.placed)
+def _events(merge: Merge) -> int:
+    return _count(merge.placed)
 
 
 def _count(placed: Iterable[Placed]) -> int:
     return sum(each.file.end - each.file.start for each in placed)
 
 
-def _runs(placed: Sequence[Placed]) -> Iterator[Run]:
+def merges_of(placed: Sequence[Placed], limits: MergeLimits = _LIMITS) -> Iterator[Merge]:
     """What is to be joined of one log partition's segments."""
-    for group in _groups(_objects(placed)):
+    for group in _groups(_objects(placed), limits.events_max):
         sizes = [_count(one) for one in group]
         first = 0
         while first < len(group) and sizes[first] > sum(sizes[first + 1 :]):
             first += 1
-        if len(group) - first >= FILES_MIN:
-            yield Run(placed[0].file.partition, [each for one in group[first:] for each in one])
+        if len(group) - first >= limits.files_min:
+            yield Merge(placed[0].file.partition, [each for one in group[first:] for each in one])
 
 
 def _objects(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
     """The segments by the object that holds them; by themselves where layouts name only some of what that holds.
 
-    That is so where compaction was killed; then the same runs are found as before.
+    That is so where compaction was killed; then the same merges are found as before.
     """
     for _, same in groupby(placed, key=lambda each: (each.file.name, each.file.sha256)):
         found = list(same)
@@ -255,13 +266,13 @@ def _objects(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
         yield from [found] if covered == (found[0].file.first, found[0].file.last) else [[each] for each in found]
 
 
-def _groups(objects: Iterable[list[Placed]]) -> Iterator[list[list[Placed]]]:
+def _groups(objects: Iterable[list[Placed]], events_max: int) -> Iterator[list[list[Placed]]]:
     """Neighbours that together hold no more events than a compacted segment may."""
     group: list[list[Placed]] = []
     events = 0
     for found in objects:
         large, count = _is_large(found[0].file), _count(found)
-        if group and (large or events + count > COMPACTED_EVENTS):
+        if group and (large or events + count > events_max):
             yield group
             group, events = [], 0
         if not large:

@@ -169,10 +169,6 @@ class Expressions:
             return f"({value.code} != 0)"
         raise Unsupported(f"the truth of a value that is neither integer nor boolean ({self.source.name})")
 
-    def integer(self, node: ast.expr) -> str:
-        """Lower an expression that must be a number; a boolean counts as 0 or 1."""
-        return self._as_int(self.lower(node))
-
     def _as_int(self, value: Typed) -> str:
         if value.kind == INT:
             return value.code

@@ -29,7 +29,7 @@ from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.reader import LogReader
-from refold.log.segment import stored_ids, to_parquet, write_segments
+from refold.log.segment import encoded, stored_ids, to_parquet, write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
@@ -289,7 +289,7 @@ class _LogSealer:
             found = pa.concat_tables(mine).unify_dictionaries()
             found = found.append_column("log_offset", pa.array(np.arange(start, start + len(found))))
             events = found.select(self.log.schema.names).cast(self.log.schema).combine_chunks()
-        rows = encode_rows([events[name] for name in self.log.columns], len(events))
+        rows = encoded(self.log, events)
         ids = stored_ids(self.log, events[self.log.event_id])
         hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
         return _NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
@@ -371,7 +371,7 @@ class _LogSealer:
             events = self._reader.events(snapshot)
             events = events.filter(pc.is_in(events["log_seq"], pa.array(wanted, pa.int64())))
             ids = encode_rows([events[self.log.event_id]])
-            contents = encode_rows([events[name] for name in self.log.columns])
+            contents = encoded(self.log, events)
             yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)
 
 

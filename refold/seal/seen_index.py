@@ -53,24 +53,20 @@ _AHEAD = 64
 Words = npt.NDArray[np.uint64]
 
 
-def encode_run(run: SeenRun) -> bytes:
-    """The bytes of a run; the entries may come in any order, but for equal hashes, which come by `log_seq`.
-
-    >>> run = SeenRun(*(np.array(n, dtype=d) for n, d in (([7, 3], "u8"), ([1, 2], "u8"), ([0, 1], "i8"))))
-    >>> StoredRun(encode_run(run), "a run").find(np.array([3], dtype=np.uint64))[1].seqs.tolist()
-    [1]
-    """
-    return _encoded(_sorted_entries(run))
-
-
-def _sorted_entries(run: SeenRun) -> Words:
-    """The entries one after the other, three words each, by hash."""
+def sorted_entries(run: SeenRun) -> Words:
+    """The entries of a run one after the other, three words each, by hash; those of equal hashes in their order."""
     if (run.hashes[1:] < run.hashes[:-1]).any():
         run = run.take(run.by_hash)
     return np.stack((run.hashes, run.contents, run.seqs.view(np.uint64)), axis=1).reshape(-1)
 
 
-def _encoded(entries: Words) -> bytes:
+def encode_run(entries: Words) -> bytes:
+    """The bytes of a run of sorted entries, in which those of equal hashes are in the order of `log_seq`.
+
+    >>> run = SeenRun(*(np.array(n, dtype=d) for n, d in (([7, 3], "u8"), ([1, 2], "u8"), ([0, 1], "i8"))))
+    >>> StoredRun(encode_run(sorted_entries(run)), "a run").find(np.array([3], dtype=np.uint64))[1].seqs.tolist()
+    [1]
+    """
     count = len(entries) // 3
     blocks = -(-count // BLOCK)
     sums = np.empty(blocks, dtype=np.uint64)
@@ -161,7 +157,7 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _IndexedRun:
     """A run with the range of `log_seq` it is of, its bytes while they are not stored, and where they are stored."""
 
     run: StoredRun
@@ -172,10 +168,15 @@ class _Run:
 
 
 class SeenIndex:
-    """The event ids of a log so far, as runs of first deliveries, the oldest first."""
+    """The event ids of a log so far, as runs of first deliveries, the oldest first.
 
-    def __init__(self) -> None:
-        self._runs: list[_Run] = []
+    Args:
+        run_entries_max: runs are not merged into one of more entries.
+    """
+
+    def __init__(self, run_entries_max: int = RUN_ENTRIES_MAX) -> None:
+        self._run_entries_max = run_entries_max
+        self._runs: list[_IndexedRun] = []
 
     @classmethod
     def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int) -> SeenIndex:
@@ -185,7 +186,7 @@ class SeenIndex:
             if file.seq_start != reached:
                 break
             run = StoredRun(objects.map(file.name), file.name, file.sum)
-            index._runs.append(_Run(run, file.seq_start, file.seq_end, None, file))
+            index._runs.append(_IndexedRun(run, file.seq_start, file.seq_end, None, file))
             reached = file.seq_end
         if reached != seq_end:
             raise Damaged(f"The seen index goes up to log_seq {reached}; expected {seq_end}.")
@@ -204,20 +205,19 @@ class SeenIndex:
     def add(self, run: SeenRun, seq_end: int) -> None:
         """Take in the first deliveries of the events from where the index ends to `seq_end`. Raises Damaged.
 
-        They are merged with the runs before that have at most twice as many entries, up to `RUN_ENTRIES_MAX`.
+        They are merged with the runs before that have at most twice as many entries.
         """
-        start, entries = self._runs[-1].seq_end if self._runs else 0, _sorted_entries(run)
+        start, entries = self._runs[-1].seq_end if self._runs else 0, sorted_entries(run)
         while self._runs and self._is_merged(len(self._runs[-1].run), len(entries) // 3):
             before = self._runs.pop()
             merged = np.empty(3 * len(before.run) + len(entries), dtype=np.uint64)
             _merge(before.run.entries(), entries, merged)
             entries, start = merged, before.seq_start
-        data = _encoded(entries)
-        self._runs.append(_Run(StoredRun(data, "of the seen index"), start, seq_end, data, None))
+        data = encode_run(entries)
+        self._runs.append(_IndexedRun(StoredRun(data, "of the seen index"), start, seq_end, data, None))
 
-    @staticmethod
-    def _is_merged(before: int, new: int) -> bool:
-        return before <= 2 * new and before + new <= RUN_ENTRIES_MAX
+    def _is_merged(self, before: int, new: int) -> bool:
+        return before <= 2 * new and before + new <= self._run_entries_max
 
     def store(self, objects: ObjectStore, log: str) -> list[SeenFile]:
         """Write the runs that are not stored, under names that determine their content; returns where all of them are.
@@ -228,7 +228,7 @@ class SeenIndex:
         return [each.file for each in self._runs if each.file is not None]
 
 
-def _stored(objects: ObjectStore, log: str, run: _Run) -> _Run:
+def _stored(objects: ObjectStore, log: str, run: _IndexedRun) -> _IndexedRun:
     assert run.data is not None
     sha256 = sha256_hex(run.data)
     name = name_of(ObjectKind.SEEN_IDS, log=log, sha256=sha256)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold.canonical.digest import BUCKETS, DigestTree, bucket_of, table_digest
+from refold.canonical.digest import DigestTree, bucket_of, table_digest
 from refold.log.snapshot import LogCut
 from refold.proof.reference import bucket, encode_row, tree_digest
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
@@ -137,12 +137,6 @@ def test_a_repeated_row_counts():
 def test_the_same_bytes_under_other_columns_are_another_content():
     schemas = ["k int64\nnote text?", "k int64\nremark text?", "k timestamp\nnote text?", "k int64\nnote text"]
     assert len({table_digest(schema, table({1: "a"}), KEY) for schema in schemas}) == 4
-
-
-def test_a_tree_comes_back_from_its_bytes():
-    tree = DigestTree.of(describe(COLUMNS), table({1: "a", 2: "b"}), KEY)
-    assert len(tree.to_bytes()) == BUCKETS * 32
-    assert DigestTree.from_bytes(tree.schema, tree.to_bytes()).digest() == tree.digest()
 
 
 def test_a_ledger_has_the_golden_digests():

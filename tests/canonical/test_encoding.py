@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold.canonical.encoding import EncodedRows, encode_rows, hash_texts, kafka_partitions
+from refold.canonical.encoding import EncodedRows, encode_rows, kafka_partitions, text_buffers
 from refold.proof.reference import encode_row, murmur64a
 from refold.types import (
     INT64_MAX,
@@ -217,13 +217,15 @@ HASHES = {
 
 def test_murmur64a_of_texts_has_the_golden_values():
     """Lengths around the block of eight bytes; a null hashes as empty."""
-    assert hash_texts(pa.array([*HASHES, None])).tolist() == [*HASHES.values(), 0]
+    assert EncodedRows(*text_buffers(pa.array([*HASHES, None]))).hashes().tolist() == [*HASHES.values(), 0]
 
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=10))
 def test_the_fast_murmur64a_equals_the_plain_one(values: list[bytes]):
-    assert hash_texts(pa.array(values, pa.binary())).tolist() == [murmur64a(value) for value in values]
+    assert EncodedRows(*text_buffers(pa.array(values, pa.binary()))).hashes().tolist() == [
+        murmur64a(value) for value in values
+    ]
 
 
 KAFKA = {

@@ -6,11 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold.canonical.hash_table import HashTable
-from refold.dedup import repeated_hashes
 from refold.dedup.repeated_hashes import RepeatedHashes
 
 TOP = 1 << 63
@@ -27,13 +26,10 @@ def spread(draw: st.DrawFn) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 10, 1 << 20])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(batches=spread())
-def test_what_recurs_is_what_a_dictionary_counts_more_than_once(
-    monkeypatch: pytest.MonkeyPatch, memory_bytes: int, batches: list[list[int]]
-) -> None:
-    monkeypatch.setattr(repeated_hashes, "_FEW", 1)
-    repeated = RepeatedHashes(memory_bytes)
+def test_what_recurs_is_what_a_dictionary_counts_more_than_once(memory_bytes: int, batches: list[list[int]]) -> None:
+    repeated = RepeatedHashes(memory_bytes, whole_max=1)
     for batch in batches:
         repeated.add(np.array(batch, dtype=np.uint64))
     counts = Counter(value for batch in batches for value in batch)

@@ -110,10 +110,10 @@ def prune(shop: Shop) -> None:
 
 
 def compact(shop: Shop) -> None:
-    compaction.FILES_MIN = 2  # so that three days are many
+    limits = compaction.MergeLimits(files_min=2)  # so that three days are many
     for log in shop.engine().project.logs:
         engine = opened(shop)
-        compactor = compaction.Compactor(engine.objects, engine.chain, log)
+        compactor = compaction.Compactor(engine.objects, engine.chain, log, limits)
         assert compactor.apply(compactor.plan()).damaged == []
 
 

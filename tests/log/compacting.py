@@ -9,12 +9,15 @@ from typing import Any
 
 from assets import PROJECT
 from refold.engine import Engine
-from refold.log.compaction import Compacted, Compactor
+from refold.log.compaction import Compacted, Compactor, MergeLimits
 from refold.log.reader import LogReader
 from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, moved
 
 DAYS = 26
+
+
+LIMITS = MergeLimits()
 
 
 def sealed_and_proven(root: Path) -> Shop:
@@ -38,14 +41,14 @@ def copied(shop: Shop, root: Path) -> Shop:
     return Shop(root, shop.project)
 
 
-def compactor(engine: Engine, log: str = "stock_events") -> Compactor:
+def compactor(engine: Engine, log: str = "stock_events", limits: MergeLimits = LIMITS) -> Compactor:
     """What compacts one log."""
-    return Compactor(engine.objects, engine.chain, engine.project.log(log))
+    return Compactor(engine.objects, engine.chain, engine.project.log(log), limits)
 
 
-def compact(shop: Shop, log: str = "stock_events") -> Compacted:
+def compact(shop: Shop, log: str = "stock_events", limits: MergeLimits = LIMITS) -> Compacted:
     """Compact one log."""
-    mine = compactor(shop.engine(), log)
+    mine = compactor(shop.engine(), log, limits)
     return mine.apply(mine.plan())
 
 

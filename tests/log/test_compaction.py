@@ -18,8 +18,7 @@ from refold.cli.main import cli
 from refold.diff.compare import Comparer
 from refold.diff.shadow import Shadow
 from refold.errors import Damaged
-from refold.log import compaction
-from refold.log.compaction import Placed, Run
+from refold.log.compaction import Merge, MergeLimits, Placed, merges_of
 from refold.log.reader import LogReader
 from refold.rules.outcome import Outcome
 from refold.storage.wrappers import CountingStore
@@ -205,17 +204,18 @@ def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(shop: Shop, monkeypa
     assert shop.files() == before
     row = next(text for text in dry.output.splitlines() if text.split()[:1] == ["stock_events"]).split()
     assert row[1:3] == ["80", "4"]
+    victim = compactor(shop.engine()).plan().merges[0].placed[0].file.name
+    whole = (shop.store / victim).read_bytes()
+    flip(shop.store / victim)
+    broken = CliRunner().invoke(cli, ["log", "compact"])
+    assert broken.exit_code == 1 and victim in broken.output
+    (shop.store / victim).write_bytes(whole)
     done = CliRunner().invoke(cli, ["log", "compact", "stock_events"])
     assert done.exit_code == 0, done.output
     assert "product_changes" not in done.output
     row = next(text for text in done.output.splitlines() if text.split()[:1] == ["stock_events"]).split()
-    assert row[1:3] == ["80", "4"]
+    assert row[1:3] == ["23", "4"], "three of four log partitions were compacted before"
     assert len(segments(shop.engine())) == 4
-    monkeypatch.setattr(compaction, "FILES_MIN", 2)
-    victim = compactor(shop.engine(), "product_changes").plan().runs[0].placed[0].file.name
-    flip(shop.store / victim)
-    broken = CliRunner().invoke(cli, ["log", "compact"])
-    assert broken.exit_code == 1 and victim in broken.output
     assert CliRunner().invoke(cli, ["log", "compact", "no_log"]).exit_code == 1
 
 
@@ -244,17 +244,16 @@ def test_any_history_compacted_at_any_time_is_the_same_log(
     if not any(days):
         return
     list(plain.engine().seal(keys[-1]))
+    limits = MergeLimits(most, least)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "COMPACTED_EVENTS", most)
-        patch.setattr(compaction, "FILES_MIN", least)
         if threads:
             patch.setattr(parallel, "WORTH_THREADS", 0)
             patch.setattr(parallel, "cores", lambda: 3)
         for stop in [*sorted(stop for stop in stops if stop < len(days)), len(days)]:
             list(small.engine().seal(keys[stop - 1]))
             if len(small.engine().chain):
-                assert compact(small).damaged == []
-                assert compactor(small.engine()).plan().runs == [], "a rerun finds nothing to do"
+                assert compact(small, limits=limits).damaged == []
+                assert compactor(small.engine(), limits=limits).plan().merges == [], "a rerun finds nothing to do"
         engine, before = small.engine(), plain.engine()
         assert [s.id for s in engine.chain] == [s.id for s in before.chain]
         assert everything_read(engine) == everything_read(before)
@@ -285,15 +284,15 @@ def joined(sizes: list[int]) -> list[int]:
     """The sizes of segments after compaction."""
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     placed = [Placed(None, _File(start, size)) for start, size in zip(starts, sizes, strict=True)]
-    runs: list[Run] = list(compaction._runs(placed))
-    left = [each.file for each in placed if not any(each in run.placed for run in runs)]
+    merges: list[Merge] = list(merges_of(placed))
+    left = [each.file for each in placed if not any(each in merge.placed for merge in merges)]
     spans = [(f.start, f.end - f.start) for f in left]
-    spans += [(run.placed[0].file.start, sum(e.file.end - e.file.start for e in run.placed)) for run in runs]
+    spans += [(one.placed[0].file.start, sum(e.file.end - e.file.start for e in one.placed)) for one in merges]
     return [size for _, size in sorted(spans)]
 
 
 def test_the_newest_segments_wait_and_complete_groups_stay():
-    most, least = compaction.COMPACTED_EVENTS, compaction.FILES_MIN
+    most, least = MergeLimits().events_max, MergeLimits().files_min
     assert joined([5] * (least - 1)) == [5] * (least - 1)
     assert joined([5] * least) == [5 * least]
     assert joined([most, *[5] * least, most]) == [most, 5 * least, most]
@@ -306,7 +305,7 @@ def test_whatever_the_sizes_compaction_ends_at_once_and_keeps_all_events(sizes: 
     once = joined(sizes)
     assert sum(once) == sum(sizes)
     assert joined(once) == once
-    assert max(once) <= max(compaction.COMPACTED_EVENTS, *sizes)
+    assert max(once) <= max(MergeLimits().events_max, *sizes)
 
 
 def test_compacted_day_by_day_an_event_is_rarely_written_again_and_few_segments_are_left():

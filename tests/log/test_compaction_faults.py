@@ -12,8 +12,9 @@ import pytest
 
 from assets.stock import stock
 from refold.errors import Conflict
-from refold.log import compaction
+from refold.log.compaction import MergeLimits
 from refold.log.reader import LogReader
+from refold.log.segment import write_segment
 from refold.log.snapshot import Snapshot
 from refold.repair.garbage import GRACE_HOURS, find_unreferenced, remove_unreferenced
 from refold.storage.names import kind_of
@@ -33,6 +34,7 @@ from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop
 from tests.three_days import flip
 
+THREE = MergeLimits(files_min=3)
 LATER = dt.datetime.now(dt.UTC) + dt.timedelta(hours=GRACE_HOURS + 1)
 
 
@@ -75,9 +77,9 @@ def test_segments_with_right_hashes_that_are_not_what_was_sealed_are_not_joined(
         events.schema.field("quantity"),
         [[value + 1 for value in events["quantity"].to_pylist()]],
     )
-    false = compaction.write_segment(engine.objects, log, file.partition, wrong.cast(log.schema))
+    false = write_segment(engine.objects, log, file.partition, wrong.cast(log.schema))
     layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
-    layouts["stock_events"] = compaction.replace(layout, segments=[false, *others])
+    layouts["stock_events"] = replace(layout, segments=[false, *others])
     engine.chain.replace_layout(snapshot, layouts)
     done = compact(shop)
     (error,) = done.damaged
@@ -114,21 +116,20 @@ def killed(shop: Shop, moment: int) -> None:
     faults = Faults()
     faults.plan(WRITES, Effect.CRASH, after=moment)
     with pytest.raises(Crash):
-        compact(replace(shop, open_store=faults.open))
+        compact(replace(shop, open_store=faults.open), limits=THREE)
 
 
-def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_completes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_completes_it(tmp_path: Path):
     """Two compactions, so that also what was compacted before is joined again."""
-    monkeypatch.setattr(compaction, "FILES_MIN", 3)
     start = small_shop(tmp_path / "start", [[0, 1, 2, 3]] * 10)
     list(start.engine().seal("2026-01-04"))
-    assert compact(start).layouts
+    assert compact(start, limits=THREE).layouts
     list(start.engine().seal())
     whole = Shop(tmp_path / "whole", STOCK_ONLY)
     shutil.copytree(start.root, whole.root)
-    writes = len(compact(whole).layouts) + len(set(segments(whole.engine())) - set(segments(start.engine())))
+    writes = len(compact(whole, limits=THREE).layouts) + len(
+        set(segments(whole.engine())) - set(segments(start.engine()))
+    )
     assert writes >= 12
     expected = everything_read(start.engine())
     for moment in range(writes):
@@ -137,20 +138,20 @@ def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_complete
         killed(shop, moment)
         assert everything_read(shop.engine()) == expected
         assert shop.engine().audit_objects() == []
-        assert compact(shop).damaged == []
+        assert compact(shop, limits=THREE).damaged == []
         assert shop.files() == whole.files()
 
 
 def test_of_two_at_once_one_wins_and_the_other_says_who(sample: Shop, shop: Shop):
     one, other = compactor(shop.engine()), compactor(shop.engine())
     plan = one.plan()
-    plans = replace(plan, runs=plan.runs[:1]), other.plan()
+    plans = replace(plan, merges=plan.merges[:1]), other.plan()
     done = one.apply(plans[0])
     with pytest.raises(Conflict, match="by another process") as failure:
         other.apply(plans[1])
     assert done.layouts[0] in str(failure.value) and "Run again" in failure.value.remedy
     other.apply(other.plan())
-    assert other.plan().runs == [], "and completes it when it runs again"
+    assert other.plan().merges == [], "and completes it when it runs again"
     assert everything_read(shop.engine()) == everything_read(sample.engine())
 
 
@@ -158,7 +159,7 @@ def test_two_at_once_that_do_the_same_both_succeed(sample: Shop, shop: Shop):
     one, other = compactor(shop.engine()), compactor(shop.engine())
     plans = one.plan(), other.plan()
     assert one.apply(plans[0]) == other.apply(plans[1])
-    assert other.plan().runs == []
+    assert other.plan().merges == []
     assert everything_read(shop.engine()) == everything_read(sample.engine())
 
 
@@ -166,9 +167,9 @@ def test_a_layout_that_is_mended_meanwhile_is_not_overwritten(shop: Shop):
     compactor_ = compactor(shop.engine())
     plan = compactor_.plan()
     engine = shop.engine()
-    snapshot = plan.runs[0].snapshots[3]
+    snapshot = plan.merges[0].snapshots[3]
     layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
-    layouts["stock_events"] = compaction.replace(layouts["stock_events"], repeats=None)
+    layouts["stock_events"] = replace(layouts["stock_events"], repeats=None)
     engine.chain.replace_layout(snapshot, layouts)
     with pytest.raises(Conflict):
         compactor_.apply(plan)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,7 @@ from refold.base import parallel
 from refold.dedup.deliveries import SeenRun
 from refold.errors import Damaged
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
-from refold.seal import seen_index as seen
-from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen
+from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen, sorted_entries
 from refold.storage.objects import ObjectStore
 from tests.repair.matrix import flip
 from tests.seal.sealing import ids, ids_of, sealed
@@ -28,6 +28,10 @@ HASHES = st.one_of(st.integers(0, 12), st.integers(2**64 - 3, 2**64 - 1), st.int
 def run_of(hashes: list[int], start: int) -> SeenRun:
     seqs = np.arange(start, start + len(hashes))
     return SeenRun(np.array(hashes, dtype=np.uint64), seqs.astype(np.uint64) * np.uint64(3), seqs)
+
+
+def entries_of(hashes: list[int], start: int) -> npt.NDArray[np.uint64]:
+    return sorted_entries(run_of(hashes, start))
 
 
 def answers(index: SeenIndex, asked: list[int]) -> list[tuple[int, int, int]]:
@@ -71,9 +75,8 @@ def test_an_index_answers_as_a_dictionary(runs: list[tuple[list[int], int]], ask
     assert answers(index, asked) == sorted(expected)
 
 
-def test_runs_grow_no_larger_than_they_may(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(seen, "RUN_ENTRIES_MAX", 250)
-    index, objects = SeenIndex(), ObjectStore.open("memory://")
+def test_runs_grow_no_larger_than_they_may():
+    index, objects = SeenIndex(run_entries_max=250), ObjectStore.open("memory://")
     for number in range(10):
         index.add(run_of(list(range(100 * number, 100 * number + 100)), 100 * number), 100 * number + 100)
     assert [file.seq_end - file.seq_start for file in index.store(objects, "moves")] == [200] * 5
@@ -102,7 +105,7 @@ def test_many_random_hashes_are_found_by_several_threads(monkeypatch: pytest.Mon
     monkeypatch.setattr(parallel, "WORTH_THREADS", 0)
     monkeypatch.setattr(parallel, "cores", lambda: 3)
     numbers = np.random.default_rng(1).integers(0, 2**63, 20_000).astype(np.uint64) * np.uint64(2)
-    run = StoredRun(encode_run(run_of(numbers.tolist(), 0)), "a run")
+    run = StoredRun(encode_run(entries_of(numbers.tolist(), 0)), "a run")
     asked = np.concatenate([numbers[::7], numbers[:5000] + np.uint64(1)])
     rows, found = run.find(asked)
     assert rows.tolist() == list(range(len(numbers[::7])))
@@ -122,7 +125,7 @@ def test_runs_are_merged_so_that_few_remain_and_what_is_stored_is_not_written_ag
 
 @pytest.mark.parametrize("place", range(0, 48 + 16 * 3, 3))
 def test_a_damaged_byte_of_the_index_is_noticed_before_it_is_believed(place: int):
-    data = bytearray(encode_run(run_of(list(range(0, 3 * BLOCK)), 0)))
+    data = bytearray(encode_run(entries_of(list(range(0, 3 * BLOCK)), 0)))
     data[place] ^= 1
     with pytest.raises(Damaged, match="a run"):
         StoredRun(bytes(data), "a run").find(np.arange(5, dtype=np.uint64))
@@ -132,7 +135,7 @@ def test_a_damaged_byte_of_the_index_is_noticed_before_it_is_believed(place: int
 def test_a_damaged_group_of_the_filter_is_noticed_where_it_is_asked_and_not_elsewhere(byte: int):
     """Without that, an id that was seen could pass for a new one."""
     hashes = [n << 56 for n in range(256)]  # of all groups
-    data = bytearray(encode_run(run_of(hashes, 0)))
+    data = bytearray(encode_run(entries_of(hashes, 0)))
     data[48 + 16 * 2 + 64 * 3 + byte] ^= 16
     run, asked = StoredRun(bytes(data), "a run"), np.array(hashes, dtype=np.uint64)
     assert run.find(asked[:70])[1].seqs.tolist() == list(range(70))
@@ -142,7 +145,7 @@ def test_a_damaged_group_of_the_filter_is_noticed_where_it_is_asked_and_not_else
 
 def test_groups_of_the_filter_that_changed_places_are_noticed():
     hashes = [n << 56 for n in range(256)]
-    words = np.frombuffer(encode_run(run_of(hashes, 0)), dtype=np.uint64).copy()
+    words = np.frombuffer(encode_run(entries_of(hashes, 0)), dtype=np.uint64).copy()
     first = 6 + 2 * 2
     words[first : first + 16] = np.roll(words[first : first + 16], 8)
     with pytest.raises(Damaged, match="group 0 of its filter"):
@@ -150,7 +153,7 @@ def test_groups_of_the_filter_that_changed_places_are_noticed():
 
 
 def test_the_filter_of_another_run_of_the_same_size_is_noticed():
-    mine, other = (bytearray(encode_run(run_of([n * 7 + k for n in range(300)], 0))) for k in (0, 1))
+    mine, other = (bytearray(encode_run(entries_of([n * 7 + k for n in range(300)], 0))) for k in (0, 1))
     start, end = 48 + 16 * 2, len(mine) - 24 * 300
     mine[start:end] = other[start:end]
     with pytest.raises(Damaged, match="of its filter"):
@@ -159,7 +162,7 @@ def test_the_filter_of_another_run_of_the_same_size_is_noticed():
 
 @pytest.mark.parametrize("change", [(2, 8, 4, -24), (2, -8, 4, 24), (4, 8, 2, -3)])
 def test_counts_that_changed_are_noticed_also_where_they_fit_the_size(change: tuple[int, int, int, int]):
-    words = np.frombuffer(encode_run(run_of(list(range(400)), 0)), dtype=np.uint64).astype(np.int64)
+    words = np.frombuffer(encode_run(entries_of(list(range(400)), 0)), dtype=np.uint64).astype(np.int64)
     one, by, other, back = change
     words[one] += by
     words[other] += back
@@ -168,14 +171,14 @@ def test_counts_that_changed_are_noticed_also_where_they_fit_the_size(change: tu
 
 
 def test_a_run_without_a_filter_is_none():
-    words = np.frombuffer(encode_run(run_of([], 0)), dtype=np.uint64).copy()[:6]
+    words = np.frombuffer(encode_run(entries_of([], 0)), dtype=np.uint64).copy()[:6]
     words[4] = 0
     with pytest.raises(Damaged, match="sizes that its header says"):
         StoredRun(words.tobytes(), "a run")
 
 
 def test_a_damaged_block_is_noticed_where_it_is_asked_and_not_elsewhere():
-    data = bytearray(encode_run(run_of(list(range(0, 3 * BLOCK)), 0)))
+    data = bytearray(encode_run(entries_of(list(range(0, 3 * BLOCK)), 0)))
     data[-24 * BLOCK + 9] ^= 1  # in the third block
     run = StoredRun(bytes(data), "a run")
     assert run.find(np.array([0, BLOCK], dtype=np.uint64))[1].seqs.tolist() == [0, BLOCK]
@@ -195,7 +198,7 @@ def test_another_run_in_its_place_is_noticed(tmp_path: Path):
         SeenIndex.open(objects, files, 55)
 
 
-@pytest.mark.parametrize("data", [b"", b"refold s", b"x" * 48, encode_run(run_of([1, 2], 0))[:-8]])
+@pytest.mark.parametrize("data", [b"", b"refold s", b"x" * 48, encode_run(entries_of([1, 2], 0))[:-8]])
 def test_what_is_no_run_is_told(data: bytes):
     with pytest.raises(Damaged, match="a run"):
         StoredRun(data, "a run")
