@@ -42,6 +42,8 @@ class StageKind(StrEnum):
     PUBLISH = "publish"
     EXPECTATIONS = "expectations"
     RELEASE = "release"
+    BOOKKEEPING = "bookkeeping"
+    """What an orchestrator records around a rebuild."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`refold plan`: what a rebuild would do, why, and how long it would take; and how earlier plans came out."""
+"""`refold plan`: what a rebuild would do, why, and how long it would take; and how good earlier predictions were."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.plan.decisions import plan_rebuild, totals
-from refold.plan.forecast import Forecast, bytes_text, forecast, known_rates, resident_mb, seconds_text, sentences
-from refold.plan.runs import Outcome, outcomes_file, read_outcomes
+from refold.plan.forecast import Forecast, bytes_text, forecast, resident_mb, seconds_text, sentences
+from refold.plan.runs import RunRecord, Via, read_runs, runs_file
 
 _SHOWN = 20
 
@@ -22,17 +22,19 @@ _SHOWN = 20
 @click.option("--through", metavar="SNAPSHOT", help="The last snapshot; by default the last folder in landing.")
 @click.option("--fresh", "--from-scratch", is_flag=True, help="Plan to ignore all checkpoints and fold from offset 0.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-@click.option("--history", is_flag=True, help="Show what earlier rebuilds on this machine were said to take, and took.")
+@click.option(
+    "--history", is_flag=True, help="Show the predicted and the measured time of earlier rebuilds on this machine."
+)
 @click.pass_context
 def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool, history: bool) -> None:
     """Say what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing."""
     if history:
-        _show_history(read_outcomes(), as_json)
+        _show_history(read_runs(), as_json)
         return
     engine = open_project(context)
     base = resident_mb()
     made = plan_rebuild(engine, through, fresh=fresh)
-    expected = forecast(engine, made, known_rates(may_calibrate=True), base_mb=base, in_new_process=True)
+    expected = forecast(engine, made, read_runs(), Via.COMMAND, base_mb=base)
     if as_json:
         click.echo(json.dumps(as_object(expected), indent=2))
         return
@@ -43,27 +45,41 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
 
 
 def rows_of(expected: Forecast) -> list[dict[str, Any]]:
-    """The steps as rows to show."""
+    """The stages as rows to show."""
     return [
         {
-            "step": step.name,
-            "": "does" if step.due else "checks",
-            "events": step.events or None,
-            "rows": step.rows or None,
-            "objects": step.objects or None,
-            "reads": bytes_text(step.size_bytes) if step.size_bytes else None,
+            "step": stage.name,
+            "": "does" if stage.due else "checks",
+            "events": stage.events or None,
+            "rows": stage.rows or None,
+            "objects": stage.objects or None,
+            "reads": bytes_text(stage.size_bytes) if stage.size_bytes else None,
             "expected": seconds_text(seconds),
-            "why": "; ".join(step.reasons) or None,
+            "why": "; ".join(stage.reasons) or None,
         }
-        for step, seconds in expected.steps
-        if step.due or seconds >= 0.0005
+        for stage, seconds in expected.stages
+        if stage.due or seconds >= 0.0005
     ]
 
 
 def as_object(expected: Forecast) -> dict[str, Any]:
     """The forecast for machines."""
     made = expected.plan
-    steps = [{**asdict(step), "expected_seconds": round(seconds, 4)} for step, seconds in expected.steps]
+    steps = [
+        {
+            "name": stage.name,
+            "kind": stage.kind,
+            "due": stage.due,
+            "reasons": stage.reasons,
+            "work": stage.work,
+            "events": stage.events,
+            "rows": stage.rows,
+            "objects": stage.objects,
+            "size_bytes": stage.size_bytes,
+            "expected_seconds": round(seconds, 4),
+        }
+        for stage, seconds in expected.stages
+    ]
     return {
         "through": made.through,
         "fresh": made.fresh,
@@ -79,30 +95,29 @@ def as_object(expected: Forecast) -> dict[str, Any]:
     }
 
 
-def _show_history(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    runs = [outcome for outcome in outcomes if outcome.via != "calibration"]
+def _show_history(runs: Sequence[RunRecord], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(outcome) for outcome in runs], indent=2))
+        click.echo(json.dumps([asdict(run) for run in runs], indent=2))
         return
     rows = [
         {
-            "ended": outcome.at,
-            "project": outcome.project,
-            "through": outcome.through,
-            "by": outcome.via,
-            "predicted": seconds_text(outcome.predicted_seconds),
-            "took": seconds_text(outcome.seconds),
-            "error": f"{outcome.error_percent:+.0f} %",
-            "peak MB predicted": round(outcome.predicted_peak_mb),
-            "peak MB": None if outcome.peak_mb is None else round(outcome.peak_mb),
-            "rates": outcome.basis,
+            "ended": run.at,
+            "project": run.project,
+            "through": run.through,
+            "by": run.via,
+            "predicted": seconds_text(run.predicted_seconds),
+            "took": seconds_text(run.seconds),
+            "error": f"{run.error_percent:+.0f} %",
+            "peak MB predicted": round(run.predicted_peak_mb),
+            "peak MB": None if run.peak_mb is None else round(run.peak_mb),
+            "rates": run.basis,
         }
-        for outcome in runs[-_SHOWN:]
+        for run in runs[-_SHOWN:]
     ]
     title = f"{len(runs)} rebuilds on this machine" + (f", the last {_SHOWN}" if len(runs) > _SHOWN else "")
     console = view.console()
     console.print(view.table(title, rows))
     if runs:
-        within = sum(abs(outcome.error_percent) <= 20 for outcome in runs)
-        console.print(f"Within 20 % of what was said: {within} of {len(runs)}.")
-    console.print(view.cell(f"Kept in {outcomes_file()}"), style="dim", soft_wrap=True)
+        within = sum(abs(run.error_percent) <= 20 for run in runs)
+        console.print(f"Within 20 % of the prediction: {within} of {len(runs)}.")
+    console.print(view.cell(f"Kept in {runs_file()}"), style="dim", soft_wrap=True)

@@ -39,9 +39,9 @@ def sample(context: click.Context, folder: Path | None, late: bool) -> None:
 def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> None:
     """Seal, fold, prove, publish and release everything, without Dagster."""
     engine, console = open_project(context), view.console()
+    lines: list[str] = []
     with view.progress(console):
-        told: list[str] = []
-        snapshot = foreseen(engine, through, fresh=from_scratch, report=told.append)
+        snapshot = foreseen(engine, through, fresh=from_scratch, report=lines.append)
     view.summary(engine, snapshot, console)
-    for line in told:
+    for line in lines:
         console.print(view.cell(line), soft_wrap=True)

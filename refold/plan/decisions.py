@@ -22,7 +22,7 @@ from refold.stores.declaration import Folded, Store
 
 
 @dataclass(frozen=True)
-class Fold:
+class PlannedFold:
     """What folding one store would do.
 
     Attributes:
@@ -44,7 +44,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Proof:
+class MissingProofs:
     """How many days of a store have no proof for what is or will be built there; of the others replay says it again."""
 
     store: Store
@@ -53,7 +53,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Computing:
+class PlannedRelation:
     """At which places of history a relation is computed; at the others with another identity it is read."""
 
     relation: Store
@@ -63,7 +63,7 @@ class Computing:
 
 
 @dataclass(frozen=True)
-class Publishing:
+class PlannedVersion:
     """What one sink would be given: `writes` a new version, or the one that it holds to be compared again."""
 
     store: Store
@@ -84,10 +84,10 @@ class Plan:
 
     days: Sequence[Day]
     fresh: bool
-    folds: Sequence[Fold]
-    proofs: Sequence[Proof]
-    relations: Sequence[Computing]
-    publishing: Sequence[Publishing]
+    folds: Sequence[PlannedFold]
+    proofs: Sequence[MissingProofs]
+    relations: Sequence[PlannedRelation]
+    versions: Sequence[PlannedVersion]
     release: str
     note: str
 
@@ -104,7 +104,7 @@ class Plan:
     @property
     def changed_sinks(self) -> list[str]:
         """The sinks that would get a new version, in the order of publishing."""
-        return [each.sink for each in self.publishing if each.writes]
+        return [each.sink for each in self.versions if each.writes]
 
     @property
     def nothing_to_do(self) -> bool:
@@ -114,7 +114,7 @@ class Plan:
         computed = any(each.computed for each in self.relations)
         return proven and not (self.to_seal or folded or computed or self.changed_sinks or self.release)
 
-    def folded(self, fold: Fold) -> list[Day]:
+    def folded(self, fold: PlannedFold) -> list[Day]:
         """The days whose events a store would fold."""
         return [day for day in self.days[fold.start :] if day.logs[fold.store.log.name].events]
 
@@ -140,17 +140,19 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
     return Plan(days, fresh, folds, proofs, relations, publishing, release, note)
 
 
-def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> Fold:
+def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:
     sealed = [day for day in days if day.snapshot is not None]
     last = sealed[-1].snapshot if sealed else None
     compiled = (not store.was_compiled, store.is_loaded)
     if last is None:
-        return Fold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, *compiled)
+        return PlannedFold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, *compiled)
     run = engine.builder.run_from(store, last, fresh=fresh)
     found = [_found(engine, store, day) for day in sealed]
     is_new = not any(found)
     rows = next((record.rows for record in reversed(found) if record is not None), None)
-    fold = Fold(store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, *compiled)
+    fold = PlannedFold(
+        store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, *compiled
+    )
     if all(day.logs[store.log.name].events == 0 for day in days[run.done :]):
         return fold
     return replace(fold, reasons=list(_why_folded(engine, fold, days, found, run.damaged, fresh)))
@@ -165,7 +167,7 @@ def _found(engine: Engine, store: Store, day: Day) -> StateRecord | None:
 
 def _why_folded(
     engine: Engine,
-    fold: Fold,
+    fold: PlannedFold,
     days: Sequence[Day],
     found: Sequence[StateRecord | None],
     damaged: Sequence[str],
@@ -183,7 +185,7 @@ def _why_folded(
         yield f"{_keys(coming)} to be sealed"
 
 
-def _gaps(fold: Fold, days: Sequence[Day], found: Sequence[StateRecord | None]) -> Iterator[str]:
+def _gaps(fold: PlannedFold, days: Sequence[Day], found: Sequence[StateRecord | None]) -> Iterator[str]:
     """Why sealed snapshots are folded though none of what is stored is damaged."""
     missing = [place for place in range(len(found)) if found[place] is None]
     last = max(place for place, record in enumerate(found) if record is not None)
@@ -236,7 +238,7 @@ def _rows_of_others(engine: Engine, store: Store) -> int | None:
     return None
 
 
-def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool) -> Iterator[Proof]:
+def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool) -> Iterator[MissingProofs]:
     for store in engine.project.in_order:
         missing, before, log = 0, "", store.ledger.store.log.name if store.ledger is not None else None
         for day in days:
@@ -248,10 +250,10 @@ def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool)
                 claimed = claims.of(store, day.snapshot)
                 missing += claimed is None or engine.prover.proofs.find(claimed.claim) is None
             before = inputs
-        yield Proof(store, missing, [f"no proof for what stands at {missing} snapshots"] if missing else [])
+        yield MissingProofs(store, missing, [f"no proof for what stands at {missing} snapshots"] if missing else [])
 
 
-def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool) -> Computing:
+def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool) -> PlannedRelation:
     computed, read, reasons, before = list[int](), list[int](), dict[str, None](), ""
     for place, day in enumerate(days):
         if (day.snapshot is not None and day.id == before) or (day.snapshot is None and place and day.events == 0):
@@ -263,7 +265,7 @@ def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[D
             reasons[why] = None
     if reasons and not read and not engine.objects.list(_records(relation, relation.code_version)):
         reasons = dict.fromkeys(_never(engine, relation))
-    return Computing(relation, computed, read, list(reasons))
+    return PlannedRelation(relation, computed, read, list(reasons))
 
 
 def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, thorough: bool) -> str:
@@ -281,12 +283,12 @@ def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, tho
         return f"damaged checkpoint: {error}"
 
 
-def _publishing(engine: Engine, claims: Claims, last: Day) -> Iterator[Publishing]:
+def _publishing(engine: Engine, claims: Claims, last: Day) -> Iterator[PlannedVersion]:
     for store in engine.project.in_order:
         for sink in store.sinks:
             title = Stage.publish(sink).subject
             why = _why_published(engine, claims, store, sink, last)
-            yield Publishing(store, title, bool(why), [why] if why else [])
+            yield PlannedVersion(store, title, bool(why), [why] if why else [])
 
 
 def _why_published(engine: Engine, claims: Claims, store: Store, sink: object, last: Day) -> str:

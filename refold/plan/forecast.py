@@ -1,8 +1,8 @@
-"""Forecasts: a plan with what it is expected to take on this machine, and what it took in the end.
+"""Forecasts: how long a plan is expected to take on this machine, and what the rebuild took in the end.
 
-`refold plan` shows a forecast; `foreseen` makes one, lets a rebuild run, and keeps prediction and outcome side by side
-(`refold.plan.runs`), from which the next one learns. The clock and the memory of the process are read here, for reports
-alone: nothing that is folded, proven, stored or served knows of them, and no fault in here fails a rebuild.
+`refold plan` shows a forecast; `foreseen` makes one, runs the rebuild, and records prediction and outcome
+(`refold.plan.runs`) for later forecasts. The clock and the memory of the process are read here for reports alone:
+nothing that is folded, proven, stored or served depends on them, and no fault in here fails a rebuild.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from refold.base.progress import Timings
 from refold.engine import Engine
 from refold.log.snapshot import Snapshot
-from refold.plan.calibration import calibrate
 from refold.plan.decisions import Plan, plan_rebuild
-from refold.plan.rates import COLD, MEMORY, ONCE, Rates, learn
-from refold.plan.runs import Measured, Outcome, read_outcomes, record
-from refold.plan.workload import Step, memory_of, steps_of
+from refold.plan.rates import Measured, Rates
+from refold.plan.runs import RunRecord, Via, read_runs, record
+from refold.plan.workload import PlannedStage, stages_of
 from refold.rebuild import rebuild_all
 
 T = TypeVar("T")
 _log = logging.getLogger("refold")
-_begun: set[str] = set()
-"""The kinds of work that this process has done, and need not import and load for again."""
+
+_PROCESS_MB, _EXPECTATIONS_MB = 230.0, 170.0
+"""What imports and compiled rules take, and Great Expectations beside them."""
+
+_SNAPSHOT_EVENT_BYTES, _LOG_EVENT_BYTES = 400, 60
+"""What an event takes while its snapshot is sealed or folded, and for ever."""
 
 
 @dataclass(frozen=True)
@@ -38,96 +41,105 @@ class Forecast:
     """A plan and what it is expected to take.
 
     Attributes:
-        steps: each with its seconds.
-        memory: what decides on the peak, in millions.
-        base_mb: what the process has before it begins.
-        basis: what the rates come from, in words.
+        stages: each with its seconds, in the order of work.
+        peak_mb: the largest peak recorded for this project and what runs it; where there is none, an estimate.
+        basis: where the rates come from, in words.
     """
 
     plan: Plan
-    steps: Sequence[tuple[Step, float]]
-    memory: Mapping[str, float]
-    base_mb: float
+    stages: Sequence[tuple[PlannedStage, float]]
     peak_mb: float
     basis: str
-    rates: Rates
 
     @property
     def seconds(self) -> float:
-        """Of all steps."""
-        return sum(seconds for _, seconds in self.steps)
+        """Of all stages."""
+        return sum(seconds for _, seconds in self.stages)
 
-
-@dataclass(frozen=True)
-class Known:
-    """The rates of this machine, and what they come from, in words."""
-
-    rates: Rates
-    basis: str
-
-
-def known_rates(*, may_calibrate: bool) -> Known:
-    """The rates learnt from what was recorded on this machine; where there is nothing, calibrate if that is allowed."""
-    outcomes = read_outcomes()
-    runs = sum(outcome.via != "calibration" for outcome in outcomes)
-    calibrated = ""
-    if not outcomes and may_calibrate:
-        try:
-            outcomes = [calibrate()]
-        except OSError as error:
-            _log.warning("This machine could not be measured: %s.", error)
-        else:
-            record(outcomes[0])
-    if outcomes and not runs:
-        calibrated = f"calibrated in {outcomes[0].seconds:.1f} s"
-    rates = learn(observation for outcome in outcomes for observation in outcome.observations)
-    recorded = f"from {runs} recorded run{'s' * (runs != 1)}"
-    return Known(rates, recorded if runs else calibrated or "of another machine; `refold plan` measures this one")
+    def record(
+        self, project: str, took: Mapping[str, float], seconds: float, peak: float | None, via: Via
+    ) -> RunRecord:
+        """Prediction and outcome of a run that has just ended; `took` are seconds by the names of stages."""
+        stages = [
+            Measured(each.name, each.kind, each.work, round(predicted, 6), took.get(each.name))
+            for each, predicted in self.stages
+        ]
+        at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return RunRecord(via, at, project, self.plan.through, self.basis, round(self.seconds, 3), round(seconds, 3),
+                         round(self.peak_mb, 1), peak, stages)  # fmt: skip
 
 
 def forecast(
-    engine: Engine, plan: Plan, known: Known, *, base_mb: float, in_new_process: bool, extra: Sequence[Step] = ()
+    engine: Engine,
+    plan: Plan,
+    runs: Sequence[RunRecord],
+    via: Via,
+    *,
+    base_mb: float,
+    extra: Sequence[PlannedStage] = (),
 ) -> Forecast:
-    """What a plan is expected to take, in a process of its own or in this one; `extra` are steps around a rebuild."""
-    done = set() if in_new_process else set(_begun)
-    steps, expected = [*steps_of(engine, plan), *extra], list[tuple[Step, float]]()
-    cold = "fold" not in done
-    for step in steps:
-        busy = any(step.work.values())
-        whole = replace(step, work={**step.work, ONCE: float(busy), COLD: float(busy and step.kind not in done)})
-        if busy:
-            done.add(step.kind)
-        expected.append((whole, known.rates.predict(whole.kind, whole.work)))
-    memory = {**memory_of(engine, plan, steps), ONCE: 1.0, COLD: float(cold)}
-    peak = base_mb + known.rates.predict(MEMORY, memory)
-    return Forecast(plan, expected, memory, base_mb, peak, known.basis, known.rates)
+    """What a plan is expected to take.
+
+    Args:
+        runs: recorded on this machine, oldest first.
+        via: what would run it; the peak of memory is that of runs by the same.
+        base_mb: the memory of the process before it begins.
+        extra: stages around the rebuild.
+    """
+    rates = Rates(stage for run in runs for stage in run.stages)
+    stages = [
+        (stage, rates.seconds(stage.name, stage.kind, stage.work)) for stage in [*stages_of(engine, plan), *extra]
+    ]
+    recorded = [run.peak_mb for run in runs if (run.project, run.via) == (engine.project.name, via)]
+    known = [peak for peak in recorded if peak is not None]
+    peak = max(known) if known else base_mb + _usual_growth_mb(engine, plan)
+    basis = f"from {len(runs)} recorded run{'s' * (len(runs) > 1)}" if runs else "defaults, until a rebuild is recorded"
+    return Forecast(plan, stages, peak, basis)
+
+
+def _usual_growth_mb(engine: Engine, plan: Plan) -> float:
+    snapshot = max(part.events for day in plan.days for part in day.logs.values())
+    log = max(part.through for part in plan.days[-1].logs.values())
+    events = snapshot * _SNAPSHOT_EVENT_BYTES + log * _LOG_EVENT_BYTES
+    expects = any(store.expect and store.sinks for store in engine.project.in_order)
+    return _PROCESS_MB + _EXPECTATIONS_MB * expects + events / 1e6
 
 
 def foreseen(
     engine: Engine, through: str | None = None, *, fresh: bool = False, report: Callable[[str], None]
 ) -> Snapshot:
-    """`rebuild_all` with a forecast before and its outcome kept after; `report` is given one line about both.
+    """`rebuild_all` with a forecast before it and a record after it; `report` is given one line about both.
 
     Raises what `rebuild_all` raises, and nothing of its own.
     """
     base, peak_before = resident_mb(), peak_mb()
-    expected = attempt("A forecast", lambda: _expected(engine, through, fresh, base))
+
+    def expect() -> Forecast:
+        plan = plan_rebuild(engine, through, fresh=fresh, thorough=False)
+        return forecast(engine, plan, read_runs(), Via.COMMAND, base_mb=base)
+
+    expected = attempt("A forecast", expect)
     timings, started = Timings(), time.perf_counter()
     snapshot = rebuild_all(engine, through, fresh=fresh, timings=timings)
     seconds = time.perf_counter() - started
+    peak = peak_mb() if peak_mb() > peak_before else None
     if expected is not None:
-        peak = peak_mb() if peak_mb() > peak_before else None
-        attempt("The outcome", lambda: report(told(keep(engine, expected, timings, seconds, peak, "command"))))
+        attempt("A record", lambda: report(_recorded(engine, expected, timings, seconds, peak)))
     return snapshot
 
 
-def _expected(engine: Engine, through: str | None, fresh: bool, base: float) -> Forecast:
-    plan = plan_rebuild(engine, through, fresh=fresh, thorough=False)
-    return forecast(engine, plan, known_rates(may_calibrate=False), base_mb=base, in_new_process=False)
+def _recorded(engine: Engine, expected: Forecast, timings: Timings, seconds: float, peak: float | None) -> str:
+    """Record a run of the command line, with its work as it turned out to be; returns a line about it."""
+    done = {stage.name: stage for stage in stages_of(engine, expected.plan.settled(engine))}
+    stages = [(done.get(stage.name, stage), predicted) for stage, predicted in expected.stages]
+    settled = Forecast(expected.plan, stages, expected.peak_mb, expected.basis)
+    run = settled.record(engine.project.name, timings.seconds, seconds, peak, Via.COMMAND)
+    record(run)
+    return outcome_line(run)
 
 
 def attempt(what: str, work: Callable[[], T]) -> T | None:
-    """What some work about a rebuild gives; None, and a warning, where it fails, since a rebuild must not."""
+    """What some work around a rebuild returns; None, and a warning, where it fails, since a rebuild must not."""
     try:
         return work()
     except Exception as error:  # whatever is wrong with a forecast, the rebuild is right and says what is wrong with it
@@ -135,55 +147,30 @@ def attempt(what: str, work: Callable[[], T]) -> T | None:
         return None
 
 
-def keep(engine: Engine, expected: Forecast, timings: Timings, seconds: float, peak: float | None, via: str) -> Outcome:
-    """Set a forecast beside what came, and append both to what this machine remembers."""
-    begun(step.kind for step, _ in expected.steps)
-    settled = {step.name: step.work for step in steps_of(engine, expected.plan.settled(engine))}
-    steps = [
-        Measured(step.name, step.kind, {**step.work, **settled.get(step.name, {})}, round(predicted, 6),
-                 _rounded(timings.seconds.get(step.name)))
-        for step, predicted in expected.steps
-    ]  # fmt: skip
-    grown = max(0.0, peak - expected.base_mb) if peak is not None else None
-    steps.append(Measured(MEMORY, MEMORY, expected.memory, expected.peak_mb - expected.base_mb, grown))
-    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    outcome = Outcome(via, at, engine.project.name, expected.plan.through, expected.basis, round(expected.seconds, 3),
-                      round(seconds, 3), round(expected.peak_mb, 1), _rounded(peak), steps)  # fmt: skip
-    record(outcome)
-    return outcome
-
-
-def begun(kinds: Iterable[str]) -> None:
-    """Remember that this process has done some kinds of work."""
-    _begun.update(kinds)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
 def sentences(expected: Forecast) -> list[str]:
-    """What the table does not say: whether there is anything to do, time and memory, sinks, the release."""
-    made = expected.plan
-    told = []
-    if made.nothing_to_do:
-        told.append("Nothing to do: all is sealed, built, proven, published and released. A rebuild would check again.")
-    told.append(
+    """What the table does not show: whether there is anything to do, time and memory, sinks, the release."""
+    plan = expected.plan
+    found = []
+    if plan.nothing_to_do:
+        found.append(
+            "Nothing to do: all is sealed, built, proven, published and released. A rebuild would check again."
+        )
+    found.append(
         f"Expected: {seconds_text(expected.seconds)}, peak memory {expected.peak_mb:,.0f} MB; rates: {expected.basis}."
     )
-    told.append(f"Sinks that change: {', '.join(made.changed_sinks) or 'none'}.")
-    told.append(f"A release would be made: {made.release}." if made.release else "What is served stays as it is.")
-    return [*told, *([made.note] if made.note else [])]
+    found.append(f"Sinks that change: {', '.join(plan.changed_sinks) or 'none'}.")
+    found.append(f"A release would be made: {plan.release}." if plan.release else "What is served stays as it is.")
+    return [*found, *([plan.note] if plan.note else [])]
 
 
-def told(outcome: Outcome) -> str:
-    """Prediction and outcome as one line."""
+def outcome_line(run: RunRecord) -> str:
+    """Prediction and outcome in one line."""
     peak = ""
-    if outcome.peak_mb is not None:
-        peak = f"; peak memory {outcome.peak_mb:,.0f} MB, predicted {outcome.predicted_peak_mb:,.0f}"
+    if run.peak_mb is not None:
+        peak = f"; peak memory {run.peak_mb:,.0f} MB, predicted {run.predicted_peak_mb:,.0f}"
     return (
-        f"Predicted {seconds_text(outcome.predicted_seconds)}, took {seconds_text(outcome.seconds)} "
-        f"({outcome.error_percent:+.0f} %){peak}. Rates: {outcome.basis}."
+        f"Predicted {seconds_text(run.predicted_seconds)}, took {seconds_text(run.seconds)} "
+        f"({run.error_percent:+.0f} %){peak}. Rates: {run.basis}."
     )
 
 

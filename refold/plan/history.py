@@ -18,7 +18,7 @@ from refold.errors import FixInput, NotFound, RefoldError
 from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
-from refold.log.snapshot import Snapshot
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.seal.sealer import Sealer
 
 _PEEKED_BYTES = 4 << 20
@@ -156,7 +156,7 @@ def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> floa
 class Bytes:
     """How many bytes the segments of a log take, by column; counted where they are sealed, else estimated."""
 
-    engine: Engine
+    chain: SnapshotChain
     log: Log
 
     def of(self, days: Sequence[Day], columns: Iterable[str] | None) -> int:
@@ -166,7 +166,7 @@ class Bytes:
         ahead = [day.logs[self.log.name].events for day in days if day.snapshot is None]
         for day in days:
             if day.snapshot is not None:
-                files |= {f.name: f for f in self.engine.chain.layout(day.snapshot, self.log.name).segments}
+                files |= {f.name: f for f in self.chain.layout(day.snapshot, self.log.name).segments}
         sealed = sum(_size(file, wanted) for file in files.values())
         return sealed + self._ahead([n for n in ahead if n], wanted)
 
@@ -182,8 +182,8 @@ class Bytes:
         """Bytes an event, and a segment beside its columns, in the newest snapshots that have events."""
         files = [
             file
-            for snapshot in list(self.engine.chain)[-5:]
-            for file in self.engine.chain.layout(snapshot, self.log.name).segments
+            for snapshot in list(self.chain)[-5:]
+            for file in self.chain.layout(snapshot, self.log.name).segments
         ]
         events = sum(file.last - file.first for file in files)
         if not events:

@@ -1,152 +1,110 @@
-"""Rates: how long a kind of work takes on this machine, learnt from what it took before.
+"""Rates: how many seconds the work of a stage takes on this machine.
 
-A kind has one rate for each feature of its work: seconds an event, a row, a snapshot, and once. They are fitted to what
-was observed, never below zero and robust against odd runs, and stay near the first rates where observations do not say
-otherwise; so a single run already helps, and no number of equal runs makes the rest absurd. Memory is a kind as well,
-in MB. What is observed, and what a plan was worth, is kept by `refold.plan.runs`; here is arithmetic alone.
+`UNIT_SECONDS` holds what a unit of each kind of work took on one machine, measured once. On another machine, and for
+the logs and stores of a project, recorded runs correct it: the estimate is multiplied by the median ratio of measured
+to estimated seconds over the recorded stages that are most similar. Only arithmetic is here; `refold.plan.runs` keeps
+the records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from statistics import median
 
-import numpy as np
-import numpy.typing as npt
+from refold.rebuild import StageKind
 
-ONCE, COLD = "once", "cold"
-"""Features of every kind: each time it is done, and the first time in a process, which imports and loads."""
-
-MEMORY = "memory"
-
-_FOLDING = {
-    "days": 2e-3,
-    "read": 3e-7,
-    "folds": 4e-3,
-    "compiled": 6e-8,
-    "interpreted": 4e-6,
-    "latest": 4e-7,
-    "rows": 1e-6,
-    "state_rows": 1e-7,
-    "loads": 0.05,
-    "to_compile": 1.0,
-}
-
-FIRST: Mapping[str, Mapping[str, float]] = {
-    "seal": {ONCE: 0.01, COLD: 0.8, "keys": 8e-3, "objects": 3e-3, "events": 6e-6, "bytes": 5e-9, "earlier": 3e-8},
-    "fold": {ONCE: 5e-3, COLD: 0.2, **_FOLDING, "checked": 5e-4, "checked_rows": 8e-7},
-    "replay": {ONCE: 5e-3, COLD: 0.1, **_FOLDING, "proofs": 1.5e-3},
-    "relate": {ONCE: 5e-3, COLD: 0.1, "runs": 8e-3, "input_rows": 3e-8, "rows": 1e-6, "read": 2e-3,
-               "ledger_events": 6e-7},
-    "publish": {ONCE: 0.02, COLD: 0.1, "cells": 3e-7, "written": 8e-7, "versions": 0.03},
-    "expect": {ONCE: 0.02, COLD: 3.5, "checks": 0.03, "cells": 3e-7},
-    "release": {ONCE: 0.01, COLD: 0.01, "sinks": 0.01},
-    "structure": {ONCE: 0.01, COLD: 0.02, "snapshots": 4e-3, "events": 6e-7},
-    "dagster": {ONCE: 1.0, COLD: 0.5, "events": 8e-3},
-    MEMORY: {ONCE: 20.0, COLD: 110.0, "expectations": 170.0, "largest": 12.0, "ids": 15.0, "states": 30.0,
-             "ledgers": 150.0, "cells": 60.0, "sealing": 400.0},
+UNIT_SECONDS: Mapping[StageKind, Mapping[str, float]] = {
+    StageKind.SEAL: {"starts": 0.05, "keys": 8e-3, "objects": 2e-3, "events": 2e-6},
+    StageKind.STRUCTURE: {"snapshots": 4e-3, "events": 6e-7},
+    StageKind.FOLD: {"checked": 3e-5, "folds": 5e-3, "events": 3e-8, "interpreted": 5e-6, "rows": 4e-7,
+                     "compiled": 0.3},
+    StageKind.REPLAY: {"folds": 8.5e-3, "unproven": 3e-3, "events": 4e-7, "interpreted": 1e-5, "rows": 4e-7,
+                       "compiled": 0.3},
+    StageKind.RELATIONS: {"runs": 7e-3, "reads": 1.5e-3, "input_rows": 3e-8, "rows": 1e-6},
+    StageKind.PUBLISH: {"sinks": 5e-3, "cells": 1e-7, "written": 3e-7},
+    StageKind.EXPECTATIONS: {"imports": 1.6, "checks": 9e-3, "cells": 3e-7},
+    StageKind.RELEASE: {"starts": 0.025, "sinks": 1e-3},
+    StageKind.BOOKKEEPING: {"starts": 1.5, "events": 8e-3},
 }  # fmt: skip
-"""Seconds a unit of each feature on the machine that this was written on; MB a million for memory."""
+"""Seconds per unit of work by kind of stage."""
 
-_TRUST_IN_FIRST = 0.02
-"""How much a first rate counts beside one observation of relative error 1."""
+_SIMILAR = 3.0
+"""A recorded stage is similar in size where its estimate is at most this many times larger or smaller."""
 
-_ODD = 0.3
-"""A relative error beyond which an observation counts less."""
+_NEWEST = 9
+"""How many of the similar stages count, the newest first."""
 
-_LEAST = {MEMORY: 20.0}
-_LEAST_SECONDS = 0.05
-"""Errors are relative to what was observed, and to no less than this: a tenth of nothing is nothing."""
-
-Vector = npt.NDArray[np.float64]
+_LEAST_SECONDS = 1e-3
+"""Stages whose estimate is shorter say nothing about a rate."""
 
 
 @dataclass(frozen=True)
-class Observation:
-    """Some work of a kind, and what it took: seconds, or MB. `weight` is 1 for a run like any other."""
+class Measured:
+    """A stage of a recorded run: its work, and the seconds that were predicted and measured; None where it did not run.
 
-    kind: str
-    work: Mapping[str, float]
-    amount: float
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Rates by kind and feature."""
-
-    by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    speed: float = 1.0
-
-    def predict(self, kind: str, work: Mapping[str, float]) -> float:
-        """What some work of a kind takes: seconds, or MB for memory. 0 where there is no work.
-
-        >>> round(Rates().predict("release", {"once": 1, "sinks": 2}), 3)
-        0.03
-        """
-        rates = self.by_kind.get(kind) or {name: r * _scale(kind, self.speed) for name, r in first_of(kind).items()}
-        return float(sum(rates.get(name, 0.0) * amount for name, amount in work.items()))
-
-
-def first_of(kind: str) -> Mapping[str, float]:
-    """The first rates of a kind; `publish Sql` is a kind of `publish`."""
-    return FIRST.get(kind) or FIRST[kind.partition(" ")[0]]
-
-
-def learn(observations: Iterable[Observation]) -> Rates:
-    """Rates fitted to observations; the first rates, times how much slower this machine is, where there are none.
-
-    >>> slow = [Observation("release", {"once": 1, "sinks": n}, 0.05 + n / 20) for n in (1, 5, 9, 20)]
-    >>> round(learn(slow).predict("release", {"once": 1, "sinks": 40}), 1)
-    2.0
+    Attributes:
+        name: of the stage, such as `fold stock_events`.
+        work: how many units of each kind of work it took, known once it was done.
     """
-    by_kind: dict[str, list[Observation]] = {}
-    for observed in observations:
-        if observed.kind.partition(" ")[0] in FIRST:
-            by_kind.setdefault(observed.kind, []).append(observed)
-    speed = _speed([o for kind, found in by_kind.items() if kind != MEMORY for o in found])
-    return Rates({kind: _fit(kind, found, speed) for kind, found in by_kind.items()}, speed)
+
+    name: str
+    kind: StageKind
+    work: Mapping[str, float]
+    predicted: float
+    took: float | None
 
 
-def _speed(observations: Sequence[Observation]) -> float:
-    """How many times longer things take here than by the first rates: the median, each weighted by what it took."""
-    first = Rates()
-    pairs = [(first.predict(o.kind, o.work), o) for o in observations if o.amount > _LEAST_SECONDS]
-    ratios = sorted((o.amount / expected, o.amount * o.weight) for expected, o in pairs if expected > 0)
-    if not ratios:
-        return 1.0
-    shares = np.cumsum([weight for _, weight in ratios])
-    middle = int(np.searchsorted(shares, shares[-1] / 2))
-    return float(np.clip(ratios[middle][0], 0.1, 20.0))
+def usual_seconds(kind: StageKind, work: Mapping[str, float]) -> float:
+    """The seconds that some work takes by `UNIT_SECONDS`.
+
+    >>> round(usual_seconds(StageKind.RELEASE, {"starts": 1, "sinks": 5}), 3)
+    0.03
+    """
+    units = UNIT_SECONDS[kind]
+    return sum(units.get(name, 0.0) * amount for name, amount in work.items())
 
 
-def _scale(kind: str, speed: float) -> float:
-    return 1.0 if kind == MEMORY else speed
+@dataclass(frozen=True)
+class _Ratio:
+    name: str
+    kind: StageKind
+    usual: float
+    ratio: float
 
 
-def _fit(kind: str, observations: Sequence[Observation], speed: float) -> dict[str, float]:
-    first = {name: rate * _scale(kind, speed) for name, rate in first_of(kind).items()}
-    names, prior = list(first), np.array(list(first.values()))
-    work = np.array([[o.work.get(name, 0.0) for name in names] for o in observations])
-    took = np.array([o.amount for o in observations])
-    least = np.maximum(took, _LEAST.get(kind, _LEAST_SECONDS))
-    weights = np.array([o.weight for o in observations])
-    # In units of the first rates and of what was observed: all unknowns are about 1, all errors are shares.
-    design, target = work * prior / least[:, None], took / least
-    found = _not_negative(design, target, weights)
-    for _ in range(20):
-        errors = np.abs(design @ found - target)
-        robust = weights * np.minimum(1.0, _ODD / np.maximum(errors, 1e-12))
-        before, found = found, _not_negative(design, target, robust)
-        if np.allclose(before, found, rtol=1e-4, atol=1e-6):
-            break
-    return dict(zip(names, (float(rate) for rate in found * prior), strict=True))
+class Rates:
+    """The rates of this machine.
 
+    >>> work = {"starts": 1, "sinks": 5}
+    >>> twice_as_slow = [Measured("release", StageKind.RELEASE, work, 0.03, 0.06)]
+    >>> round(Rates(twice_as_slow).seconds("release", StageKind.RELEASE, {"starts": 1, "sinks": 15}), 3)
+    0.08
 
-def _not_negative(design: Vector, target: Vector, weights: Vector) -> Vector:
-    """The x of at least 0 with the least sum of weighted squared errors and distance from 1."""
-    from scipy.optimize import nnls  # noqa: PLC0415  # 0.2 s, which only a plan need take
+    Args:
+        recorded: measured stages, the newest last.
+    """
 
-    width, heavy = design.shape[1], np.sqrt(weights)
-    rows = np.vstack([design * heavy[:, None], np.sqrt(_TRUST_IN_FIRST) * np.eye(width)])
-    return np.asarray(nnls(rows, np.concatenate([target * heavy, np.full(width, np.sqrt(_TRUST_IN_FIRST))]))[0])
+    def __init__(self, recorded: Iterable[Measured] = ()) -> None:
+        found = []
+        for stage in recorded:
+            usual = usual_seconds(stage.kind, stage.work)
+            if stage.took is not None and usual >= _LEAST_SECONDS:
+                found.append(_Ratio(stage.name, stage.kind, usual, stage.took / usual))
+        self._found: Sequence[_Ratio] = found[::-1]
+
+    def seconds(self, name: str, kind: StageKind, work: Mapping[str, float]) -> float:
+        """The seconds that a stage is expected to take; 0 where it has no work."""
+        usual = usual_seconds(kind, work)
+        return usual * self._ratio(name, kind, usual)
+
+    def _ratio(self, name: str, kind: StageKind, usual: float) -> float:
+        """The median over similar stages: of the same name and size, else the same kind and size, else the same kind.
+
+        A kind that was never recorded is as slow as the others are.
+        """
+        same = [each for each in self._found if each.kind is kind]
+        near = [each for each in same if usual / _SIMILAR <= each.usual <= usual * _SIMILAR]
+        named = [each for each in near if each.name == name]
+        similar = next((found for found in (named, near, same, self._found) if found), None)
+        return median(each.ratio for each in similar[:_NEWEST]) if similar else 1.0

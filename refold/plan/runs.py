@@ -1,9 +1,9 @@
-"""Outcomes: what plans said and what came of them, on this machine, one line a run.
+"""Records of runs: what a rebuild was predicted to take on this machine and what it took, one line per run.
 
-They lie in the user's cache folder, in a file for each kind of machine, version of Python and of Refold, since rates
-of one say little of another. A line is appended whole, by one write, so that runs at once and a kill leave at most a
-line that is passed over. Nothing here may fail a rebuild: what cannot be read or written is told and forgotten. Nothing
-here reaches the store.
+They are kept in the user's cache folder, in a file for each kind of machine, Python version and Refold version, since
+the rates of one say little about another. A line is appended by one write, so runs at the same time or a kill leave at
+most one line that cannot be read. Nothing here fails a rebuild: what cannot be read or written is logged as a warning.
+Nothing here reaches the object store.
 """
 
 from __future__ import annotations
@@ -12,48 +12,44 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from refold.base.parallel import cores
-from refold.plan.rates import Observation
+from refold.plan.rates import Measured
 from refold.proof.records import library_versions
+from refold.rebuild import StageKind
 from refold.rules.kernel import cache_folder
 
 _log = logging.getLogger("refold")
-_FORMAT = 1
+_FORMAT = 2
 _READ_BYTES = 4 << 20
-_CALIBRATED_WEIGHT = 0.25
+
+
+class Via(StrEnum):
+    """What ran a rebuild."""
+
+    COMMAND = "command"
+    DAGSTER = "dagster"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One step of a run: what it was said to take, and took, in seconds; of memory in MB."""
-
-    name: str
-    kind: str
-    work: Mapping[str, float]
-    predicted: float
-    took: float | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run and what was said of it before.
+class RunRecord:
+    """One rebuild, with its prediction.
 
     Attributes:
-        via: `command`, `dagster` or `calibration`.
         at: when it ended, UTC.
         project, through: what was rebuilt.
-        basis: what the rates came from, in words.
-        predicted_seconds, seconds: of the whole.
-        predicted_peak_mb, peak_mb: of the process; None where it was not seen, because it had been larger before.
-        steps: the parts.
+        basis: where the rates came from, in words.
+        predicted_seconds, seconds: of the whole run.
+        predicted_peak_mb, peak_mb: memory of the process; None where an earlier peak of the process hid it.
+        stages: its parts.
     """
 
-    via: str
+    via: Via
     at: str
     project: str
     through: str
@@ -62,38 +58,32 @@ class Outcome:
     seconds: float
     predicted_peak_mb: float
     peak_mb: float | None
-    steps: Sequence[Measured]
+    stages: Sequence[Measured]
 
     @property
     def error_percent(self) -> float:
-        """How much longer it took than was said, in percent of what was said."""
+        """How much longer it took than predicted, in percent of the prediction."""
         return 100 * (self.seconds / self.predicted_seconds - 1) if self.predicted_seconds else 0.0
-
-    @property
-    def observations(self) -> list[Observation]:
-        """What rates are learnt from."""
-        weight = _CALIBRATED_WEIGHT if self.via == "calibration" else 1.0
-        return [Observation(s.kind, s.work, s.took, weight) for s in self.steps if s.took is not None]
 
 
 def machine() -> str:
-    """What decides on rates: system, processor, cores, versions."""
+    """What rates depend on: system, processor, cores, versions."""
     versions = library_versions()
     python = ".".join(versions["python"].split(".")[:2])
     text = f"{versions['machine']}-{cores()}-cores-python-{python}-refold-{versions['refold']}"
     return re.sub(r"[^a-z0-9.]+", "-", text.lower())
 
 
-def outcomes_file() -> Path:
-    """The file of this machine's outcomes; it need not exist. Raises RuntimeError where the user has no home."""
-    return cache_folder() / "rates" / f"{machine()}.jsonl"
+def runs_file() -> Path:
+    """The file of this machine's runs; it need not exist. Raises RuntimeError where the user has no home."""
+    return cache_folder() / "runs" / f"{machine()}.jsonl"
 
 
-def record(outcome: Outcome) -> bool:
-    """Append an outcome; returns whether it could be written. Where not, a warning says why."""
-    text = json.dumps({"format": _FORMAT, **asdict(outcome)}, separators=(",", ":"), allow_nan=False)
+def record(run: RunRecord) -> bool:
+    """Append a run; returns whether it could be written, and logs a warning where not."""
+    text = json.dumps({"format": _FORMAT, **asdict(run)}, separators=(",", ":"), allow_nan=False)
     try:
-        file = outcomes_file()
+        file = runs_file()
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -101,41 +91,51 @@ def record(outcome: Outcome) -> bool:
         finally:
             os.close(handle)
     except (OSError, RuntimeError) as error:
-        _log.warning("What this run took could not be kept for later plans: %s.", error)
+        _log.warning("The run could not be recorded for later plans: %s.", error)
         return False
     return True
 
 
-def read_outcomes() -> list[Outcome]:
-    """The newest outcomes of this machine, oldest first; what cannot be read is told and left out."""
+def read_runs() -> list[RunRecord]:
+    """The newest runs of this machine, oldest first; lines that cannot be read are skipped with a warning."""
     try:
-        with outcomes_file().open("rb") as file:
+        with runs_file().open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _READ_BYTES))
             lines = file.read().split(b"\n")[1 if size > _READ_BYTES else 0 :]
     except FileNotFoundError:
         return []
     except (OSError, RuntimeError) as error:
-        _log.warning("What earlier runs took could not be read: %s.", error)
+        _log.warning("Recorded runs could not be read: %s.", error)
         return []
     found = [_parse(line) for line in lines if line.strip()]
-    sound = [outcome for outcome in found if outcome is not None]
+    sound = [run for run in found if run is not None]
     if len(sound) < len(found):
-        _log.warning("%d of %d lines in %s are damaged and left out.", len(found) - len(sound), len(found), file.name)
+        _log.warning("%d of %d lines in %s are damaged and skipped.", len(found) - len(sound), len(found), file.name)
     return sound
 
 
-def _parse(line: bytes) -> Outcome | None:
+def measured(body: dict[str, Any]) -> Measured:
+    """A stage from its JSON object. Raises ValueError, TypeError or KeyError where it is not one."""
+    return Measured(**{**body, "kind": StageKind(body["kind"])})
+
+
+def _parse(line: bytes) -> RunRecord | None:
     try:
         body: dict[str, Any] = json.loads(line)
         if body.pop("format") != _FORMAT:
             return None
-        steps = [Measured(**step) for step in body.pop("steps")]
-        outcome = Outcome(steps=steps, **body)
-        numbers = [outcome.predicted_seconds, outcome.seconds, *(n for s in steps for n in s.work.values())]
-        numbers += [s.took for s in steps if s.took is not None]
-        return outcome if all(_sound(number) for number in numbers) else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+        stages = [measured(stage) for stage in body.pop("stages")]
+        run = RunRecord(stages=stages, **{**body, "via": Via(body["via"])})
+        numbers = [
+            run.predicted_seconds,
+            run.seconds,
+            run.predicted_peak_mb,
+            *(n for s in stages for n in s.work.values()),
+        ]
+        numbers += [number for number in (run.peak_mb, *(s.took for s in stages)) if number is not None]
+        return run if all(_sound(number) for number in numbers) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -20,7 +20,7 @@ from refold import Daily, Delta, Project, Sql, date, fold, int64, latest_by_key,
 from refold.engine import Engine
 from refold.log.reader import LogReader
 from refold.plan.decisions import Plan, plan_rebuild
-from refold.plan.workload import steps_of
+from refold.plan.workload import stages_of
 from refold.rebuild import rebuild_all
 from refold.storage.wrappers import WrapperStore, wrapped
 from refold.stores import building, fold_engine
@@ -115,19 +115,19 @@ class Work:
 
 
 def planned(engine: Engine, plan: Plan) -> Work:
-    """The same as a plan says it."""
-    steps = {step.name: step for step in steps_of(engine, plan)}
+    """The same work as a plan predicts it."""
+    stages = {stage.name: stage for stage in stages_of(engine, plan)}
     logs = [log.name for log in engine.project.logs]
     return Work(
         sealed=[each.key for each in plan.to_seal],
-        objects=steps["seal"].objects,
+        objects=stages["seal"].objects,
         folded={
             each.store.name: events
             for each in plan.folds
             if (events := sum(d.logs[each.store.log.name].events for d in plan.folded(each)))
         },
-        read={log: steps[f"fold {log}"].events for log in logs if steps[f"fold {log}"].events},
-        bytes_read={log: steps[f"fold {log}"].size_bytes for log in logs if steps[f"fold {log}"].size_bytes},
+        read={log: stages[f"fold {log}"].events for log in logs if stages[f"fold {log}"].events},
+        bytes_read={log: stages[f"fold {log}"].size_bytes for log in logs if stages[f"fold {log}"].size_bytes},
         computed=sum(len(each.computed) for each in plan.relations),
         proofs=sum(each.missing for each in plan.proofs),
         sinks=plan.changed_sinks,

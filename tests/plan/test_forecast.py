@@ -1,4 +1,4 @@
-"""Forecasts: of a rebuild before it is done, kept beside its outcome, on the command line and in Dagster."""
+"""Forecasts of a rebuild, recorded with its outcome, on the command line and in Dagster."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from click.testing import CliRunner
 from dagster import DagsterEventType
 
 from refold.cli.main import cli
-from refold.plan.calibration import calibrate
 from refold.plan.decisions import plan_rebuild
-from refold.plan.forecast import forecast, foreseen, known_rates
-from refold.plan.rates import MEMORY
-from refold.plan.runs import outcomes_file, read_outcomes
+from refold.plan.forecast import forecast, foreseen
+from refold.plan.runs import Via, read_runs, runs_file
 from refold.rebuild import rebuild_all
 from tests.dagster.house import House
 from tests.plan.house import day, land_day, project
@@ -43,28 +41,22 @@ def outputs(result: dg.ExecuteInProcessResult, op: str) -> dict[str, dg.Metadata
     return dict(event.step_output_data.metadata)
 
 
-def test_calibration_measures_every_kind_of_step_and_leaves_nothing_behind(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    outcome = calibrate()
-    assert {step.kind for step in outcome.steps} == {"seal", "fold", "replay", "relate", "publish Sql", "release"}
-    assert all(step.took is not None and step.took > 0 for step in outcome.steps)
-    assert sum(step.work["events"] for step in outcome.steps if step.kind == "seal") == 41_500
-    assert list(tmp_path.glob("refold-calibration-*")) == []
-
-
-def test_a_rebuild_keeps_what_was_said_of_it_beside_what_it_took(shop: Shop):
-    told: list[str] = []
-    snapshot = foreseen(shop.engine(), report=told.append)
+def test_a_rebuild_records_its_prediction_and_what_it_took(shop: Shop):
+    lines: list[str] = []
+    snapshot = foreseen(shop.engine(), report=lines.append)
     assert snapshot.key == day(3)
-    (outcome,) = read_outcomes()
-    assert (outcome.via, outcome.project, outcome.through) == ("command", "small", day(3))
-    took = {step.name: step.took for step in outcome.steps if step.kind != MEMORY}
-    assert None not in took.values()
-    assert sum(took.values()) <= outcome.seconds
-    assert told[0].startswith("Predicted ") and "took" in told[0]
-    seal = outcome.steps[0]
+    (run,) = read_runs()
+    assert (run.via, run.project, run.through) == (Via.COMMAND, "small", day(3))
+    took = [stage.took for stage in run.stages]
+    assert None not in took
+    assert sum(took) <= run.seconds
+    assert lines[0].startswith("Predicted ") and "took" in lines[0]
+    seal = run.stages[0]
     assert (seal.work["events"], seal.work["objects"], seal.work["keys"]) == (20, 5, 3)
-    assert known_rates(may_calibrate=False).basis == "from 1 recorded run"
+    engine = shop.engine()
+    plan = plan_rebuild(engine)
+    assert forecast(engine, plan, [run], Via.COMMAND, base_mb=100).basis == "from 1 recorded run"
+    assert forecast(engine, plan, [run], Via.COMMAND, base_mb=100).peak_mb in (run.peak_mb, run.predicted_peak_mb)
 
 
 def test_what_is_stored_is_the_same_with_a_forecast_and_without(shop: Shop, tmp_path: Path):
@@ -75,7 +67,7 @@ def test_what_is_stored_is_the_same_with_a_forecast_and_without(shop: Shop, tmp_
     assert [shop.files(name) for name in names] == [other.files(name) for name in names]
 
 
-@pytest.mark.parametrize("fault", ["plan_rebuild", "record", "known_rates", "steps_of"])
+@pytest.mark.parametrize("fault", ["plan_rebuild", "record", "read_runs", "stages_of"])
 def test_a_forecast_that_fails_fails_no_rebuild(
     shop: Shop, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -88,21 +80,20 @@ def test_a_forecast_that_fails_fails_no_rebuild(
     assert shop.engine().releaser.current().snapshot == day(3)
 
 
-def test_a_damaged_cache_is_told_and_rates_are_learnt_anew(shop: Shop, caplog: pytest.LogCaptureFixture):
-    outcomes_file().parent.mkdir(parents=True)
-    outcomes_file().write_bytes(b"\x00damaged\n" * 3)
+def test_a_damaged_cache_is_reported_and_new_runs_are_recorded(shop: Shop, caplog: pytest.LogCaptureFixture):
+    runs_file().parent.mkdir(parents=True)
+    runs_file().write_bytes(b"\x00damaged\n" * 3)
     foreseen(shop.engine(), report=lambda _: None)
     assert "3 of 3 lines" in caplog.text
-    assert len(read_outcomes()) == 1
+    assert len(read_runs()) == 1
 
 
 def test_more_work_is_expected_to_take_longer(shop: Shop):
-    known = known_rates(may_calibrate=False)
     seconds = []
     for through in (day(1), day(2), day(3)):
         engine = shop.engine()
         plan = plan_rebuild(engine, through)
-        seconds.append(forecast(engine, plan, known, base_mb=100, in_new_process=True).seconds)
+        seconds.append(forecast(engine, plan, [], Via.COMMAND, base_mb=100).seconds)
     assert seconds == sorted(set(seconds))
 
 
@@ -112,19 +103,18 @@ class TestTheCommand:
         """The command finds the shop."""
         monkeypatch.setattr("refold.cli.plan.open_project", lambda _: shop.engine())
         monkeypatch.setattr("refold.cli.rebuild.open_project", lambda _: shop.engine())
-        monkeypatch.setattr("refold.plan.forecast.calibrate", lambda: (_ for _ in ()).throw(OSError("no room")))
 
     def run(self, *arguments: str) -> str:
         result = CliRunner().invoke(cli, list(arguments))
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    def test_shows_steps_reasons_seconds_memory_and_sinks(self):
-        told = " ".join(self.run("plan").split())
-        assert "levels: never built" in told
-        assert "Expected: " in told and "peak memory" in told
-        assert "Sinks that change: Sql/levels, Delta/levels, Sql/names, Delta/movement." in told
-        assert "A release would be made: nothing was released yet." in told
+    def test_shows_stages_reasons_seconds_memory_and_sinks(self):
+        shown = " ".join(self.run("plan").split())
+        assert "levels: never built" in shown
+        assert "Expected: " in shown and "peak memory" in shown
+        assert "Sinks that change: Sql/levels, Delta/levels, Sql/names, Delta/movement." in shown
+        assert "A release would be made: nothing was released yet." in shown
 
     def test_says_that_there_is_nothing_to_do(self, shop: Shop):
         assert "took" in self.run("rebuild")
@@ -134,21 +124,21 @@ class TestTheCommand:
         assert "Nothing to do" not in self.run("plan")
         assert "Nothing to do" in self.run("plan", "--through", day(3))
 
-    def test_gives_the_same_to_machines(self):
+    def test_prints_the_same_as_json(self):
         found = json.loads(self.run("plan", "--json"))
         assert (found["snapshots_to_seal"], found["landing_objects"], found["events_to_fold"]) == (3, 5, 38)
         assert found["expected_seconds"] == pytest.approx(sum(s["expected_seconds"] for s in found["steps"]), abs=0.01)
 
-    def test_shows_what_came_of_earlier_plans(self):
+    def test_shows_earlier_predictions_and_outcomes(self):
         assert "0 rebuilds on this machine" in self.run("plan", "--history")
         self.run("rebuild")
-        told = self.run("plan", "--history")
-        assert "1 rebuilds on this machine" in told and "%" in told
+        shown = self.run("plan", "--history")
+        assert "1 rebuilds on this machine" in shown and "%" in shown
         assert len(json.loads(self.run("plan", "--history", "--json"))) == 1
 
 
 class TestDagster:
-    def test_shows_the_plan_at_the_head_and_what_it_took_at_the_end(self, shop: Shop):
+    def test_shows_the_plan_first_and_what_the_run_took_last(self, shop: Shop):
         house = House(shop)
         result = house.rebuild()
         assert result.success
@@ -158,12 +148,11 @@ class TestDagster:
         assert plan["sinks that change"].value == "Sql/levels, Delta/levels, Sql/names, Delta/movement"
         assert outcome["prediction and outcome"].value.startswith("Predicted ")
         assert "| replay stock_events |" in outcome["steps"].value
-        (kept,) = read_outcomes()
-        assert kept.via == "dagster"
-        assert {s.kind for s in kept.steps if s.took is None} <= {MEMORY}
-        assert sum(s.took for s in kept.steps if s.kind != MEMORY) == pytest.approx(kept.seconds, abs=0.01)
+        (kept,) = read_runs()
+        assert kept.via is Via.DAGSTER
+        assert sum(stage.took for stage in kept.stages) == pytest.approx(kept.seconds, abs=0.01)
 
-    def test_an_up_to_date_project_is_told_so(self, shop: Shop):
+    def test_says_that_an_up_to_date_project_has_nothing_to_do(self, shop: Shop):
         house = House(shop)
         house.rebuild()
         assert "Nothing to do" in outputs(house.rebuild(), "plan")["plan"].value
@@ -173,4 +162,4 @@ class TestDagster:
         result = House(shop).rebuild()
         assert result.success
         assert "plan" not in outputs(result, "plan")
-        assert read_outcomes() == []
+        assert read_runs() == []
