@@ -181,9 +181,7 @@ class Bytes:
     def _usual(self, wanted: Sequence[str] | None) -> tuple[float, float] | None:
         """Bytes an event, and a segment beside its columns, in the newest snapshots that have events."""
         files = [
-            file
-            for snapshot in list(self.chain)[-5:]
-            for file in self.chain.layout(snapshot, self.log.name).segments
+            file for snapshot in list(self.chain)[-5:] for file in self.chain.layout(snapshot, self.log.name).segments
         ]
         events = sum(file.last - file.first for file in files)
         if not events:
