@@ -279,26 +279,28 @@ class Phase:
         name: of the step in Dagster.
         description: what it does.
         run: does it.
+        check: the name of its check; "" where it has none.
         remedy: what to do where an event of it has a problem.
     """
 
     name: str
     description: str
     run: Callable[[Rebuild], Iterator[Event]]
+    check: str = ""
     remedy: str = ""
 
 
 _FROM_SCRATCH = "Rebuild with `--from-scratch` (in Dagster `fresh: true`): it folds from offset 0."
 PHASES = (
     Phase("seal_history", "Seal every key and check the log's structure.", Rebuild.seal,
-          "Restore the object from a copy."),
+          "The check of the logs' structure", "Restore the object from a copy."),
     Phase("fold_history", "Fold every store, one pass a log.", Rebuild.fold),
     Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", Rebuild.replay,
-          _FROM_SCRATCH),
+          "Full replay", _FROM_SCRATCH),
     Phase("relate_history", "Compute every relation, and again to compare.", Rebuild.relate,
-          "Give the query a total order, or aggregates without one."),
+          "The check of the relations", "Give the query a total order, or aggregates without one."),
     Phase("publish_and_release", "Publish the newest snapshot to all sinks, check expectations, and release it.",
-          Rebuild.publish_and_release, "Fix the rule, the events or the expectation."),
+          Rebuild.publish_and_release, "The check of the expectations", "Fix the rule, the events or the expectation."),
 )  # fmt: skip
 """The phases of a rebuild in order; each needs all before it to have passed."""
 

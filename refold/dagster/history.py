@@ -109,7 +109,8 @@ def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: Rebuild) -
             context.log.warning(event.warning)
         problems += [event.problem] if event.problem else []
     if problems:
-        text = f"{len(problems)} checks of {phase.name} failed; the first: {problems[0]}\n"
+        times = f"{len(problems)} times; the first" if len(problems) > 1 else "once"
+        text = f"{phase.check} failed {times}: {problems[0]}\n"
         raise dg.Failure(f"{text}{phase.remedy} What is served has not changed.", allow_retries=False)
 
 
