@@ -1,8 +1,8 @@
-"""The contents of first deliveries, from the snapshot that has them to those that repeat them.
+"""Keeps the contents of first deliveries until the snapshots that repeat them are compared with them.
 
-Which event repeats which is known from the ids before any content is read (`refold.dedup.from_ids`), so it is known
-of each snapshot whose contents later ones will ask for. Snapshots that follow each other ask for theirs together: what
-one snapshot has for such a group is a piece, which is read again where it is asked for.
+The ids alone tell which event repeats which (`refold.dedup.from_ids`), so before any content is read it is known which
+contents later snapshots need. Consecutive snapshots form a group. The contents that one snapshot holds for one group
+are kept as one piece, in memory or in a temporary file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from refold.dedup.deliveries import Seqs
 from refold.dedup.spill import Kept
 
 GROUP_REPEATS = 1 << 16
-"""A group ends with the snapshot that brings it to so many repeats."""
+"""A group ends with the snapshot in which it reaches this many repeats."""
 
 
 @dataclass
 class _Group:
-    """Snapshots up to `last`, by their place, and the first deliveries they ask for, ascending, once each.
+    """The snapshots up to the place `last`, and the `log_seq` of the first deliveries they need, ascending, once each.
 
-    `ends` are the places in `seqs` at which the pieces end that are held.
+    `ends` are the places in `seqs` at which the pieces kept so far end.
     """
 
     last: int
@@ -36,29 +36,30 @@ class FirstContents:
     """The contents of first deliveries until they are compared with their repeats.
 
     Args:
-        firsts: of each snapshot in order, the `log_seq` of the first delivery of each of its repeats; empty where they
-            are not to be compared.
-        memory_bytes: so much may be held in memory, beside what one snapshot asks for.
+        firsts: for each snapshot in order, the `log_seq` of the first delivery of each of its repeats; empty for a
+            snapshot whose repeats are not compared.
+        memory_bytes: the most memory to use, apart from the contents that one snapshot needs.
+        group_repeats: a group ends with the snapshot in which it reaches this many repeats.
     """
 
-    def __init__(self, firsts: Sequence[Seqs], memory_bytes: int) -> None:
+    def __init__(self, firsts: Sequence[Seqs], memory_bytes: int, group_repeats: int = GROUP_REPEATS) -> None:
         self._groups: list[_Group] = []
         self._kept = Kept[EncodedRows](memory_bytes, lambda rows: rows.data.nbytes + rows.offsets.nbytes)
         self._turn = start = 0
         counts = np.cumsum([0, *map(len, firsts)])
         for last in range(len(firsts)):
-            if counts[last + 1] - counts[start] >= GROUP_REPEATS or last == len(firsts) - 1:
+            if counts[last + 1] - counts[start] >= group_repeats or last == len(firsts) - 1:
                 self._groups.append(_Group(last, union(*map(np.sort, firsts[start : last + 1])), []))
                 start = last + 1
 
     def wanted(self, seq_start: int, seq_end: int) -> Seqs:
-        """The events of a range of `log_seq` whose contents will be asked for, ascending."""
+        """The `log_seq` in [seq_start, seq_end) of events whose contents a later call of `of` needs, ascending."""
         return union(*(_between(group.seqs, seq_start, seq_end) for group in self._groups[self._turn :]))
 
     def hold(self, seqs: Seqs, contents: EncodedRows) -> None:
-        """Keep what is wanted of the contents of events with some `log_seq`, ascending, after all held before.
+        """Keep the wanted contents among those of `seqs`, which ascend and come after all that were held before.
 
-        All wanted events of their range must be among them.
+        Every wanted event of their range must be among them.
         """
         if len(seqs) == 0:
             return
@@ -69,9 +70,9 @@ class FirstContents:
                 group.ends.append(len(asked) + (group.ends[-1] if group.ends else 0))
 
     def of(self, place: int, firsts: Seqs) -> EncodedRows:
-        """The contents of first deliveries that the snapshot at a place asks for, in the order asked for.
+        """The contents of the first deliveries `firsts`, which the snapshot at `place` repeats, in that order.
 
-        Places rise from call to call; what only earlier groups asked for is kept no longer.
+        Places must not fall from call to call: contents that only earlier groups need are dropped.
         """
         while self._groups[self._turn].last < place:
             for piece in range(len(self._groups[self._turn].ends)):
@@ -85,12 +86,12 @@ class FirstContents:
         found = [
             self._kept[self._turn, piece].take(mine - (group.ends[piece - 1] if piece else 0))
             for piece, mine in zip(asked.tolist(), np.split(places[order], starts[1:]), strict=False)
-        ]  # where nothing is asked for, the one split is empty
+        ]  # without firsts, the only split is empty
         return EncodedRows.joined(found).take(np.argsort(order))
 
 
 def union(*seqs: Seqs) -> Seqs:
-    """What is among some that ascend, ascending, once each."""
+    """All values of some ascending arrays, ascending, once each."""
     every = np.concatenate([np.zeros(0, dtype=np.int64), *seqs])
     every.sort(kind="stable")  # quick, since they are few runs
     first = np.ones(len(every), dtype=np.bool_)

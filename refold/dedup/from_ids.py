@@ -1,9 +1,9 @@
-"""Deduplication for full replay: which events repeat an id, exactly, from the ids of the whole log alone.
+"""Deduplication for full replay: finds the events that repeat an id, exactly, from the ids of the whole log alone.
 
-Which 64-bit hashes occur more than once says `refold.dedup.repeated_hashes`; the events that have them are suspects.
-Snapshot by snapshot the ids of the suspects are compared byte for byte, so a hash collision costs time, never truth,
-and memory holds the suspects' first deliveries alone. Whether a repeat is a duplicate or a conflict is told by contents
-(`refold.dedup.rereader`). Nothing that sealing stored is used here.
+`refold.dedup.repeated_hashes` reports hashes that occur more than once; the events that have them are suspects. The ids
+of suspects are compared byte for byte, snapshot by snapshot. So a hash collision costs time but changes no result, and
+memory holds only the first deliveries of suspects. `refold.dedup.rereader` compares contents to tell duplicates from
+conflicts. This module uses nothing that sealing stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from refold.log.reader import Part, plain
 Rows = npt.NDArray[np.int64]
 _GROUP_BITS = 2
 PAIRS = pa.schema([field for field in REPEATS if field.name != "delivery"])
-"""Which event repeats which, as `REPEATS` has it, of which it is not known yet whether the contents are the same."""
+"""The columns of `REPEATS` without `delivery`: contents are not compared yet."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Suspects:
 
     @classmethod
     def of(cls, log: Log, part: Part, hashes: Hashes, places: Rows) -> Suspects:
-        """The events at some places of a part, which has ids and `log_seq`, and whose hashes are `hashes`."""
+        """The events at some places of a part, which has ids and `log_seq`; `hashes` are those of all its ids."""
         some = part.table.select([log.event_id, "log_seq"]).take(pa.array(places))
         ids, seqs = event_ids.canonical(some[log.event_id]), some["log_seq"].to_numpy()
         return cls(part.partition, part.offsets(places), seqs, hashes[places], ids)
 
     @classmethod
     def joined(cls, partition: int, pieces: Sequence[Suspects]) -> Suspects:
-        """Those of the pieces of a log partition, one after the other."""
+        """The suspects of all pieces of one log partition, one after the other."""
         if len(pieces) == 1:
             return pieces[0]
         offsets = np.concatenate([_NONE, *(piece.offsets for piece in pieces)])
@@ -61,7 +61,7 @@ class Suspects:
 
     @property
     def size_bytes(self) -> int:
-        """The memory they take."""
+        """Their size in memory, in bytes."""
         return sum(column.nbytes for column in (self.offsets, self.seqs, self.hashes, self.ids.data, self.ids.offsets))
 
 
@@ -69,10 +69,12 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 
 class ReplayDedup:
-    """Finds the repeats of a log, snapshot by snapshot from the first on, among all events whose ids may be repeated.
+    """Finds the repeats among the suspects of a log, snapshot by snapshot from the first one on.
 
-    The first deliveries so far are parted by the top bits of their hashes, so that threads settle them at once. Where
-    it is known how many there will be, `expected` saves making room again and again.
+    First deliveries are divided by the top bits of their hashes, so that several threads can work at once.
+
+    Args:
+        expected: how many distinct ids there will be, if that is known; it saves growing the hash tables.
     """
 
     def __init__(self, expected: int = 0) -> None:
@@ -85,7 +87,7 @@ class ReplayDedup:
         if len(seqs):
             hashes = np.concatenate([mine.hashes for mine in suspects])
             ids = EncodedRows.joined([mine.ids for mine in suspects])
-            order = np.argsort(seqs, kind="stable")  # quick, where log partitions are few runs
+            order = np.argsort(seqs, kind="stable")  # fast, since each log partition is sorted already
             group_of = (hashes[order] >> np.uint64(64 - _GROUP_BITS)).astype(np.uint8)
 
             def settle(group: int) -> None:
@@ -100,7 +102,7 @@ class ReplayDedup:
 
 
 def declared(log: Log, events: pa.Table) -> pa.Table:
-    """Events of a part with their columns in the types that the log declares."""
+    """The events of a part with columns of the declared types."""
     names = events.column_names
     columns = [event_ids.as_text(events[n]) if n == log.event_id else plain(events[n]) for n in names]
     return pa.table(columns, names=names).cast(pa.schema([log.schema.field(n) for n in names]))

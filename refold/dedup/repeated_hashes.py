@@ -1,8 +1,8 @@
-"""Which 64-bit hashes occur more than once among many, in bounded memory.
+"""Finds the 64-bit hashes that occur more than once among many, in bounded memory.
 
-Hashes are parted by their top bits. What does not fit into memory waits in temporary files, one for each part, in the
-folder for temporary files of the system (TMPDIR); parts are then sorted one by one. The order in which hashes are added
-does not matter.
+Hashes are divided into parts by their top bits. Beyond the memory limit they are written to temporary files, one for
+each part, in the system's temporary folder (TMPDIR); the parts are then searched one by one. The order in which hashes
+are added does not matter.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ WHOLE_MAX = 1 << 14
 
 
 class RepeatedHashes:
-    """Collects hashes; afterwards says which occurred more than once.
+    """Collects hashes, then reports those that occurred more than once.
 
     Args:
-        memory_bytes: so much may be held in memory before it is written to temporary files.
-        whole_max: fewer hashes than this are compared at once, and not part by part.
+        memory_bytes: the most memory to hold hashes in; beyond it they are written to temporary files.
+        whole_max: fewer hashes than this are searched at once, and not part by part.
 
     >>> found = RepeatedHashes(memory_bytes=0)
     >>> found.add(np.array([7, 3, 7, 1], dtype=np.uint64))
@@ -35,7 +35,7 @@ class RepeatedHashes:
     ([1, 7], 4)
 
     Attributes:
-        occurrences: how many of the hashes that were added are among the result; known once there is one.
+        occurrences: how many of the added hashes are in the result; 0 before `result` is called.
     """
 
     occurrences = 0
@@ -50,7 +50,7 @@ class RepeatedHashes:
         self._lock = Lock()
 
     def add(self, hashes: Hashes) -> None:
-        """Take in some hashes; several threads may do so at once."""
+        """Add hashes; several threads may call this at once."""
         bounds, scattered = np.zeros(_PARTS + 1, dtype=np.int64), np.empty_like(hashes)
         _scatter(hashes, bounds, scattered)
         with self._lock:
@@ -75,7 +75,7 @@ class RepeatedHashes:
         return Path(self._folder.name, f"{part:02}")
 
     def result(self) -> Hashes:
-        """The hashes that occurred more than once, ascending; afterwards nothing is held any more."""
+        """The hashes that occurred more than once, ascending. Call it once: it frees all hashes and files."""
         try:
             if self._folder is None and self._count < self._whole_max:
                 every = [hashes for held in self._held for hashes in held]
@@ -96,7 +96,7 @@ class RepeatedHashes:
 
 
 def _repeated(hashes: Hashes) -> tuple[Hashes, int]:
-    """The hashes that occur more than once, ascending, and how many of all there are of them."""
+    """The hashes that occur more than once, ascending, and how often they occur in total."""
     again = recurring(hashes)
     first = np.ones(len(again), dtype=np.bool_)
     first[1:] = again[1:] != again[:-1]

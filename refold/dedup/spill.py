@@ -1,4 +1,4 @@
-"""Values by key until their turn comes, in a temporary file beyond the memory they may take."""
+"""Keeps values by key, in memory up to a limit and in a temporary file beyond it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """Values by key; what does not fit into memory waits in a file.
+    """A dictionary that writes values to a file when they do not fit into memory.
 
-    The file has no name, in the folder for temporary files of the system (TMPDIR), and goes with this object or with
-    the process. What was let go in it makes no room for others.
+    The file is an unnamed one in the system's temporary folder (TMPDIR). It is removed with this object or when the
+    process ends. File space is not reused.
 
     Args:
-        memory_bytes: so much may be held in memory.
-        size_of: how much of it a value takes.
+        memory_bytes: the most memory to use for values.
+        size_of: the memory that a value takes, in bytes.
 
     >>> kept = Kept[str](memory_bytes=3, size_of=len)
     >>> for key, value in enumerate(["abc", "def"]):
@@ -43,7 +43,7 @@ class Kept(Generic[Value]):
         return value
 
     def keep(self, key: Hashable, value: Value) -> None:
-        """Keep a value, in place of another of that key."""
+        """Store a value, replacing that of the same key."""
         self.let_go(key)
         size = self._size_of(value)
         if size <= self._room:
@@ -51,12 +51,12 @@ class Kept(Generic[Value]):
             self._room -= size
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="refold-")  # noqa: SIM115  # it goes with this object
+            self._file = tempfile.TemporaryFile(prefix="refold-")  # noqa: SIM115  # closed when this object is freed
         self._places[key] = self._file.seek(0, 2)
         pickle.dump(value, self._file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def let_go(self, key: Hashable) -> None:
-        """Keep the value of a key no longer, if there is one."""
+        """Remove the value of a key, if there is one."""
         if key in self._held:
             self._room += self._size_of(self._held.pop(key))
         self._places.pop(key, None)

@@ -1,8 +1,8 @@
-"""Slices: the events of one snapshot in a segment that holds those of several, once it was compacted.
+"""Slices: the events of one snapshot out of a compacted segment, which holds those of several.
 
-`Held` keeps what was read last, since history is read in order and the next snapshot's events most often lie in the
-same object. Reading and checking bytes is `refold.log.segment`'s, which comes after; what makes such segments is
-`refold.log.compaction`.
+`Held` keeps the tables read last, since history is read in order and the next snapshot's events are usually in the same
+object. `refold.log.reader` reads objects, checks their bytes and calls this module; `refold.log.compaction` writes
+compacted segments.
 """
 
 from __future__ import annotations

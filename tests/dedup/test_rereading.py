@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,15 +19,16 @@ from hypothesis import strategies as st
 from assets.stock import stock
 from refold.canonical.encoding import EncodedRows, encode_rows
 from refold.config import Settings
-from refold.dedup import first_contents
 from refold.dedup.content_check import ContentCheck
 from refold.dedup.deliveries import REPEATS
 from refold.dedup.first_contents import FirstContents
 from refold.dedup.rereader import Rereader
 from refold.dedup.spill import Kept
+from refold.engine import Engine
 from refold.errors import Damaged, FixInput
-from refold.log.reader import LogReader
+from refold.log.reader import LogReader, UnreadPart
 from refold.log.segment import to_parquet, write_segment
+from refold.log.snapshot import Snapshot
 from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
 from tests.seal.sealing import STOCK_ONLY, sealed
@@ -48,11 +50,11 @@ def landed(root: Path, days: list[list[tuple[str, str, int]]]) -> Shop:
     return shop
 
 
-def reread(shop: Shop, through: int, memory_bytes: int = 1 << 20) -> list[list[dict]]:
+def reread(shop: Shop, through: int, memory_bytes: int = 1 << 20, reader: LogReader | None = None) -> list[list[dict]]:
     """The repeats of every snapshot through a place, as full replay finds them."""
     engine = shop.engine()
     snapshots = list(engine.chain)[: through + 1]
-    reader = LogReader(engine.objects, engine.chain, stock.log)
+    reader = reader or LogReader(engine.objects, engine.chain, stock.log)
     again = Rereader(engine.objects, engine.chain, reader, snapshots, [], memory_bytes)
     return [again.repeats(snapshot).to_pylist() for snapshot in snapshots]
 
@@ -94,25 +96,27 @@ def test_what_replay_finds_is_what_a_dictionary_finds_whatever_it_remembers(days
 SOME = [[("1", "lamp", 1), ("2", "cup", 1), ("1", "lamp", 1)], [("2", "cup", 2), ("3", "bowl", 1)], [("3", "bowl", 1)]]
 
 
-def test_contents_are_read_once_and_never_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    read, compared = Counter[str](), Counter[str]()
-    unread, require = LogReader.unread, ContentCheck.require
+class Counted(LogReader):
+    """A reader that counts how often each column was read, by snapshots."""
 
-    def counting(self, snapshot, columns):
-        read.update(columns)
-        return unread(self, snapshot, columns)
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.objects, engine.chain, stock.log)
+        self.read = Counter[str]()
 
-    monkeypatch.setattr(LogReader, "unread", counting)
-    monkeypatch.setattr(ContentCheck, "require", lambda s, snap, p: (compared.update([snap.key]), require(s, snap, p)))
+    def unread(self, snapshot: Snapshot, columns: Sequence[str]) -> list[UnreadPart]:
+        self.read.update(columns)
+        return super().unread(snapshot, columns)
+
+
+def test_contents_are_read_once_and_never_again(tmp_path: Path):
     shop = landed(tmp_path, SOME)
-    reread(shop, 2)
-    assert compared == Counter(DAYS)
-    read.clear()
+    first = Counted(shop.engine())
+    reread(shop, 2, reader=first)
+    assert all(first.read[name] == len(DAYS) + (name == "event_id") * len(DAYS) for name in stock.log.columns)
     for memory_bytes in (1 << 20, 0):
-        reread(shop, 2, memory_bytes)
-        assert compared == Counter(DAYS)
-        assert read == {"event_id": 3, "log_seq": 3}
-        read.clear()
+        later = Counted(shop.engine())
+        reread(shop, 2, memory_bytes, later)
+        assert later.read == {"event_id": 3, "log_seq": 3}
 
 
 def test_temporary_files_have_no_name_and_go_with_their_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -177,9 +181,7 @@ def test_contents_of_first_deliveries_come_back_where_they_are_asked_for(snapsho
     def contents_of(seqs: np.ndarray) -> EncodedRows:
         return encode_rows([pa.array(["x" * (seq % 7) + str(seq) for seq in seqs.tolist()], pa.string())])
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(first_contents, "GROUP_REPEATS", group)
-        firsts = FirstContents(asked, memory_bytes)
+    firsts = FirstContents(asked, memory_bytes, group)
     for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
         wanted = firsts.wanted(start, end)
         assert wanted.tolist() == sorted({seq for seqs in asked[place:] for seq in seqs.tolist() if start <= seq < end})

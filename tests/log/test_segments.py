@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -15,10 +18,13 @@ from refold.errors import Damaged
 from refold.log import event_ids, segment
 from refold.log.reader import LogReader
 from refold.rebuild import rebuild_all
+from refold.storage.names import ObjectKind, kind_of
+from refold.storage.wrappers import Operation, WrapperStore, wrapped
 from refold.stores.ledger import LedgerPart
 from tests.seal.sealing import STOCK_ONLY
 from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
 
+T = TypeVar("T")
 DAYS = ["2026-01-01", "2026-01-02"]
 NAMES = [str(uuid.UUID(int=7 * n)) for n in range(60)]
 NAMES[40], NAMES[41] = "no uuid", NAMES[41].upper()  # so that some segments of a log partition hold ids as text
@@ -124,21 +130,19 @@ def test_a_stored_ledger_part_with_an_outcome_too_many_is_told(plain: Shop):
     assert any("after its last event" in difference.where for difference in verdict.differences)
 
 
-def test_why_reads_the_segments_that_hold_the_key_and_of_the_others_the_key_alone(
-    shop: Shop, plain: Shop, monkeypatch: pytest.MonkeyPatch
-):
-    read: list[tuple[str, bool]] = []
-    segment_of = LogReader.segment
+def test_why_reads_the_segments_that_hold_the_key_and_of_the_others_the_key_alone(shop: Shop, plain: Shop):
+    read: list[tuple[Operation, str]] = []
 
-    def counting(self: LogReader, file, columns=None):
-        read.append((file.name, columns is None))
-        return segment_of(self, file, columns)
+    class Noting(WrapperStore):
+        def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+            if kind_of(name) == ObjectKind.SEGMENT:
+                read.append((operation, name))
+            return call()
 
-    monkeypatch.setattr(LogReader, "segment", counting)
-    engine = shop.engine()
+    engine = replace(shop, open_store=wrapped(Noting)).engine()
     steps = list(engine.explainer.why(stock, ["product 3"], engine.chain.get()))
-    assert {name for name, whole in read if whole} == {step.segment for step in steps}
-    assert len({name for name, _ in read}) > len({step.segment for step in steps})
+    assert {name for operation, name in read if operation == Operation.GET} == {step.segment for step in steps}
+    assert len({name for _, name in read}) > len({step.segment for step in steps})
     others = plain.engine()
     same = list(others.explainer.why(stock, ["product 3"], others.chain.get()))
     assert [(step.log_seq, step.outcome, step.after) for step in steps] == [
