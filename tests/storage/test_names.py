@@ -161,4 +161,4 @@ def table() -> str:
 
 def test_architecture_shows_the_table():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    assert table() in text, f"replace the table under 'What lies in the store' by:\n\n{table()}"
+    assert table() in text, f"replace the table under 'What is in the store' by:\n\n{table()}"
