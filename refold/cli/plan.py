@@ -27,7 +27,7 @@ _SHOWN = 20
 )
 @click.pass_context
 def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool, history: bool) -> None:
-    """Say what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing."""
+    """Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing."""
     if history:
         _show_history(read_runs(), as_json)
         return

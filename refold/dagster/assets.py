@@ -5,8 +5,8 @@ single partition as a range, and records checks on no partition at all.
 
 A sink is one table or index that moves through snapshots, so it is not partitioned; run alone it publishes the newest
 snapshot, in a partitioned run the run's own. It depends on all partitions of its state, so that a backfill of a range
-runs it once, after the range: with a mapping to the last partition it would start first, and fail where nothing is
-proven yet.
+runs it once, after the range: with a mapping to the last partition it would start first, and fail because nothing
+is proven yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ class SnapshotConfig(dg.Config):
 
 
 def raised(error: RefoldError) -> Exception:
-    """The exception a step raises for an engine's error: a retry for what a retry can mend, else a plain failure."""
+    """The exception a step raises for an engine's error: a retry where a retry can help, else a failure."""
     if isinstance(error, Retry):
         return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_DELAY_SECONDS)
     return dg.Failure(description=str(error), metadata={"kind": error.kind}, allow_retries=False)
@@ -49,12 +49,12 @@ def snapshot_of(context: Any, engine: Engine, wanted: str | None = None) -> Snap
 def partition_of(run: dg.DagsterRun) -> str | None:
     """The partition of a run; None where it has none.
 
-    Raises FixInput for a run over a range: Dagster would put one version on all of it and record checks on none.
+    Raises FixInput for a run over a range: Dagster would put one version on all of it and record checks for none of it.
     """
     first, last = (run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
     if first != last:
         raise FixInput(
-            f"This run covers the snapshots {first} to {last}; expected one snapshot a run.",
+            f"This run covers the snapshots {first} to {last}; expected one snapshot per run.",
             remedy="Launch the range as multiple runs, or run the job rebuild_history, which takes one pass.",
         )
     return run.tags.get("dagster/partition") or first
@@ -106,7 +106,7 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
                 f"Sealed {each.snapshot.key}: {each.snapshot.events} events, {len(each.late)} late objects."
             )
             for name in each.vanished:
-                context.log.warning(f"The sealed object {name} is no longer in landing; the sealed events stand.")
+                context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
         report = reports.get(snapshot.key)
         gone = report.vanished if report else ()
         for log in project.logs:
@@ -184,7 +184,7 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
         key=keys.RELEASE_KEY,
         deps=[key for store in project.in_order for key in keys.sink_groups(store)],
         group_name="sinks",
-        description="What readers are served: one pointer that moves all sinks to one proven snapshot at once.",
+        description="What readers see: one pointer that moves all sinks to one proven snapshot at once.",
         kinds={"refold"},
         code_version=keys.RELEASE_CODE,
         pool="release",
@@ -199,7 +199,7 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
         except RefoldError as error:
             raise raised(error) from error
         if served.snapshot != snapshot.key:
-            context.log.info(f"Snapshot {snapshot.key} is older than what is served; {served.snapshot} stays.")
+            context.log.info(f"Snapshot {snapshot.key} is older than the released one; {served.snapshot} stays.")
         return dg.MaterializeResult(
             metadata=md.release_metadata(served),
             data_version=dg.DataVersion(keys.release_version(served)),

@@ -1,4 +1,4 @@
-"""What runs by itself: a sensor on landing, the daily schedule, a scheduled backfill, and word of failed runs."""
+"""Automation: a sensor on landing, the daily schedule, a weekly backfill, and a sensor that reports failed runs."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ _BACKFILL_DAYS = 7
 
 
 def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
-    """The landing sensor, which asks for the job `daily`, and the run-failure sensor."""
+    """The landing sensor, which requests the job `daily`, and the run-failure sensor."""
 
     @dg.sensor(
         name="landing",
         job=daily,
         minimum_interval_seconds=_SENSOR_SECONDS,
         description="Seals and rebuilds a day once its landing is complete: marked by _SUCCESS in the folder of every "
-        f"log, or {project.cadence.grace_hours} hours after its end. What comes late enters the next day's snapshot.",
+        f"log, or {project.cadence.grace_hours} hours after its end. Later objects enter the next day's snapshot.",
     )
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
         try:
@@ -35,7 +35,7 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
             return dg.SensorResult(skip_reason=f"Landing cannot be read: {error}")
         if not due:
             return dg.SensorResult(skip_reason="Nothing new in landing is complete.")
-        # The run key says what was found, so that a day is asked for again once somebody has mended its objects.
+        # The run key depends on the objects found, so that a day is requested again once its objects were corrected.
         requests = [
             dg.RunRequest(run_key=f"{key}-{_digest([[name, tags.get(name, '')] for name in names])}", partition_key=key)
             for key, names in due.items()
@@ -90,6 +90,6 @@ def _requests(name: str, cadence: Daily, days: list[dt.date]) -> Iterator[dg.Run
     inside = [day.isoformat() for day in days if cadence.contains(day.isoformat())]
     if not inside:
         until = f"to {cadence.end - dt.timedelta(days=1)}" if cadence.end else "on"
-        yield dg.SkipReason(f"This project's snapshots run from {cadence.start} {until}; {days[-1]} lies outside.")
+        yield dg.SkipReason(f"This project's snapshots run from {cadence.start} {until}; {days[-1]} is outside.")
     for key in inside:
         yield dg.RunRequest(run_key=f"{name}-{key}", partition_key=key)

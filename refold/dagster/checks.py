@@ -1,7 +1,7 @@
 """The asset checks of a project: log structure, full replay, expectations on what is published.
 
-All of them guard, so all are blocking; an expectation declared `severity="warn"` fails as a warning and stops nothing.
-A check that cannot run fails. What is asked and how the answer reads is `refold.dagster.results`.
+All are blocking; an expectation declared `severity="warn"` fails as a warning and blocks nothing. A check that cannot
+run fails. `refold.dagster.results` runs the checks and puts their results into words.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
 def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     how = (
         "State and ledger equal a fold of the whole log from offset 0, which uses no checkpoint and finds duplicates "
-        "anew. Nothing is published before this has passed."
+        "again. Nothing is published before this has passed."
         if store.ledger is not None
         else "The same query over proven inputs gives the same rows, whatever the order of its input. Nothing is "
         "published before this has passed."
@@ -76,7 +76,7 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
         name=keys.EXPECTATIONS,
         blocking=True,
         additional_deps=[key for key in keys.sink_groups(store) if key != sink],  # it reads all sinks of the store
-        description=f"What is published, read back, keeps what was declared of it:\n{promises}",
+        description=f"Published rows, read back, meet the declared expectations:\n{promises}",
     )
     def expectations(
         context: dg.AssetCheckExecutionContext, config: SnapshotConfig, engine: EngineResource
@@ -90,7 +90,7 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
 
 
 def _answered(ask: Callable[[], Result]) -> dg.AssetCheckResult:
-    """The result for Dagster. What a retry can mend is tried again; a check that could not run has failed."""
+    """The result for Dagster. Raises RetryRequested where a retry can help; a check that could not run has failed."""
     try:
         result = ask()
     except Retry as error:

@@ -12,7 +12,7 @@ from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema
 
 
 def log_schema(log: Log) -> dg.TableSchema:
-    """The columns of a log's events: place, origin, and what is declared. Event ids repeat: a log keeps repetitions."""
+    """The columns of a log's events: position, origin, declared columns. Event ids repeat: a log keeps duplicates."""
     roles = {log.key: "The key: which entity the event belongs to.", log.event_id: "The event id, for deduplication."}
     if log.event_time is not None:
         roles[log.event_time] = "When it happened."
@@ -44,7 +44,7 @@ _MEANINGS = {
     "log_seq": "The place in the order of the whole log, from 0.",
     "source_object": "The landing object it was read from.",
     "source_line": "Its line there, from 1.",
-    "ledger.outcome": "What became of each event: applied, duplicate, rejected, conflict, ignored.",
+    "ledger.outcome": "The outcome of each event: applied, duplicate, rejected, conflict, ignored.",
     "ledger.reason": "Why the rule rejected it.",
 }
 

@@ -38,11 +38,11 @@ def build_defs(
         engine: the resource that opens engines; tests pass one over temporary places here.
         assets: further assets of the code location.
         resources: further resources.
-        executor: how the steps of a run are executed. By default in the run's one process: a step takes less time
-            than a process of its own takes to start. Runs still have a process each.
+        executor: how the steps of a run are executed. By default in the process of the run, since a step takes less
+            time than a process takes to start. Each run still has its own process.
     """
     with warnings.catch_warnings():
-        # Checks by partition work in the pinned version of Dagster; users cannot act on the news that they may change.
+        # Partitioned checks work in the pinned version of Dagster; users can do nothing about the preview warning.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         partitions = partitions_of(project.cadence)
         owned = build_assets(project, partitions)

@@ -1,4 +1,4 @@
-"""Failed steps in sentences: for the run-failure sensor, and for the command that runs the history job."""
+"""Failed steps as text: for the run-failure sensor, and for the command that runs the history job."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from refold.errors import RefoldError
 
 
 def failure_text(failure: StepFailureData) -> str:
-    """Why a step failed, in the words of whoever knew best; no traceback."""
+    """Why a step failed, from the most specific message there is; without a traceback."""
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     chain, error = [], failure.error
@@ -21,7 +21,7 @@ def failure_text(failure: StepFailureData) -> str:
 
 
 def failure_report(context: dg.RunFailureSensorContext) -> str:
-    """Which run failed, on which snapshot, at which steps and checks, with what, and what to do."""
+    """The failed run with its snapshot, its failed steps and checks with their messages, and where to look."""
     run = context.dagster_run
     partition = run.tags.get("dagster/partition")
     where = f" for snapshot {partition}" if partition else ""
@@ -29,7 +29,9 @@ def failure_report(context: dg.RunFailureSensorContext) -> str:
     for event in context.get_step_failure_events():
         lines.append(f"  step {event.step_key}: {failure_text(event.step_failure_data)}")
     lines += [f"  check {text}" for text in _failed_checks(context.instance, run.run_id)]
-    lines.append(f"  What is served has not moved unless `release` succeeded. In the UI: Runs, {run.run_id[:8]}.")
+    lines.append(
+        f"  Readers still see the release before unless `release` succeeded. In the UI: Runs, {run.run_id[:8]}."
+    )
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
-"""The whole history in a single pass: one job that leaves every partition with its own version and check results.
+"""The whole history in one pass: a job that gives every partition its own version and check results.
 
-A Dagster range run stamps one version on all partitions and records checks on none, so this is a job of ops that logs
-one materialization and one check evaluation per partition, with the tags that make staleness right: code version,
-data version, and for every input its data version and a pointer to the very event. Ops hand over through object
-storage alone.
+A Dagster range run puts one version on all partitions and records checks for none, so this is a job of ops that logs
+one materialization and one check evaluation per partition, with the tags that staleness depends on: code version, data
+version, and for every input its data version and a pointer to its event. Ops hand over data through object storage
+alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,11 +48,13 @@ class HistoryConfig(dg.Config):
 
 
 def build_history_job(project: Project) -> dg.JobDefinition:
-    """The job `rebuild_history`: the plan, the phases of a rebuild one after the other, and what it took."""
+    """The job `rebuild_history`: the plan, the phases of a rebuild in order, and the outcome."""
     ops = [
-        _op(project, "plan", _plan, "Say what would be done and why, and how long it would take.", first=True),
+        _op(project, "plan", _plan, "Plan what would be done and why, and how long it would take.", first=True),
         *(_op(project, phase.name, partial(_run_phase, phase), phase.description) for phase in PHASES),
-        _op(project, "outcome", _outcome, "Set what it took beside what the plan said, and keep both for later plans."),
+        _op(
+            project, "outcome", _outcome, "Compare the time taken with the prediction, and record both for later plans."
+        ),
     ]
 
     @dg.job(
@@ -68,40 +70,40 @@ def build_history_job(project: Project) -> dg.JobDefinition:
     return rebuild_history
 
 
-_Told = Reported | dg.Output[None]
-_Work = Callable[[dg.OpExecutionContext, Rebuild], Iterator[_Told]]
+_Yielded = Reported | dg.Output[None]
+_Work = Callable[[dg.OpExecutionContext, Rebuild], Iterator[_Yielded]]
 
 
 def _op(project: Project, name: str, work: _Work, description: str, *, first: bool = False) -> dg.OpDefinition:
     after = None if first else {"after": dg.In(dg.Nothing)}
 
     @dg.op(name=name, ins=after, out=dg.Out(dg.Nothing), description=description)
-    def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Told]:
-        told = False
+    def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Yielded]:
+        finished = False
         try:
             rebuild = Rebuild(engine.open(project), config.through, fresh=config.fresh, verifies_logs=True)
             with kept_open(context.instance, context.run_id):
                 for event in work(context, rebuild):
-                    told = told or isinstance(event, dg.Output)
+                    finished = finished or isinstance(event, dg.Output)
                     yield event
         except RefoldError as error:
             raise raised(error) from error
-        if not told:
+        if not finished:
             yield dg.Output(None, metadata=planning.stages_metadata(rebuild.timings))
 
     return run
 
 
-def _plan(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Told]:
+def _plan(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Yielded]:
     yield dg.Output(None, metadata=planning.plan_metadata(rebuild.engine, rebuild.through, fresh=rebuild.fresh))
 
 
-def _outcome(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Told]:
+def _outcome(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Yielded]:
     yield dg.Output(None, metadata=planning.outcome_metadata(context))
 
 
 def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[Reported]:
-    """Run a phase, report what happens in it, and fail at its end where a check has failed."""
+    """Run a phase, report its events, and fail at its end where a check has failed."""
     report, problems = _History(rebuild.engine, Reporter(context.instance)), list[str]()
     for event in phase.run(rebuild):
         yield from report.of(event)
@@ -115,14 +117,14 @@ def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: Rebuild) -
 
 
 class _History:
-    """Turns the events of a rebuild into Dagster's, partition by partition."""
+    """Converts the events of a rebuild to Dagster's, partition by partition."""
 
     def __init__(self, engine: Engine, report: Reporter) -> None:
         self._engine = engine
         self._report = report
 
     def of(self, event: Event) -> Iterator[Reported]:
-        """What Dagster is to record of an event."""
+        """Dagster's events for an event of a rebuild."""
         match event:
             case LogVerified():
                 yield from self._log(event)

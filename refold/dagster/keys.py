@@ -1,4 +1,4 @@
-"""What Refold's things are called in Dagster: asset keys, check names, code versions."""
+"""Names in Dagster: asset keys, check names, code versions."""
 
 import dagster as dg
 
@@ -33,7 +33,7 @@ def sink_key(sink: Sink) -> dg.AssetKey:
 
 
 def sink_groups(store: Store) -> dict[dg.AssetKey, list[Sink]]:
-    """A store's sinks by asset: those of one kind and name are published together."""
+    """A store's sinks by asset: sinks of the same kind and name are published together."""
     groups: dict[dg.AssetKey, list[Sink]] = {}
     for sink in store.sinks:
         groups.setdefault(sink_key(sink), []).append(sink)
@@ -46,12 +46,12 @@ def checked_sink(store: Store) -> dg.AssetKey | None:
 
 
 def input_keys(store: Store) -> list[dg.AssetKey]:
-    """The assets a store is computed from, each once; a ledger is a state's, and its events are the log's."""
+    """The assets a store is computed from, each once: the state for a ledger, the log for its events."""
     return [asset_key(each) for each in store.computed_from]
 
 
 def log_code_version(log: Log) -> str:
-    """Another one where the log is declared differently: columns, key, event id, log partitions, decoder."""
+    """Changes with the declaration of the log: columns, key, event id, log partitions, decoder."""
     decoder = type(log.decoder).__name__
     return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, decoder]))[:12]
 

@@ -1,4 +1,4 @@
-"""What Dagster shows of a materialization or a check: numbers, digests and tables that a stranger can read."""
+"""Metadata that Dagster shows for materializations and checks: numbers, digests and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ _OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
 def log_metadata(
     log: Log, snapshot: Snapshot, late: Sequence[str] = (), vanished: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """One log's part of a snapshot in numbers."""
+    """Numbers of one log's part of a snapshot."""
     cut = snapshot.cut(log.name)
     late = [o.name for o in cut.objects if o.late] or list(late)
     found: dict[str, Any] = {
@@ -37,7 +37,7 @@ def log_metadata(
         "new landing objects": len(cut.objects),
     }
     if cut.events == 0:
-        found["note"] = "No new events: the log is what it was a day before, under another key."
+        found["note"] = "No new events: the log equals that of the day before."
     if late:
         found["late objects"] = _listed(late)
     if vanished:
@@ -51,7 +51,7 @@ def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
 
 
 def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
-    """A state in numbers and digests, with the lineage of its columns; outcomes are counted from offset 0."""
+    """Numbers and digests of a state, with the lineage of its columns; outcomes are counted from offset 0."""
     found: dict[str, Any] = {"dagster/row_count": record.rows}
     found |= {f"events {name} so far": record.outcomes[name] for name in _OUTCOMES if name in record.outcomes}
     found["state digest"] = record.state_digest
@@ -62,7 +62,7 @@ def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
-    """What full replay found: every difference in a table, where a fold went wrong, a picture, and what to do."""
+    """The result of full replay: a table of differences, where a fold went wrong, a picture, and the remedy."""
     what = "rows of inputs" if verdict.store.ledger is None else "events replayed"
     found: dict[str, Any] = {"method": verdict.method, what: verdict.events, "seconds": verdict.seconds}
     if verdict.record is not None:
@@ -105,7 +105,7 @@ def findings_metadata(findings: Sequence[LogFinding], events: int) -> dict[str, 
 def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) -> dict[str, Any]:
     """What Great Expectations found: one row per sink and expectation, and the failing rows of each that failed.
 
-    `results` are those of one sink after the other, as the publisher gives them.
+    `results` are in the order of the publisher: sink by sink.
     """
     places = [f"{sink.label} {sink.name}" for sink in store.sinks for _ in store.expect]
     summary = [
@@ -129,18 +129,18 @@ def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) ->
 
 
 def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
-    """What a sink holds, and when readers see it."""
+    """The description of a sink asset: what it holds, and when readers see it."""
     places = " and ".join(f"{sink.label} `{sink.name}`" for sink in sinks)
     return (
-        f"{store.description}\n\nThe rows of `state/{store.name}` in the {places}. A new version is unseen until "
-        "`release` moves all readers to it."
+        f"{store.description}\n\nThe rows of `state/{store.name}` in the {places}. Readers see a new version "
+        "once `release` moves all of them to it."
     )
 
 
 def published_metadata(
     store: Store, published: Sequence[Published], snapshot: Snapshot, served: Release | None
 ) -> dict[str, Any]:
-    """What was written where, and what readers see meanwhile."""
+    """What was written where, and what readers saw at that time."""
     return {
         "dagster/row_count": published[0].rows,
         "published snapshot": snapshot.key,
@@ -153,7 +153,7 @@ def published_metadata(
 
 
 def release_metadata(served: Release) -> dict[str, Any]:
-    """What is served, store by store."""
+    """The served version and proof of each store."""
     rows = [
         {"store": name, "version": version, "proof": served.proofs[name].rsplit("/", 1)[-1][:12]}
         for name, version in served.versions.items()

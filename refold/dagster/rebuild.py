@@ -1,7 +1,7 @@
 """`python -m refold.dagster.rebuild`: run the project's history job in this process and end with a summary.
 
 Dagster records the run in the one home that the UI and the daemon share: DAGSTER_HOME, or `.refold/dagster` of the
-project. With REFOLD_LANDING unset, the project's sample is written first and used. A rerun after a kill goes on from
+project. With REFOLD_LANDING unset, the project's sample is written first and used. A rerun after a kill continues from
 what is sealed and built.
 """
 
@@ -47,7 +47,7 @@ def prepare_home(root: Path) -> Path:
 
 
 def write_sample(project: Project, root: Path, console: Console) -> None:
-    """Write the project's sample to the default landing, whole or not at all, unless one is there or is named."""
+    """Write the project's sample to the default landing, whole or not at all, unless one exists or is named."""
     landing = root / ".refold" / "landing"
     if os.environ.get("REFOLD_LANDING") or project.sample is None or landing.is_dir():
         return
@@ -79,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with view.progress(console):
             result = _run(_definitions(given.definitions), given.through, given.from_scratch)
         if not result.success:
-            return _told(console, failure_texts(result.all_events))
+            return _failed(console, failure_texts(result.all_events))
         engine = open_engine(project, root)
         view.summary(engine, engine.chain.get(given.through), console)
     except RefoldError as error:
-        return _told(console, [f"{error.kind}: {error}"])
+        return _failed(console, [f"{error.kind}: {error}"])
     passed = [check.passed for check in result.get_asset_check_evaluations()]
     warned = f", {passed.count(False)} warned" if not all(passed) else ""
     console.print(
@@ -127,12 +127,14 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def _bury_killed(instance: dg.DagsterInstance) -> None:
-    """Mark runs of this command as failed whose process on this machine is gone; else they seem to run for ever."""
+    """Mark runs of this command whose process on this machine is gone as failed; else they look as if still running."""
     filters = dg.RunsFilter(job_name=_JOB, statuses=[dg.DagsterRunStatus.STARTED])
     for run in instance.get_runs(filters):
         host, _, pid = run.tags.get(_RUNNER_TAG, "").partition(" ")
         if host == socket.gethostname() and not _alive(int(pid)):
-            instance.report_run_failed(run, "The process of this run was killed; the next rebuild goes on from there.")
+            instance.report_run_failed(
+                run, "The process of this run was killed; the next rebuild continues from there."
+            )
 
 
 def _alive(pid: int) -> bool:
@@ -145,10 +147,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _told(console: Console, reasons: Sequence[str]) -> int:
+def _failed(console: Console, reasons: Sequence[str]) -> int:
     for line in "\n".join(reasons).splitlines():
         console.print(view.cell(line), style="bold red", soft_wrap=True)
-    console.print("What is served has not moved, unless the release itself is what failed.")
+    console.print("Readers still see the release before, unless the release itself failed.")
     return 1
 
 

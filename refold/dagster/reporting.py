@@ -1,11 +1,11 @@
-"""Per-partition events of a job of ops: materializations with the tags that make staleness right, and check results.
+"""Per-partition events of a job of ops: materializations with the tags that staleness depends on, and check results.
 
-Dagster stamps such tags on what assets yield; an op that reports for many partitions writes them itself: code version,
-data version, and for every input its data version and a pointer to the very event, without which a changed input
-would leave its readers looking fresh.
+Dagster adds such tags to what assets yield; an op that reports for many partitions adds them itself: code version, data
+version, and for every input its data version and a pointer to its event. Without them, assets would look fresh after
+an input has changed.
 
-Ops must yield these events. What `context.log_event` is given is kept back until the op returns, and lost when it
-raises: the very checks that failed would not be seen.
+Ops must yield these events. `context.log_event` holds events back until the op returns and loses them when it raises,
+so the failed checks would not be shown.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ from refold.dagster.results import Result
 if TYPE_CHECKING:
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-_PATIENCE_SECONDS = 30  # as Dagster has it
+_PATIENCE_SECONDS = 30  # Dagster's own value
 
 Place = tuple[dg.AssetKey, str | None]
 """An asset and one of its partitions; None for an asset without."""
@@ -40,7 +40,7 @@ Place = tuple[dg.AssetKey, str | None]
 def kept_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Keep connections open to Dagster's own SQLite files, if that is its storage, while a run writes many events.
 
-    Dagster opens a file three to five times for each event, compiles its SQL anew on every connection, and waits for
+    Dagster opens a file three to five times for each event, compiles its SQL again on every connection, and waits for
     the disk at each commit: 33 ms of a processor for the seven stores' share of one snapshot, 9 with this. A commit
     still survives the end of the process; what the machine has not written when its power fails, a rerun reports again.
     """
@@ -53,9 +53,9 @@ def kept_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     shards = ["index", run_id]
     for shard in shards:
         with storage.run_connection(shard):
-            pass  # now there are tables in the file
+            pass  # creates the tables in the file
     kept = _Kept(storage, shards)
-    # Dagster has no place to ask for this. The attributes hide the methods of this one object until they are deleted.
+    # Dagster has no option for this. The attributes hide the methods of this one object until they are deleted.
     vars(storage)["_connect"], vars(storage)["has_table"] = kept.connect, cache(storage.has_table)
     try:
         yield
@@ -65,7 +65,7 @@ def kept_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 class _Kept:
-    """One engine for each of some files of Dagster's event log, in the place of one for each use."""
+    """One SQLAlchemy engine per file of Dagster's event log, instead of one per use."""
 
     def __init__(self, storage: "SqliteEventLogStorage", shards: Sequence[str]) -> None:
         self._storage, self._connect, self._engines = storage, storage._connect, dict[str, sa.Engine]()
@@ -76,7 +76,7 @@ class _Kept:
 
     @contextmanager
     def connect(self, shard: str) -> Iterator[sa.Connection]:
-        """A connection in a transaction, one at a time, as Dagster has it."""
+        """A connection in a transaction; one at a time, as in Dagster."""
         if shard not in self._engines:
             with self._connect(shard) as connection:
                 yield connection
@@ -85,13 +85,15 @@ class _Kept:
             yield connection
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         for engine in self._engines.values():
             engine.dispose()
 
 
 def _wait_for_no_disk(connection: sqlite3.Connection, _: object) -> None:
-    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # else power failing would damage the file
+    if connection.execute("PRAGMA journal_mode").fetchone() == (
+        "wal",
+    ):  # in other modes a power failure would damage the file
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
@@ -99,7 +101,7 @@ Reported = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
 class Reporter:
-    """Makes the events of a run, linked to the input events they rest on; yield each before asking for the next."""
+    """Makes the events of a run, linked to the events of their inputs; yield each before making the next."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -122,7 +124,7 @@ class Reporter:
     def _newest(self, key: dg.AssetKey) -> Mapping[str | None, tuple[int, str]]:
         """The newest materialization of each partition: storage id and data version.
 
-        Asked once for all partitions: a fetch for each took 2 ms, and one of all events takes longer every day.
+        One query for all partitions: a query for each took 2 ms, and one of all events takes longer every day.
         """
         if key not in self._latest:
             storage = self._instance.event_log_storage

@@ -1,4 +1,4 @@
-"""The one resource that Refold's assets ask for: something that opens an engine over this project's connections."""
+"""The one resource of Refold's assets, which opens engines over a project's connections."""
 
 import datetime as dt
 from abc import abstractmethod
@@ -12,14 +12,14 @@ from refold.storage.objects import ObjectStore
 
 
 class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own type parameter is unused here
-    """Opens engines; a project subclasses it over its own connections and says where things are."""
+    """Opens engines; a project subclasses it over its own connections and gives their locations."""
 
     @abstractmethod
     def settings(self) -> Settings:
-        """The places of this project, read when a run starts and never before."""
+        """The locations of this project, read when a run starts and never before."""
 
     def now(self) -> dt.datetime:
-        """The time in UTC, by which the landing sensor tells which days are over."""
+        """The time in UTC, from which the landing sensor decides which days are over."""
         return dt.datetime.now(dt.UTC)
 
     def open(self, project: Project) -> Engine:

@@ -1,7 +1,7 @@
-"""What came of a check, in words and numbers: the same for asset checks, the history job and the verify job.
+"""Results of checks, in words and numbers: the same for asset checks, the history job and the verify job.
 
-Here the engine is asked and its answer is told. Who asks, and where the answer is recorded, is `refold.dagster.checks`,
-`refold.dagster.history` and `refold.dagster.verification`.
+Put running a check in the engine and describing its result here. `refold.dagster.checks`, `refold.dagster.history` and
+`refold.dagster.verification` call it and record the results.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from refold.stores.declaration import Store
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check: passed or not, a sentence, numbers; `warns` where a failure stops nothing."""
+    """The result of one check: passed or not, a sentence, numbers; with `warns` a failure stops nothing."""
 
     passed: bool
     text: str
@@ -33,7 +33,7 @@ class Result:
 
     @property
     def stops(self) -> bool:
-        """Whether nothing may rest on what was checked."""
+        """Whether nothing may use what was checked."""
         return not self.passed and not self.warns
 
     @property
@@ -43,7 +43,7 @@ class Result:
 
 
 def structure(findings: Sequence[LogFinding], events: int) -> Result:
-    """What the structural checks found over `events` events of a log."""
+    """The result of the structural checks over `events` events of a log."""
     more = f" ({len(findings)} findings)" if len(findings) > 1 else ""
     text = f"{findings[0].message}{more}" if findings else f"The log is whole: {events:,} events verified."
     return Result(not findings, text, md.findings_metadata(findings, events))
@@ -56,7 +56,7 @@ def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
 
 
 def replay(verdict: Verdict) -> Result:
-    """What full replay said of a store."""
+    """The result of full replay of a store."""
     text = f"Equal: {verdict.method}." if verdict.passed else str(verdict.differences[0])
     if verdict.divergence is not None:
         text = f"{text}. {verdict.divergence}"
@@ -69,7 +69,7 @@ def check_expectations(publisher: Publisher, store: Store, snapshot: Snapshot) -
 
 
 def expectations(store: Store, snapshot: Snapshot, results: Sequence[ExpectationResult]) -> Result:
-    """What a check of a store's expectations found. A failed expectation of severity warn only warns."""
+    """The result of checking a store's expectations. A failed expectation of severity warn only warns."""
     broken = [result for result in results if not result.passed]
     names = "".join(f" Broken: {result.expectation}." for result in broken)
     return Result(

@@ -1,7 +1,8 @@
-"""The job `verify`: every check of a project, alone, on one snapshot; it fails when one fails.
+"""The job `verify`: every check of a project on one snapshot, and nothing else; it fails when one check fails.
 
 An asset job of checks cannot do this: without a partition its partitioned checks do not run at all, and with one the
-expectations ask the sinks for a snapshot that they may never have held. Results are recorded on the same asset checks.
+expectations would look in the sinks for a snapshot that they may never have held. Results are recorded on the same
+asset checks.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +22,20 @@ from refold.project import Project
 from refold.stores.declaration import Store
 
 _Check = tuple[Place, str, Callable[[], Result | None]]
-"""Where a check stands, its name, and what runs it; None where there is nothing to check."""
+"""The place of a check, its name, and what runs it, which returns None where there is nothing to check."""
 
 
 def build_verify_job(project: Project) -> dg.JobDefinition:
     """The job `verify`."""
     logs = _op(project, "verify_logs", _logs, "Check the structure of every log from offset 0.")
     states = _op(project, "verify_states", _states, "Compare every state with full replay.")
-    sinks = _op(project, "verify_sinks", _sinks, "Read back what is published and check what is expected of it.")
+    sinks = _op(project, "verify_sinks", _sinks, "Read back what is published and check the expectations.")
 
     @dg.job(
         name="verify",
         description="Runs all checks alone, for CI: it fails when one fails. It takes the newest snapshot, or the one "
         "that the configuration or the tag `dagster/partition` names. An older snapshot's expectations are checked in "
-        "those sinks that hold it.",
+        "the sinks that hold it.",
     )
     def verify() -> None:
         logs()

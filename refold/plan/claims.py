@@ -1,7 +1,7 @@
-"""What is claimed of stores at snapshots: by their records, or where a record is lost by a proof of what it said.
+"""Claims of stores at snapshots, for planning: from their records, or where a record is lost from its proof.
 
-For whoever looks ahead: a record that was lost is written again with the same content, so what rests on it stands.
-Reads only, and keeps what it found. The claims that count at work are those of the records (`refold.stores.building`).
+A rebuild writes a lost record again with the same content, so what was computed from it stays valid. This module only
+reads, and keeps what it read. A rebuild itself uses the records alone (`refold.stores.building`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Claims:
         self._proofs: dict[str, dict[str, ProofRecord]] = {}
 
     def of(self, store: Store, snapshot: Snapshot) -> Claim | None:
-        """What is claimed of a store at a snapshot by today's code version; None where nothing is known of it."""
+        """The claim of a store at a snapshot by its present code version; None without record and proof."""
         place = (store.name, snapshot.key)
         if place not in self._found:
             inputs = self.inputs(store, snapshot)
@@ -34,7 +34,7 @@ class Claims:
         return self._found[place]
 
     def inputs(self, store: Store, snapshot: Snapshot) -> str | None:
-        """The identity of what a store is computed from; None where an input of a relation is not known."""
+        """The identity of what a store is computed from; None where an input of a relation is unknown."""
         known = [claim.claim for each in store.inputs if (claim := self.of(each, snapshot)) is not None]
         return store.identity(snapshot, known) if len(known) == len(store.inputs) else None
 
@@ -46,7 +46,7 @@ class Claims:
         return record if record is not None else self._proven(store).get(inputs)
 
     def _proven(self, store: Store) -> dict[str, ProofRecord]:
-        """The proofs of a store by today's code version, by inputs; read once, and only where a record is missing."""
+        """A store's proofs by its present code version, by inputs; read once, and only where a record is missing."""
         if store.name not in self._proofs:
             names = [info.name for info in self._engine.objects.list(folder_of(ObjectKind.PROOF, store=store.name))]
             proofs = [proof for name in names if (proof := self._engine.prover.proofs.standing(name)) is not None]

@@ -1,9 +1,9 @@
 """The plan of a rebuild: what would be sealed, folded, proven, computed and published, and why, before it is done.
 
-Every decision is asked of whoever takes it at work: the sealer which keys, the builder where a fold goes on from, the
-publisher which versions are missing, the releaser whether anything would move. Manifests, layouts, records, proofs and
-releases are read, checkpoints are checked, and nothing is written; no event is read. How much work the decisions are is
-`refold.plan.workload`; how long that takes is `refold.plan.forecast`.
+Every decision comes from the code that takes it in a rebuild: the sealer knows the keys, the builder where a fold
+continues, the publisher which versions are missing, the releaser whether anything would move. Manifests, layouts,
+records, proofs and releases are read, checkpoints are checked; no event is read and nothing is written. Put the amount
+of work into `refold.plan.workload`, and its time into `refold.plan.forecast`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ class PlannedFold:
     """What folding one store would do.
 
     Attributes:
-        start: the place in history that it goes on from; all days from there on are folded.
-        rows: how many rows its state has there; None where nothing says so.
+        start: the place in history where it continues; all days from there on are folded.
+        rows: how many rows its state has there; None where that is unknown.
         reasons: why, in words; none where there is nothing to fold.
         is_new: whether no state by this code version is stored at all.
         to_compile: whether its rule was not compiled on this machine before.
-        is_loaded: whether this process has it compiled already.
     """
 
     store: Folded
@@ -40,12 +39,11 @@ class PlannedFold:
     reasons: Sequence[str]
     is_new: bool
     to_compile: bool = False
-    is_loaded: bool = False
 
 
 @dataclass(frozen=True)
 class MissingProofs:
-    """How many days of a store have no proof for what is or will be built there; of the others replay says it again."""
+    """How many days of a store have no proof yet of what is or will be built there; replay checks the others again."""
 
     store: Store
     missing: int
@@ -64,7 +62,7 @@ class PlannedRelation:
 
 @dataclass(frozen=True)
 class PlannedVersion:
-    """What one sink would be given: `writes` a new version, or the one that it holds to be compared again."""
+    """What publishing to one sink would do: write a new version (`writes`), or compare the version it holds."""
 
     store: Store
     sink: str
@@ -79,7 +77,7 @@ class Plan:
     Attributes:
         days: every snapshot, sealed or to be sealed, oldest first.
         release: why a release would be made; "" where what is served stays.
-        note: what else a person should know of the release.
+        note: what else a person should know about the release.
     """
 
     days: Sequence[Day]
@@ -119,14 +117,14 @@ class Plan:
         return [day for day in self.days[fold.start :] if day.logs[fold.store.log.name].events]
 
     def settled(self, engine: Engine) -> Plan:
-        """The same decisions over the history as it was sealed since, to learn from."""
+        """The same decisions over the history as it was sealed since."""
         return replace(self, days=sealed_days(engine, self.days))
 
 
 def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = False, thorough: bool = True) -> Plan:
-    """What `rebuild_all` with the same arguments would do, as things stand; writes nothing.
+    """What `rebuild_all` with the same arguments would do now; writes nothing.
 
-    Without `thorough`, of older snapshots neither proofs nor stored results of relations are looked at.
+    Without `thorough`, proofs and stored results of relations are not read for older snapshots.
 
     Raises what a rebuild raises before it begins: NotFound where nothing landed, FixInput outside the cadence.
     """
@@ -143,15 +141,15 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
 def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:
     sealed = [day for day in days if day.snapshot is not None]
     last = sealed[-1].snapshot if sealed else None
-    compiled = (not store.was_compiled, store.is_loaded)
+    to_compile = not store.was_compiled
     if last is None:
-        return PlannedFold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, *compiled)
+        return PlannedFold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, to_compile)
     run = engine.builder.run_from(store, last, fresh=fresh)
     found = [_found(engine, store, day) for day in sealed]
     is_new = not any(found)
     rows = next((record.rows for record in reversed(found) if record is not None), None)
     fold = PlannedFold(
-        store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, *compiled
+        store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, to_compile
     )
     if all(day.logs[store.log.name].events == 0 for day in days[run.done :]):
         return fold
@@ -174,7 +172,7 @@ def _why_folded(
     fresh: bool,
 ) -> Iterator[str]:
     if fresh:
-        yield "asked for: every checkpoint is ignored"
+        yield "from scratch: every checkpoint is ignored"
     yield from (f"damaged checkpoint: {text}" for text in damaged)
     if fold.is_new:
         yield from _never(engine, fold.store)
@@ -196,7 +194,7 @@ def _gaps(fold: PlannedFold, days: Sequence[Day], found: Sequence[StateRecord | 
         yield f"{_keys(behind)} sealed and not folded yet"
     thinned = [days[p].key for p, record in enumerate(found) if p >= fold.start and record and record.thinned]
     if thinned:
-        yield f"the rows of {_keys(thinned)} were thinned, so it goes on from before"
+        yield f"the rows of {_keys(thinned)} were thinned, so it continues from an earlier one"
 
 
 def _keys(keys: Sequence[str]) -> str:
@@ -211,7 +209,7 @@ def _never(engine: Engine, store: Store) -> list[str]:
 
 
 def _other_versions(engine: Engine, store: Store) -> list[str]:
-    """The code versions by which a store was built, but today's, the newest first."""
+    """The code versions by which a store was built except the present one, the newest first."""
     written: dict[str, str] = {}
     for info in engine.objects.list(folder_of(ObjectKind.STATE_RECORD, store=store.name)):
         version = parts_of(ObjectKind.STATE_RECORD, info.name).get("code_version", store.code_version)
@@ -225,7 +223,7 @@ def _records(store: Store, code_version: str) -> str:
 
 
 def _rows_of_others(engine: Engine, store: Store) -> int | None:
-    """How many rows the store had by another code version, which is the best there is to say of a new one."""
+    """How many rows the store had by another code version, as an estimate for a new one."""
     for version in _other_versions(engine, store)[:1]:
         rows = []
         for info in engine.objects.list(_records(store, version)):
@@ -250,7 +248,7 @@ def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool)
                 claimed = claims.of(store, day.snapshot)
                 missing += claimed is None or engine.prover.proofs.find(claimed.claim) is None
             before = inputs
-        yield MissingProofs(store, missing, [f"no proof for what stands at {missing} snapshots"] if missing else [])
+        yield MissingProofs(store, missing, [f"no proof at {missing} snapshots"] if missing else [])
 
 
 def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool) -> PlannedRelation:
@@ -273,7 +271,7 @@ def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, tho
         return "new snapshots"
     inputs = claims.inputs(relation, day.snapshot)
     if inputs is None:
-        return "its inputs are built anew"
+        return "its inputs are rebuilt"
     try:
         if not thorough:
             record = engine.builder.checkpoints.find(relation, inputs)
@@ -296,19 +294,19 @@ def _why_published(engine: Engine, claims: Claims, store: Store, sink: object, l
     try:
         held = engine.publisher.target(store, declared).versions()
     except RefoldError as error:
-        return f"it cannot be asked what it holds: {error}"
+        return f"its versions cannot be read: {error}"
     if not held:
         return "it holds no version yet"
     claimed = claims.of(store, last.snapshot) if last.snapshot else None
     if claimed is None or last.snapshot is None:
-        return f"snapshot {last.key} is new" if last.snapshot is None else "the store is built anew"
+        return f"snapshot {last.key} is new" if last.snapshot is None else "the store is rebuilt"
     if engine.publisher.version(last.snapshot, claimed) in held:
         return ""
     return f"it holds no version of snapshot {last.key} with this content"
 
 
 def _release(engine: Engine, claims: Claims, last: Day) -> tuple[str, str]:
-    """Why a release would be made, "" where none would; and what else there is to say."""
+    """Why a release would be made, "" where none would; and a note for people."""
     current = engine.releaser.current()
     if current is None:
         return "nothing was released yet", ""

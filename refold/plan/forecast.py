@@ -30,10 +30,10 @@ T = TypeVar("T")
 _log = logging.getLogger("refold")
 
 _PROCESS_MB, _EXPECTATIONS_MB = 230.0, 170.0
-"""What imports and compiled rules take, and Great Expectations beside them."""
+"""Memory of imports and compiled rules, and of Great Expectations beside them."""
 
 _SNAPSHOT_EVENT_BYTES, _LOG_EVENT_BYTES = 400, 60
-"""What an event takes while its snapshot is sealed or folded, and for ever."""
+"""Bytes per event of the largest snapshot while it is sealed or folded, and per event of the whole log."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ def _recorded(engine: Engine, expected: Forecast, timings: Timings, seconds: flo
 
 
 def attempt(what: str, work: Callable[[], T]) -> T | None:
-    """What some work around a rebuild returns; None, and a warning, where it fails, since a rebuild must not."""
+    """The result of some work around a rebuild; None and a warning where it fails, since the rebuild must not fail."""
     try:
         return work()
-    except Exception as error:  # whatever is wrong with a forecast, the rebuild is right and says what is wrong with it
+    except Exception as error:  # a fault here must not fail a rebuild, which reports its own errors
         _log.warning("%s could not be made: %s: %s", what, type(error).__name__, error)
         return None
 
@@ -175,7 +175,7 @@ def outcome_line(run: RunRecord) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Seconds as people say them.
+    """Seconds as a short text.
 
     >>> seconds_text(0.042), seconds_text(3.21), seconds_text(75), seconds_text(4000)
     ('0.04 s', '3.2 s', '75 s', '67 min')
@@ -186,7 +186,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def bytes_text(size: int) -> str:
-    """Bytes as people say them.
+    """Bytes as a short text.
 
     >>> bytes_text(900), bytes_text(123_456), bytes_text(7_654_321)
     ('900 B', '123 kB', '7.7 MB')
@@ -198,13 +198,13 @@ def bytes_text(size: int) -> str:
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever had, in MB."""
+    """The peak of this process's memory, in MB."""
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def resident_mb() -> float:
-    """The memory that this process has now, in MB; where the system does not say, the most that it ever had."""
+    """The memory that this process has now, in MB; where the system does not report it, the peak."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 -- no file on a disk
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

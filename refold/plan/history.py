@@ -1,9 +1,8 @@
 """What history will look like once landing is sealed: the snapshots that are, and those that sealing would add.
 
-Of a snapshot that is, manifest and layout say how many events it has and how many bytes its columns take. Of one that
-sealing would add, both are estimated from what earlier landing objects of the same kind held, or where there is none,
-from the lines of one object; no other event is read.
-What is done with it is `refold.plan.decisions`.
+Events and bytes of a sealed snapshot are read from manifest and layout. Those of a snapshot still to be sealed are
+estimated from earlier landing objects of the same kind, or where there are none, from the lines of one object; no other
+event is read. `refold.plan.decisions` decides what a rebuild does with this history.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _PEEKED_BYTES = 4 << 20
 """The largest landing object that is read to count its lines, where none of its log was sealed yet."""
 
 _RECORD_BYTES = {".gz": 40.0, "": 200.0}
-"""What a landing record takes where even that is not known, packed and plain."""
+"""Bytes per landing record where even that is unknown, compressed and plain."""
 
 _COLUMN_BYTES = 5.0
-"""What one column of an event takes in a segment where none is there yet."""
+"""Bytes per column of an event where no segment exists yet."""
 
 _SEGMENT_BYTES = 2_500
-"""What a segment takes beside its columns."""
+"""Bytes of a segment beside its columns."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Ahead:
 class Day:
     """One snapshot of the history as it will be.
 
-    `snapshot` is None where it is not sealed yet; `is_new` says whether it was not when the plan was made.
+    `snapshot` is None where it is not sealed yet; `is_new` is whether it was unsealed when the plan was made.
     """
 
     key: str
@@ -57,7 +56,7 @@ class Day:
 
     @property
     def id(self) -> str | None:
-        """The identity where it is known."""
+        """The identity; None where it is not sealed yet."""
         return self.snapshot.id if self.snapshot else None
 
     @property
@@ -83,12 +82,12 @@ def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
             remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
         )
     if keys and known and keys[0] < known[-1].key:
-        raise FixInput(f"The key {keys[0]} lies before the newest snapshot {known[-1].key} and can not be sealed.")
+        raise FixInput(f"The key {keys[0]} is before the newest snapshot {known[-1].key} and cannot be sealed.")
     return [*known, *_coming(engine, sealer, keys, known)]
 
 
 def sealed_days(engine: Engine, days: Sequence[Day]) -> list[Day]:
-    """The same days with what sealing has made of them since."""
+    """The same days, with the snapshots sealed since."""
     snapshots = {snapshot.key: snapshot for snapshot in engine.chain}
     return [
         day if day.snapshot or day.key not in snapshots else _since(day, _known(engine, snapshots[day.key]))
@@ -127,7 +126,7 @@ def _kind(name: str) -> str:
 
 
 def _record_bytes(engine: Engine, log: Log, waiting: Sequence[LandingObject]) -> dict[str, float]:
-    """How many bytes a landing record of a log takes, packed and plain: as sealed so far, else as in one object."""
+    """Bytes per landing record of a log, compressed and plain: as sealed so far, else as in one object."""
     found = {kind: [0, 0] for kind in _RECORD_BYTES}
     for snapshot in engine.chain:
         for item in snapshot.cut(log.name).objects:
@@ -138,7 +137,7 @@ def _record_bytes(engine: Engine, log: Log, waiting: Sequence[LandingObject]) ->
 
 
 def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> float:
-    """Bytes a line in the middle one by size of the landing objects of a kind; a usual size where it is too large."""
+    """Bytes per line in the median landing object of a kind by size; a default where it is too large to read."""
     items = sorted(
         (item for item in waiting if item.folder and _kind(item.name) == kind), key=lambda i: i.info.size_bytes
     )
@@ -147,14 +146,14 @@ def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> floa
     try:
         data = engine.landing().get(items[len(items) // 2].name)
         lines = sum(bool(line.strip()) for line in (gzip.decompress(data) if kind else data).splitlines())
-    except (RefoldError, OSError, EOFError, zlib.error):  # what is wrong with it is for sealing to say
+    except (RefoldError, OSError, EOFError, zlib.error):  # sealing reports what is wrong with it
         return _RECORD_BYTES[kind]
     return len(data) / lines if lines else _RECORD_BYTES[kind]
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """How many bytes the segments of a log take, by column; counted where they are sealed, else estimated."""
+    """How many bytes the segments of a log take, by column; exact where they are sealed, else estimated."""
 
     chain: SnapshotChain
     log: Log
@@ -171,7 +170,7 @@ class Bytes:
         return sealed + self._ahead([n for n in ahead if n], wanted)
 
     def _ahead(self, events: Sequence[int], wanted: Sequence[str] | None) -> int:
-        """What segments that are not there yet would take."""
+        """Bytes of segments that do not exist yet."""
         if not events:
             return 0
         columns = len(self.log.schema.names) - 1 if wanted is None else len(wanted) - 1
@@ -179,7 +178,7 @@ class Bytes:
         return round(sum(events) * each + len(events) * self.log.partitions * size)
 
     def _usual(self, wanted: Sequence[str] | None) -> tuple[float, float] | None:
-        """Bytes an event, and a segment beside its columns, in the newest snapshots that have events."""
+        """Bytes per event, and per segment beside its columns, in the newest five snapshots; None without events."""
         files = [
             file for snapshot in list(self.chain)[-5:] for file in self.chain.layout(snapshot, self.log.name).segments
         ]

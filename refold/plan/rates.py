@@ -36,7 +36,7 @@ _NEWEST = 9
 """How many of the similar stages count, the newest first."""
 
 _LEAST_SECONDS = 1e-3
-"""Stages whose estimate is shorter say nothing about a rate."""
+"""Stages with a shorter estimate do not count."""
 
 
 @dataclass(frozen=True)

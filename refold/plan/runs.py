@@ -1,7 +1,7 @@
 """Records of runs: what a rebuild was predicted to take on this machine and what it took, one line per run.
 
 They are kept in the user's cache folder, in a file for each kind of machine, Python version and Refold version, since
-the rates of one say little about another. A line is appended by one write, so runs at the same time or a kill leave at
+rates differ between them. A line is appended by one write, so runs at the same time or a kill leave at
 most one line that cannot be read. Nothing here fails a rebuild: what cannot be read or written is logged as a warning.
 Nothing here reaches the object store.
 """

@@ -171,7 +171,7 @@ class _LogWork:
 
 
 def _rows_by_day(engine: Engine, plan: Plan, fold: PlannedFold) -> list[int]:
-    """How many rows the state of a store has after each day: as its records say, else in proportion.
+    """How many rows the state of a store has after each day: from its records, else in proportion.
 
     New keys arrive more slowly than events; the rows of a day are taken to grow with the root of its events.
     """
@@ -187,7 +187,7 @@ def _rows_by_day(engine: Engine, plan: Plan, fold: PlannedFold) -> list[int]:
 
 
 def _guessed(events: int, at: int, rows: int | None) -> int:
-    """Rows after some events, where there were `rows` after `at` of them; None where nobody knows."""
+    """Rows after some events, where there were `rows` after `at` of them; None where that is unknown."""
     factor, power = _ROWS_GUESSED
     guessed = factor * float(events) ** power if rows is None or not at else rows * math.sqrt(events / at)
     return min(events, round(guessed))
@@ -202,7 +202,7 @@ def _rows_at(engine: Engine, store: Store, day: Day) -> int | None:
 
 
 def _rows_of(engine: Engine, store: Store, plan: Plan) -> int:
-    """Rows of a relation as last computed; a thousand where nobody knows."""
+    """Rows of a relation as last computed; a thousand where that is unknown."""
     found = (_rows_at(engine, store, day) for day in reversed(plan.days))
     return next((rows for rows in found if rows is not None), 1_000)
 

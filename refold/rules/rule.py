@@ -156,11 +156,6 @@ class Rule:
         return self.interpreter.fold(rows, codes, events, live)
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether this process has compiled it or loaded it, so that the next fold of any size is compiled."""
-        return self._kernel is not None and self._kernel.is_loaded
-
-    @property
     def was_compiled(self) -> bool:
         """Whether compiling it is only loading what was compiled before; True where it is interpreted."""
         return self._kernel is None or self._kernel.was_compiled

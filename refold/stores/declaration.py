@@ -260,11 +260,6 @@ class Folded(Store):
         return True
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether this process has compiled code of it already."""
-        return False
-
-    @property
     def reasons(self) -> Mapping[int, str]:
         """The names of the reason codes in its ledger."""
         return {}

@@ -1,4 +1,4 @@
-"""A small project whose plans are compared with what a rebuild then does: counted at work, by nobody who plans.
+"""A small project whose plans are compared with the work of the rebuild, which is counted independently of the plan.
 
 Two logs; of the one a rule and the latest row by key, of the other the latest row; a relation over a ledger and a
 store. Not a test.
@@ -172,7 +172,7 @@ class _Watched(WrapperStore):
 
 @contextmanager
 def _counting(work: Work, engine: Engine) -> Iterator[None]:
-    """Let everything do what it does, and count."""
+    """Count the work without changing it."""
     folding, log = False, ""
     fold_history, fold_unread = building.Builder.fold_history, fold_engine.fold_unread
     run, unread = RelationRunner.run, LogReader.unread

@@ -34,7 +34,7 @@ def test_a_first_rebuild_does_everything_as_planned(shop: Shop) -> None:
 
 
 def test_when_all_is_done_there_is_nothing_to_do(shop: Shop) -> None:
-    """The plan says so, and the rebuild writes nothing new."""
+    """The plan shows that, and the rebuild writes nothing new."""
     rebuilt(shop)
     plan, done = agree(shop)
     assert plan.nothing_to_do
@@ -69,7 +69,7 @@ def test_a_late_object_enters_with_the_next_day(shop: Shop) -> None:
 
 
 def test_days_without_events_are_sealed_and_published_and_not_folded(shop: Shop) -> None:
-    """Their content is the parent's; the version in the sinks bears another snapshot all the same."""
+    """Their content is the parent's, but the versions in the sinks are of the new snapshot."""
     rebuilt(shop)
     plan, done = agree(shop, day(6))
     assert done.sealed == [day(5), day(6)]
@@ -91,7 +91,7 @@ def test_a_changed_rule_is_folded_from_the_first_event_and_the_plan_names_both_v
 
 
 def test_a_damaged_checkpoint_is_foreseen_and_named(shop: Shop) -> None:
-    """The fold goes on from the one before it."""
+    """The fold continues from the checkpoint before it."""
     rebuilt(shop)
     engine = shop.engine()
     record = engine.builder.require(shop.project.store("levels"), engine.chain.get(day(2)))
@@ -126,7 +126,7 @@ def test_a_fresh_rebuild_folds_all_and_computes_nothing_that_stands(shop: Shop) 
 
 
 def test_a_sink_that_lost_its_versions_is_written_again(shop: Shop) -> None:
-    """And it alone; what is served has not changed."""
+    """No other sink is; readers see the same release."""
     rebuilt(shop)
     (shop.root / "refold.db").unlink()
     plan, done = agree(shop)

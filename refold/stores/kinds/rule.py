@@ -83,11 +83,6 @@ class RuleStore(Folded):
         return self.rule.was_compiled
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether this process has the rule's kernel."""
-        return self.rule.is_loaded
-
-    @property
     def reasons(self) -> Mapping[int, str]:
         """The reasons the rule rejects with."""
         return self.rule.reasons
