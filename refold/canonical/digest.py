@@ -9,9 +9,9 @@ Version 1, frozen:
 - The digest is the sha256 of `refold table 1\\n`, the schema's text, `\\n`, and the top; the schema's text is one line
   `name type` per column (`refold.types.describe`), without a last line break.
 
-An update costs in proportion to the buckets that changed, and two trees that differ say in which buckets. Bytes and
-hashes are those of `refold.canonical.encoding`; golden vectors stand in `tests/canonical/test_digest.py`. Nothing here
-knows of logs, stores or storage.
+An update costs in proportion to the buckets that changed, and two trees show in which buckets they differ. Bytes and
+hashes are those of `refold.canonical.encoding`; golden vectors are in `tests/canonical/test_digest.py`. This module
+knows nothing of logs, stores or storage.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def buckets_of(hashes: Hashes) -> Buckets:
 class DigestTree:
     """The leaves of one table's digest, kept so that a change costs only its buckets.
 
-    `schema` is the text of the columns (`refold.types.describe`); it enters the digest, so that the same bytes
-    under other column names or types are another content.
+    `schema` is the text of the columns (`refold.types.describe`). It enters the digest, so the same bytes under other
+    column names or types have another digest.
     """
 
     def __init__(self, schema: str) -> None:
@@ -56,14 +56,14 @@ class DigestTree:
 
     @classmethod
     def of(cls, schema: str, table: pa.Table, key: Sequence[str]) -> DigestTree:
-        """The tree of a whole table; the order of its rows does not matter, repeated rows do."""
+        """The tree of a whole table. The order of its rows does not matter; repeated rows count."""
         tree = cls(schema)
         buckets = bucket_of([table[name] for name in key])
         tree.update(table, buckets, np.unique(buckets))
         return tree
 
     def update(self, table: pa.Table, buckets: Buckets, touched: npt.NDArray[np.uint16]) -> None:
-        """Recompute the `touched` buckets from `table`, whose rows lie in `buckets`."""
+        """Recompute the `touched` buckets from `table`, whose rows are in `buckets`."""
         halves = np.array_split(touched, 2)
         found = each(lambda half: _leaves(table, buckets, half), halves, [len(table)] * len(halves))
         for half, leaves in zip(halves, found, strict=True):
@@ -74,7 +74,7 @@ class DigestTree:
         """The root, as 64 hexadecimal digits."""
         level, empty = b"".join(self.leaves), _EMPTY
         while len(level) > len(empty):
-            blank = empty * _FAN_OUT  # most nodes of a small table are this one, and it need not be hashed each time
+            blank = empty * _FAN_OUT  # most nodes of a small table equal this one, which is hashed once
             empty = hashlib.sha256(blank).digest()
             nodes = (level[i : i + len(blank)] for i in range(0, len(level), len(blank)))
             level = b"".join(empty if node == blank else hashlib.sha256(node).digest() for node in nodes)

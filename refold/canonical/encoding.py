@@ -11,7 +11,7 @@ versions. A row is its values one after the other; a value is
 - text, enum (UTF-8) and binary: the length in 4 bytes, little-endian, then the bytes.
 
 The hash of a row is MurmurHash64A with seed 0 over its bytes. `refold.proof.reference` encodes and hashes once more
-from this text alone, and golden vectors stand in `tests/canonical/test_encoding.py`. This module knows Arrow columns
+from this text alone, and golden vectors are in `tests/canonical/test_encoding.py`. This module knows Arrow columns
 and nothing of logs or stores.
 """
 
@@ -69,13 +69,13 @@ class EncodedRows:
         return EncodedRows(ordered.data, ordered.offsets[bounds])
 
     def take(self, places: Offsets) -> EncodedRows:
-        """The rows at some places, in their order."""
+        """The rows at some places, in that order."""
         buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
         rows = pa.Array.from_buffers(pa.large_binary(), len(self), buffers).take(pa.array(places))
         return EncodedRows(*text_buffers(rows))
 
     def same_as(self, others: EncodedRows) -> npt.NDArray[np.bool_]:
-        """Which rows are those of as many others, byte for byte."""
+        """Whether each row equals the row at its place in `others`, byte for byte; shape (rows,)."""
         same = np.empty(len(self), dtype=np.bool_)
         _compare(self.data, self.offsets, others.data, others.offsets, same)
         return same
@@ -91,7 +91,7 @@ class EncodedRows:
 def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None = None) -> EncodedRows:
     """Encode rows given as columns of equal length, in the order given.
 
-    Raises TypeError for an Arrow type that has no place in the encoding.
+    Raises TypeError for an Arrow type that has no encoding.
 
     >>> encode_rows([pa.array([1, None])]).row(1)
     b'\\x00'
@@ -126,7 +126,7 @@ def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class _Column:
-    """One column ready to be scattered: fixed width values (`starts` is None) or bytes with `starts`."""
+    """A column to be written into rows: values of a fixed width (`starts` is None), or bytes with `starts`."""
 
     data: Bytes
     starts: Offsets | None
@@ -187,7 +187,7 @@ def _validity(column: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
-    """The bytes of text or binary values one after the other, and where each begins; a null is empty."""
+    """The bytes of text or binary values one after the other, and the offset of each; a null is empty."""
     column = column.cast(pa.large_binary())
     _, offsets, data = column.buffers()
     starts = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
@@ -199,7 +199,7 @@ _registering, _unregistered = Lock(), list[Callable[..., Any]]()
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, not on import: numba takes 0.4 s to import, and may find no place to keep things."""
+    """Compile at the first call and not on import, since importing numba takes 0.4 s; cache where that is possible."""
 
     @cache
     def ready() -> Callable[..., Any]:
@@ -211,7 +211,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
                 register_jitable(_unregistered.pop())
         try:
             return numba.njit(cache=True, nogil=True)(function)
-        except RuntimeError:  # neither beside the source nor in the user's cache folder may be written
+        except RuntimeError:  # neither the source folder nor the user's cache folder can be written
             return numba.njit(nogil=True)(function)
 
     @wraps(function)
@@ -222,7 +222,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def called_by_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let compiled functions call this one, which itself stays as it is; numba hears of it at the first call of any."""
+    """Let compiled functions call this one; it is registered with numba before the first of them is compiled."""
     _unregistered.append(function)
     return function
 
@@ -273,9 +273,9 @@ def _compare(data, starts, others, other_starts, same):  # type: ignore[no-untyp
 
 @compiled
 def _heads(data, starts):  # type: ignore[no-untyped-def]
-    """The eight bytes of each row, as a number, that come after the bytes with which all rows begin; zeros at the end.
+    """The eight bytes of each row after the prefix that all rows share, as a big-endian number, padded with zeros.
 
-    Rows whose heads differ are in the order of their heads.
+    Rows with different heads have the order of their heads.
     """
     heads = np.zeros(starts.size - 1, dtype=np.uint64)
     if heads.size == 0:
@@ -294,7 +294,7 @@ def _heads(data, starts):  # type: ignore[no-untyped-def]
 
 @compiled
 def _sort_groups(data, starts, heads, order, bounds):  # type: ignore[no-untyped-def]
-    """Sort each range of `order` by the bytes of the rows it names: a merge sort from the bottom, in place."""
+    """Sort each range of `order` by the bytes of the rows it points to: a bottom-up merge sort, in place."""
     spare = np.empty_like(order)
     for group in range(bounds.size - 1):
         low, high = bounds[group], bounds[group + 1]

@@ -1,11 +1,9 @@
-"""Whether the events of a snapshot are those that were sealed, and its repeats what was recorded of them.
+"""Checks that the events of a snapshot are those that were sealed, and that its recorded repeats are right.
 
-To encode and hash all of a snapshot's events takes longer than to fold them. So once their canonical bytes were found
-to have the manifest's digests, and every repeat was compared with its first delivery, that is remembered together with
-exactly what was looked at: the segments of the layout, with the hash of each column, and the recorded repeats. Reading
-checks those hashes every time, so the same segments hold the same events. Other segments or repeats, or a damaged
-memory, and all is looked at again. What a log's manifests and segments say of each other without any memory is
-`refold.log.verify`'s.
+Encoding and hashing all events of a snapshot takes longer than folding them. So a passed check is recorded, with
+exactly what it covered: the segments of the layout, with the hash of each column, and the recorded repeats. Every read
+checks those hashes, so the same segments hold the same events. The check runs again if segments or repeats differ from
+those, or if its record is damaged. `refold.log.verify` checks a log without any such record.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ _NOTHING = sha256_hex(b"")
 
 
 class ContentCheck:
-    """Holds the events of one log's snapshots against their manifests, and remembers what was found equal."""
+    """Compares the events of one log's snapshots with their manifests, and records the snapshots that passed."""
 
     def __init__(self, objects: ObjectStore, chain: SnapshotChain, reader: LogReader) -> None:
         self._objects = objects
@@ -38,7 +36,7 @@ class ContentCheck:
         self._log = reader.log
 
     def remembers(self, snapshot: Snapshot) -> bool:
-        """Whether all events of a snapshot, and its recorded repeats, were compared before."""
+        """Whether a snapshot passed before, with the same segments and recorded repeats."""
         body = self._body(snapshot)
         try:
             return read_record(self._objects, checked_name(body)) == body
@@ -47,7 +45,7 @@ class ContentCheck:
             return False
 
     def recorded(self, snapshot: Snapshot) -> pa.Table | None:
-        """The repeats that sealing recorded of a snapshot; None where they are damaged."""
+        """The repeats that sealing recorded for a snapshot; None where they are damaged."""
         try:
             repeats = self._reader.repeats(snapshot)
         except Damaged as error:
@@ -58,7 +56,7 @@ class ContentCheck:
     def require(self, snapshot: Snapshot, digests: Mapping[int, str]) -> None:
         """Raise Damaged where a snapshot's events are not those that were sealed.
 
-        `digests` are the `content_digest` of its events by log partition; one without events may be missing.
+        `digests` gives the `content_digest` of its events by log partition; one without events may be missing.
         """
         for partition, expected in enumerate(snapshot.cut(self._log.name).content):
             digest = digests.get(partition, _NOTHING)
@@ -70,7 +68,7 @@ class ContentCheck:
                 )
 
     def remember(self, snapshot: Snapshot, repeats: pa.Table) -> None:
-        """Remember that the events were compared, if the recorded repeats are those that were found."""
+        """Record that the events passed, if the recorded repeats equal those that were found."""
         if repeats.equals(self.recorded(snapshot)):
             body = self._body(snapshot)
             write_record(self._objects, checked_name(body), body)
@@ -83,5 +81,5 @@ class ContentCheck:
 
 
 def checked_name(body: Mapping[str, str]) -> str:
-    """The name of what is remembered, which follows from all of it."""
+    """The name of the record of a passed check, which follows from its whole content."""
     return name_of(ObjectKind.CONTENT_CHECK, log=body["log"], sha256=sha256_hex(canonical_json(body)))

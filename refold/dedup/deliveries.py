@@ -1,10 +1,10 @@
-"""Deduplication: which events repeat an event id seen before, with the same content or with another.
+"""Deduplication: finds events that repeat an earlier event id, with the same content or with another.
 
-Sealing looks new ids up among the hashes of all earlier ones (`refold.seal.seen_index`). Where the hash of the
-content, of another seed, agrees as well, an event is a duplicate: 128 bits in all. Where it does not, ids and contents
-are compared byte for byte. Full replay finds repeats again, from the ids alone, with no stored help and byte for byte
-(`refold.dedup.from_ids`), so two events that somebody crafts to agree in both hashes are found there.
-The first delivery of an id stands. A later one is a duplicate if its declared columns are equal, else a conflict.
+Sealing looks up new ids among the hashes of all earlier ones (`refold.seal.seen_index`). If the hash of the content,
+computed with another seed, is equal as well (128 bits in all), the event is a duplicate. Otherwise ids and contents are
+compared byte for byte. Full replay finds repeats again from the ids alone, byte for byte and without stored data
+(`refold.dedup.from_ids`), so it also finds events crafted to agree in both hashes.
+The first delivery of an id counts. A later one is a duplicate if its declared columns are equal, else a conflict.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Deliveries = npt.NDArray[np.uint8]
 
 
 class Delivery(IntEnum):
-    """What deduplication says of one event; the values are those of `refold.rules.outcome.Outcome`."""
+    """The result of deduplication for one event; the values are those of `refold.rules.outcome.Outcome`."""
 
     FIRST = 0
     DUPLICATE = 1
@@ -44,12 +44,12 @@ REPEATS = pa.schema(
         pa.field("first_seq", pa.int64(), False),
     ]
 )
-"""The stored result of deduplication at sealing: one row per event that is no first delivery."""
+"""The stored result of deduplication at sealing: one row per event that is not a first delivery."""
 
 
 @dataclass(frozen=True)
 class SeenRun:
-    """First deliveries: the hash of each id, the hash of its content, its `log_seq`; arrays of one length."""
+    """First deliveries: the hash of each id, the hash of its content, and its `log_seq`, in arrays of equal length."""
 
     hashes: Hashes
     contents: Hashes
@@ -57,7 +57,7 @@ class SeenRun:
 
     @classmethod
     def of(cls, log: Log, events: pa.Table) -> SeenRun:
-        """The hashes of events, all of them, in their order."""
+        """The hashes of all given events, in their order."""
         contents = encoded(log, events).hashes(seed=1)
         return cls(event_ids.hashes(events[log.event_id]), contents, events["log_seq"].to_numpy())
 
@@ -78,7 +78,7 @@ class SeenRun:
 
     @cached_property
     def by_hash(self) -> Seqs:
-        """The places of the entries by hash; those of equal hashes in the order in which they are."""
+        """The places of the entries ordered by hash; entries with equal hashes keep their order."""
         bits = max(1, len(self).bit_length() - 2)
         ends, order = np.zeros((1 << bits) + 1, dtype=np.int64), np.empty(len(self), dtype=np.int64)
         if _order(self.hashes, np.uint64(64 - bits), ends, order):
@@ -86,7 +86,7 @@ class SeenRun:
         return np.argsort(self.hashes, kind="stable")
 
     def take(self, rows: Seqs) -> SeenRun:
-        """Some of the entries, in the order asked for."""
+        """The entries at some places, in that order."""
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
 
 
@@ -95,9 +95,9 @@ _TOGETHER_MAX = 64
 
 @compiled
 def _order(hashes, shift, ends, order):  # type: ignore[no-untyped-def]
-    """Write the places of hashes in their order; False, and nothing, where they are not spread as hashes are.
+    """Write the places of hashes in ascending order; returns False, without a result, where hashes are not well spread.
 
-    Places are parted by their leading bits, so that a few are together, and those are sorted by insertion.
+    Places are divided by the leading bits of their hashes into small groups, which are sorted by insertion.
     """
     for h in hashes:
         ends[(h >> shift) + 1] += 1
@@ -130,9 +130,10 @@ def seal_deliveries(
 ) -> tuple[Deliveries, Seqs]:
     """Deduplicate new events against each other and against those before.
 
-    `run` has their hashes, in `log_seq` order, and `earlier` pairs a place in it with a first delivery before that has
-    the same hash (`refold.seal.seen_index.SeenIndex.candidates`); `rows_at` gives the declared columns of events at
-    ascending places. Returns the delivery of each event and the log_seq of its first delivery, both of shape (events,).
+    `run` has the hashes of the new events, in `log_seq` order. `earlier` pairs places in it with earlier first
+    deliveries that have the same hash (`refold.seal.seen_index.SeenIndex.candidates`). `rows_at` gives the declared
+    columns of events at ascending places. Returns the delivery of each event and the `log_seq` of its first delivery,
+    both of shape (events,).
     """
     deliveries, firsts = np.zeros(len(run), dtype=np.uint8), run.seqs.copy()
     rows, known = earlier

@@ -1,10 +1,10 @@
-"""Reading a log for full replay: first all of its ids, then snapshot by snapshot the events and what became of each.
+"""Reads a log for full replay: first all of its ids, then, snapshot by snapshot, the events and the delivery of each.
 
-Which events repeat which is found anew every time, from the ids alone (`refold.dedup.from_ids`), before any event is
-read. What sealing stored says which ids are worth keeping when they are read: if all whose hashes recur turn out to be
-among them, they need not be read a second time. Whether a repeat is a duplicate or a conflict is told by its declared
-columns and those of its first delivery, byte for byte; contents are read only where that was not done before
-(`refold.dedup.content_check`), and those of first deliveries wait for their repeats (`refold.dedup.first_contents`).
+Repeats are found again on every replay, from the ids alone (`refold.dedup.from_ids`), before any event is read. The
+repeats that sealing stored are only a hint as to which ids to keep on the first reading: if these include all ids whose
+hashes recur, the ids are not read a second time. A repeat is a duplicate if its declared columns equal those of its
+first delivery byte for byte, else a conflict. Contents are read only where they were not compared before
+(`refold.dedup.content_check`); those of first deliveries are kept for their repeats (`refold.dedup.first_contents`).
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Rereader:
-    """Reads the snapshots of a log again, from the first on.
+    """Reads the snapshots of a log again, in order from the first one on.
 
     Args:
-        snapshots: all that will be asked for, from the first on; their ids are read at once.
-        columns: the columns of the events that are wanted.
-        memory_bytes: how much of the ids' hashes may be held in memory, half as much of the events whose ids may be
-            repeated, and as much again of which event repeats which and of contents.
-        trusting: whether contents that were compared before need not be compared again.
+        snapshots: all that will be read, from the first one on; the constructor reads their ids.
+        columns: the columns of the events to read.
+        memory_bytes: the most memory for hashes of ids; half as much is used for events whose ids may be repeated, and
+            half as much for contents and for pairs of repeats and first deliveries together.
+        trusting: whether contents that were compared before are not compared again.
 
-    Raises Damaged where a segment is.
+    Raises Damaged where a segment is damaged.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Rereader:
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
         self._suspects, expected = self._read_ids(memory_bytes)
         self._pairs, self._firsts = self._settle(expected, memory_bytes // 4)
-        pa.default_memory_pool().release_unused()  # what reading all ids took, before the events are read
+        pa.default_memory_pool().release_unused()  # the memory of reading all ids, before the events are read
 
     def _read_ids(self, memory_bytes: int) -> tuple[Kept[list[Suspects]], int]:
-        """The events whose ids have hashes that occur more than once, by snapshot and log partition; how many do."""
+        """The events whose ids have recurring hashes, by snapshot and log partition; and the number of these hashes."""
         hashes, named = RepeatedHashes(memory_bytes), self._named_in_repeats()
 
         def choose(part: Part, own: Hashes) -> Seqs:
@@ -92,7 +92,7 @@ class Rereader:
         return kept, len(repeated)
 
     def _of_each_snapshot(self, choose: Callable[[Part, Hashes], Seqs], memory_bytes: int) -> Kept[list[Suspects]]:
-        """The events at the places that are chosen in each part, by snapshot and log partition; reads all ids."""
+        """The events at the chosen places of each part, by snapshot and log partition; reads all ids."""
         log, kept = self._reader.log, Kept[list[Suspects]](memory_bytes, lambda some: sum(s.size_bytes for s in some))
         for snapshot in self._snapshots:
             start, there = snapshot.cut(log.name).seq_start, np.zeros(snapshot.cut(log.name).events, dtype=np.bool_)
@@ -117,7 +117,7 @@ class Rereader:
         return kept
 
     def _settle(self, expected: int, memory_bytes: int) -> tuple[Kept[pa.Table], FirstContents]:
-        """Which event repeats which, by snapshot, and which contents that will ask for."""
+        """The pairs of repeat and first delivery by snapshot, and the contents that are needed to compare them."""
         dedup, firsts, asking = ReplayDedup(expected), [], not all(self._compared.values())
         kept = Kept[pa.Table](memory_bytes, lambda pairs: pairs.nbytes)
         for snapshot in self._snapshots:
@@ -126,11 +126,11 @@ class Rereader:
             asked = pairs.slice(0, 0 if self._compared[snapshot.key] else None)
             firsts.append(asked["first_seq"].to_numpy().copy())
             if not asking:
-                self._suspects.let_go(snapshot.key)  # no contents will be asked for
+                self._suspects.let_go(snapshot.key)  # no contents are compared
         return kept, FirstContents(firsts, memory_bytes)
 
     def _named_in_repeats(self) -> Seqs:
-        """The `log_seq` of the repeats that sealing found, and of their firsts, sorted: nothing rests on them."""
+        """The `log_seq` of the repeats that sealing stored, and of their firsts, sorted; no result depends on them."""
 
         def seqs(snapshot: Snapshot) -> Seqs:
             repeats = self._content.recorded(snapshot)
@@ -143,7 +143,7 @@ class Rereader:
         return named
 
     def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
-        """The events of the next snapshot, to be read with the wanted columns, and the delivery of each.
+        """The parts of the next snapshot, which read the given columns, and the deliveries of each.
 
         Raises Damaged.
         """
@@ -158,7 +158,7 @@ class Rereader:
         return unread, found
 
     def repeats(self, snapshot: Snapshot) -> pa.Table:
-        """The repeats of the next snapshot, as sealing stores them. Raises Damaged."""
+        """The repeats of the next snapshot, in the form in which sealing stores them. Raises Damaged."""
         if self._instead is not None:
             return self._instead.repeats(snapshot)
         pairs, cut = self._pairs[snapshot.key], snapshot.cut(self._reader.log.name)
@@ -186,7 +186,7 @@ class Rereader:
         return [self._instead.repeats(each) for each in before][-1]
 
     def _compare(self, snapshot: Snapshot, pairs: pa.Table, wanted: Seqs) -> pa.Table:
-        """The repeats of a snapshot, all of whose events are held against its manifest, which is then remembered."""
+        """The repeats of a snapshot, after comparing all of its events with its manifest; remembers the result."""
         seqs, firsts = pairs["log_seq"].to_numpy(), pairs["first_seq"].to_numpy()
         needed = union(wanted, np.sort(seqs))
         contents, digests = self._contents(snapshot, needed)
@@ -201,7 +201,7 @@ class Rereader:
         return repeats
 
     def _contents(self, snapshot: Snapshot, seqs: Seqs) -> tuple[EncodedRows, dict[int, str]]:
-        """The contents of suspects with some `log_seq`, ascending; all events' `content_digest` by log partition."""
+        """The contents of the suspects `seqs`, which ascend, and the `content_digest` of each log partition."""
         log, suspects = self._reader.log, self._suspects[snapshot.key]
         self._suspects.let_go(snapshot.key)
 
@@ -227,7 +227,7 @@ class Rereader:
 
 @compiled
 def _tick(seqs, start, there):  # type: ignore[no-untyped-def]
-    """Say which `log_seq` are there, from `start` on, up to the first that does not ascend or lies beyond."""
+    """Mark each `log_seq`, from `start` on, up to the first that does not ascend or is out of range."""
     before = start - 1
     for seq in seqs:
         if seq <= before or seq >= start + there.size:
@@ -238,7 +238,7 @@ def _tick(seqs, start, there):  # type: ignore[no-untyped-def]
 
 @compiled
 def _meet(seqs, named, places):  # type: ignore[no-untyped-def]
-    """Write the places in `seqs` of what is named, once each, where both ascend; returns how many there are."""
+    """Write the places in `seqs` of the values in `named`, once each; both ascend. Returns their number."""
     count, j = 0, np.searchsorted(named, seqs[0]) if seqs.size else named.size
     for i in range(seqs.size):
         while j < named.size and named[j] < seqs[i]:
