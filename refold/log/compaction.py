@@ -1,21 +1,21 @@
-"""Compaction: many small segments of a log become fewer large ones, and no identity and no digest changes.
+"""Compaction: joins many small segments of a log into fewer large ones, without changing an identity or digest.
 
-A compacted segment is a segment like any other that holds the events of consecutive snapshots; their layouts are
-replaced by ones that name it, each with its own range of offsets. Which segments are joined follows from the layouts
-alone, for each log partition from offset 0 on:
+A compacted segment is an ordinary segment that holds the events of consecutive snapshots. Their layouts are replaced by
+layouts that name it, each with its own range of offsets. The layouts alone determine which segments are joined, in each
+log partition from offset 0 on:
 
 - neighbours form a group as long as it holds at most `MergeLimits.events_max` events. So complete groups stay as they
   are, and whoever reads a snapshot holds no more than that of each log partition (`refold.log.slices`);
-- from the front of a group is left out what holds more events than all that follows it there. So each time an event is
-  written again, its segment at least doubles;
-- what is left of a group is joined if it is at least `MergeLimits.files_min` segments; the newest ones wait until
+- objects at the front of a group are left out while they hold more events than the rest of the group. So each time an
+  event is written again, its segment at least doubles;
+- the rest of a group is joined if it is at least `MergeLimits.files_min` segments; the newest ones wait until
   there are that many;
-- segments of large events are left as they are and end a group.
+- segments of large events are not joined and end a group.
 
-Before a layout is replaced, the new segment is read back from the store and every column compared with what the old
-segments hold, and the events with the manifest. A process that is killed leaves segments that no layout names yet, or
-that only some do; the next one completes them. Old segments stay for whoever reads by an old layout, until
-`refold.repair.garbage` removes them.
+Before a layout is replaced, the new segment is read back from the store, and compared with the old segments by columns
+and with the manifest by events. A process that is killed leaves segments that none or only some of the layouts name;
+the next compaction completes them. Old segments are kept for readers of an old layout until `refold.repair.garbage`
+removes them.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ class Merge:
 
     @property
     def snapshots(self) -> list[Snapshot]:
-        """Whose segments they are, oldest first."""
+        """The snapshots whose segments they are, oldest first."""
         return list({each.snapshot.key: each.snapshot for each in self.placed}.values())
 
 
 @dataclass(frozen=True)
 class CompactionPlan:
-    """What compaction of a log would do.
+    """What compacting a log would do.
 
     Attributes:
         log: its name.
-        merges: what would be joined, in the order in which it is done.
+        merges: the merges in the order in which they are done.
         files, files_after: how many objects hold the log's events, now and then.
         size_bytes: of all these objects now.
     """
@@ -98,7 +98,7 @@ class CompactionPlan:
 
 @dataclass(frozen=True)
 class Compacted:
-    """What compaction of a log did.
+    """What compacting a log did.
 
     Attributes:
         files, size_bytes: of the objects that hold the log's events, afterwards.
@@ -132,7 +132,7 @@ class Compactor:
         self._limits = limits
 
     def plan(self) -> CompactionPlan:
-        """What there is to do; reads all layouts anew and writes nothing. Raises Damaged where a layout is."""
+        """Plan the merges; reads all layouts again and writes nothing. Raises Damaged where a layout is damaged."""
         for snapshot in self._chain:
             self._chain.newer_layout(snapshot)
         placed = self._placed()
@@ -153,13 +153,13 @@ class Compactor:
         return dict(sorted(found.items()))
 
     def apply(self, plan: CompactionPlan) -> Compacted:
-        """Join what a plan says; a rerun with a new plan changes nothing, or completes what was killed.
+        """Do the merges of a plan; a rerun with a new plan changes nothing, or completes a killed run.
 
-        A merge of which a segment is damaged is left as it is, and told. Each layout is replaced once all merges of its
-        snapshot are done.
+        A merge with a damaged segment is skipped and reported in the result. Each layout is replaced once all merges of
+        its snapshot are done.
 
         Raises:
-            Conflict: somebody else replaced a layout since it was planned; that one stands.
+            Conflict: another process replaced a layout since the plan was made; that layout remains.
         """
         done = _Progress(Counter(snapshot.key for merge in plan.merges for snapshot in merge.snapshots))
         size = [len(merge.placed) for merge in plan.merges]
@@ -177,7 +177,7 @@ class Compactor:
         return Compacted(len(sizes), sum(sizes.values()), done.layouts, done.damaged)
 
     def _joined(self, merge: Merge) -> list[SegmentFile]:
-        """The segments of a merge as parts of a new one, which is stored, read back and compared. Raises Damaged."""
+        """The segments of a merge as ranges of a new one, which is stored, read back and compared. Raises Damaged."""
         reader = LogReader(self._objects, self._chain, self._log)
         before = [self._read(reader, each) for each in merge.placed]
         events = pa.concat_tables(before).drop_columns(["log_partition"]).combine_chunks()
@@ -186,13 +186,13 @@ class Compactor:
         self._objects.get_checked(whole.name, whole.sha256)
         reader, again = LogReader(self._objects, self._chain, self._log), dict[int, pa.Table]()
         for file, expected in zip(found, before, strict=True):
-            # By columns, so that each is read by its own range and hash.
+            # By columns, so that each is read by its own range and checked by its own hash.
             again[file.start] = reader.segment(file, self._log.schema.names)
             if not again[file.start].equals(expected):
                 raise Damaged(
                     f"The compacted segment {whole.name} does not hold, from offset {file.start} to {file.end}, what "
                     "the segments it was made of do; no layout names it.",
-                    remedy="Run again; if it stays so, tell the makers of Refold.",
+                    remedy="Run again. If it recurs, report a bug.",
                 )
         for snapshot in merge.snapshots:
             self._require_content(snapshot, merge.partition, again)
@@ -203,7 +203,7 @@ class Compactor:
             return reader.segment(placed.file)
 
     def _require_content(self, snapshot: Snapshot, partition: int, again: dict[int, pa.Table]) -> None:
-        """Raise Damaged where events of one log partition, some of them read already, are not those sealed."""
+        """Raise Damaged where the events of a log partition, some given by `again`, are not those that were sealed."""
         reader, digest = LogReader(self._objects, self._chain, self._log), sha256()
         files = [file for file in reader.files(snapshot) if file.partition == partition]
         for file in files:
@@ -219,7 +219,7 @@ class Compactor:
             )
 
     def _replace(self, snapshot: Snapshot, found: dict[tuple[int, int], SegmentFile]) -> list[str]:
-        """Have a layout name new segments in the place of old ones; returns its name, none where it does already."""
+        """Replace segments in a layout; returns the name of the new layout, or nothing where it has them already."""
         layouts = {name: self._chain.layout(snapshot, name) for name in snapshot.logs}
         mine = layouts[self._log.name]
         segments = [found.get((file.partition, file.start), file) for file in mine.segments]
@@ -231,8 +231,8 @@ class Compactor:
         except Conflict as error:
             raise Conflict(
                 f"The layout of snapshot {snapshot.key} was replaced by another process while this one compacted log "
-                f"{self._log.name!r}: {self._chain.newest_layout(snapshot)} stands.",
-                remedy="Run again: it goes on from there, or finds nothing to do.",
+                f"{self._log.name!r}: {self._chain.newest_layout(snapshot)} is in effect.",
+                remedy="Run again: it continues from there, or finds nothing to do.",
             ) from error
 
 
@@ -245,7 +245,7 @@ def _count(placed: Iterable[Placed]) -> int:
 
 
 def merges_of(placed: Sequence[Placed], limits: MergeLimits = _LIMITS) -> Iterator[Merge]:
-    """What is to be joined of one log partition's segments."""
+    """The merges of one log partition's segments."""
     for group in _groups(_objects(placed), limits.events_max):
         sizes = [_count(one) for one in group]
         first = 0
@@ -256,9 +256,9 @@ def merges_of(placed: Sequence[Placed], limits: MergeLimits = _LIMITS) -> Iterat
 
 
 def _objects(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
-    """The segments by the object that holds them; by themselves where layouts name only some of what that holds.
+    """The segments grouped by object; one by one where the layouts name only some of an object's events.
 
-    That is so where compaction was killed; then the same merges are found as before.
+    That happens where compaction was killed. The same merges are then found again.
     """
     for _, same in groupby(placed, key=lambda each: (each.file.name, each.file.sha256)):
         found = list(same)
@@ -267,7 +267,7 @@ def _objects(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
 
 
 def _groups(objects: Iterable[list[Placed]], events_max: int) -> Iterator[list[list[Placed]]]:
-    """Neighbours that together hold no more events than a compacted segment may."""
+    """Neighbours that together hold at most `events_max` events."""
     group: list[list[Placed]] = []
     events = 0
     for found in objects:

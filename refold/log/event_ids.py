@@ -1,7 +1,7 @@
-"""Event ids as they are stored and compared: UUIDs as 16 bytes, and a hash of any id.
+"""The stored form of event ids, and their hashes: UUIDs are stored as 16 bytes.
 
-Only UUIDs in their usual text form, which comes back as the same text, are stored as 16 bytes: 36 characters, lower
-case, hyphens in their places. Anything else stays as it is. An id has the same hash in both forms.
+Only UUIDs in their usual text form (36 characters, lower case, hyphens in their places) are stored as 16 bytes, since
+they can be restored to the same text. All other ids are stored unchanged. An id has the same hash in both forms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PAGE_HEADER_MAX = 100
 
 
 def to_bytes(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The ids as 16 bytes each; None where one of them is null or no UUID in the usual form.
+    """The ids as 16 bytes each; None where one of them is null or not a UUID in the usual form.
 
     >>> to_bytes(pa.chunked_array([["00112233-4455-6677-8899-aabbccddeeff"]]))[0].as_py().hex()
     '00112233445566778899aabbccddeeff'
@@ -110,7 +110,7 @@ def _canonical(chunk: pa.Array) -> EncodedRows:
 
 
 def _marked(raw: Bytes) -> EncodedRows:
-    """16 bytes each behind a 2, which no row of the canonical encoding begins with."""
+    """Each id as a byte 2 and its 16 bytes; no row of the canonical encoding begins with 2."""
     rows = np.full((len(raw) // 16, 17), 2, dtype=np.uint8)
     rows[:, 1:] = raw.reshape(-1, 16)
     return EncodedRows(rows.reshape(-1), 17 * np.arange(len(rows) + 1))
@@ -150,7 +150,7 @@ _PAIRS = np.array([0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34])
 
 @compiled
 def _parse(data, starts, out, valid):  # type: ignore[no-untyped-def]
-    """Write the 16 bytes of each text that is a UUID, and say in `valid` which are; any bytes for the others."""
+    """Write the 16 bytes of each text that is a UUID, and mark it in `valid`; the bytes of others are arbitrary."""
     for i in range(starts.size - 1):
         p = starts[i]
         if starts[i + 1] - p != 36:

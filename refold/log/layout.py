@@ -1,6 +1,7 @@
-"""The layout of a snapshot: which objects hold its events, repeats and quarantine; another one may say so otherwise.
+"""The layout of a snapshot: which objects hold its events, repeats and quarantine. Compaction may replace it.
 
-What a snapshot is, is its manifest's (`refold.log.snapshot`); where its bytes lie may change, as by compaction.
+The manifest (`refold.log.snapshot`) determines the content and identity of a snapshot; the layout only says where its
+bytes are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Piece:
 class SegmentFile:
     """One segment of a snapshot: events [start, end) of one log partition in one Parquet object.
 
-    The object holds the events [first, last): no others, or, once it was compacted, also those of other snapshots.
+    The object holds the events [first, last). They are the same range, or a larger one if it was compacted.
     `pieces` are its columns by name, and its footer under "", so that some columns can be read and checked alone.
     """
 
@@ -40,17 +41,17 @@ class SegmentFile:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the object holds nothing else."""
+        """Whether the object holds only these events."""
         return (self.start, self.end) == (self.first, self.last)
 
     @property
     def size_bytes(self) -> int:
-        """The size of the object, of which other snapshots may name parts as well."""
+        """The size of the whole object, which may hold events of other snapshots."""
         return self.pieces[""].start + self.pieces[""].size
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SegmentFile:
-        """Read one segment of a layout; one that was stored before there was compaction holds nothing else."""
+        """Read one segment of a layout; layouts from before compaction existed have no `first` and `last`."""
         pieces = {name: Piece(**piece) for name, piece in value["pieces"].items()}
         return cls(**{"first": value["start"], "last": value["end"], **value, "pieces": pieces})
 

@@ -1,7 +1,7 @@
-"""Reading a log's events back by snapshot, from segments whose bytes are checked every time.
+"""Reads a log's events by snapshot, from segments whose bytes are checked at every read.
 
-The sha256 is that of the whole file, or of single columns and the footer where only those are read. What the events
-mean is for stores.
+It checks the sha256 of the whole file, or those of the footer and the columns that are read. `refold.log.segment`
+writes segments; stores interpret the events.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from refold.types import ColumnKind
 
 @dataclass(frozen=True)
 class Part:
-    """The events a snapshot added to one log partition, in the order of their offsets, the first of which is `start`.
+    """Events that a snapshot added to one log partition, in the order of their offsets, from `start` on.
 
-    Text columns are dictionaries; ids that are UUIDs are 16 bytes. Offsets follow one another, unless there is a column
-    `log_offset`, as where only some of the events are taken.
+    Text columns are dictionaries; ids that are UUIDs are 16 bytes. Offsets are consecutive, unless there is a column
+    `log_offset`, as in a selection of events.
     """
 
     partition: int
@@ -55,9 +55,9 @@ class Part:
 
 @dataclass(frozen=True)
 class UnreadPart:
-    """The events a snapshot added to one log partition, `size` of them, which `pieces` reads segment by segment.
+    """The `size` events that a snapshot added to one log partition, not read yet: `pieces` reads them by segment.
 
-    Each piece is a part of its own, to be used and let go, so that memory holds little of the whole.
+    Each piece is a part of its own. Drop it before taking the next, so that memory holds only one segment.
     """
 
     partition: int
@@ -67,7 +67,7 @@ class UnreadPart:
 
     @classmethod
     def of(cls, part: Part) -> UnreadPart:
-        """One that was read already."""
+        """A part that was read already, as its own only piece."""
         return cls(part.partition, part.start, len(part), lambda: [part])
 
     def __len__(self) -> int:
@@ -75,12 +75,12 @@ class UnreadPart:
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of a part with its values in place of a dictionary."""
+    """A column of a part, decoded if it is a dictionary."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def parts_of(events: pa.Table) -> list[Part]:
-    """Events in the order (log partition, offset), with both columns, by log partition."""
+    """Split events in the order (log partition, offset), which have both columns, by log partition."""
     if len(events) == 0:
         return []
     places, offsets = events["log_partition"].to_numpy(), events["log_offset"].to_numpy()
@@ -98,7 +98,7 @@ def position(parts: Iterable[Part], place: int) -> tuple[int, int, int]:
 
 
 def _buffer_of(file: SegmentFile, pieces: Mapping[str, memoryview]) -> pa.Buffer:
-    """A buffer as long as an object that holds some pieces of it in their places, and nothing else."""
+    """A buffer of the size of an object with only some of its pieces filled in."""
     footer = file.pieces[""]
     buffer = pa.allocate_buffer(footer.start + footer.size)  # pages that are not written take no memory
     data = np.frombuffer(buffer, dtype=np.uint8)
@@ -111,7 +111,7 @@ def _buffer_of(file: SegmentFile, pieces: Mapping[str, memoryview]) -> pa.Buffer
 class LogReader:
     """Reads one log's events, snapshot by snapshot, in the order (log partition, offset).
 
-    Of what was compacted it holds one segment of each log partition, so that history in order reads each once.
+    It keeps the last compacted segment of each log partition, so that reading history in order reads each once.
     """
 
     def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
@@ -141,9 +141,9 @@ class LogReader:
     def matching(
         self, snapshot: Snapshot, columns: Sequence[str], chosen: Callable[[pa.Table], pa.ChunkedArray]
     ) -> pa.Table:
-        """The events of a snapshot that are `chosen` by some of their columns, with all columns, as `events` has them.
+        """The events of a snapshot for which `chosen`, given some columns, is true; with all columns, as from `events`.
 
-        Of segments that have no such event only these columns are read. Raises Damaged, Conflict as `events` does.
+        Of segments without such an event only the given columns are read. Raises Damaged, Conflict as `events` does.
         """
         files = self.files(snapshot)
 
@@ -159,11 +159,11 @@ class LogReader:
     def unread(
         self, snapshot: Snapshot, columns: Sequence[str], files: Sequence[SegmentFile] | None = None
     ) -> list[UnreadPart]:
-        """The events a snapshot added by log partition, without the empty ones, in the form that is fastest to fold.
+        """The events a snapshot added by log partition, without empty ones, in the form that is fastest to fold.
 
-        `columns` are columns of the segment; of `log_offset` the parts say the first. `files` are the segments of the
-        snapshot, where they are known. Segments are read when they are asked for, and raise Damaged or Conflict then.
-        Raises Damaged where the layout is.
+        `columns` are columns of the segment; `log_offset` is left out, since a part has its first offset. `files` are
+        the segments of the snapshot, if they are known. A segment is read, and Damaged or Conflict raised, when its
+        piece is taken. Raises Damaged where the layout is damaged.
         """
         columns = [name for name in columns if name != "log_offset"]
         by_partition: dict[int, list[SegmentFile]] = {}
@@ -185,8 +185,8 @@ class LogReader:
     def standing(self, snapshot: Snapshot) -> Iterator[None]:
         """Raise Conflict in place of Damaged where the layout of a snapshot was replaced since it was read.
 
-        What only the old one names may have been pruned. The new one is not read on the way, since what was found of
-        the old segments would be taken to hold of other ones.
+        Objects that only the old layout names may have been pruned. The new layout is not read here, since results
+        about the old segments would then be applied to other ones.
         """
         try:
             yield
@@ -238,7 +238,7 @@ class LogReader:
         return table.set_column(place, self.log.schema.field(name), event_ids.to_text(ids))
 
     def _read(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool = False) -> pa.Table:
-        """Columns of the events of one segment as they are stored."""
+        """Columns of one segment in their stored types."""
         if file.is_whole:
             return self._read_object(file, columns, dictionaries=dictionaries)
         wanted = (None if columns is None else tuple(columns), dictionaries)
@@ -263,7 +263,7 @@ class LogReader:
 
     @contextmanager
     def _opened(self, file: SegmentFile, data: pa.Buffer, *, dictionaries: bool) -> Iterator[pq.ParquetFile]:
-        """The Parquet file of an object, which must be where and as long as its layout says. Raises Damaged."""
+        """The Parquet file of an object, whose place and length must match its layout. Raises Damaged."""
         texts = [f.name for f in self.log.schema if pa.types.is_string(f.type)] if dictionaries else None
         try:
             with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
@@ -271,7 +271,7 @@ class LogReader:
                 expected = place_of(self.log, file.partition, file.first)
                 if found != expected:
                     raise Damaged(
-                        f"The segment {file.name} is that of another place: expected {expected.decode()}, found "
+                        f"The segment {file.name} belongs to another place: expected {expected.decode()}, found "
                         f"{found.decode(errors='replace')}.",
                         remedy="Restore it, or the layout that names it, from a copy.",
                     )
@@ -283,7 +283,7 @@ class LogReader:
             raise Damaged(f"The object {file.name} is not readable Parquet: {error}.") from error
 
     def _pieces(self, file: SegmentFile, columns: Sequence[str]) -> dict[str, memoryview]:
-        """The bytes of the wanted columns and, under "", of the footer, all of them checked. Raises Damaged."""
+        """The checked bytes of some columns and, under "", of the footer. Raises Damaged."""
         try:
             wanted = {name: file.pieces[name] for name in ("", *columns)}
             found = self._objects.get_ranges(file.name, [(piece.start, piece.size) for piece in wanted.values()])

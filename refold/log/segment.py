@@ -1,6 +1,6 @@
-"""Segments: canonical Parquet of one log partition and one offset range, in which each column can be checked alone.
+"""Segments: canonical Parquet of one log partition and one offset range, whose columns can be checked one by one.
 
-Here they are laid out, written and named; `refold.log.reader` reads them, and what events mean is for stores.
+This module formats, writes and names them; `refold.log.reader` reads them, and stores interpret the events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from refold.types import ColumnKind
 
 
 def to_parquet(table: pa.Table, *, distinct: Collection[str] = ()) -> bytes:
-    """Parquet bytes, zstd, of a small or middling table; the values of columns that are `distinct` do not recur."""
+    """Parquet bytes, compressed with zstd, of a table in memory; the values of `distinct` columns do not recur."""
     numbers = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     buffer = io.BytesIO()
     pq.write_table(
@@ -52,7 +52,7 @@ def from_parquet(data: bytes, name: str, columns: Sequence[str] | None = None) -
 
 
 def content_digest(log: Log, pieces: Iterable[pa.Table]) -> str:
-    """The sha256 of the canonical bytes of events in offset order: declared columns only, whatever file holds them."""
+    """The sha256 of the canonical bytes of events in offset order: declared columns only, whatever files hold them."""
     found = hashlib.sha256()
     for events in pieces:
         for start in range(0, len(events), ENCODED_EVENTS):
@@ -61,15 +61,15 @@ def content_digest(log: Log, pieces: Iterable[pa.Table]) -> str:
 
 
 def encoded(log: Log, events: pa.Table) -> EncodedRows:
-    """The canonical bytes of events: their content, by which deliveries of one id are compared."""
+    """The canonical bytes of the declared columns of events: the content by which deliveries of one id are compared."""
     return encode_rows([events[name] for name in log.columns], len(events))
 
 
 SEGMENT_EVENTS = 1 << 20
-"""The most events of one segment: what is read into memory at once, and what one thread takes on."""
+"""The most events of one segment, which is read into memory at once and folded by one thread."""
 
 ENCODED_EVENTS = 1 << 15
-"""So many events at a time are encoded, so that memory holds little beside them."""
+"""How many events are encoded at a time, which bounds memory."""
 _DELTAS = ("log_seq", "source_line")
 _DICTIONARY_BYTES = _PAGE_BYTES = 1 << 24
 PLACE = b"refold"
@@ -87,7 +87,7 @@ def write_segments(
 
 
 def _own_ids(log: Log, events: pa.Table, ids: pa.ChunkedArray | None, part: slice) -> pa.ChunkedArray | None:
-    """The ids of one segment, which may be UUIDs where others of the log partition are not."""
+    """The ids of one segment, which may all be UUIDs even if others of the log partition are not."""
     return stored_ids(log, events[log.event_id]) if ids is None else ids[part]
 
 
@@ -115,7 +115,7 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
 
     Only the first offset is stored, in the footer with log and log partition, since the others follow. Ids that are
     UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them, and one page, so that they can be
-    used as they lie there (`event_ids.of_page`).
+    used without a copy (`event_ids.of_page`).
     """
     stored = events.drop_columns(["log_offset"])
     if ids is not None:
@@ -144,12 +144,12 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
 
 
 def place_of(log: Log, partition: int, start: int) -> bytes:
-    """What the footer of a segment says of its place, under `PLACE`."""
+    """The description of a segment's place, stored in its footer under `PLACE`."""
     return f"log {log.name}, log partition {partition}, from offset {start}".encode()
 
 
 def _pieces(data: bytes) -> dict[str, Piece]:
-    """The ranges of the columns and, under "", of all that comes after them."""
+    """The ranges of the columns and, under "", of the footer after them."""
     group = pq.read_metadata(pa.BufferReader(data)).row_group(0)
     pieces, end = {}, 0
     for place in range(group.num_columns):

@@ -1,9 +1,8 @@
-"""The seen index: the hashes of all ids that were delivered, to be asked in time proportional to the new ones.
+"""The seen index: the hashes of all ids delivered so far, for look-ups in time proportional to the number of new ids.
 
-It is a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, and before them
-what tells in which block to look. A run is mapped into memory where the store is a local folder, so asking it touches
-one group of the filter for each id, and then only the blocks that can hold it. Whatever is touched is checked by a
-64-bit sum.
+It consists of a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, after an
+index of the blocks and a filter. In a local folder a run is mapped into memory, so looking up an id reads one group of
+the filter and then only the blocks that can hold it. Each group and block is checked by a 64-bit sum when it is read.
 
 The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
 
@@ -15,7 +14,7 @@ The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
   sum in the header, so that no filter is taken for that of another run;
 - the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
 
-It is a cache: the segments say the same. Runs are merged as they come, so that there are few of them.
+It is a cache that can be computed again from the segments. New runs are merged with older ones, so there are few.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from refold.storage.objects import ObjectStore, sha256_hex
 
 BLOCK = 170
 RUN_ENTRIES_MAX = 1 << 23
-"""A run grows no larger by merging, so that merging takes no more than 400 MB of memory, however long the log is."""
+"""The most entries of a merged run. It limits the memory of merging to 400 MB, however long the log is."""
 
 _MAGIC = int.from_bytes(b"refold s", "little")
 _VERSION = 2
@@ -82,14 +81,14 @@ def encode_run(entries: Words) -> bytes:
 
 
 class StoredRun:
-    """A run, read in place.
+    """An encoded run, read in place.
 
     Args:
         data: its bytes.
-        name: the object they are of, for messages.
-        expected: the sum of the run that it must be; None takes any.
+        name: the name of its object, for messages.
+        expected: the sum that it must have; None accepts any.
 
-    Raises Damaged where it is no run, another one, or its index is not what was written.
+    Raises Damaged where it is not a run, has another sum, or has a damaged index.
     """
 
     def __init__(self, data: bytes | memoryview, name: str, expected: str | None = None) -> None:
@@ -97,15 +96,15 @@ class StoredRun:
         words = np.frombuffer(data, dtype=np.uint64, count=len(data) // 8)
         header = words[:_HEADER].tolist()
         if len(data) % 8 or len(header) < _HEADER or header[:2] != [_MAGIC, _VERSION]:
-            raise self._damaged("it is no run of the seen index")
+            raise self._damaged("it is not a run of the seen index")
         count, blocks, filter_words = header[2:5]
         end = _HEADER + 2 * blocks + filter_words
         fits = blocks == -(-count // BLOCK) and filter_words and filter_words % _GROUP_WORDS == 0
         if len(words) != end + 3 * count or not fits:
-            raise self._damaged("its parts have not the sizes that its header says")
+            raise self._damaged("its parts do not have the sizes in its header")
         index, self._filter = words[_HEADER : _HEADER + 2 * blocks], words[_HEADER + 2 * blocks : end]
         if _sum(np.concatenate([words[2:5], index])) != header[5]:
-            raise self._damaged("its index has another sum than its header says")
+            raise self._damaged("its index does not have the sum in its header")
         self.sum, self._total = f"{header[5]:016x}", words[5]
         if expected not in (None, self.sum):
             raise self._damaged(f"it is another run: expected the sum {expected}, found {self.sum}")
@@ -124,7 +123,7 @@ class StoredRun:
         sums = np.empty_like(self._sums)
         _sum_blocks(self._entries, sums)
         if not np.array_equal(sums, self._sums):
-            raise self._damaged("its entries have other sums than its index says")
+            raise self._damaged("its entries do not have the sums in its index")
         return self._entries
 
     def find(self, hashes: Hashes) -> tuple[Seqs, SeenRun]:
@@ -143,9 +142,9 @@ class StoredRun:
             count = _look_up(*index, self._entries, hashes, rows, places)
             if count < 0:
                 block, group = -1 - count, -1 - count - len(self._fences)
-                what = f"group {group} of its filter has another sum than it says"
+                what = f"group {group} of its filter does not have its sum"
                 if group < 0:
-                    what = f"block {block} of its entries has another sum than its index says"
+                    what = f"block {block} of its entries does not have its sum in the index"
                 raise self._damaged(what)
             if count <= room:
                 return rows[:count] + first, places[:count]
@@ -158,7 +157,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class _IndexedRun:
-    """A run with the range of `log_seq` it is of, its bytes while they are not stored, and where they are stored."""
+    """A run with its range of `log_seq`, its bytes until they are stored, and then the object that holds them."""
 
     run: StoredRun
     seq_start: int
@@ -180,7 +179,7 @@ class SeenIndex:
 
     @classmethod
     def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int) -> SeenIndex:
-        """The index that is stored. Raises Damaged where a run is, or where the runs are not those up to `seq_end`."""
+        """Open a stored index. Raises Damaged where a run is damaged, or where the runs do not end at `seq_end`."""
         index, reached = cls(), 0
         for file in files:
             if file.seq_start != reached:
@@ -193,9 +192,9 @@ class SeenIndex:
         return index
 
     def candidates(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
-        """Pairs of a place in `run` and an entry seen before that has the same hash. Raises Damaged.
+        """Pairs of a place in `run` and an earlier entry with the same hash. Raises Damaged.
 
-        Asked for in the order of the hashes, entries of neighbouring hashes lie in neighbouring memory.
+        Hashes are looked up in ascending order, so that neighbouring hashes read neighbouring memory.
         """
         order, found = run.by_hash, [(np.zeros(0, dtype=np.int64), SeenRun.empty())]
         hashes = run.hashes[order]
@@ -203,7 +202,7 @@ class SeenIndex:
         return order[np.concatenate([rows for rows, _ in found])], SeenRun.joined([entries for _, entries in found])
 
     def add(self, run: SeenRun, seq_end: int) -> None:
-        """Take in the first deliveries of the events from where the index ends to `seq_end`. Raises Damaged.
+        """Add the first deliveries among the events from the end of the index to `seq_end`. Raises Damaged.
 
         They are merged with the runs before that have at most twice as many entries.
         """
@@ -220,7 +219,7 @@ class SeenIndex:
         return before <= 2 * new and before + new <= self._run_entries_max
 
     def store(self, objects: ObjectStore, log: str) -> list[SeenFile]:
-        """Write the runs that are not stored, under names that determine their content; returns where all of them are.
+        """Write the runs that are not stored yet, under names that determine their content; returns all objects.
 
         Raises Unavailable.
         """
@@ -238,7 +237,7 @@ def _stored(objects: ObjectStore, log: str, run: _IndexedRun) -> _IndexedRun:
 
 
 def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequence[SeenFile]]:
-    """The newest snapshot that has a part in a log, and the runs of the seen index there."""
+    """The newest snapshot with events of a log, and the runs of the seen index in its layout."""
     for snapshot in reversed(list(chain)):
         layout = chain.layout(snapshot, log)
         if layout.seen or snapshot.cut(log).events:
@@ -247,7 +246,7 @@ def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequen
 
 
 def seen_index(reader: LogReader, chain: SnapshotChain) -> SeenIndex:
-    """The seen index of all that is sealed of a log, computed from segments and repeats. Raises Damaged."""
+    """The seen index of the whole sealed log, computed from segments and repeats. Raises Damaged."""
     index = SeenIndex()
     for snapshot in chain:
         cut = snapshot.cut(reader.log.name)
@@ -329,7 +328,7 @@ def _bit_of(h: Any, k: Any) -> Any:
 
 @called_by_compiled
 def _group_sum(total: Any, words: Any, group: Any) -> Any:
-    """The last word of a group: `_sum_range` of the others, written out, since it is asked for so often."""
+    """The last word of a group: `_sum_range` of the others, written out for speed."""
     i = 8 * group
     a = _mixed(_mixed(_mixed(_mixed(np.uint64(1), words[i]), words[i + 4]), words[i + 5]), words[i + 6])
     b, c, d = _mixed(np.uint64(2), words[i + 1]), _mixed(np.uint64(3), words[i + 2]), _mixed(np.uint64(4), words[i + 3])
@@ -354,12 +353,12 @@ def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
 ):
     """Write each place in `hashes` with the places of the entries that have it; returns how many.
 
-    Or -1 - block for a block of other bytes than its sum says, or -1 - blocks - group for such a group of the filter.
+    Returns -1 - block for a block that does not have its sum, and -1 - blocks - group for such a group of the filter.
     """
     groups, found = words.size // 8, 0
     ahead = np.empty(_AHEAD, dtype=np.uint64)
     for i in range(hashes.size):
-        if i % _AHEAD == 0:  # memory is waited for once for many groups, and not for each in turn
+        if i % _AHEAD == 0:  # so that the groups of many hashes are fetched from memory at once
             for j in range(min(_AHEAD, hashes.size - i)):
                 ahead[j] = words[8 * _group_of(hashes[i + j], groups) + 7]
         h = hashes[i]

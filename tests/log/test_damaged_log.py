@@ -63,7 +63,7 @@ def test_a_segment_in_the_place_of_another_with_right_hashes(served: Shop):
     found = _findings(served)
     ((check, key, message),) = found
     assert (check, key) == ("segment-hash", DAYS[1])
-    assert "is that of another place" in message or "is damaged in" in message
+    assert "belongs to another place" in message or "is damaged in" in message
 
 
 def test_other_events_with_right_hashes(served: Shop):

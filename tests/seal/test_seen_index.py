@@ -173,7 +173,7 @@ def test_counts_that_changed_are_noticed_also_where_they_fit_the_size(change: tu
 def test_a_run_without_a_filter_is_none():
     words = np.frombuffer(encode_run(entries_of([], 0)), dtype=np.uint64).copy()[:6]
     words[4] = 0
-    with pytest.raises(Damaged, match="sizes that its header says"):
+    with pytest.raises(Damaged, match="sizes in its header"):
         StoredRun(words.tobytes(), "a run")
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_block_is_noticed_where_it_is_asked_and_not_elsewhere():
     assert run.find(np.array([0, BLOCK], dtype=np.uint64))[1].seqs.tolist() == [0, BLOCK]
     with pytest.raises(Damaged, match="block 2 of its entries"):
         run.find(np.array([2 * BLOCK + 7], dtype=np.uint64))
-    with pytest.raises(Damaged, match="entries have other sums"):
+    with pytest.raises(Damaged, match="entries do not have the sums"):
         run.entries()
 
 
