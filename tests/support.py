@@ -20,12 +20,17 @@ from refold.storage.objects import ObjectStore, OpenStore, sha256_hex
 
 @dataclass(frozen=True)
 class Shop:
-    """A project in a folder: `landing`, `store`, `refold.db` and `search` lie below its root."""
+    """A project in a folder: `landing`, `store`, `refold.db` and the folder of the search sinks are below its root.
+
+    `database` is the URL of another database for its tables.
+    """
 
     root: Path
     project: Project
     landing_folder: Path | None = None
     open_store: OpenStore = ObjectStore.open
+    database: str = ""
+    search: str = "search"
 
     @property
     def landing(self) -> Path:
@@ -36,9 +41,17 @@ class Shop:
         return self.root / "store"
 
     @property
+    def database_file(self) -> Path:
+        """Where the tables are unless `database` names another database."""
+        return self.root / "refold.db"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.database_file}"
+
+    @property
     def settings(self) -> Settings:
-        database = f"sqlite:///{self.root / 'refold.db'}"
-        return Settings(str(self.landing), str(self.store), database, self.root / "search")
+        return Settings(str(self.landing), str(self.store), self.database_url, self.root / self.search)
 
     def engine(self) -> Engine:
         """A new engine, which knows what is stored and nothing else, like one in another process."""
@@ -92,6 +105,17 @@ def changed(lsn: int, op: str, product_id: str, description: str | None = None, 
     return {"before": before, "after": after, "op": op, "source": {"lsn": lsn}}
 
 
+def seal_and_prove(engine: Engine, through: str | None = None) -> None:
+    """Seal what has landed, fold it and prove every snapshot; nothing is published."""
+    for _ in engine.seal(through):
+        pass
+    for log in engine.project.logs:
+        for _ in engine.fold_history(log.name, engine.chain.get()):
+            pass
+        for _, verdicts in engine.prove_history(log.name, engine.chain.get()):
+            assert all(verdict.passed for verdict in verdicts.values())
+
+
 def levels(engine: Engine) -> dict[str, int]:
     """The units on hand by product, as built at the newest snapshot."""
     rows = engine.rows(engine.project.store("stock"), engine.chain.get())
@@ -124,3 +148,10 @@ def digests(engine: Engine, stores: Sequence[str] | None = None) -> dict[str, tu
 def pieces(reader: LogReader, snapshot: Snapshot, columns: Sequence[str]) -> list[Part]:
     """The events of a snapshot as folds read them: one part for each segment."""
     return [piece for part in reader.unread(snapshot, columns) for piece in part.pieces()]
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -58,10 +58,3 @@ def write_layout(path: Path, logs: dict[str, Any]) -> None:
     """Have a layout name other objects, with its own hash right."""
     body = json.loads(path.read_bytes())["body"]
     path.write_bytes(record_bytes(body | {"logs": logs}))
-
-
-def flip(path: Path) -> None:
-    """Change one bit in the middle of a file."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)

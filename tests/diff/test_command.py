@@ -111,7 +111,7 @@ in a shadow: nothing was stored or released.
 
         **1 key changes (level in 1)**
 
-        | product\\_id | change | column | from | to |
+        | product | change | column | from | to |
         |---|---|---|---|---|
         | bolt | changed | level | 12 | 6 |
 
@@ -120,12 +120,12 @@ in a shadow: nothing was stored or released.
 
         ### on\\_hand: 0 of 15 events have another outcome
 
-        The two rules of on\\_hand first part at log\\_seq 0 (log partition 3, offset 0; snapshot 2026-01-01; landed \
-as inventory/dt=2026-01-01/a.jsonl:1).
+        The two rules of on\\_hand first part at log\\_seq 0 (log partition 1, offset 0; snapshot 2026-01-01; landed \
+as moves/dt=2026-01-01/a.jsonl:1).
 
-        |  | log\\_seq | place | event\\_id | product\\_id | quantity | by the old rule | by the new rule |
-        |---|--:|---|---|---|---|---|---|
-        | ≠ | 0 | 3:0 | 2026-01-01 bolt | bolt | 1 | applied: level=2 | applied: level=1 |
+        |  | log\\_seq | place | id | product | quantity | kind | by the old rule | by the new rule |
+        |---|--:|---|---|---|---|---|---|---|
+        | ≠ | 0 | 1:0 | 2026-01-01 bolt | bolt | 1 | add | applied: level=2 | applied: level=1 |
     """
     assert file.read_text() == textwrap.dedent(expected).lstrip("\n")
 

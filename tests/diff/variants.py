@@ -11,7 +11,7 @@ from assets.logs import Movement, product_changes, stock_events
 from assets.product_catalog import product_catalog
 from assets.product_search import product_search
 from refold import date, decimal, fold, int64, latest_by_key, reject, relation, text
-from tests.release.little import Level, inventory
+from tests.shop import Level, moves
 
 
 class Why(IntEnum):
@@ -78,9 +78,9 @@ def by_day():
     return "SELECT event_date, count(*) AS events FROM stock_ledger GROUP BY event_date"
 
 
-@fold(inventory, version=2)
+@fold(moves, version=2)
 def twice(row: Level, event):
     """Bolts come in pairs."""
-    if event.product_id == "bolt":
+    if event.product == "bolt":
         return row._replace(level=row.level + 2 * event.quantity)
     return row._replace(level=row.level + event.quantity)

@@ -17,8 +17,8 @@ from refold import open_release
 from refold.errors import NotFound
 from tests.failpoints.shop import DATABASE_FILE, DAYS, SQLITE, Contents, plain
 
-STORES = ("stock", "offers", "turnover")
-TABLES = {"levels": "stock", "turnover": "turnover"}
+STORES = ("on_hand", "offers", "turnover")
+TABLES = {"levels": "on_hand", "turnover": "turnover"}
 PAUSE_SECONDS = 0.15
 """Between two readings, so that the killed and their readers share the machine."""
 
@@ -53,10 +53,10 @@ class Reader:
         expected = self.allowed[served.snapshot]
         hits = [hit for row in expected["offers"] for hit in served.search("offers_index", row["product"], 1)]
         found = {
-            "Sql/stock": (served.sql("stock").to_pylist(), "stock"),
+            "Sql/on_hand": (served.sql("on_hand").to_pylist(), "on_hand"),
             "Sql/offers": (served.sql("offers").to_pylist(), "offers"),
             "Sql/turnover": (served.sql("turnover").to_pylist(), "turnover"),
-            "Delta/levels": (served.delta("levels").to_pylist(), "stock"),
+            "Delta/levels": (served.delta("levels").to_pylist(), "on_hand"),
             "Delta/turnover": (served.delta("turnover").to_pylist(), "turnover"),
             "BulkNdjson/offers": (served.documents("offers").to_pylist(), "offers"),
             "Tantivy/offers_index": ([dict(hit.document) for hit in hits], "offers"),
@@ -88,7 +88,7 @@ class Reader:
             found: dict[str, list[dict[str, Any]]] = {}
             for name in STORES:
                 rows = connection.execute(sa.text(f"SELECT * FROM {name}")) if name in there else ()
-                found[name] = plain([dict(row._mapping) for row in rows]) if name in there else []
+                found[name] = plain([dict(row._mapping) for row in rows])
             told = {"none"}
             if "refold_release" in sa.inspect(connection).get_table_names():
                 told = set(connection.scalars(sa.text("SELECT snapshot FROM refold_release")))

@@ -283,7 +283,7 @@ def _unlike(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) ->
 
 def warm_up() -> None:
     """Load compiled code, so that not every child does it again."""
-    event = {"id": "a", "product": "a", "quantity": 1, "move": "add", "price": 1}
+    event = {"id": "a", "product": "a", "quantity": 1, "kind": "add", "price": 1}
     place = {"log_seq": 0, "log_offset": 0, "log_partition": 0, "source_object": "", "source_line": 1}
     for project in PROJECTS.values():
         for store in project.folded:

@@ -16,7 +16,8 @@ from refold.repair.repair_objects import repair_objects
 from refold.rules import kernel_cache
 from refold.rules.rule import Rule
 from refold.stores import thinning
-from tests.failpoints.shop import DAYS, NOW, Level, Shop, inventory
+from tests.failpoints.shop import DAYS, NOW, Shop
+from tests.shop import Level, moves
 
 OLD, NEW, NEXT = 1, 2, 3
 """Days: what is served before, what a stage works on, and what follows it."""
@@ -145,7 +146,7 @@ def mend_objects(shop: Shop) -> None:
 
 def check_again(shop: Shop) -> None:
     engine = opened(shop)
-    store = engine.project.store("stock")
+    store = engine.project.store("on_hand")
     assert not all(result.passed for result in engine.publisher.check_expectations(store, engine.chain.get(DAYS[NEW])))
 
 
@@ -156,7 +157,7 @@ def anew(row: Level, event):
 def compile_anew(shop: Shop) -> None:
     """Load a rule in a cache folder of the shop's own, with what a killed process left of it; numba is left aside."""
     os.environ["NUMBA_CACHE_DIR"] = str(Path("cache").resolve())
-    rule = Rule.of(anew, inventory.columns, 1)
+    rule = Rule.of(anew, moves.columns, 1)
     source = kernel_cache.kernel_file(rule.lowered or "")
     code = source.with_suffix("._fold-1.nbc")
     if not source.exists():

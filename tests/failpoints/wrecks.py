@@ -55,7 +55,7 @@ def damage(shop: Shop) -> None:
     """Spoil of the day that is worked on, which readers do not see yet, a state, a table, an export and an index."""
     engine = opened(shop)
     versions = _versions(engine)
-    record = engine.builder.require(engine.project.store("stock"), engine.chain.get(DAYS[NEW]))
+    record = engine.builder.require(engine.project.store("on_hand"), engine.chain.get(DAYS[NEW]))
     for stored in record.objects:
         Path("store", stored.name).write_bytes(b"damaged")
     spoil(shop)
@@ -71,15 +71,15 @@ def let_rot(shop: Shop) -> None:
     """Damage an object of every kind that can be made again, none of which readers need."""
     retry(shop)
     engine = opened(shop)
-    snapshot, stock = engine.chain.get(DAYS[OLD]), engine.project.store("stock")
-    layout = engine.chain.layout(snapshot, "inventory")
+    snapshot, stock = engine.chain.get(DAYS[OLD]), engine.project.store("on_hand")
+    layout = engine.chain.layout(snapshot, "moves")
     assert layout.repeats is not None
     # Another library wrote other bytes for the same, so that mending must write another layout.
     buffer = io.BytesIO()
     pq.write_table(from_parquet(engine.objects.get(layout.repeats.name), ""), buffer, compression="none")
-    other = StoredObject(f"logs/inventory/repeats/{'e' * 32}.parquet", sha256_hex(buffer.getvalue()))
+    other = StoredObject(f"logs/moves/repeats/{'e' * 32}.parquet", sha256_hex(buffer.getvalue()))
     layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
-    engine.chain.replace_layout(snapshot, layouts | {"inventory": replace(layout, repeats=other)})
+    engine.chain.replace_layout(snapshot, layouts | {"moves": replace(layout, repeats=other)})
     # A proof of a state that was never built, and a damaged record of that state.
     record, name = engine.prover.require(stock, snapshot)
     proof = engine.prover.proofs.standing(name)
@@ -88,17 +88,17 @@ def let_rot(shop: Shop) -> None:
     _, served = engine.prover.require(engine.project.store("offers"), snapshot)
     names = [
         other.name,
-        newest_seen(engine.chain, "inventory")[1][0].name,
-        next(path.name for path in Path("store/retries/inventory").iterdir() if not path.name.endswith(".places")),
-        record_name("stock", stock.code_version, record.inputs),
-        record_name("stock", stock.code_version, "f" * 64),
+        newest_seen(engine.chain, "moves")[1][0].name,
+        next(path.name for path in Path("store/retries/moves").iterdir() if not path.name.endswith(".places")),
+        record_name("on_hand", stock.code_version, record.inputs),
+        record_name("on_hand", stock.code_version, "f" * 64),
         served,
-        next(path.name for path in Path("store/expectations/stock").iterdir() if path.name.startswith("000002")),
+        next(path.name for path in Path("store/expectations/on_hand").iterdir() if path.name.startswith("000002")),
     ]
-    folders = {2: "retries/inventory/", 6: "expectations/stock/"}
+    folders = {2: "retries/moves/", 6: "expectations/on_hand/"}
     for place, each in enumerate(names):
         Path("store", folders.get(place, "") + each).write_bytes(b"damaged")
-    min(Path("store/checked/inventory").iterdir()).write_bytes(b"damaged")
+    min(Path("store/checked/moves").iterdir()).write_bytes(b"damaged")
 
 
 def wreck(shop: Shop) -> None:
@@ -106,14 +106,14 @@ def wreck(shop: Shop) -> None:
     for statement in (
         "DROP VIEW turnover",
         "CREATE VIEW turnover AS SELECT 'nothing' AS product",
-        "DROP VIEW stock",
+        "DROP VIEW on_hand",
         "DROP VIEW offers",
         "DROP TABLE refold_release",
         "UPDATE refold_versions SET row_count = 7 WHERE table_name = 'turnover'",
     ):
         execute(shop.database, lambda _, statement=statement: statement)
     execute(shop.database, lambda table: f'DROP TABLE "{table}"')
-    execute(shop.database, lambda _: "DELETE FROM refold_versions WHERE table_name = 'stock' AND version < '000002'")
+    execute(shop.database, lambda _: "DELETE FROM refold_versions WHERE table_name = 'on_hand' AND version < '000002'")
     Path("store/delta/levels/_delta_log/00000000000000000001.json").write_bytes(b"damaged")
     for number in (1, 7):  # of the one there is a commit, of the other none
         Path(f"store/sinks/delta/turnover/commits/{number:020d}.json").write_bytes(b"damaged")
@@ -124,7 +124,7 @@ def wreck(shop: Shop) -> None:
 
 def spoil(shop: Shop) -> None:
     """Change a cell behind Refold's back, so that an expectation no longer holds, of a version that is not served."""
-    version = _versions(opened(shop))["stock"]
+    version = _versions(opened(shop))["on_hand"]
     execute(
         shop.database,
         lambda table: f"UPDATE \"{table}\" SET level = -1 WHERE product = 'bolt' AND refold_version = '{version}'",
@@ -140,7 +140,7 @@ def forget_columns(shop: Shop) -> None:
 def execute(url: str, statement: Callable[[str], str]) -> None:
     """Run one statement on the database; it is given the table that holds the rows of the newest stock."""
     with Database(url).writing() as connection:
-        query = "SELECT rows_table FROM refold_versions WHERE table_name = 'stock' ORDER BY version DESC"
+        query = "SELECT rows_table FROM refold_versions WHERE table_name = 'on_hand' ORDER BY version DESC"
         connection.execute(sa.text(statement(str(connection.scalar(sa.text(query))))))
 
 
@@ -155,7 +155,7 @@ def leave_orphans(shop: Shop) -> None:
     """What killed builds and proofs leave, objects that no record names; and superseded segments."""
     compact(shop)
     name = "e" * 40
-    for path in (f"states/stock/rows/{name}.parquet", f"states/turnover/rows/{name}.parquet"):
+    for path in (f"states/on_hand/rows/{name}.parquet", f"states/turnover/rows/{name}.parquet"):
         Path("store", path).write_bytes(b"orphan")
-    proof = next(Path("store/proofs/stock").rglob("*.json"))
+    proof = next(Path("store/proofs/on_hand").rglob("*.json"))
     shutil.copy(proof, proof.with_name(f"{name}.json"))

@@ -34,8 +34,8 @@ from tests.log.compacting import (
     segments,
     small_shop,
 )
-from tests.support import Shop, digests, levels, moved, outcomes, pieces, verify_reference
-from tests.three_days import flip, layout_of, write_layout
+from tests.support import Shop, digests, flip, levels, moved, outcomes, pieces, verify_reference
+from tests.three_days import layout_of, write_layout
 
 
 @pytest.fixture

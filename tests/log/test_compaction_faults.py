@@ -31,8 +31,7 @@ from tests.log.compacting import (
     small_shop,
 )
 from tests.seal.sealing import STOCK_ONLY
-from tests.support import Shop
-from tests.three_days import flip
+from tests.support import Shop, flip
 
 THREE = MergeLimits(files_min=3)
 LATER = dt.datetime.now(dt.UTC) + dt.timedelta(hours=GRACE_HOURS + 1)

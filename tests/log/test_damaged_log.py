@@ -14,8 +14,8 @@ from refold.errors import Damaged
 from refold.log.segment import from_parquet, to_parquet
 from refold.storage.objects import sha256_hex
 from refold.storage.records import record_bytes
-from tests.support import Shop, moved
-from tests.three_days import DAYS, LAST, SMALL, flip, layout_of, write_layout
+from tests.support import Shop, flip, moved
+from tests.three_days import DAYS, LAST, SMALL, layout_of, write_layout
 
 
 def _findings(shop: Shop) -> list[tuple[str, str, str]]:

@@ -286,7 +286,7 @@ class Observer(Stored):
 
     def _check_rows(self, store: str, version: str, rows_table: str) -> None:
         names = ", ".join(INTERPRETED.store(store).columns)
-        with closing(sqlite3.connect(self._shop.database)) as connection:
+        with closing(sqlite3.connect(self._shop.database_file)) as connection:
             query = f'SELECT {names} FROM "{rows_table}" WHERE refold_version = ? ORDER BY product'
             found = records_of(connection.execute(query, (version,)))
         expected = self._log.days[place_of(version)].published(store)

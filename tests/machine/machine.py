@@ -167,7 +167,7 @@ class Machine(Landing):
         return [key for key in keys if key <= last]
 
     @sealed_days
-    @rule(store=st.sampled_from(["stock", "last_move", "tally"]), back=places, crash=crashes)
+    @rule(store=st.sampled_from(["on_hand", "last_move", "tally"]), back=places, crash=crashes)
     def build(self, store: str, back: int, crash: int | None) -> None:
         """Build one store at one day, from the nearest checkpoint."""
         place = self._place(back)
@@ -182,11 +182,11 @@ class Machine(Landing):
         place = self._place(back)
         work = lambda engine: _drain(engine.fold_history(moves.name, _at(engine, place), fresh=fresh))  # noqa: E731
         if self.attempt("fold", work, Effect(), crash, strict=True):
-            built = {(store, each) for store in ("stock", "last_move") for each in range(place + 1)}
+            built = {(store, each) for store in ("on_hand", "last_move") for each in range(place + 1)}
             assert built <= self.observer.sound, f"folded and not there: {built - self.observer.sound}"
 
     @sealed_days
-    @rule(store=st.sampled_from(["stock", "last_move", "tally", None]), back=places, crash=crashes)
+    @rule(store=st.sampled_from(["on_hand", "last_move", "tally", None]), back=places, crash=crashes)
     def prove(self, store: str | None, back: int, crash: int | None) -> None:
         """Verify one store at one day, or build and verify all."""
         place, verdicts = self._place(back), dict[str, bool]()
@@ -206,7 +206,7 @@ class Machine(Landing):
                 assert passed or forgiven, f"{name} at place {place} is right and not proven"
 
     def _inputs_proven(self, store: str, place: int) -> bool:
-        return store != "tally" or {("stock", place), ("last_move", place)} <= self.observer.proven
+        return store != "tally" or {("on_hand", place), ("last_move", place)} <= self.observer.proven
 
     @sealed_days
     @rule(store=st.sampled_from([*SINKS.values(), None]), back=places, crash=crashes)
@@ -214,7 +214,7 @@ class Machine(Landing):
         """Publish one store, or all, at one day, which is often one that is proven."""
         attested = self.observer.attested
         place = self._place(back, lambda each: self._ready(each) if store is None else (store, each) in attested)
-        stores = [name for name in ("stock", "last_move", "tally") if store in (None, name)]
+        stores = [name for name in ("on_hand", "last_move", "tally") if store in (None, name)]
         proven = [(name, place) in attested for name in stores]
         allowed = stores[: proven.index(False)] if False in proven else stores
         gains = frozenset((title, place) for title, name in SINKS.items() if name in allowed)

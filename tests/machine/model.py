@@ -117,7 +117,7 @@ class LogModel:
 
     def seal(self, key: str) -> Day:
         """Seal one day."""
-        before = self.days[-1] if self.days else Day("", rows={"stock": {}, "last_move": {}})
+        before = self.days[-1] if self.days else Day("", rows={"on_hand": {}, "last_move": {}})
         names = self.unsealed(key)
         offsets, start, events = list(before.ends), sum(before.ends), list[Event]()
         for name, number, line in self._lines(names):
@@ -147,15 +147,15 @@ class LogModel:
     def _fold(
         self, events: Sequence[Event], before: Day
     ) -> tuple[dict[str, list[Outcome]], dict[str, dict[str, Record]]]:
-        outcomes: dict[str, list[Outcome]] = {"stock": [], "last_move": []}
+        outcomes: dict[str, list[Outcome]] = {"on_hand": [], "last_move": []}
         rows = {store: dict(found) for store, found in before.rows.items()}
         for event in events:
             stock, last = self._apply(event)
-            outcomes["stock"].append((*event.place, stock, 1 if stock == "rejected" else 0))
+            outcomes["on_hand"].append((*event.place, stock, 1 if stock == "rejected" else 0))
             outcomes["last_move"].append((*event.place, last, 0))
             place = dict(zip(("log_partition", "log_offset", "log_seq"), event.place, strict=True))
             key, last_quantity = event.product, self._last.get(event.product)
-            rows["stock"][key] = {"product": key, "level": self._levels.get(key, 0), **place}
+            rows["on_hand"][key] = {"product": key, "level": self._levels.get(key, 0), **place}
             rows["last_move"][key] = {
                 "product": key, "quantity": last_quantity, "deleted": last_quantity is None, **place
             }  # fmt: skip
@@ -180,14 +180,14 @@ class LogModel:
     def _tally(self, days: Sequence[Day]) -> dict[tuple[str, str], Record]:
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for day in days:
-            for event, (*_, outcome, _reason) in zip(day.events, day.outcomes["stock"], strict=True):
+            for event, (*_, outcome, _reason) in zip(day.events, day.outcomes["on_hand"], strict=True):
                 names = {"product": event.product, "outcome": outcome}
                 row = found.setdefault((event.product, outcome), {**names, "events": 0, "units": 0})
                 row["events"] += 1
                 row["units"] += event.quantity
         last = days[-1].rows
         for (product, _), row in found.items():
-            row["level"] = last["stock"][product]["level"]
+            row["level"] = last["on_hand"][product]["level"]
             row["last"] = last["last_move"][product]["quantity"]
         return dict(found)
 

@@ -1,97 +1,37 @@
-"""The little project that the machine works on, declared twice: once interpreted, once compiled.
+"""The little shop that the machine works on, declared twice: once interpreted, once compiled.
 
-One log with two log partitions; a rule store that rejects and ignores, a latest-by-key store that deletes, and a
-relation over the ledger of one and the states of both. Sinks: three views in one SQLite database, one bulk export.
+A rule store that rejects and ignores, a latest-by-key store that deletes, and a relation over the ledger of one and
+the states of both. Sinks: three views in one SQLite database, one bulk export.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
-from enum import Enum, IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from refold import (
-    BulkNdjson,
-    Daily,
-    Log,
-    Project,
-    QuarantineLimits,
-    Sql,
-    enum,
-    fold,
-    ignore,
-    int64,
-    latest_by_key,
-    reject,
-    relation,
-    text,
-)
-from refold.config import Settings
+from refold import BulkNdjson, Project, Sql, int64, relation, text
 from refold.engine import Engine
 from refold.storage.objects import ObjectStore, OpenStore
 from refold.storage.wrappers import WrapperStore, wrapped
+from refold.stores.declaration import Store
 from refold.stores.kinds.rule import RuleStore
 from refold.stores.relating import RelationRunner
+from tests import shop, support
 from tests.machine.model import PARTITIONS
+from tests.shop import START, moves
 
-START = dt.date(2026, 1, 1)
-VIEWS = {"stock": "stock_view", "last_move": "last_view"}
+__all__ = ["COMPILED", "INTERPRETED", "SINKS", "START", "VIEWS", "Shop", "compile_rules", "moves"]
+assert moves.partitions == PARTITIONS
+
+VIEWS = {"on_hand": "stock_view", "last_move": "last_view"}
 """The SQL view of each store that has one."""
 
-SINKS = {"Sql/stock_view": "stock", "Sql/last_view": "last_move", "BulkNdjson/tally_docs": "tally"}
+SINKS = {"Sql/stock_view": "on_hand", "Sql/last_view": "last_move", "BulkNdjson/tally_docs": "tally"}
 """The store behind each sink, by title."""
 
 
-class Kind(Enum):
-    ADD = "add"
-    REMOVE = "remove"
-    DROP = "drop"
-
-
-class Why(IntEnum):
-    INSUFFICIENT_STOCK = 1
-
-
-class Level(NamedTuple):
-    level: int = 0
-
-
-moves = Log(
-    "moves",
-    key="product",
-    event_id="id",
-    columns={"id": text(), "product": text(), "quantity": int64(1, 1000), "kind": enum(Kind)},
-    partitions=PARTITIONS,
-    quarantine=QuarantineLimits(share_max=1.0, records_max=10**6),
-)
-
-
-def stock(row: Level, event: Any):
-    """Units on hand of one product; a removal below zero is rejected, a drop is ignored."""
-    match event.kind:
-        case Kind.ADD:
-            return row._replace(level=row.level + event.quantity)
-        case Kind.REMOVE if event.quantity > row.level:
-            return reject(Why.INSUFFICIENT_STOCK)
-        case Kind.DROP:
-            return ignore()
-    return row._replace(level=row.level - event.quantity)
-
-
-def _project(name: str) -> Project:
-    on_hand = fold(moves, version=1, sinks=[Sql("stock_view")])(stock)
-    last_move = latest_by_key(
-        moves,
-        "last_move",
-        version=1,
-        columns={"quantity": int64(1, 1000)},
-        delete_when=("kind", Kind.DROP),
-        sinks=[Sql("last_view")],
-    )
-
+def _tally(on_hand: RuleStore, last_move: Store) -> list[Store]:
     @relation(
         reads=[on_hand.ledger, on_hand, last_move],
         key=["product", "outcome"],
@@ -104,14 +44,19 @@ def _project(name: str) -> Project:
         return """
             SELECT l.product, l.outcome, count(*) AS events, sum(l.quantity) AS units, max(s.level) AS level,
                    max(m.quantity) AS last
-            FROM stock_ledger l JOIN stock s ON s.product = l.product LEFT JOIN last_move m ON m.product = l.product
+            FROM on_hand_ledger l JOIN on_hand s ON s.product = l.product
+            LEFT JOIN last_move m ON m.product = l.product
             GROUP BY l.product, l.outcome
         """
 
-    return Project(name, Daily(START), [on_hand, last_move, tally])
+    return [tally]
 
 
-INTERPRETED, COMPILED = _project("interpreted"), _project("compiled")
+def _project() -> Project:
+    return shop.little({store: [Sql(view)] for store, view in VIEWS.items()}, more=_tally)
+
+
+INTERPRETED, COMPILED = _project(), _project()
 _runner = RelationRunner()
 
 
@@ -122,7 +67,7 @@ def compile_rules() -> None:
             assert store.rule.compile(), store.rule.interpreted_because
 
 
-class Shop:
+class Shop(support.Shop):
     """The project in a folder, opened anew as often as needed.
 
     `wrap` makes of every store the one that the engine is given; mutants make a broken one of it.
@@ -131,10 +76,8 @@ class Shop:
     wrap: Callable[[ObjectStore], ObjectStore] = WrapperStore
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.landing, self.store, self.database = root / "landing", root / "store", root / "refold.db"
+        super().__init__(root, INTERPRETED)
         (self.landing / moves.name).mkdir(parents=True)
-        self.settings = Settings(str(self.landing), str(self.store), f"sqlite:///{self.database}", root / "search")
 
     def engine(self, compiled: bool = False, open_store: OpenStore = ObjectStore.open) -> Engine:
         """A new engine, which knows what is stored and nothing else, as one in another process.

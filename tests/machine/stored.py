@@ -98,7 +98,7 @@ class Stored:
         return self._shown_by_views(), None if told is None else place_of(json.loads(told)["version"])
 
     def _shown_by_views(self) -> int | None:
-        with closing(sqlite3.connect(self._shop.database)) as connection:
+        with closing(sqlite3.connect(self._shop.database_file)) as connection:
             connection.execute("BEGIN")
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'refold_release'").fetchall():
                 return None
@@ -114,9 +114,9 @@ class Stored:
         return place
 
     def query(self, query: str) -> list[tuple[Any, ...]]:
-        if not self._shop.database.exists():
+        if not self._shop.database_file.exists():
             return []
-        with closing(sqlite3.connect(self._shop.database)) as connection:
+        with closing(sqlite3.connect(self._shop.database_file)) as connection:
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'refold_versions'").fetchone() is None:
                 return []
             return connection.execute(query).fetchall()

@@ -76,20 +76,20 @@ def _sealed(*days: dict[str, list[tuple[str, str, int, str]]]) -> LogModel:
 def test_the_model_refuses_what_is_not_there_in_the_order_of_names_and_lines():
     after = {"m/dt=2026-01-01/b": [("1", "a", 10, "add")], "m/dt=2026-01-01/a": [("2", "a", 5, "remove")]}
     (day,) = _sealed(after).days
-    assert [name for *_, name, _ in day.outcomes["stock"]] == ["rejected", "applied"]
-    assert day.rows["stock"]["a"]["level"] == 10
+    assert [name for *_, name, _ in day.outcomes["on_hand"]] == ["rejected", "applied"]
+    assert day.rows["on_hand"]["a"]["level"] == 10
     (day,) = _sealed({"m/dt=2026-01-01/a": [("1", "a", 10, "add"), ("2", "a", 5, "remove")]}).days
-    assert day.rows["stock"]["a"]["level"] == 5
+    assert day.rows["on_hand"]["a"]["level"] == 5
 
 
 def test_the_model_tells_repeats_from_conflicts_also_where_they_come_late():
     first = {"m/dt=2026-01-01/a": [("1", "a", 10, "add")]}
     late = {"m/dt=2026-01-01/b": [("1", "a", 10, "add"), ("1", "a", 11, "add"), ("2", "a", 1, "drop")]}
     _, day = _sealed(first, late).days
-    assert [name for *_, name, _ in day.outcomes["stock"]] == ["duplicate", "conflict", "ignored"]
+    assert [name for *_, name, _ in day.outcomes["on_hand"]] == ["duplicate", "conflict", "ignored"]
     assert day.objects == [("m/dt=2026-01-01/b", True)]
     assert day.published("last_move") == []
-    assert day.published("stock")[0]["log_seq"] == 3
+    assert day.published("on_hand")[0]["log_seq"] == 3
 
 
 def test_the_model_puts_keys_where_kafka_puts_them():

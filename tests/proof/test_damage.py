@@ -28,8 +28,8 @@ from refold.storage.records import read_record, write_record
 from refold.stores.checkpoint import record_name
 from refold.stores.ledger import LedgerPart
 from refold.stores.state import State
-from tests.support import Shop, digests, levels
-from tests.three_days import DAYS, LAST, SMALL, flip, layout_of, write_layout
+from tests.support import Shop, digests, flip, levels
+from tests.three_days import DAYS, LAST, SMALL, layout_of, write_layout
 
 
 def _problems(engine: Engine, store=stock, key: str = LAST) -> list[str]:

@@ -41,6 +41,6 @@ def either(request: pytest.FixtureRequest, published: Path, tmp_path: Path) -> L
     shutil.copytree(published, tmp_path / "root")
     if request.param == "sqlite":
         return Little(tmp_path / "root")
-    little = Little(tmp_path / "root", request.getfixturevalue("postgres"))
+    little = Little(tmp_path / "root", database=request.getfixturevalue("postgres"))
     little.publish(0, 1, 2, 3)
     return little

@@ -1,4 +1,4 @@
-"""A project of two stores and five sinks whose every row tells its day, so that a mix of two days is seen at once.
+"""The little shop with five sinks, whose every row tells its day, so that a mix of two days is seen at once.
 
 On day n (from 0) every product gets n + 1 units, so `last_move.quantity` is n + 1 and `on_hand.level` the sum so far.
 """
@@ -6,99 +6,37 @@ On day n (from 0) every product gets n + 1 units, so `last_move.quantity` is n +
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from refold import (
-    BulkNdjson,
-    Daily,
-    Delta,
-    Log,
-    Project,
-    Sql,
-    Tantivy,
-    enum,
-    fold,
-    int64,
-    latest_by_key,
-    open_release,
-    text,
-)
-from refold.config import Settings
-from refold.engine import Engine
+from refold import BulkNdjson, Delta, Project, Sql, Tantivy, open_release
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
 from refold.sinks.base import Target
-from refold.storage.objects import ObjectStore, OpenStore
+from tests import shop
+from tests.support import Shop, seal_and_prove
 
-DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
+DAYS = shop.DAYS[:4]
 PRODUCTS = ("bolt", "nail", "nut", "screw", "washer")
 NOW = dt.datetime(2026, 2, 1, 12, tzinfo=dt.UTC)
-
-
-class Kind(Enum):
-    ADD = "add"
-
-
-class Level(NamedTuple):
-    level: int = 0
-
-
-inventory = Log(
-    "inventory",
-    key="product_id",
-    event_id="event_id",
-    columns={"event_id": text(), "product_id": text(), "quantity": int64(1), "kind": enum(Kind)},
+PROJECT = shop.little(
+    {
+        "on_hand": [Sql("on_hand"), Delta("levels")],
+        "last_move": [Sql("last_move"), BulkNdjson("moves"), Tantivy("moves_index")],
+    }
 )
-
-
-@fold(inventory, version=1, sinks=[Sql("on_hand"), Delta("levels")])
-def on_hand(row: Level, event):
-    """Units on hand."""
-    return row._replace(level=row.level + event.quantity)
-
-
-last_move = latest_by_key(
-    inventory,
-    "last_move",
-    version=1,
-    columns={"quantity": int64(1)},
-    sinks=[Sql("last_move"), BulkNdjson("moves"), Tantivy("moves_index")],
-)
-
-PROJECT = Project("little", Daily(dt.date(2026, 1, 1)), [on_hand, last_move])
+on_hand, last_move = PROJECT.stores
 
 
 @dataclass(frozen=True)
-class Little:
-    """The project in a folder, or with its tables in another database."""
+class Little(Shop):
+    """The project in a folder, or with its tables in another database; search sinks are in the store."""
 
-    root: Path
-    database: str = ""
     project: Project = PROJECT
-    open_store: OpenStore = ObjectStore.open
-
-    @property
-    def store(self) -> str:
-        return str(self.root / "store")
-
-    @property
-    def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.root / 'refold.db'}"
-
-    def engine(self) -> Engine:
-        """A new engine, like one in another process."""
-        settings = Settings(str(self.root / "landing"), self.store, self.database_url, self.root / "store" / "search")
-        return Engine(self.project, settings, self.open_store)
-
-    def declared(self, *stores) -> Little:
-        return replace(self, project=replace(self.project, stores=list(stores)))
+    search: str = "store/search"
 
     def releaser(self, now: dt.datetime = NOW) -> Releaser:
         engine = self.engine()
@@ -138,20 +76,9 @@ def build(root: Path) -> Little:
     """Land, seal, fold and prove all days; nothing is published."""
     little = Little(root)
     for number, day in enumerate(DAYS):
-        folder = root / "landing" / "inventory" / f"dt={day}"
-        folder.mkdir(parents=True)
-        events = [
-            {"event_id": f"{day} {product}", "product_id": product, "quantity": number + 1, "kind": "add"}
-            for product in PRODUCTS
-        ]
-        (folder / "a.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    engine = little.engine()
-    for _ in engine.seal():
-        pass
-    for _ in engine.fold_history("inventory", engine.chain.get()):
-        pass
-    for _, verdicts in engine.prove_history("inventory", engine.chain.get()):
-        assert all(verdict.passed for verdict in verdicts.values())
+        events = [shop.move(f"{day} {product}", product, number + 1) for product in PRODUCTS]
+        shop.land(little.landing, "moves", day, events)
+    seal_and_prove(little.engine())
     return little
 
 
@@ -184,7 +111,7 @@ def shown(engine: sa.Engine) -> tuple[int, set[str]]:
 
 def read_whole(little: Little) -> tuple[int, int]:
     """The number of the pointer and the day that all sinks of its release are of."""
-    opened = open_release(little.store, database=little.database_url)
+    opened = open_release(str(little.store), database=little.database_url)
     quantities = opened.sql("last_move")["quantity"].to_pylist()
     days = {
         day_of(opened.sql("on_hand")["level"].to_pylist(), quantities),

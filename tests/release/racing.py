@@ -65,12 +65,12 @@ def watch(little: Little, done: Any) -> tuple[int, int]:
 
 
 def race_in_process(root: str, url: str, side: int, rounds: int, barrier: Barrier, told: Queue[Any]) -> None:
-    told.put((side, race(Little(Path(root), url), side, rounds, barrier)))
+    told.put((side, race(Little(Path(root), database=url), side, rounds, barrier)))
 
 
 def watch_in_process(root: str, url: str, done: Event, told: Queue[Any]) -> None:
     try:
-        told.put(("reads", watch(Little(Path(root), url), done)))
+        told.put(("reads", watch(Little(Path(root), database=url), done)))
     except AssertionError as error:
         told.put(("reads", str(error)))
 
@@ -131,7 +131,7 @@ DROPS = tuple((owner, "drop") for owner in (SqlTarget, DeltaTarget, BulkNdjsonTa
 def do_and_die(root: str, url: str, what: str, call: int) -> None:
     """Do one thing and die at the given flip, drop or write of the pointer."""
     methods, writes = (DROPS, (Operation.CREATE, Operation.PUT)) if what == "prune" else (FLIPS, (Operation.CREATE,))
-    little = Little(Path(root), url, open_store=Dying(call, methods, writes).open)
+    little = Little(Path(root), database=url, open_store=Dying(call, methods, writes).open)
     if what == "prune":
         pruner = little.pruner()
         pruner.apply(pruner.plan(1, 0))

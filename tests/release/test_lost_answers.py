@@ -46,9 +46,9 @@ def _history(root: Path, store: str, landing: Path, open_store: OpenStore) -> En
     for _ in engine.seal(DAYS[1]):
         pass
     head = engine.chain.get(DAYS[1])
-    for _ in engine.fold_history("inventory", head):
+    for _ in engine.fold_history("moves", head):
         pass
-    for _, verdicts in engine.prove_history("inventory", head):
+    for _, verdicts in engine.prove_history("moves", head):
         assert all(verdict.passed for verdict in verdicts.values())
     releaser = Releaser(PROJECT, engine.objects, engine.prover, engine.publisher, clock=lambda: NOW, by=lambda: "us")
     for number, snapshot in enumerate(engine.chain, start=1):
@@ -59,7 +59,7 @@ def _history(root: Path, store: str, landing: Path, open_store: OpenStore) -> En
             releaser.release(snapshot)
     first = engine.chain.get(DAYS[0])
     if not engine.chain.newest_layout(first).endswith("1.json"):
-        engine.chain.replace_layout(first, {"inventory": engine.chain.layout(first, "inventory")})
+        engine.chain.replace_layout(first, {"moves": engine.chain.layout(first, "moves")})
     return engine
 
 

@@ -20,7 +20,7 @@ ROUNDS = 24
 
 def settled(little: Little, told: dict[int, list[str]], rounds: int) -> None:
     """Every turn won or was told who won, numbers have no gap, and all sinks serve what the pointer says."""
-    pointer = Pointer(ObjectStore.open(little.store))
+    pointer = Pointer(ObjectStore.open(str(little.store)))
     numbers = [release.number for release in pointer.newest_first()]
     assert numbers == list(range(len(numbers), 0, -1))
     for turns in told.values():

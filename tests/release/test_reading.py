@@ -16,7 +16,8 @@ import refold
 from refold import Sql, int64, latest_by_key
 from refold.errors import Damaged, FixInput, NotFound
 from refold.storage.objects import ObjectStore
-from tests.release.little import DAYS, PRODUCTS, Little, day_of, inventory, last_move, on_hand
+from tests.release.little import DAYS, PRODUCTS, Little, day_of, last_move, on_hand
+from tests.shop import moves
 
 READER = """
 import sys, refold
@@ -31,7 +32,7 @@ assert not [name for name in sys.modules if name.startswith(("tests", "assets"))
 def test_a_reader_needs_the_url_and_nothing_else(little: Little, tmp_path: Path):
     """In another process, another folder, and without the project."""
     little.release(1)
-    command = [sys.executable, "-c", READER, little.store]
+    command = [sys.executable, "-c", READER, str(little.store)]
     root = Path(refold.__file__).parents[1]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
@@ -42,7 +43,7 @@ def test_a_reader_needs_the_url_and_nothing_else(little: Little, tmp_path: Path)
 
 def test_rows_have_the_declared_types_and_order_whatever_the_sink(either: Little):
     either.release(2)
-    opened = refold.open_release(either.store, database=either.database_url)
+    opened = refold.open_release(str(either.store), database=either.database_url)
     expected = either.engine().rows(on_hand, either.engine().chain.get(DAYS[2]))
     for found in (opened.sql("on_hand"), opened.delta("levels"), opened.delta("on_hand")):
         assert found.schema == expected.schema
@@ -55,13 +56,13 @@ def test_rows_have_the_declared_types_and_order_whatever_the_sink(either: Little
 
 def test_an_open_release_stays_what_it_is_while_others_are_released(either: Little):
     either.release(0)
-    opened = refold.open_release(either.store, database=either.database_url)
+    opened = refold.open_release(str(either.store), database=either.database_url)
     either.release(3)
     levels, quantities = opened.delta("levels")["level"], opened.sql("last_move")["quantity"]
     assert day_of(levels.to_pylist(), quantities.to_pylist()) == 0
     assert opened.search("moves_index", "nail")[0].document["quantity"] == 1
-    assert refold.open_release(either.store).number == 2
-    again = refold.open_release(either.store, number=1, database=either.database_url)
+    assert refold.open_release(str(either.store)).number == 2
+    again = refold.open_release(str(either.store), number=1, database=either.database_url)
     assert again.sql("on_hand").equals(opened.sql("on_hand"))
 
 
@@ -71,7 +72,7 @@ def test_a_release_whose_sinks_were_not_reached_yet_is_read_whole(little: Little
     releaser = little.releaser()
     releaser.pointer.move(releaser._wanted(little.engine().chain.get(DAYS[1]), releaser.current()))
     assert set(little.released().values()) == {0}
-    opened = refold.open_release(little.store)
+    opened = refold.open_release(str(little.store))
     assert day_of(opened.sql("on_hand")["level"].to_pylist(), opened.documents("moves")["quantity"].to_pylist()) == 1
 
 
@@ -86,9 +87,9 @@ def test_what_is_not_there_is_told_with_what_there_is(little: Little, tmp_path: 
     with pytest.raises(NotFound, match="Expected a folder"):
         refold.open_release(str(tmp_path / "nowhere"))
     with pytest.raises(NotFound, match="Nothing has been released"):
-        refold.open_release(little.store)
+        refold.open_release(str(little.store))
     little.release(0)
-    opened = refold.open_release(little.store)
+    opened = refold.open_release(str(little.store))
     with pytest.raises(NotFound, match=r"no sql sink 'levels'; its sinks are .*Sql/on_hand \(of store on_hand\)"):
         opened.sql("levels")
     with pytest.raises(NotFound, match=r"no delta sink 'last_move'; its sinks are .*Delta/levels"):
@@ -96,12 +97,12 @@ def test_what_is_not_there_is_told_with_what_there_is(little: Little, tmp_path: 
     with pytest.raises(NotFound, match=r"no searchable sink 'moves'"):
         opened.search("moves", "nut")
     with pytest.raises(NotFound, match="no release 4"):
-        refold.open_release(little.store, number=4)
+        refold.open_release(str(little.store), number=4)
 
 
 def test_a_version_that_was_pruned_meanwhile_is_told_so(little: Little):
     little.release(0)
-    opened = refold.open_release(little.store)
+    opened = refold.open_release(str(little.store))
     little.release(1)
     for _, _, target in little.targets():
         target.drop(target.versions()[0])
@@ -120,7 +121,7 @@ def test_damage_stays_damage(little: Little):
     (file,) = Path(little.store, "delta", "levels").glob("000000-*/*.parquet")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Damaged, match="sha256"):
-        refold.open_release(little.store).delta("levels")
+        refold.open_release(str(little.store)).delta("levels")
 
 
 def test_a_database_whose_password_is_not_told_must_be_given(little: Little):
@@ -129,35 +130,35 @@ def test_a_database_whose_password_is_not_told_must_be_given(little: Little):
     masked = replace(release, number=2, database="postgresql://ann:***@db/shop")
     little.releaser().pointer.move(masked)
     with pytest.raises(FixInput, match="without its password"):
-        refold.open_release(little.store).sql("on_hand")
-    assert len(refold.open_release(little.store, database=little.database_url).sql("on_hand")) == len(PRODUCTS)
+        refold.open_release(str(little.store)).sql("on_hand")
+    assert len(refold.open_release(str(little.store), database=little.database_url).sql("on_hand")) == len(PRODUCTS)
 
 
 def test_columns_of_then_are_read_after_the_declaration_changed(little: Little):
     """An older release keeps the columns it had, also where the project has others by now."""
     little.release(0)
-    renamed = {"quantity": int64(1), "event_id": refold.text()}
-    other = latest_by_key(inventory, "last_move", version=2, columns=renamed, sinks=[Sql("last_move")])
-    changed = little.declared(on_hand, other)
+    renamed = {"quantity": int64(1), "id": refold.text()}
+    other = latest_by_key(moves, "last_move", version=2, columns=renamed, sinks=[Sql("last_move")])
+    changed = little.declared(stores=[on_hand, other])
     engine = changed.engine()
     head = engine.chain.get(DAYS[1])
     assert engine.build(other, head) and engine.prover.prove(other, head).passed
     changed.publish(1)
     changed.release(1)
-    assert "event_id" in refold.open_release(little.store).sql("last_move").column_names
-    old = refold.open_release(little.store, number=1).sql("last_move")
-    assert old.schema.field("quantity").type == pa.int64() and "event_id" not in old.column_names
+    assert "id" in refold.open_release(str(little.store)).sql("last_move").column_names
+    old = refold.open_release(str(little.store), number=1).sql("last_move")
+    assert old.schema.field("quantity").type == pa.int64() and "id" not in old.column_names
     changed.releaser().rollback()
-    assert refold.open_release(little.store).sql("last_move").equals(old)
-    connection = sqlite3.connect(little.root / "refold.db")
+    assert refold.open_release(str(little.store)).sql("last_move").equals(old)
+    connection = sqlite3.connect(little.database_file)
     assert connection.execute("SELECT sum(quantity) FROM last_move").fetchone() == (5,)
-    assert "event_id" not in [row[1] for row in connection.execute("PRAGMA table_info(last_move)")]
+    assert "id" not in [row[1] for row in connection.execute("PRAGMA table_info(last_move)")]
     connection.close()
 
 
 def test_nothing_is_written_by_reading(little: Little):
     little.release(0)
-    before = {info.name: info.e_tag for info in ObjectStore.open(little.store).list()}
-    opened = refold.open_release(little.store)
+    before = {info.name: info.e_tag for info in ObjectStore.open(str(little.store)).list()}
+    opened = refold.open_release(str(little.store))
     opened.sql("on_hand"), opened.delta("levels"), opened.search("moves_index", "nut")
-    assert {info.name: info.e_tag for info in ObjectStore.open(little.store).list()} == before
+    assert {info.name: info.e_tag for info in ObjectStore.open(str(little.store)).list()} == before

@@ -56,7 +56,7 @@ def test_versions_are_kept_by_age(little: Little):
 def test_a_plan_changes_nothing_and_says_why(little: Little):
     for day in (0, 1):
         little.release(day)
-    before = {info.name: info.e_tag for info in ObjectStore.open(little.store).list()}
+    before = {info.name: info.e_tag for info in ObjectStore.open(str(little.store)).list()}
     plan = little.pruner().plan(1, 0)
     why = {int(v.version.partition("-")[0]): (v.keep, v.why, tuple(v.releases)) for v in plan.versions}
     assert why == {
@@ -65,7 +65,7 @@ def test_a_plan_changes_nothing_and_says_why(little: Little):
         2: (True, "not released yet", ()),
         3: (True, "not released yet", ()),
     }
-    assert {info.name: info.e_tag for info in ObjectStore.open(little.store).list()} == before
+    assert {info.name: info.e_tag for info in ObjectStore.open(str(little.store)).list()} == before
 
 
 def test_a_prune_drops_what_it_planned_from_every_sink_and_nothing_else(either: Little):
@@ -175,16 +175,16 @@ def test_files_of_a_killed_publish_are_given_up_like_versions_never_released(lit
         path.parent.mkdir(parents=True)
         path.write_bytes(b"half")
     prune(little, 5, 7, NOW + DAY)
-    assert len(list(Path(little.store).rglob(f"{version}/part"))) == 2
+    assert len(list(little.store.rglob(f"{version}/part"))) == 2
     prune(little, 5, 7, NOW + 8 * DAY)
-    assert not list(Path(little.store).rglob(f"{version}/part"))
+    assert not list(little.store.rglob(f"{version}/part"))
     assert DeltaTable(str(Path(little.store, "delta", "levels"))).to_pyarrow_table().num_rows == 5
 
 
 def test_an_open_release_whose_version_is_pruned_while_read_is_told(little: Little):
     for day in (0, 1):
         little.release(day)
-    opened = refold.open_release(little.store, number=1)
+    opened = refold.open_release(str(little.store), number=1)
     prune(little, 1)
     with pytest.raises(NotFound, match="Where it was pruned"):
         opened.delta("levels")
@@ -193,7 +193,7 @@ def test_an_open_release_whose_version_is_pruned_while_read_is_told(little: Litt
 def test_sinks_that_the_project_no_longer_declares_are_left_and_named(little: Little):
     for day in (0, 1):
         little.release(day)
-    fewer = little.declared(on_hand)
+    fewer = little.declared(stores=[on_hand])
     assert fewer.pruner().plan(1, 0).left == [
         f"{title}: no longer a sink of the project"
         for title in ("BulkNdjson/moves", "Sql/last_move", "Tantivy/moves_index")
@@ -215,7 +215,7 @@ def age(path: Path, now: dt.datetime, days: float) -> None:
 
 def test_everything_a_whole_store_holds_is_named(little: Little):
     little.release(3)
-    objects = ObjectStore.open(little.store)
+    objects = ObjectStore.open(str(little.store))
     assert unreferenced(objects, dt.datetime.now(dt.UTC) + 99 * DAY) == {}
 
 
@@ -230,7 +230,7 @@ def test_orphans_are_listed_and_only_old_ones_that_can_be_rebuilt_are_removed(li
     little.release(3)
     name = "e" * 40
     orphans = {
-        f"logs/inventory/segments/0000/{0:020d}-{name[:16]}.parquet": False,
+        f"logs/moves/segments/0000/{0:020d}-{name[:16]}.parquet": False,
         f"states/on_hand/rows/{name}.parquet": True,
         f"states/last_move/ledger/{name}.parquet": True,
     }
@@ -238,7 +238,7 @@ def test_orphans_are_listed_and_only_old_ones_that_can_be_rebuilt_are_removed(li
         path = Path(little.store, orphan)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"orphan")
-    objects = ObjectStore.open(little.store)
+    objects = ObjectStore.open(str(little.store))
     assert unreferenced(objects, now) == dict.fromkeys(orphans, False)
     assert remove_unreferenced(objects, now) == []
     for orphan in orphans:
@@ -258,7 +258,7 @@ def test_a_proof_goes_once_its_state_is_gone_unless_a_release_names_it(little: L
     served = little.release(1)
     for path in Path(little.store, "states", "on_hand").rglob("*.json"):
         path.unlink()
-    objects = ObjectStore.open(little.store)
+    objects = ObjectStore.open(str(little.store))
     proofs = {info.name for info in objects.list("proofs/on_hand")}
     removed = set(remove_unreferenced(objects, now))
     assert {name for name in removed if name.startswith("proofs/")} == proofs - set(served.proofs.values())
@@ -271,6 +271,6 @@ def test_nothing_of_a_store_is_removed_whose_records_cannot_be_read(little: Litt
     orphan = Path(little.store, "states", "on_hand", "rows", "e" * 40 + ".parquet")
     orphan.write_bytes(b"orphan")
     record.write_bytes(b"{")
-    removed = remove_unreferenced(ObjectStore.open(little.store), now)
+    removed = remove_unreferenced(ObjectStore.open(str(little.store)), now)
     assert [name for name in removed if "/seen/" not in name] == []
     assert orphan.exists()

@@ -147,17 +147,17 @@ def test_there_is_no_rollback_before_a_release_and_none_to_an_unknown_number(lit
 
 def test_a_rollback_does_not_leave_a_store_behind_that_the_old_release_did_not_serve(little: Little):
     """Its view would show a later snapshot than the others of the same database."""
-    little.declared(on_hand).release(0)
+    little.declared(stores=[on_hand]).release(0)
     little.release(1)
     with pytest.raises(NotFound, match="store 'last_move', which it did not serve"):
         little.releaser().rollback(1)
-    assert little.declared(on_hand).releaser().rollback(1).snapshot == DAYS[0]
+    assert little.declared(stores=[on_hand]).releaser().rollback(1).snapshot == DAYS[0]
 
 
 def test_a_rollback_also_moves_sinks_that_the_project_no_longer_declares(little: Little):
     little.release(0)
     little.release(1)
-    fewer = little.declared(on_hand)
+    fewer = little.declared(stores=[on_hand])
     assert set(fewer.releaser().rollback(1).versions) == {"on_hand", "last_move"}
     assert little.released() == everywhere(0)
 
@@ -185,7 +185,7 @@ def test_position_proof_and_time_of_release_stand_beside_every_view(either: Litt
 def test_a_database_of_before_gets_the_columns_it_lacks(little: Little):
     """Rows of release that an earlier Refold made have neither number nor time."""
     little.release(0)
-    connection = sqlite3.connect(little.root / "refold.db")
+    connection = sqlite3.connect(little.database_file)
     for name in ("release", "released_at", "snapshot_id"):
         connection.execute(f'ALTER TABLE refold_release DROP COLUMN "{name}"')
     connection.commit()
@@ -218,7 +218,7 @@ def test_fields_of_tomorrow_are_left_aside_and_formats_of_tomorrow_refused(littl
 
 def test_a_release_tells_no_secret(little: Little, published: Path):
     url = "postgresql://ann:hunter2@nowhere/shop"
-    releaser = Little(published, url).releaser()
+    releaser = Little(published, database=url).releaser()
     found = places(releaser._publisher.connections, [])
     assert found == {"database": "postgresql://ann:***@nowhere/shop", "search_folder": "search", "connections": {}}
 

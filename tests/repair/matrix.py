@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from refold import (
-    BulkNdjson,
-    Daily,
-    Delta,
-    Log,
-    Project,
-    QuarantineLimits,
-    Sql,
-    Tantivy,
-    expect,
-    fold,
-    int64,
-    latest_by_key,
-    relation,
-    text,
-)
-from refold.config import Settings
+from refold import BulkNdjson, Delta, Project, QuarantineLimits, Sql, Tantivy, expect, int64, text
 from refold.engine import Engine
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Difference
@@ -36,79 +19,39 @@ from refold.repair.damage import Damage
 from refold.seal.seen_index import newest_seen
 from refold.sinks.base import Sink
 from refold.storage.names import kind_of
-from refold.storage.objects import sha256_hex
 from refold.stores.declaration import Store
+from tests import shop
+from tests.support import Shop, flip, seal_and_prove
 
-DAYS = ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05")
+DAYS = shop.DAYS
 SERVED, OLDER = DAYS[3], DAYS[2]
 PRODUCTS = tuple(f"product {n:02}" for n in range(12))
 LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 
-class Level(NamedTuple):
-    level: int = 0
-
-
 def project(quantity_max: int) -> Project:
     """The same stores; what is quarantined depends on the largest quantity that is believed."""
-    moves = Log(
-        "moves",
-        key="product",
-        event_id="id",
-        columns={"id": text(), "product": text(), "quantity": int64(1, quantity_max), "note": text(null=True)},
-        partitions=2,
-        quarantine=QuarantineLimits(share_max=0.5),
+    columns = shop.moves.columns | {"quantity": int64(1, quantity_max), "note": text(null=True)}
+    return shop.little(
+        {
+            "on_hand": [Sql("on_hand"), Delta("levels")],
+            "last_move": [BulkNdjson("moves"), Tantivy("moves_index")],
+            "turnover": [Sql("turnover")],
+        },
+        moves=replace(shop.moves, columns=columns, quarantine=QuarantineLimits(share_max=0.5)),
+        expect=[expect("column_values_to_be_between", column="level", min_value=0)],
     )
-
-    @fold(moves, version=1, sinks=[Sql("on_hand"), Delta("levels")],
-          expect=[expect("column_values_to_be_between", column="level", min_value=0)])  # fmt: skip
-    def on_hand(row: Level, event):
-        """Units on hand."""
-        return row._replace(level=row.level + event.quantity)
-
-    last = latest_by_key(
-        moves,
-        "last_move",
-        version=1,
-        columns={"quantity": int64(), "note": text(null=True)},
-        sinks=[BulkNdjson("moves"), Tantivy("moves_index")],
-    )
-
-    @relation(reads=[on_hand.ledger], key=["product"], returns={"product": text(), "moves": int64()},
-              sinks=[Sql("move_counts")])  # fmt: skip
-    def move_counts():
-        return "SELECT product, count(*) AS moves FROM on_hand_ledger WHERE outcome = 'applied' GROUP BY product"
-
-    return Project("matrix", Daily(dt.date(2026, 1, 1)), [on_hand, last, move_counts])
 
 
 PROJECT = project(10**6)
 
 
 @dataclass(frozen=True)
-class House:
-    """The project in a folder, or with its tables in another database."""
+class House(Shop):
+    """The project in a folder, or with its tables in another database; search sinks are in the store."""
 
-    root: Path
-    database: str = ""
-
-    @property
-    def store(self) -> Path:
-        return self.root / "store"
-
-    @property
-    def settings(self) -> Settings:
-        database = self.database or f"sqlite:///{self.root / 'refold.db'}"
-        return Settings(str(self.root / "landing"), str(self.store), database, self.store / "search")
-
-    def engine(self, of: Project = PROJECT) -> Engine:
-        """A new engine, like one in another process."""
-        return Engine(of, self.settings)
-
-    def files(self) -> dict[str, str]:
-        """The sha256 of every file in the store, by name."""
-        paths = sorted(path for path in self.store.rglob("*") if path.is_file())
-        return {path.relative_to(self.store).as_posix(): sha256_hex(path.read_bytes()) for path in paths}
+    project: Project = PROJECT
+    search: str = "store/search"
 
     def names(self, kind: str) -> list[str]:
         """The objects of a kind, by name."""
@@ -120,7 +63,7 @@ class House:
 
     def copy(self, root: Path) -> House:
         shutil.copytree(self.root, root)
-        return House(root)
+        return replace(self, root=root)
 
     def damages(self) -> list[Damage]:
         """The damaged objects, as another process finds them."""
@@ -165,22 +108,15 @@ def build(root: Path, shift: int = 0) -> House:
     """
     house = House(root)
     for number, day in enumerate(DAYS):
-        _land(root / "landing" / "moves" / f"dt={day}", number, shift)
+        shop.land(house.landing, "moves", day, _moves(number, shift))
     for number, quantity_max in ((0, 100), (1, 1_000)):
-        engine = house.engine(project(quantity_max))
-        list(engine.seal(DAYS[number]))
-        house.engine(project(quantity_max * 10)).retry_quarantine()
+        list(replace(house, project=project(quantity_max)).engine().seal(DAYS[number]))
+        replace(house, project=project(quantity_max * 10)).engine().retry_quarantine()
     for day in DAYS[:4]:
         rebuild_all(house.engine(), day)
         if day in DAYS[1:3]:
             prune(house)
-    engine = house.engine()
-    for _ in engine.seal():
-        pass
-    for _ in engine.fold_history("moves", engine.chain.get()):
-        pass
-    for _ in engine.prove_history("moves", engine.chain.get()):
-        pass
+    seal_and_prove(house.engine())
     return house
 
 
@@ -191,29 +127,22 @@ def prune(house: House) -> None:
     pruner.apply(pruner.plan(keep=1, older_than_days=0))
 
 
-def _land(folder: Path, number: int, shift: int) -> None:
+def _moves(number: int, shift: int) -> list[dict[str, Any]]:
     """A day of moves: new ones, one that is delivered again, and two that are too large to be believed at first.
 
     The last day has few, so that their ids stay a run of the seen index beside that of the others.
     """
-    folder.mkdir(parents=True)
     products = PRODUCTS[: 4 if number == len(DAYS) - 1 else None]
     again = _move(f"0-{shift}", PRODUCTS[shift], 1 + shift)
     moves = [_move(f"{number}-more-{n}", PRODUCTS[n], n + 1) for n in range(shift)]
     moves += [_move(f"{number}-{n}", product, n + number + 1) for n, product in enumerate(products)] + [again]
-    moves += [_move(f"{number}-large", PRODUCTS[2], 500 + shift), _move(f"{number}-huge", PRODUCTS[3], 5_000 + shift)]
-    (folder / "a.jsonl").write_text("".join(json.dumps(move) + "\n" for move in moves))
+    return [
+        *moves, _move(f"{number}-large", PRODUCTS[2], 500 + shift), _move(f"{number}-huge", PRODUCTS[3], 5_000 + shift)
+    ]  # fmt: skip
 
 
-def _move(identity: str, product: str, quantity: int) -> Mapping[str, object]:
-    return {"id": identity, "product": product, "quantity": quantity, "note": f"note of {identity}"}
-
-
-def flip(path: Path) -> None:
-    """Change one bit in the middle of a file."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+def _move(identity: str, product: str, quantity: int) -> dict[str, Any]:
+    return shop.move(identity, product, quantity, note=f"note of {identity}")
 
 
 def exchange(one: Path, other: Path) -> None:

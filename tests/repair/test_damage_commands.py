@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from refold.cli.main import cli
-from tests.repair.matrix import OLDER, House, flip
+from tests.repair.matrix import OLDER, House
+from tests.support import flip
 
 Run = Callable[..., Result]
 
@@ -88,17 +89,17 @@ def test_the_log_is_verified_alone_too(house: House, refold: Run, kind: str):
 
 
 def test_a_row_that_was_served_before_is_named_and_published_again(house: House, refold: Run):
-    older = house.version("move_counts", OLDER)
+    older = house.version("turnover", OLDER)
     with sqlite3.connect(house.root / "refold.db") as connection:
-        ((rows_table,),) = connection.execute("SELECT rows_table FROM refold_release WHERE table_name = 'move_counts'")
+        ((rows_table,),) = connection.execute("SELECT rows_table FROM refold_release WHERE table_name = 'turnover'")
         connection.execute(
-            f'UPDATE "{rows_table}" SET moves = 77 WHERE product = ? AND refold_version = ?', ["product 04", older]
+            f'UPDATE "{rows_table}" SET moved = 77 WHERE product = ? AND refold_version = ?', ["product 04", older]
         )
     connection.close()
     found = refold("verify")
     assert found.exit_code == 1
-    assert "key 'product 04', column moves" in found.output and "77" in found.output
+    assert "key 'product 04', column moved" in found.output and "77" in found.output
     mended = refold("repair")
     assert mended.exit_code == 0
-    assert f"Published again: sql/move_counts at snapshot {OLDER}" in mended.output
+    assert f"Published again: sql/turnover at snapshot {OLDER}" in mended.output
     assert refold("verify").exit_code == 0

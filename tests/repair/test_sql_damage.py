@@ -13,7 +13,7 @@ from refold.errors import FixInput
 from refold.sinks.sql_tables import releases, versions
 from tests.repair.matrix import OLDER, PROJECT, SERVED, House
 
-STORES = ("on_hand", "move_counts")
+STORES = ("on_hand", "turnover")
 """The stores that have SQL sinks."""
 
 
@@ -185,10 +185,10 @@ class TestReleaseRow:
     def test_two_rows_that_were_exchanged_are_both_named(self, shop: House, whole: House):
         swap = "UPDATE refold_release SET table_name = :b WHERE table_name = :a"
         stranger = _Stranger(shop)
-        for a, b in (("on_hand", "aside"), ("move_counts", "on_hand"), ("aside", "move_counts")):
+        for a, b in (("on_hand", "aside"), ("turnover", "on_hand"), ("aside", "turnover")):
             stranger.do(swap, a=a, b=b)
         found = "\n".join(_mended(shop, whole))
-        for row, store in (("on_hand", "move_counts"), ("move_counts", "on_hand")):
+        for row, store in (("on_hand", "turnover"), ("turnover", "on_hand")):
             assert f"row {row}, column store: expected {row!r}, found {store!r}" in found
 
     @ON_SQLITE

@@ -18,9 +18,8 @@ from refold.errors import Damaged
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
 from refold.seal.seen_index import BLOCK, SeenIndex, StoredRun, encode_run, newest_seen, sorted_entries
 from refold.storage.objects import ObjectStore
-from tests.repair.matrix import flip
 from tests.seal.sealing import ids, ids_of, sealed
-from tests.support import Shop, moved
+from tests.support import Shop, flip, moved
 
 HASHES = st.one_of(st.integers(0, 12), st.integers(2**64 - 3, 2**64 - 1), st.integers(0, 2**64 - 1))
 

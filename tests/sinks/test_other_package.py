@@ -104,15 +104,15 @@ def cached(proven: Path, tmp_path: Path, package: Any) -> Cached:
 
 
 def levels(little: Cached, **options: Any) -> set[int]:
-    found = refold.open_release(little.store, **options).rows("levels")
-    assert sorted(found["product_id"].to_pylist()) == sorted(PRODUCTS)
+    found = refold.open_release(str(little.store), **options).rows("levels")
+    assert sorted(found["product"].to_pylist()) == sorted(PRODUCTS)
     return set(found["level"].to_pylist())
 
 
 def run(little: Cached, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     """Run a command on the project, whose module is this one."""
     monkeypatch.setenv("REFOLD_LANDING", str(little.root / "landing"))
-    monkeypatch.setenv("REFOLD_STORE", little.store)
+    monkeypatch.setenv("REFOLD_STORE", str(little.store))
     monkeypatch.setenv("REFOLD_DATABASE", little.database_url)
     monkeypatch.setenv("REFOLD_CONNECTION_CACHE", str(little.root / "cache"))
     monkeypatch.setattr("tests.release.little.PROJECT", little.project)

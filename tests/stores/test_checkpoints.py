@@ -25,8 +25,7 @@ from refold.stores.checkpoint import StateRecord, record_name
 from refold.stores.state import State, replace_rows
 from refold.stores.thinning import keeps_rows
 from refold.types import int64
-from tests.support import Shop, digests, levels, moved, verify_reference
-from tests.three_days import flip
+from tests.support import Shop, digests, flip, levels, moved, verify_reference
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 DAYS = [f"2026-01-{day:02d}" for day in range(1, 32)] + [f"2026-02-{day:02d}" for day in range(1, 10)]
