@@ -130,7 +130,7 @@ def damage(little: Cached) -> None:
 
 
 def test_a_release_is_read_and_rolled_back_without_the_project(cached: Cached):
-    opened = refold.open_release(cached.store)
+    opened = refold.open_release(str(cached.store))
     assert opened.release.connections == {"cache": str(cached.root / "cache")}
     assert (levels(cached), levels(cached, number=1)) == ({3}, {1})
     assert opened.rows("levels", "cache").equals(opened.sql("on_hand"))
@@ -149,13 +149,13 @@ def test_a_release_rolls_back_a_sink_that_the_project_no_longer_declares(cached:
 def test_a_cache_elsewhere_is_named_to_be_read(cached: Cached, tmp_path: Path):
     shutil.move(cached.root / "cache", tmp_path / "elsewhere")
     with pytest.raises(NotFound, match="where the place is another, name it"):
-        refold.open_release(cached.store).rows("levels")
+        refold.open_release(str(cached.store)).rows("levels")
     assert levels(cached, connections={"cache": str(tmp_path / "elsewhere")}) == {3}
 
 
 def test_without_the_package_its_sink_is_named_and_the_others_are_read(cached: Cached, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(registry, "_installed", {"KeyValue": None}.get)
-    opened = refold.open_release(cached.store)
+    opened = refold.open_release(str(cached.store))
     with pytest.raises(FixInput, match=r"KeyValue/levels, but no installed package"):
         opened.rows("levels")
     assert len(opened.sql("on_hand")) == len(PRODUCTS)
