@@ -1,7 +1,7 @@
-"""What a rule may read from outside itself, and the one canonical form of each such value.
+"""The values that a rule may read from outside itself, and the one canonical form of each.
 
-A value is admitted if it cannot change and can be written down without hash seed, address or path: then the
-fingerprint covers it. `refold.rules.purity` asks whether a value is admitted; `refold.rules.fingerprint` stores it.
+A value is admitted if it cannot change and can be written without hash seed, address or path, so that the fingerprint
+covers it. `refold.rules.purity` checks whether a value is admitted; `refold.rules.fingerprint` hashes it.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ ATTRIBUTES = frozenset((
     "scaleb", "adjusted", "compare", "copy_abs", "copy_negate", "is_zero", "is_signed", "to_integral_value",
     "_replace",
 ))  # fmt: skip
-"""The attributes that give the same result always, on the values that a rule can hold."""
+"""The attributes that always give the same result on the values that a rule can hold."""
 
 _UNUSED = {"__init__", "__new__", "__repr__", "__dir__", "__init_subclass__", "__set_name__", "__getnewargs__"}
 _UNUSED |= {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__class_getitem__", "__copy__"}
 _UNUSED |= {"__deepcopy__", "__replace__"}
-"""Special methods that nothing in a rule runs, or that run where the class or its members are made."""
+"""Special methods that no rule runs, or that run only when the class or its members are created."""
 
 
 def _runs(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Lowering of expressions: from the expressions of a rule to Python source that numba compiles to the same values.
 
-The lowering is typed by itself and does not lean on what numba would infer: a value is an integer, a boolean, an enum
+The lowering has types of its own and does not depend on what numba infers: a value is an integer, a boolean, an enum
 code, a row, an event or a decision (row, outcome, reason), and whatever is not certain to mean the same compiled as
 interpreted is `Unsupported`. Arithmetic goes through checked functions of the kernel, which raise instead of wrapping.
 Statements and functions are in `refold.rules.lowering`.
@@ -46,7 +46,7 @@ _ORDER: Mapping[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">"
 
 
 class Unsupported(Exception):
-    """Something cannot be compiled with certainly the same meaning; the message ends the sentence 'it uses …'.
+    """The expression or statement may not mean the same when compiled; the message completes the sentence 'it uses …'.
 
     `place` is the innermost piece of source it was noticed in.
     """
@@ -54,7 +54,7 @@ class Unsupported(Exception):
     place: Place | None = None
 
     def noticed_in(self, source: Source, node: ast.AST) -> None:
-        """Keep a place, unless one further inside is known."""
+        """Record the place, unless a more precise one is known."""
         if self.place is None:
             self.place = source.place(node)
 
@@ -68,7 +68,7 @@ class Typed(NamedTuple):
 
 @dataclass(frozen=True)
 class RowShape:
-    """The row of a rule as the kernel sees it: a tuple with one place per field."""
+    """The row of a rule in the kernel: a tuple with one place per field."""
 
     row: type
     kinds: Mapping[str, Kind]
@@ -97,7 +97,7 @@ def kind_of_column(kind: str, choices: type[Enum] | None) -> Kind:
 
 
 def constant(value: object, shape: RowShape) -> Typed:
-    """A constant known at declaration. Raises Unsupported for what has no place in a kernel."""
+    """A constant known at declaration. Raises Unsupported for a value that a kernel cannot hold."""
     if isinstance(value, bool):
         return Typed(str(value), BOOL)
     if isinstance(value, Enum):
@@ -158,7 +158,7 @@ class Expressions:
         return value if type(value) is int else None
 
     def condition(self, node: ast.expr) -> str:
-        """Lower an expression whose truth is asked for."""
+        """Lower an expression that is used as a condition."""
         return self.truth(self.lower(node))
 
     def truth(self, value: Typed) -> str:
@@ -360,7 +360,7 @@ class Expressions:
 
 
 def lifted(value: Typed) -> Typed:
-    """A row as the decision that applies it; a decision stays as it is."""
+    """The decision that applies a row; a decision is returned unchanged."""
     return Typed(f"({value.code}, {int(Outcome.APPLIED)}, 0)", DECISION) if value.kind == ROW else value
 
 
@@ -370,7 +370,7 @@ def replacer_name(places: tuple[int, ...]) -> str:
 
 
 def nested(name: str, codes: Sequence[str]) -> str:
-    """Calls of a function of two arguments, nested so that it takes many."""
+    """Nested calls of a function of two arguments, for many arguments."""
     return codes[0] if len(codes) == 1 else f"{name}({nested(name, codes[:-1])}, {codes[-1]})"
 
 

@@ -1,9 +1,9 @@
-"""The fingerprint of a rule: what a checkpoint or proof must share with the rule to be worth anything.
+"""The fingerprint of a rule: a checkpoint or proof is valid only for rules with the same fingerprint.
 
 It covers the normalized syntax trees of the rule and of every helper function, the outside values they read (enum
-members, constants), the row's fields with types and defaults, and the event columns read with their types. It leaves
-out comments, layout, docstrings, annotations, decorators, and all that depends on process, machine or path. Syntax
-fields that are empty are left out too, since Python versions differ in which of them exist.
+members, constants), the row's fields with types and defaults, and the event columns read with their types. It does not
+cover comments, layout, docstrings, annotations, decorators, and anything that depends on process, machine or path.
+Empty syntax fields are omitted too, since Python versions differ in which of them exist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LEFT_OUT = frozenset({"ctx", "annotation", "returns", "type_comment", "type_par
 
 
 def fingerprint(program: Program, row_columns: Schema, defaults: tuple[object, ...], columns: Schema) -> str:
-    """The sha256, in hexadecimal, of everything that decides what the rule answers.
+    """The sha256, in hexadecimal, of everything that determines the rule's answers.
 
     `defaults` are the row's default values in the order of `row_columns`; `columns` are the event columns read.
     """
@@ -37,7 +37,7 @@ def fingerprint(program: Program, row_columns: Schema, defaults: tuple[object, .
 
 
 def fingerprint_text(*parts: str) -> str:
-    """The sha256, in hexadecimal, of some texts in order: the fingerprint of what is declared without a function.
+    """The sha256, in hexadecimal, of some texts in order: the fingerprint of a store declared without a function.
 
     >>> fingerprint_text("a", "b") == fingerprint_text("ab")
     False
@@ -51,7 +51,7 @@ def column_form(column: ColumnType) -> Form:
 
 
 def normalized(node: object) -> Form:
-    """A syntax tree as lists and texts, without positions and without what does not change its meaning.
+    """A syntax tree as lists and texts, without positions and parts that do not change its meaning.
 
     >>> normalized(ast.parse("x = 1  # one").body[0]) == normalized(ast.parse("x: int = (1)").body[0])
     True

@@ -1,8 +1,8 @@
-"""What flows where in a rule: the event columns it reads, and on which of them each row field depends.
+"""Data flow of a rule: the event columns it reads, and the columns on which each row field depends.
 
 The analysis is conservative and ignores the order of statements: a variable depends on everything ever assigned to
-it, and a changed field on every condition of the function that changes it, so a field may name a column too many but
-never one too few. It also reports unknown columns and fields, and events used as a whole. Purity comes before it.
+it, and a changed field on every condition of the function that changes it. So a field may have a column too many, but
+never one too few. It also reports unknown columns and fields, and events used as a whole. Purity is checked before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FlowReport:
 
 @dataclass
 class _Context:
-    """What all functions of one rule share while they are analysed."""
+    """The state of the analysis of one rule, shared by its functions."""
 
     program: Program
     row: type
@@ -78,7 +78,7 @@ def analyse(program: Program, row: type, row_fields: tuple[str, ...], columns: S
 
 
 def _past(sources: Names) -> Names:
-    """Sources in which a field handed on counts like a field read."""
+    """The same sources, with fields that are passed on counted as read."""
     return frozenset(f"row.{s[1:]}" if s.startswith("=") else s for s in sources)
 
 
@@ -171,7 +171,7 @@ class _Function:
             self._join(call.func.value, Flow(self.plain(call)))
 
     def plain(self, node: ast.expr) -> Names:
-        """The sources of a value used as a plain value; a row counts with all its fields, an event is a fault."""
+        """The sources of a value used as a plain value; a row counts with all its fields, and an event is a fault."""
         flow = self.value(node)
         if flow.is_event:
             self._event_as_whole(node)
@@ -272,6 +272,6 @@ class _Function:
         return self.context.results[key]
 
     def _several(self, values: object) -> Flow:
-        """The flow of what a `*args` or `**kwargs` parameter collects; nothing where a default stands in."""
+        """The flow of what a `*args` or `**kwargs` parameter collects; nothing where a default is used."""
         found = values.values() if isinstance(values, dict) else values if isinstance(values, tuple) else ()
         return Flow(_NONE.union(*(self.plain(v) for v in found if isinstance(v, ast.expr))))

@@ -1,8 +1,8 @@
-"""The compiled fold: a rule's lowered source around one loop over columns, compiled once per machine and kept.
+"""The compiled fold: a rule's lowered source around one loop over columns, compiled once per machine and cached.
 
 The loop stops at the first event it cannot compute exactly: one whose arithmetic leaves 64 bits, divides by zero or
-raises. There the interpreter takes over for a while, so the result is always the interpreter's. What is compiled is
-kept by `refold.rules.kernel_cache`.
+raises. There the interpreter takes over for a while, so the result is always the interpreter's.
+`refold.rules.kernel_cache` keeps compiled kernels.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ fold = numba.njit(
 
 
 def switched_off() -> str | None:
-    """A sentence where nothing is compiled in this process."""
+    """A sentence that says why this process compiles nothing; None where it compiles."""
     if "numba" in sys.modules:
         off = getattr(sys.modules["numba"].config, "DISABLE_JIT", 0)
     else:  # importing numba takes 0.4 s, and declaring a rule need not wait for it
@@ -218,16 +218,16 @@ class Kernel:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the next fold need not compile."""
+        """Whether the next fold runs without compiling first."""
         return self._fold is not None
 
     @property
     def was_compiled(self) -> bool:
-        """Whether this process or an earlier one compiled it, as far as the cache folder says."""
+        """Whether this process or, according to the cache folder, an earlier one compiled it."""
         return self.is_loaded or is_kept(self.source)
 
     def is_due(self, events: int, at_least: int) -> bool:
-        """Whether to fold so many more events with the kernel: it is loaded, or what it was asked for adds up."""
+        """Whether to fold this many more events with the kernel: it is loaded, or all requests so far are worth it."""
         self._asked_for += events
         return self.is_loaded or self._asked_for >= at_least
 
@@ -244,7 +244,7 @@ class Kernel:
         return self._fold is not None
 
     def fold(self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live) -> FoldResult | None:
-        """Fold like the interpreter does; None where a column holds what its type does not admit."""
+        """Fold with the same result as the interpreter; None where a column has values outside its type."""
         inputs = [event_values(events.column(name), kind) for name, kind in self.columns.items()]
         state = [_owned(rows.column(name)) for name in self.row_columns]
         if any(values is None for values in inputs) or any(column.null_count for column in rows.columns):
@@ -270,7 +270,7 @@ class Kernel:
 
 
 def event_values(column: pa.ChunkedArray, kind: ColumnType) -> Column | None:
-    """An event column as the kernel takes it, enum members as codes; None where it holds null or an unknown text."""
+    """An event column in the kernel's form, with enum members as codes; None where it has nulls or unknown texts."""
     if column.null_count:
         return None
     if kind.choices is None:

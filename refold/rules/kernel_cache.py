@@ -1,9 +1,10 @@
-"""Compiled kernels between processes: generated source in a cache folder, and beside it what numba compiled of it.
+"""Keeps compiled kernels between processes: generated source in a cache folder, with numba's compiled files beside it.
 
-What lies here is trusted only as far as it can be: the folder must be the user's own, the source is found under the
-hash of its content, and numba's files must have the bytes that were there when a kernel was last loaded, since it runs
-them as they are: a flipped bit would end the process, or give wrong rows. Whatever is not so is made again; several
-processes may do that X"""
+The cache is checked before it is used: the folder must be writable by this user only, the name of a source is the hash
+of its content, and numba's files must have the sums recorded when a kernel was last loaded. numba runs these files
+unchecked, so a flipped bit could end the process or give wrong rows. Whatever fails a check is generated again; several
+processes may do so at once.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def compiled(source: str) -> Callable[..., int]:
 
 
 def is_kept(source: str) -> bool:
-    """Whether a sound compiled kernel of this source lies in the cache folder."""
+    """Whether the cache folder has an undamaged compiled kernel of this source."""
     path = kernel_file(source)
     try:
         return _is_own(path.parent) and path.is_file() and _sums(path) != b"" and _is_sound(path)
@@ -50,12 +51,12 @@ def is_kept(source: str) -> bool:
 
 
 def kernel_file(source: str) -> Path:
-    """Where the generated source lies in the cache folder, whether it is there or not."""
+    """The path of the generated source in the cache folder, whether it exists or not."""
     return cache_folder() / f"refold_rule_{hashlib.sha256(source.encode()).hexdigest()[:32]}.py"
 
 
 def cache_folder() -> Path:
-    """Where generated kernels are kept: below NUMBA_CACHE_DIR where it is set, else in the user's own cache folder.
+    """The folder of generated kernels: below NUMBA_CACHE_DIR where it is set, else in the user's own cache folder.
 
     Never a folder shared between users, because numba's files are trusted when they are loaded.
     """
@@ -70,7 +71,7 @@ def cache_folder() -> Path:
 
 
 def unusable_because(folder: Path) -> str | None:
-    """Why nothing is kept in the cache folder, as the end of a sentence; None where it can be used or made."""
+    """Why the cache folder cannot be used, as the end of a sentence; None where it can be used or created."""
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if not nearest.is_dir():
         return f"{nearest} is no folder"
@@ -80,13 +81,13 @@ def unusable_because(folder: Path) -> str | None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether nobody else can have put something into a folder."""
+    """Whether only this user can write to a folder."""
     status = folder.stat()
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
 
 
 def _written(source: str) -> Path:
-    """The file of this source in the cache folder. Raises OSError where it cannot be there."""
+    """The file of this source in the cache folder. Raises OSError where it cannot be written."""
     data, path = source.encode(), kernel_file(source)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not _is_own(path.parent):
@@ -115,7 +116,7 @@ def _load_file(path: Path) -> Callable[..., int]:
 
 
 def _files(path: Path) -> list[Path]:
-    """numba's files of a generated source, in the one folder below that it takes for them."""
+    """numba's files of a generated source, in the one folder below it where numba writes them."""
     root = Path(os.environ.get("NUMBA_CACHE_DIR") or path.parent)
     return sorted([*root.glob(f"*/{path.stem}.*.nbi"), *root.glob(f"*/{path.stem}.*.nbc")])
 
@@ -131,13 +132,13 @@ def _is_sound(path: Path) -> bool:
 
 
 def _remove_unsound(path: Path) -> None:
-    """Remove numba's files unless they are those of which the sums were kept; it compiles again then."""
+    """Remove numba's files unless they have the recorded sums; numba then compiles again."""
     if not _is_sound(path):
         for file in _files(path):
             file.unlink(missing_ok=True)
 
 
 def _keep_sums(path: Path) -> None:
-    """Keep the sums of numba's files; where another process wrote in between, they differ, and all is made again."""
+    """Record the sums of numba's files; if another process wrote in between, they differ and all is compiled again."""
     if not _is_sound(path):
         _put(path.with_suffix(".sums"), _sums(path))

@@ -35,7 +35,7 @@ RULE_NAME = "_rule"
 
 @dataclass
 class Lowering:
-    """The functions of one kernel while they are lowered; `texts` grows so that callees stand before callers."""
+    """The functions of one kernel while they are lowered; `texts` has callees before their callers."""
 
     program: Program
     shape: RowShape
@@ -45,7 +45,7 @@ class Lowering:
     done: dict[tuple[FunctionType, tuple[tuple[str, Kind], ...]], tuple[str, Kind]] = field(default_factory=dict)
 
     def call(self, helper: FunctionType, kinds: Mapping[str, Kind]) -> tuple[str, Kind]:
-        """The name and result kind of a helper function for arguments of these kinds, lowered if it is not yet."""
+        """The name and result kind of a helper function for arguments of these kinds, lowered if it was not before."""
         key = (helper, tuple(kinds.items()))
         if key not in self.done:
             name = f"_helper_{len(self.done)}"
@@ -84,7 +84,7 @@ class Lowering:
 
 
 def _noticed(what: str, source: Source, node: ast.AST | None = None) -> Unsupported:
-    """What is not compiled, with its place: a node of a function, or the function itself."""
+    """An error with its place: a node of a function, or the function itself."""
     error = Unsupported(what)
     error.noticed_in(source, node or source.tree)
     return error
@@ -114,7 +114,7 @@ class _Body:
         self.subjects = 0
 
     def block(self, statements: list[ast.stmt]) -> Lines:
-        """Lower statements in order; what follows a certain return is never reached and left out."""
+        """Lower statements in order; statements after a certain return are unreachable and left out."""
         lines: list[str] = []
         for statement in statements:
             try:

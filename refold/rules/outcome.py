@@ -1,7 +1,7 @@
-"""What becomes of one event: the five outcomes, and the two answers by which a rule changes nothing.
+"""The five outcomes of an event, and the two answers with which a rule leaves the row unchanged.
 
-Here live the words alone. Which events are duplicates or conflicts is settled by the log before a rule sees them;
-`refold.rules.rule` turns a rule's answers into outcomes.
+This module only defines them. The log finds duplicates and conflicts before a rule sees an event; `refold.rules.rule`
+turns a rule's answers into outcomes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pyarrow as pa
 Outcomes = npt.NDArray[np.uint8]
 
 NOT_FOLDED = 255
-"""The outcome of an event that never reached the rule; whoever kept it away writes the real one."""
+"""The outcome of an event that did not reach the rule; the caller, which kept it away, writes the real one."""
 
 
 class Outcome(IntEnum):
-    """What became of an event, as the ledger stores it in one byte."""
+    """What became of an event; the ledger stores the value in one byte."""
 
     APPLIED = 0
     DUPLICATE = 1
@@ -31,14 +31,14 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The answer of a rule that refuses an event; the row stays as it was."""
+    """A rule's answer that refuses an event; the row is unchanged."""
 
     reason: IntEnum
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The answer of a rule that an event does not concern; the row stays as it was."""
+    """A rule's answer to an event that does not concern it; the row is unchanged."""
 
 
 _IGNORED = Ignored()

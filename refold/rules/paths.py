@@ -1,4 +1,4 @@
-"""Which paths of a rule end without an answer: a rule must return a row, `reject(…)` or `ignore()` on every path."""
+"""Finds paths of a rule without an answer: every path must return a row, `reject(…)` or `ignore()`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _matches_all(pattern: ast.pattern) -> bool:
 
 
 def _covers_enum(match: ast.Match, source: Source, event: str, columns: Schema) -> bool:
-    """Whether the cases without guard name every member of the enum column that is matched."""
+    """Whether the cases without a guard cover every member of the enum column that is matched."""
     subject = match.subject
     if not (isinstance(subject, ast.Attribute) and isinstance(subject.value, ast.Name) and subject.value.id == event):
         return False

@@ -1,11 +1,11 @@
-"""What a rule may do: the same answer for the same row and event, on every machine, in every process.
+"""Checks that a rule gives the same answer for the same row and event, on every machine and in every process.
 
-A closed list of syntax, built-ins, attributes and outside values is admitted, in the rule and in every helper function
-it calls; whatever is not on the list is refused, with the line and what to write instead. `try`, `assert`, `lambda`,
+Only listed syntax, built-ins, attributes and outside values are admitted, in the rule and in every helper function it
+calls. Anything else is refused, with the line and what to write instead. `try`, `assert`, `lambda`,
 nested functions and comprehensions are refused too: the first two would make a result depend on how Python is
 started or compiled, the others open scopes that a fold step does not need.
 
-Before this comes `refold.rules.source`, after it everything that works on an admitted `Program`.
+`refold.rules.source` comes before this module; all others work on an admitted `Program`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _OUTSIDE: Mapping[str, str] = {
 
 _LAZY = (zip, enumerate, reversed)
 _WALKING = (all, any, dict, enumerate, list, max, min, reversed, sorted, sum, tuple, zip)
-"""Built-ins that walk through what they are given, so that the walk itself cannot be seen."""
+"""Built-ins that iterate over their argument at once, so that the iterator itself is never visible."""
 
 _CLOCKS = {"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp"}
 
@@ -130,7 +130,7 @@ def _inspect(
 
 
 class _Check(ast.NodeVisitor):
-    """Walks one function; everything not admitted becomes a fault."""
+    """Visits the nodes of one function; anything that is not admitted becomes a fault."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Check(ast.NodeVisitor):
                 self.fault(self.source.tree, f"the default of a parameter is not admitted: {error}")
 
     def generic_visit(self, node: ast.AST) -> None:
-        """Refuse unknown syntax; go on into the known."""
+        """Refuse unknown syntax; visit the children of known syntax."""
         kind = type(node).__name__
         if not isinstance(node, _NODES):
             instead = _INSTEAD.get(kind.removeprefix("Async").replace("TryStar", "Try"), "write it in another way")
@@ -168,22 +168,22 @@ class _Check(ast.NodeVisitor):
         super().generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        """An annotation does nothing, so only the target and the value are looked at."""
+        """An annotation has no effect, so only the target and the value are checked."""
         self.visit(node.target)
         if node.value is not None:
             self.visit(node.value)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """No float."""
+        """Refuse floats."""
         if isinstance(node.value, float | complex):
             self.fault(node, f"{node.value!r} is a float, which is rounded; use int (the smallest unit) or Decimal.")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Nothing that makes floats."""
+        """Refuse operators that produce floats."""
         self._no_float(node, node.op, node.right)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        """Nothing that makes floats."""
+        """Refuse operators that produce floats."""
         self._no_float(node, node.op, node.value)
 
     def _no_float(self, node: ast.AST, op: ast.operator, right: ast.expr) -> None:
@@ -199,7 +199,7 @@ class _Check(ast.NodeVisitor):
             self.fault(node, "a power makes a float where the exponent is negative; use a constant from 0 on.")
 
     def visit_For(self, node: ast.For) -> None:
-        """What is walked through may be lazy."""
+        """The iterated value may be a lazy iterator."""
         self.walked.add(node.iter)
         self.generic_visit(node)
 
@@ -224,11 +224,11 @@ class _Check(ast.NodeVisitor):
         return known or isinstance(self.source.static(node), Enum)
 
     def visit_Set(self, node: ast.Set) -> None:
-        """A set outside `in` could be walked through."""
+        """Refuse sets, except after `in`: their order could be observed."""
         self.fault(node, "the order of a set differs between runs; use a tuple (a set may stand right of `in`).")
 
     def visit_Name(self, node: ast.Name) -> None:
-        """Local names are free; outside names must be constants."""
+        """Local names are admitted; outside names must be constants."""
         if not self.source.is_local(node.id):
             self._outside(node)
 
@@ -254,7 +254,7 @@ class _Check(ast.NodeVisitor):
         return is_rule and isinstance(node, ast.Name) and node.id in self.source.parameters
 
     def visit_Call(self, node: ast.Call) -> None:
-        """What is called must be seen: a listed built-in, a helper function, an admitted class or attribute."""
+        """Admit calls of a listed built-in, a helper function, or an admitted class or attribute."""
         called = self.source.static(node.func)
         unseen = not isinstance(node.func, ast.Name | ast.Attribute)
         if unseen or (isinstance(node.func, ast.Name) and self.source.is_local(node.func.id)):
@@ -273,7 +273,7 @@ class _Check(ast.NodeVisitor):
             self.visit(argument)
 
     def _lazy(self, node: ast.Call, called: object) -> None:
-        """What `zip` and its like give is shown by its memory address, so it is walked through at once."""
+        """Admit `zip` and similar only where they are iterated at once, since their text contains a memory address."""
         if any(called is walking for walking in _WALKING):
             self.walked |= {each.value if isinstance(each, ast.Starred) else each for each in node.args}
         if any(called is lazy for lazy in _LAZY) and node not in self.walked:

@@ -1,7 +1,7 @@
-"""Why a rule is not compiled, and the line of its source that says so: for people, nothing is decided by the words.
+"""Reports why a rule is not compiled, with the line of its source; the text is for people and decides nothing.
 
-The types of rows and events are judged here, since they need no lowering; what the statements and expressions of a
-rule are refused for comes from `refold.rules.lowering` as `Unsupported`.
+This module checks the types of rows and events, which need no lowering. `refold.rules.lowering` refuses statements and
+expressions by raising `Unsupported`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from refold.types import ColumnKind, Schema
 
 @dataclass(frozen=True)
 class Refusal:
-    """A sentence, and the place in the source it is about; None where it is about this process."""
+    """A sentence, and the place in the source that it is about; None where it is about this process."""
 
     sentence: str
     place: Place | None = None
 
     @classmethod
     def of(cls, error: Unsupported) -> Refusal:
-        """What the lowering refused."""
+        """A refusal by the lowering."""
         return cls(f"It uses {error}, which is not compiled.", error.place)
 
 
@@ -45,12 +45,12 @@ def refused_types(program: Program, row: type, row_columns: Schema, columns: Sch
 
 
 def rule_place(program: Program) -> Place:
-    """Where the rule itself begins."""
+    """The place where the rule begins."""
     return program.rule.place(program.rule.tree)
 
 
 def field_place(row: type, name: str) -> Place | None:
-    """Where the field of a row is declared; None where its class was not written as one, or has no file."""
+    """The place where a row field is declared; None where its class has no class statement or no file."""
     try:
         lines, first = inspect.getsourcelines(row)
         file = inspect.getsourcefile(row)
@@ -66,7 +66,7 @@ def field_place(row: type, name: str) -> Place | None:
 
 
 def _reading_place(program: Program, column: str) -> Place | None:
-    """Where a column of the event is read first, in the rule and then in its helper functions."""
+    """The place where an event column is first read, in the rule and then in its helper functions."""
     for source in program.functions.values():
         for statement in source.body:
             for node in ast.walk(statement):

@@ -33,7 +33,7 @@ from refold.rules.values import admits, arrow_rows, field_type
 from refold.types import ColumnKind, ColumnType, Schema
 
 COMPILED_FROM_EVENTS = 20_000
-"""So many events are interpreted before a process loads the kernel, since compiling takes longer than they do."""
+"""How many events a process interprets before it loads the kernel, since compiling takes longer than these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,29 +103,29 @@ class Rule:
 
     @property
     def code_version(self) -> str:
-        """The declared version and twelve digits of the fingerprint: what states and proofs are filed under."""
+        """The declared version and twelve digits of the fingerprint: the version in the names of states and proofs."""
         return f"{self.version}-{self.fingerprint[:12]}"
 
     @property
     def function(self) -> Callable[..., object]:
-        """The function as its user wrote it, for whoever folds without Refold's interpreter and kernel."""
+        """The function as the user wrote it, for folds without Refold's interpreter and kernel."""
         return self.interpreter.function
 
     @property
     def refusal(self) -> Refusal | None:
-        """Why the rule is not compiled, with the line that says so; None where it is, or will be at a large fold."""
+        """Why the rule is not compiled, with the line that says so; None where it is or can be compiled."""
         if self._kernel is not None and self._kernel.refusal is not None:
             return Refusal(self._kernel.refusal, rule_place(self.program))
         return self._refusal
 
     @property
     def interpreted_because(self) -> str | None:
-        """A sentence that says why the rule is not compiled; None where it is, or will be at its first large fold."""
+        """A sentence that says why the rule is not compiled; None where it is or can be compiled."""
         return None if self.refusal is None else self.refusal.sentence
 
     @property
     def lowered(self) -> str | None:
-        """The generated source that is compiled; None where the rule is interpreted before it comes to that."""
+        """The generated source that is compiled; None where the rule cannot be lowered."""
         return None if self._kernel is None else self._kernel.source
 
     def default_rows(self, count: int) -> pa.Table:
@@ -165,7 +165,7 @@ class Rule:
         return self._kernel is not None and self._kernel.load()
 
     def steps(self, row: Row, events: pa.Table) -> Iterator[tuple[Row, Outcome, int]]:
-        """The row after each event of one key, its outcome and reason code: how a value explains itself.
+        """The row after each event of one key, with its outcome and reason code: the explanation of a value.
 
         Raises:
             RuleError: the rule raised or returned something impossible for an event.
@@ -231,7 +231,7 @@ def _ratio_faults(flow: FlowReport, columns: Schema) -> list[str]:
 
 
 def _row_of(source: Source) -> tuple[type, dict[str, ColumnType], list[str]]:
-    """The row class of a rule, its columns, and what is wrong with it."""
+    """The row class of a rule, its columns, and its faults."""
     name = source.parameters[0]
     try:
         annotation = source.function.__annotations__.get(name)

@@ -1,7 +1,7 @@
-"""The source of a function: its syntax tree, and what each of its names stands for.
+"""The source of a function: its syntax tree, and the values of its names.
 
-Here a function is read and its outside names are looked up, nothing is judged. `refold.rules.purity` comes next and
-judges; fingerprint, lineage and lowering all work on the `Source` made here, so all of them see the same text.
+This module reads a function and looks up its outside names; `refold.rules.purity` checks them next.
+Fingerprint, lineage and lowering all work on the same `Source`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
-"""Stands for a value that is not known before the function runs, or does not exist."""
+"""A value that is not known before the function runs, or does not exist."""
 
 _FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
 class SourceFault(Exception):
-    """The source of a function cannot be read, or is not what runs; the message says why and what to do."""
+    """The source of a function cannot be read, or is not the code that runs; the message says why and what to do."""
 
 
 _TEXT_LENGTH = 100
@@ -90,7 +90,7 @@ class Source:
         return f"{Path(self.function.__code__.co_filename).name} line {line} ({self.name})"
 
     def place(self, node: ast.AST) -> Place:
-        """The place of a node, to be opened in an editor."""
+        """The place of a node in its file."""
         file = self.function.__code__.co_filename
         return Place.of(file, node, getattr(node, "lineno", self.tree.lineno))
 
@@ -100,7 +100,7 @@ class Source:
         return name in code.co_varnames or name in code.co_cellvars
 
     def static(self, node: ast.AST) -> object:
-        """What a name or a dotted name outside the function stands for; UNKNOWN where only running tells."""
+        """The value of a name or dotted name outside the function; UNKNOWN where it is known only at run time."""
         if isinstance(node, ast.Name):
             return UNKNOWN if self.is_local(node.id) else _outside(self.function, node.id)
         if isinstance(node, ast.Attribute):
@@ -173,7 +173,7 @@ def _member(base: object, name: str) -> object:
 
 
 def _is_what_runs(tree: ast.FunctionDef, function: FunctionType) -> bool:
-    """Whether the file, compiled again, holds the code of the function; so a file edited after loading is noticed.
+    """Whether the file, compiled again, holds the code of the function; so that a file edited after loading is noticed.
 
     The whole file is compiled, because the code of a function depends on the imports around it.
     """

@@ -1,7 +1,7 @@
-"""Values between Arrow columns and Python: what a rule sees of an event, and what a row may hold.
+"""Converts between Arrow columns and Python values: what a rule reads from an event, and what a row may hold.
 
 Every type has one Python form: enum columns give members, timestamps `datetime` in UTC, dates `date`, decimals
-`Decimal`. Here also stands which value a row field admits. Nothing here knows a rule.
+`Decimal`. This module also defines which values a row field admits. It knows nothing of rules.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _members(chunk: pa.Array, kind: ColumnType, choices: type[Enum]) -> list[obj
 
 
 def arrow_rows(rows: Sequence[Sequence[object]], columns: Schema) -> pa.Table:
-    """A table of rows given as sequences of admitted values, with the types of `columns`."""
+    """A table from rows, given as sequences of admitted values, with the types of `columns`."""
     schema = arrow_schema(columns)
     arrays = []
     for index, (field, kind) in enumerate(zip(schema, columns.values(), strict=True)):
