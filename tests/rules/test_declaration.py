@@ -5,7 +5,7 @@
 
 import time
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import IntEnum
 from functools import wraps
 from typing import NamedTuple
 
@@ -13,35 +13,8 @@ import pytest
 
 from refold.errors import DeclarationError
 from refold.rules import Rule, ignore, reject
-from refold.types import boolean, decimal, enum, int64, ratio, text, timestamp
-
-
-class Movement(Enum):
-    ADD = "add"
-    REMOVE = "remove"
-
-
-class Stock(NamedTuple):
-    level: int = 0
-    name: str | None = None
-    open: bool = True
-
-
-COLUMNS = {
-    "product_id": text(),
-    "quantity": int64(),
-    "event_type": enum(Movement),
-    "occurred_at": timestamp(),
-    "country": text(null=True),
-    "flag": boolean(),
-    "share": ratio(),
-}
-
-
-def faults_of(function, columns=COLUMNS):
-    with pytest.raises(DeclarationError) as caught:
-        Rule.of(function, columns, 1)
-    return "\n".join(caught.value.faults)
+from refold.types import decimal, enum
+from tests.rules.stock import COLUMNS, Movement, Stock, faults_of
 
 
 def clock(row: Stock, event):

@@ -8,24 +8,18 @@ import random
 import statistics
 import time
 import uuid
-from enum import Enum, IntEnum, StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 import pytest
 
-from refold.errors import DeclarationError
 from refold.rules import Rule, ignore, reject
-from refold.types import boolean, enum, int64, ratio, text, timestamp
+from tests.rules.stock import COLUMNS, Movement, Stock, faults_of
 
 RATES = {"DE": 19}
 SEEN = []
 CODES = frozenset({1, 2})
 SHARE = 0.5
-
-
-class Movement(Enum):
-    ADD = "add"
-    REMOVE = "remove"
 
 
 class Why(IntEnum):
@@ -35,29 +29,6 @@ class Why(IntEnum):
 
 class Other(IntEnum):
     ALSO_NO = 1
-
-
-class Stock(NamedTuple):
-    level: int = 0
-    name: str | None = None
-    open: bool = True
-
-
-COLUMNS = {
-    "product_id": text(),
-    "quantity": int64(),
-    "event_type": enum(Movement),
-    "occurred_at": timestamp(),
-    "country": text(null=True),
-    "flag": boolean(),
-    "share": ratio(),
-}
-
-
-def faults_of(function, columns=COLUMNS):
-    with pytest.raises(DeclarationError) as caught:
-        Rule.of(function, columns, 1)
-    return "\n".join(caught.value.faults)
 
 
 def helper_with_clock(row):
