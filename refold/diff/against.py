@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,16 +86,12 @@ def _stores_of(module: str, name: str, *, wanted: str | None) -> dict[str, Store
 
     `name` is the store in the module, by default the one of the `wanted` name.
     """
-    try:
-        found = vars(importlib.import_module(module))
-    except (ImportError, ValueError) as error:
-        raise NotFound(f"The module {module!r} cannot be imported: {error}.", remedy="Check its name.") from error
-    projects = [each for value in found.values() if isinstance(value, Project) for each in value.stores]
-    stores = list(dict.fromkeys([*(value for value in found.values() if isinstance(value, Store)), *projects]))
+    found = _variables_of(module)
+    stores = _stores_in(found)
     name = name or wanted or ""
     if not name:
         return {each.name: each for each in stores}
-    named = [*(each for each in stores if each.name == name), *(s for s in stores if found.get(name) is s)]
+    named = [*(each for each in stores if each.name == name), *(each for each in stores if found.get(name) is each)]
     if not named:
         raise NotFound(
             f"Expected a store {name!r} in the module {module!r}, found "
@@ -103,3 +99,18 @@ def _stores_of(module: str, name: str, *, wanted: str | None) -> dict[str, Store
             remedy=f"Name one: --against {module}:STORE.",
         )
     return {wanted or named[0].name: named[0]}
+
+
+def _variables_of(module: str) -> Mapping[str, object]:
+    """The variables of a module, which is imported. Raises NotFound."""
+    try:
+        return vars(importlib.import_module(module))
+    except (ImportError, ValueError) as error:
+        raise NotFound(f"The module {module!r} cannot be imported: {error}.", remedy="Check its name.") from error
+
+
+def _stores_in(variables: Mapping[str, object]) -> list[Store]:
+    """The stores among variables, then those of the projects among them; each once."""
+    stores = [each for each in variables.values() if isinstance(each, Store)]
+    projects = [each for each in variables.values() if isinstance(each, Project)]
+    return list(dict.fromkeys([*stores, *(store for project in projects for store in project.stores)]))

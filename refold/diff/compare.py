@@ -126,7 +126,7 @@ class Comparer:
         self._chain = chain
         self._snapshot = snapshot
         self._old, self._new = old, new
-        self._outcomes: dict[str, OutcomeDiff | None] = {}
+        self._outcomes: dict[str, OutcomeDiff] = {}
 
     def names(self) -> list[str]:
         """Every store that a side has: those of the new one in its order, then those it has no more."""
@@ -205,22 +205,22 @@ class Comparer:
     def _compared(self, name: str, old: Described | None, new: Described | None, limit: int) -> Comparison:
         if old == new:
             return Comparison(name, self._snapshot, old, new)
-        empty = pa.table({})
-        tables = [self._old.rows(name) if old else empty, self._new.rows(name) if new else empty]
-        if old is None or new is None or _key(old) != _key(new):
-            keys = [side.key if side else [] for side in (old, new)]
-            rows = unrelated_rows(tables[0], tables[1], keys[0], keys[1], limit)
-        else:
-            common = [
-                n for n, t in new.columns.items() if n in old.columns and same_kind(old.columns[n], t, alike=True)
-            ]
-            rows = diff_rows(tables[0], tables[1], new.key, common, limit)
-        schema = _schema(old, new) if old and new else []
-        folded = [n for n in (new.folded if new else ()) if old and new and old.folded.get(n) != new.folded[n]]
-        outcomes = [each for n in folded if old and n in old.folded and (each := self._outcomes_of(n))]
-        return Comparison(name, self._snapshot, old, new, schema, rows, outcomes)
+        rows = self._row_diff(name, old, new, limit)
+        if old is None or new is None:
+            return Comparison(name, self._snapshot, old, new, rows=rows)
+        changed = [each for each, there in new.folded.items() if each in old.folded and old.folded[each] != there]
+        outcomes = [self._outcomes_of(each) for each in changed]
+        return Comparison(name, self._snapshot, old, new, _schema(old, new), rows, outcomes)
 
-    def _outcomes_of(self, name: str) -> OutcomeDiff | None:
+    def _row_diff(self, name: str, old: Described | None, new: Described | None, limit: int) -> RowDiff:
+        """How the published rows differ; rows of different keys, or of one side alone, are unrelated."""
+        before = self._old.rows(name) if old else pa.table({})
+        after = self._new.rows(name) if new else pa.table({})
+        if old is None or new is None or _key(old) != _key(new):
+            return unrelated_rows(before, after, old.key if old else [], new.key if new else [], limit)
+        return diff_rows(before, after, new.key, _common_columns(old, new), limit)
+
+    def _outcomes_of(self, name: str) -> OutcomeDiff:
         if name not in self._outcomes:
             self._outcomes[name] = self._outcome_diff(name)
         return self._outcomes[name]
@@ -267,6 +267,15 @@ def _folded(side: Side) -> dict[str, FoldedInput]:
 
 def _key(store: Described) -> list[tuple[str, str]]:
     return [(name, store.columns[name].rstrip("?")) for name in store.key]
+
+
+def _common_columns(old: Described, new: Described) -> list[str]:
+    """The columns that both declare with types whose values can be compared."""
+    return [
+        name
+        for name, kind in new.columns.items()
+        if name in old.columns and same_kind(old.columns[name], kind, alike=True)
+    ]
 
 
 def _schema(old: Described, new: Described) -> list[SchemaChange]:
