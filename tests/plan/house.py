@@ -83,6 +83,10 @@ def _changed() -> Any:
     return levels
 
 
+PROJECT = project()
+"""The project for commands, which import it by name."""
+
+
 def day(number: int) -> str:
     return (START + dt.timedelta(days=number - 1)).isoformat()
 

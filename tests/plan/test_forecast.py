@@ -100,9 +100,12 @@ def test_more_work_is_expected_to_take_longer(shop: Shop):
 class TestTheCommand:
     @pytest.fixture(autouse=True)
     def here(self, shop: Shop, monkeypatch: pytest.MonkeyPatch):
-        """The command finds the shop."""
-        monkeypatch.setattr("refold.cli.plan.open_project", lambda _: shop.engine())
-        monkeypatch.setattr("refold.cli.rebuild.open_project", lambda _: shop.engine())
+        """The command finds the shop from the working folder and the environment."""
+        (shop.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.plan.house:PROJECT"\n')
+        monkeypatch.chdir(shop.root)
+        monkeypatch.setenv("REFOLD_LANDING", str(shop.landing))
+        monkeypatch.setenv("REFOLD_STORE", str(shop.store))
+        monkeypatch.setenv("REFOLD_DATABASE", shop.settings.database)
 
     def run(self, *arguments: str) -> str:
         result = CliRunner().invoke(cli, list(arguments))
