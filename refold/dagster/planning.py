@@ -60,7 +60,8 @@ def _planned(engine: Engine, through: str | None, *, fresh: bool) -> dict[str, A
 def _around(engine: Engine, plan: Plan) -> Iterator[PlannedStage]:
     """What the job does beside a rebuild: it checks the structure of the logs, and reports everything to Dagster."""
     for log in engine.project.logs:
-        work = {"snapshots": len(plan.days), "events": plan.days[-1].logs[log.name].through}
+        parts = [day.logs[log.name] for day in plan.days]
+        work = {"snapshots": sum(part.events > 0 for part in parts), "events": parts[-1].through}
         stage = Stage(StageKind.STRUCTURE, log.name)
         yield PlannedStage(stage, False, ["the log is checked from offset 0"], work)
     stores = engine.project.in_order

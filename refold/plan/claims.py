@@ -6,22 +6,24 @@ reads, and keeps what it read. A rebuild itself uses the records alone (`refold.
 
 from __future__ import annotations
 
-from refold.engine import Engine
 from refold.errors import Damaged
 from refold.log.snapshot import Snapshot
-from refold.proof.records import ProofRecord
+from refold.proof.records import ProofRecord, ProofRecords
 from refold.storage.names import ObjectKind, folder_of
-from refold.stores.checkpoint import StateRecord
+from refold.storage.objects import ObjectStore
+from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Store
 
 Claim = StateRecord | ProofRecord
 
 
 class Claims:
-    """The claims of an engine's stores."""
+    """The claims of the stores of an object store."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, checkpoints: Checkpoints, proofs: ProofRecords, objects: ObjectStore) -> None:
+        self._checkpoints = checkpoints
+        self._records = proofs
+        self._objects = objects
         self._found: dict[tuple[str, str], Claim | None] = {}
         self._proofs: dict[str, dict[str, ProofRecord]] = {}
 
@@ -40,7 +42,7 @@ class Claims:
 
     def _claim(self, store: Store, inputs: str) -> Claim | None:
         try:
-            record = self._engine.builder.checkpoints.find(store, inputs)
+            record = self._checkpoints.find(store, inputs)
         except Damaged:
             record = None
         return record if record is not None else self._proven(store).get(inputs)
@@ -48,7 +50,7 @@ class Claims:
     def _proven(self, store: Store) -> dict[str, ProofRecord]:
         """A store's proofs by its present code version, by inputs; read once, and only where a record is missing."""
         if store.name not in self._proofs:
-            names = [info.name for info in self._engine.objects.list(folder_of(ObjectKind.PROOF, store=store.name))]
-            proofs = [proof for name in names if (proof := self._engine.prover.proofs.standing(name)) is not None]
+            names = [info.name for info in self._objects.list(folder_of(ObjectKind.PROOF, store=store.name))]
+            proofs = [proof for name in names if (proof := self._records.standing(name)) is not None]
             self._proofs[store.name] = {p.inputs: p for p in proofs if p.code_version == store.code_version}
         return self._proofs[store.name]

@@ -13,11 +13,18 @@ from dataclasses import dataclass, replace
 
 from refold.engine import Engine
 from refold.errors import Damaged, FixInput, RefoldError
+from refold.log.snapshot import SnapshotChain
 from refold.plan.claims import Claims
 from refold.plan.history import Day, days_ahead, sealed_days
+from refold.proof.records import ProofRecords
 from refold.rebuild import Stage
+from refold.release.publisher import Publisher
+from refold.release.releaser import Releaser
+from refold.sinks.base import Sink
 from refold.storage.names import ObjectKind, folder_of, parts_of
-from refold.stores.checkpoint import StateRecord
+from refold.storage.objects import ObjectStore
+from refold.stores.building import Builder
+from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, Store
 
 
@@ -116,9 +123,9 @@ class Plan:
         """The days whose events a store would fold."""
         return [day for day in self.days[fold.start :] if day.logs[fold.store.log.name].events]
 
-    def settled(self, engine: Engine) -> Plan:
+    def settled(self, chain: SnapshotChain) -> Plan:
         """The same decisions over the history as it was sealed since."""
-        return replace(self, days=sealed_days(engine, self.days))
+        return replace(self, days=sealed_days(chain, self.days))
 
 
 def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = False, thorough: bool = True) -> Plan:
@@ -128,43 +135,45 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
 
     Raises what a rebuild raises before it begins: NotFound where nothing landed, FixInput outside the cadence.
     """
+    project, builder, objects = engine.project, engine.builder, engine.objects
     days = days_ahead(engine, through)
-    folds = [_fold(engine, store, days, fresh) for log in engine.project.logs for store in engine.stores_of(log.name)]
-    claims = Claims(engine)
-    relations = [_computing(engine, claims, relation, days, thorough) for relation in engine.project.relations]
-    proofs = list(_proofs(engine, claims, days, thorough))
-    publishing = list(_publishing(engine, claims, days[-1]))
-    release, note = _release(engine, claims, days[-1])
+    folded = [store for log in project.logs for store in engine.stores_of(log.name)]
+    folds = [_fold(builder, objects, store, days, fresh) for store in folded]
+    claims = Claims(builder.checkpoints, engine.prover.proofs, objects)
+    relations = [_computing(builder, objects, claims, relation, days, thorough) for relation in project.relations]
+    proofs = list(_proofs(engine.prover.proofs, claims, project.in_order, days, thorough))
+    publishing = list(_publishing(engine.publisher, claims, project.in_order, days[-1]))
+    release, note = _release(engine.releaser, claims, project.stores, days[-1])
     return Plan(days, fresh, folds, proofs, relations, publishing, release, note)
 
 
-def _fold(engine: Engine, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:
+def _fold(builder: Builder, objects: ObjectStore, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:
     sealed = [day for day in days if day.snapshot is not None]
     last = sealed[-1].snapshot if sealed else None
     to_compile = not store.was_compiled
     if last is None:
-        return PlannedFold(store, 0, _rows_of_others(engine, store), _never(engine, store), True, to_compile)
-    run = engine.builder.run_from(store, last, fresh=fresh)
-    found = [_found(engine, store, day) for day in sealed]
-    is_new = not any(found)
+        rows = _rows_of_others(objects, builder.checkpoints, store)
+        return PlannedFold(store, 0, rows, _never(objects, store), True, to_compile)
+    run = builder.run_from(store, last, fresh=fresh)
+    found = [_found(builder, store, day) for day in sealed]
     rows = next((record.rows for record in reversed(found) if record is not None), None)
-    fold = PlannedFold(
-        store, run.done, rows if rows is not None else _rows_of_others(engine, store), (), is_new, to_compile
-    )
+    if rows is None:
+        rows = _rows_of_others(objects, builder.checkpoints, store)
+    fold = PlannedFold(store, run.done, rows, (), not any(found), to_compile)
     if all(day.logs[store.log.name].events == 0 for day in days[run.done :]):
         return fold
-    return replace(fold, reasons=list(_why_folded(engine, fold, days, found, run.damaged, fresh)))
+    return replace(fold, reasons=list(_why_folded(objects, fold, days, found, run.damaged, fresh)))
 
 
-def _found(engine: Engine, store: Store, day: Day) -> StateRecord | None:
+def _found(builder: Builder, store: Store, day: Day) -> StateRecord | None:
     try:
-        return engine.builder.find(store, day.snapshot) if day.snapshot else None
+        return builder.find(store, day.snapshot) if day.snapshot else None
     except Damaged:
         return None
 
 
 def _why_folded(
-    engine: Engine,
+    objects: ObjectStore,
     fold: PlannedFold,
     days: Sequence[Day],
     found: Sequence[StateRecord | None],
@@ -175,7 +184,7 @@ def _why_folded(
         yield "from scratch: every checkpoint is ignored"
     yield from (f"damaged checkpoint: {text}" for text in damaged)
     if fold.is_new:
-        yield from _never(engine, fold.store)
+        yield from _never(objects, fold.store)
     elif not damaged and not fresh:
         yield from _gaps(fold, days, found)
     coming = [day.key for day in days[len(found) :] if day.logs[fold.store.log.name].events]
@@ -201,17 +210,17 @@ def _keys(keys: Sequence[str]) -> str:
     return f"snapshot {keys[0]}" if len(keys) == 1 else f"{len(keys)} snapshots, {keys[0]} to {keys[-1]},"
 
 
-def _never(engine: Engine, store: Store) -> list[str]:
-    others = _other_versions(engine, store)
+def _never(objects: ObjectStore, store: Store) -> list[str]:
+    others = _other_versions(objects, store)
     if not others:
         return ["never built"]
     return [f"its code changed: built by version {', '.join(others)}; now it is {store.code_version}"]
 
 
-def _other_versions(engine: Engine, store: Store) -> list[str]:
+def _other_versions(objects: ObjectStore, store: Store) -> list[str]:
     """The code versions by which a store was built except the present one, the newest first."""
     written: dict[str, str] = {}
-    for info in engine.objects.list(folder_of(ObjectKind.STATE_RECORD, store=store.name)):
+    for info in objects.list(folder_of(ObjectKind.STATE_RECORD, store=store.name)):
         version = parts_of(ObjectKind.STATE_RECORD, info.name).get("code_version", store.code_version)
         if version != store.code_version:
             written[version] = max(written.get(version, ""), str(info.modified_at))
@@ -222,13 +231,13 @@ def _records(store: Store, code_version: str) -> str:
     return folder_of(ObjectKind.STATE_RECORD, store=store.name, code_version=code_version)
 
 
-def _rows_of_others(engine: Engine, store: Store) -> int | None:
+def _rows_of_others(objects: ObjectStore, checkpoints: Checkpoints, store: Store) -> int | None:
     """How many rows the store had by another code version, as an estimate for a new one."""
-    for version in _other_versions(engine, store)[:1]:
+    for version in _other_versions(objects, store)[:1]:
         rows = []
-        for info in engine.objects.list(_records(store, version)):
+        for info in objects.list(_records(store, version)):
             try:
-                record = engine.builder.checkpoints.read(info.name)
+                record = checkpoints.read(info.name)
             except Damaged:
                 continue
             rows += [record.rows] if record else []
@@ -236,8 +245,10 @@ def _rows_of_others(engine: Engine, store: Store) -> int | None:
     return None
 
 
-def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool) -> Iterator[MissingProofs]:
-    for store in engine.project.in_order:
+def _proofs(
+    known: ProofRecords, claims: Claims, stores: Sequence[Store], days: Sequence[Day], thorough: bool
+) -> Iterator[MissingProofs]:
+    for store in stores:
         missing, before, log = 0, "", store.ledger.store.log.name if store.ledger is not None else None
         for day in days:
             if day.snapshot is None:
@@ -246,27 +257,29 @@ def _proofs(engine: Engine, claims: Claims, days: Sequence[Day], thorough: bool)
             inputs = day.snapshot.id if log is None else day.snapshot.cut(log).id
             if inputs != before and (thorough or day is days[-1]):
                 claimed = claims.of(store, day.snapshot)
-                missing += claimed is None or engine.prover.proofs.find(claimed.claim) is None
+                missing += claimed is None or known.find(claimed.claim) is None
             before = inputs
         yield MissingProofs(store, missing, [f"no proof at {missing} snapshots"] if missing else [])
 
 
-def _computing(engine: Engine, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool) -> PlannedRelation:
+def _computing(
+    builder: Builder, objects: ObjectStore, claims: Claims, relation: Store, days: Sequence[Day], thorough: bool
+) -> PlannedRelation:
     computed, read, reasons, before = list[int](), list[int](), dict[str, None](), ""
     for place, day in enumerate(days):
         if (day.snapshot is not None and day.id == before) or (day.snapshot is None and place and day.events == 0):
             continue
         before = day.id or ""
-        why = _why_computed(engine, claims, relation, day, thorough)
+        why = _why_computed(builder, claims, relation, day, thorough)
         (computed if why else read).append(place)
         if why:
             reasons[why] = None
-    if reasons and not read and not engine.objects.list(_records(relation, relation.code_version)):
-        reasons = dict.fromkeys(_never(engine, relation))
+    if reasons and not read and not objects.list(_records(relation, relation.code_version)):
+        reasons = dict.fromkeys(_never(objects, relation))
     return PlannedRelation(relation, computed, read, list(reasons))
 
 
-def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, thorough: bool) -> str:
+def _why_computed(builder: Builder, claims: Claims, relation: Store, day: Day, thorough: bool) -> str:
     if day.snapshot is None:
         return "new snapshots"
     inputs = claims.inputs(relation, day.snapshot)
@@ -274,25 +287,24 @@ def _why_computed(engine: Engine, claims: Claims, relation: Store, day: Day, tho
         return "its inputs are rebuilt"
     try:
         if not thorough:
-            record = engine.builder.checkpoints.find(relation, inputs)
+            record = builder.checkpoints.find(relation, inputs)
             return "" if record is not None and not record.thinned else "never computed or thinned"
-        return "" if engine.builder.standing(relation, inputs) else "never computed from these inputs, or thinned"
+        return "" if builder.standing(relation, inputs) else "never computed from these inputs, or thinned"
     except Damaged as error:
         return f"damaged checkpoint: {error}"
 
 
-def _publishing(engine: Engine, claims: Claims, last: Day) -> Iterator[PlannedVersion]:
-    for store in engine.project.in_order:
+def _publishing(publisher: Publisher, claims: Claims, stores: Sequence[Store], last: Day) -> Iterator[PlannedVersion]:
+    for store in stores:
         for sink in store.sinks:
             title = Stage.publish(sink).subject
-            why = _why_published(engine, claims, store, sink, last)
+            why = _why_published(publisher, claims, store, sink, last)
             yield PlannedVersion(store, title, bool(why), [why] if why else [])
 
 
-def _why_published(engine: Engine, claims: Claims, store: Store, sink: object, last: Day) -> str:
-    (declared,) = (each for each in store.sinks if each is sink)
+def _why_published(publisher: Publisher, claims: Claims, store: Store, sink: Sink, last: Day) -> str:
     try:
-        held = engine.publisher.target(store, declared).versions()
+        held = publisher.target(store, sink).versions()
     except RefoldError as error:
         return f"its versions cannot be read: {error}"
     if not held:
@@ -300,14 +312,14 @@ def _why_published(engine: Engine, claims: Claims, store: Store, sink: object, l
     claimed = claims.of(store, last.snapshot) if last.snapshot else None
     if claimed is None or last.snapshot is None:
         return f"snapshot {last.key} is new" if last.snapshot is None else "the store is rebuilt"
-    if engine.publisher.version(last.snapshot, claimed) in held:
+    if publisher.version(last.snapshot, claimed) in held:
         return ""
     return f"it holds no version of snapshot {last.key} with this content"
 
 
-def _release(engine: Engine, claims: Claims, last: Day) -> tuple[str, str]:
+def _release(releaser: Releaser, claims: Claims, stores: Sequence[Store], last: Day) -> tuple[str, str]:
     """Why a release would be made, "" where none would; and a note for people."""
-    current = engine.releaser.current()
+    current = releaser.current()
     if current is None:
         return "nothing was released yet", ""
     reason = f"release {current.number} serves other content"
@@ -315,10 +327,10 @@ def _release(engine: Engine, claims: Claims, last: Day) -> tuple[str, str]:
         return reason, ""
     if current.ordinal > last.snapshot.ordinal:
         return "", f"release {current.number} serves the newer snapshot {current.snapshot} and stays"
-    claimed = {s.name: claims.of(s, last.snapshot) for s in engine.project.stores if s.sinks}
+    claimed = {s.name: claims.of(s, last.snapshot) for s in stores if s.sinks}
     known = {name: found for name, found in claimed.items() if found is not None}
     try:
-        return (reason if known != claimed or engine.releaser.would_move(last.snapshot, known) else ""), ""
+        return (reason if known != claimed or releaser.would_move(last.snapshot, known) else ""), ""
     except FixInput as error:
         return "", str(error)
 

@@ -130,7 +130,7 @@ def foreseen(
 
 def _recorded(engine: Engine, expected: Forecast, timings: Timings, seconds: float, peak: float | None) -> str:
     """Record a run of the command line, with its work as it turned out to be; returns a line about it."""
-    done = {stage.name: stage for stage in stages_of(engine, expected.plan.settled(engine))}
+    done = {stage.name: stage for stage in stages_of(engine, expected.plan.settled(engine.chain))}
     stages = [(done.get(stage.name, stage), predicted) for stage, predicted in expected.stages]
     settled = Forecast(expected.plan, stages, expected.peak_mb, expected.basis)
     run = settled.record(engine.project.name, timings.seconds, seconds, peak, Via.COMMAND)

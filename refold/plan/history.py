@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refold.engine import Engine
@@ -18,7 +18,6 @@ from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.seal.sealer import Sealer
 
 _PEEKED_BYTES = 4 << 20
 """The largest landing object that is read to count its lines, where none of its log was sealed yet."""
@@ -71,7 +70,8 @@ def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
     Raises what sealing raises before it reads an object, and NotFound where nothing landed and nothing is sealed.
     """
     engine.chain.refresh()
-    known = [_known(engine, snapshot) for snapshot in engine.chain]
+    logs = [log.name for log in engine.project.logs]
+    known = [_known(logs, snapshot) for snapshot in engine.chain]
     if through is not None and through in engine.chain:
         return known[: engine.chain.get(through).ordinal + 1]
     sealer = engine.sealer()
@@ -83,14 +83,14 @@ def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
         )
     if keys and known and keys[0] < known[-1].key:
         raise FixInput(f"The key {keys[0]} is before the newest snapshot {known[-1].key} and cannot be sealed.")
-    return [*known, *_coming(engine, sealer, keys, known)]
+    return [*known, *_coming(engine, sealer.waiting(), keys, known)]
 
 
-def sealed_days(engine: Engine, days: Sequence[Day]) -> list[Day]:
+def sealed_days(chain: SnapshotChain, days: Sequence[Day]) -> list[Day]:
     """The same days, with the snapshots sealed since."""
-    snapshots = {snapshot.key: snapshot for snapshot in engine.chain}
+    snapshots = {snapshot.key: snapshot for snapshot in chain}
     return [
-        day if day.snapshot or day.key not in snapshots else _since(day, _known(engine, snapshots[day.key]))
+        day if day.snapshot or day.key not in snapshots else _since(day, _known(day.logs, snapshots[day.key]))
         for day in days
     ]
 
@@ -100,15 +100,16 @@ def _since(day: Day, sealed: Day) -> Day:
     return replace(sealed, logs=logs, is_new=True)
 
 
-def _known(engine: Engine, snapshot: Snapshot) -> Day:
-    cuts = {log.name: snapshot.cut(log.name) for log in engine.project.logs}
+def _known(logs: Iterable[str], snapshot: Snapshot) -> Day:
+    cuts = {log: snapshot.cut(log) for log in logs}
     return Day(snapshot.key, {name: Ahead(cut.events, cut.seq_end) for name, cut in cuts.items()}, snapshot)
 
 
-def _coming(engine: Engine, sealer: Sealer, keys: Sequence[str], known: Sequence[Day]) -> Iterable[Day]:
-    waiting = sealer.waiting()
-    sizes = {log.name: _record_bytes(engine, log, waiting[log.name]) for log in engine.project.logs}
-    reached = {log.name: known[-1].logs[log.name].through if known else 0 for log in engine.project.logs}
+def _coming(
+    engine: Engine, waiting: dict[str, list[LandingObject]], keys: Sequence[str], known: Sequence[Day]
+) -> Iterator[Day]:
+    sizes = {log: _record_bytes(engine, log, items) for log, items in waiting.items()}
+    reached = {log: known[-1].logs[log].through if known else 0 for log in waiting}
     for key in keys:
         logs = {}
         for name, items in waiting.items():
@@ -125,11 +126,11 @@ def _kind(name: str) -> str:
     return ".gz" if name.endswith(".gz") else ""
 
 
-def _record_bytes(engine: Engine, log: Log, waiting: Sequence[LandingObject]) -> dict[str, float]:
+def _record_bytes(engine: Engine, log: str, waiting: Sequence[LandingObject]) -> dict[str, float]:
     """Bytes per landing record of a log, compressed and plain: as sealed so far, else as in one object."""
     found = {kind: [0, 0] for kind in _RECORD_BYTES}
     for snapshot in engine.chain:
-        for item in snapshot.cut(log.name).objects:
+        for item in snapshot.cut(log).objects:
             kind = found[_kind(item.name)]
             kind[0] += item.size_bytes
             kind[1] += item.records

@@ -16,7 +16,7 @@ from refold.rebuild import StageKind
 
 UNIT_SECONDS: Mapping[StageKind, Mapping[str, float]] = {
     StageKind.SEAL: {"starts": 0.05, "keys": 8e-3, "objects": 2e-3, "events": 2e-6},
-    StageKind.STRUCTURE: {"snapshots": 4e-3, "events": 6e-7},
+    StageKind.STRUCTURE: {"snapshots": 3.5e-3, "events": 6e-7},
     StageKind.FOLD: {"checked": 3e-5, "folds": 5e-3, "events": 3e-8, "interpreted": 5e-6, "rows": 4e-7,
                      "compiled": 0.3},
     StageKind.REPLAY: {"folds": 8.5e-3, "unproven": 3e-3, "events": 4e-7, "interpreted": 1e-5, "rows": 4e-7,
@@ -25,7 +25,7 @@ UNIT_SECONDS: Mapping[StageKind, Mapping[str, float]] = {
     StageKind.PUBLISH: {"sinks": 5e-3, "cells": 1e-7, "written": 3e-7},
     StageKind.EXPECTATIONS: {"imports": 1.6, "checks": 9e-3, "cells": 3e-7},
     StageKind.RELEASE: {"starts": 0.025, "sinks": 1e-3},
-    StageKind.BOOKKEEPING: {"starts": 1.5, "events": 8e-3},
+    StageKind.BOOKKEEPING: {"starts": 0.5, "events": 1.8e-3},
 }  # fmt: skip
 """Seconds per unit of work by kind of stage."""
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.declaration import Log
+from refold.log.snapshot import SnapshotChain
 from refold.plan.decisions import Plan, PlannedFold, PlannedRelation
 from refold.plan.history import Bytes, Day
 from refold.rebuild import Stage, StageKind
 from refold.rules.rule import COMPILED_FROM_EVENTS
+from refold.stores.building import Builder
 from refold.stores.declaration import Folded, Store, Work
 from refold.stores.folding import columns_to_read
 
@@ -58,11 +60,13 @@ def stages_of(engine: Engine, plan: Plan) -> list[PlannedStage]:
     """The stages of a rebuild in the order of work."""
     logs = [_LogWork(engine, plan, log) for log in engine.project.logs]
     rows = {name: counts for each in logs for name, counts in each.rows.items()}
-    rows |= {each.relation.name: [_rows_of(engine, each.relation, plan)] * len(plan.days) for each in plan.relations}
+    rows |= {
+        each.relation.name: [_rows_of(engine.builder, each.relation, plan)] * len(plan.days) for each in plan.relations
+    }
     stages = [_seal(plan), *(each.fold() for each in logs), *(each.replay() for each in logs)]
     if plan.relations:
-        stages.append(_relate(engine, plan, rows))
-    stages += _publishing(engine, plan, rows)
+        stages.append(_relate(engine.chain, plan, rows))
+    stages += _publishing(engine.project.in_order, plan, rows)
     notes = [text for text in (plan.release, plan.note) if text]
     work = {"starts": 1, "sinks": len(plan.versions) if plan.release else 0}
     return [*stages, PlannedStage(Stage(StageKind.RELEASE), bool(plan.release), notes, work)]
@@ -90,11 +94,11 @@ class _LogWork:
     """Folding and replaying the stores of one log; `rows` is how many rows each has after each day."""
 
     def __init__(self, engine: Engine, plan: Plan, log: Log) -> None:
-        self._engine = engine
+        self._chain = engine.chain
         self._plan = plan
         self._log = log
         self._folds = [fold for fold in plan.folds if fold.store.log is log]
-        self.rows: _Rows = {fold.store.name: _rows_by_day(engine, plan, fold) for fold in self._folds}
+        self.rows: _Rows = {fold.store.name: _rows_by_day(engine.builder, plan, fold) for fold in self._folds}
 
     def fold(self) -> PlannedStage:
         """Folding each store from where it goes on."""
@@ -140,7 +144,7 @@ class _LogWork:
             events=sum(map(self._events, days)),
             rows=sum(self.rows[fold.store.name][-1] for fold in folds),
             objects=self._segments(days),
-            size_bytes=Bytes(self._engine.chain, self._log).of(days, columns),
+            size_bytes=Bytes(self._chain, self._log).of(days, columns),
         )
 
     def _events(self, day: Day) -> int:
@@ -165,18 +169,18 @@ class _LogWork:
 
     def _segments(self, days: Sequence[Day]) -> int:
         """How many segments hold the events of some days."""
-        layouts = [self._engine.chain.layout(day.snapshot, self._log.name) for day in days if day.snapshot]
+        layouts = [self._chain.layout(day.snapshot, self._log.name) for day in days if day.snapshot]
         ahead = [min(self._log.partitions, self._events(day)) for day in days if not day.snapshot]
         return len({file.name for layout in layouts for file in layout.segments}) + sum(ahead)
 
 
-def _rows_by_day(engine: Engine, plan: Plan, fold: PlannedFold) -> list[int]:
+def _rows_by_day(builder: Builder, plan: Plan, fold: PlannedFold) -> list[int]:
     """How many rows the state of a store has after each day: from its records, else in proportion.
 
     New keys arrive more slowly than events; the rows of a day are taken to grow with the root of its events.
     """
     through = [day.logs[fold.store.log.name].through for day in plan.days]
-    known = [_rows_at(engine, fold.store, day) for day in plan.days]
+    known = [_rows_at(builder, fold.store, day) for day in plan.days]
     sealed = max((n for n, day in zip(through, plan.days, strict=True) if day.snapshot), default=0)
     places = [place for place, rows in enumerate(known) if rows is not None]
     if places:
@@ -193,21 +197,21 @@ def _guessed(events: int, at: int, rows: int | None) -> int:
     return min(events, round(guessed))
 
 
-def _rows_at(engine: Engine, store: Store, day: Day) -> int | None:
+def _rows_at(builder: Builder, store: Store, day: Day) -> int | None:
     try:
-        record = engine.builder.find(store, day.snapshot) if day.snapshot else None
+        record = builder.find(store, day.snapshot) if day.snapshot else None
     except RefoldError:
         return None
     return record.rows if record is not None else None
 
 
-def _rows_of(engine: Engine, store: Store, plan: Plan) -> int:
+def _rows_of(builder: Builder, store: Store, plan: Plan) -> int:
     """Rows of a relation as last computed; a thousand where that is unknown."""
-    found = (_rows_at(engine, store, day) for day in reversed(plan.days))
+    found = (_rows_at(builder, store, day) for day in reversed(plan.days))
     return next((rows for rows in found if rows is not None), 1_000)
 
 
-def _relate(engine: Engine, plan: Plan, rows: _Rows) -> PlannedStage:
+def _relate(chain: SnapshotChain, plan: Plan, rows: _Rows) -> PlannedStage:
     work = dict.fromkeys(("runs", "reads", "input_rows", "rows"), 0.0)
     ledgers = dict[str, Folded]()
     for each in plan.relations:
@@ -228,7 +232,7 @@ def _relate(engine: Engine, plan: Plan, rows: _Rows) -> PlannedStage:
         work,
         events=sum(plan.days[-1].logs[store.log.name].through for store in ledgers.values()),
         rows=int(work["input_rows"]),
-        size_bytes=sum(Bytes(engine.chain, store.log).of(plan.days, None) for store in ledgers.values()),
+        size_bytes=sum(Bytes(chain, store.log).of(plan.days, None) for store in ledgers.values()),
     )
 
 
@@ -243,9 +247,9 @@ def _input_rows(relation: Store, day: Day, place: int, rows: _Rows) -> int:
     )
 
 
-def _publishing(engine: Engine, plan: Plan, rows: _Rows) -> Iterator[PlannedStage]:
+def _publishing(stores: Sequence[Store], plan: Plan, rows: _Rows) -> Iterator[PlannedStage]:
     imports = 1
-    for store in engine.project.in_order:
+    for store in stores:
         mine = [each for each in plan.versions if each.store is store]
         count = rows[store.name][-1]
         cells = count * len(store.columns)

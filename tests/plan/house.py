@@ -235,7 +235,7 @@ def agree(shop: Shop, through: str | None = None, *, fresh: bool = False) -> tup
     assert _bytes(shop.root / "refold.db") == database
     done = rebuilt(shop, through, fresh=fresh)
     engine = shop.engine()
-    settled = plan.settled(engine)
+    settled = plan.settled(engine.chain)
     found = planned(engine, settled)
     assert found == done, f"planned {found}\ndone    {done}"
     return plan, done
