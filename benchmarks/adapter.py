@@ -1,7 +1,7 @@
 """Refold as the benchmarks call it: the one file to change when the engine's calls change.
 
 It holds the project that is measured, which is the shop's log and stock view over more log partitions, and one
-function for each thing that is done with an engine. What is timed and what is made ready stands in `benchmarks.ours`.
+function for each thing that is done with an engine. `benchmarks.ours` says what is timed and what is prepared.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One program in a process of its own: `python -m benchmarks.child MODULE[:NAME] DATA [--prepare]`.
 
-Prints one line of JSON. A package that is not installed is told as `{"missing": ...}`, so that its row
+Prints one line of JSON. A package that is not installed is reported as `{"missing": ...}`, so that its row
 says so and the rest goes on. `--prepare` does the program's preparations on disk
 instead, so that they count neither as time nor as memory of the process that is measured.
 """

@@ -108,7 +108,7 @@ def _found(folder: Path, about: Mapping[str, Any]) -> Answer | None:
 
 
 def _draft(folder: Path) -> Path:
-    """Where to write what will be the folder; what stands in either place is removed."""
+    """The path to write to before it is renamed to the folder; removes what is at either path."""
     draft = folder.with_name(f"{folder.name}.draft")
     for old in (draft, folder):
         shutil.rmtree(old, ignore_errors=True)

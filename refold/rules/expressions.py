@@ -114,7 +114,7 @@ def constant(value: object, shape: RowShape) -> Typed:
 class Expressions:
     """Lowers the expressions of one function.
 
-    `kinds` are the kinds of its variables, `assigned` those that certainly have a value where lowering stands.
+    `kinds` are the kinds of its variables, `assigned` those that certainly have a value at the current statement.
     """
 
     source: Source
@@ -174,7 +174,7 @@ class Expressions:
             return value.code
         if value.kind == BOOL:
             return f"_int({value.code})"
-        raise Unsupported(f"arithmetic with a value that is no integer ({self.source.name})")
+        raise Unsupported(f"arithmetic with a value that is not an integer ({self.source.name})")
 
     def equal(self, left: Typed, right: Typed) -> str:
         """Source for `left == right`."""
@@ -218,7 +218,7 @@ class Expressions:
         operand = self.lower(node.operand)
         if isinstance(node.op, ast.Invert):
             if operand.kind != INT:
-                raise Unsupported(f"~ of a value that is no integer ({self.source.where(node)})")
+                raise Unsupported(f"~ of a value that is not an integer ({self.source.where(node)})")
             return Typed(f"(~{operand.code})", INT)
         number_code = self._as_int(operand)
         return Typed(f"_sub(0, {number_code})" if isinstance(node.op, ast.USub) else number_code, INT)
@@ -269,7 +269,7 @@ class Expressions:
             members = [constant(value, self.functions.shape) for value in static]
             members.sort(key=lambda member: member.code)
         else:
-            raise Unsupported(f"`in` something that is no tuple ({self.source.where(container)})")
+            raise Unsupported(f"`in` something that is not a tuple ({self.source.where(container)})")
         tests = " or ".join(self.equal(left, member) for member in members) or "False"
         return f"(not ({tests}))" if negated else f"({tests})"
 
@@ -304,7 +304,7 @@ class Expressions:
 
     def _replace(self, node: ast.Call, base: Typed) -> Typed:
         if base.kind != ROW or node.args:
-            raise Unsupported(f"_replace of something that is no row ({self.source.where(node)})")
+            raise Unsupported(f"_replace of something that is not a row ({self.source.where(node)})")
         given = {self.functions.shape.names.index(name): code for name, code in self._fields(node)}
         if not given:
             return base
@@ -323,7 +323,7 @@ class Expressions:
         lowered = [(name, self.lower(value)) for name, value in pairs]
         for name, value in lowered:
             if value.kind != shape.kinds[name]:
-                raise Unsupported(f"a value in the field {name} that is no {shape.kinds[name]}")
+                raise Unsupported(f"a value in the field {name} that is not of the kind {shape.kinds[name]}")
         return [(name, value.code) for name, value in lowered]
 
     def _helper(self, node: ast.Call, helper: FunctionType) -> Typed:

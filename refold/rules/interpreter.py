@@ -113,7 +113,7 @@ class Interpreter:
         def step(row: Row, event: object, index: int) -> tuple[Row, Outcome, int]:
             try:
                 answer = function(row, event)
-            except Exception as error:  # whatever a rule raises is told with the event it happened at
+            except Exception as error:  # any error of a rule is reported with the event that caused it
                 raise RuleError(
                     f"The rule {self.name} raised {type(error).__name__}: {error} at event {index} with the row {row}.",
                     remedy="Let the rule reject or ignore such an event, or change the rule.",
@@ -124,7 +124,7 @@ class Interpreter:
             if isinstance(answer, Ignored):
                 return row, ignored, 0
             if type(answer) is not row_class:
-                raise self._impossible(f"returned {answer!r}, which is no {row_class.__name__},", row, index)
+                raise self._impossible(f"returned {answer!r}, which is not a {row_class.__name__},", row, index)
             assert isinstance(answer, tuple)
             for value, test in zip(answer, tests, strict=True):
                 if not test(value):
@@ -141,7 +141,7 @@ class Interpreter:
     def _refuse(self, answer: Row, row: Row, index: int) -> None:
         for (name, kind), value in zip(self.row_columns.items(), answer, strict=True):
             if not admits(kind)(value):
-                raise self._impossible(f"set {name} to {value!r}, which is no {kind} in its bounds,", row, index)
+                raise self._impossible(f"set {name} to {value!r}, which is not a valid {kind},", row, index)
 
     def _impossible(self, what: str, row: Row, index: int) -> RuleError:
         return RuleError(

@@ -49,7 +49,7 @@ def _int(a):
 
 
 def _overflowing(operation):
-    # A test after the fact, such as c // b != a, is no test: the optimizer may take it that integers never overflow.
+    # A test afterwards, such as c // b != a, would be removed: the optimizer assumes that integers never overflow.
     def typed(typingctx, a, b):
         def codegen(context, builder, signature, arguments):
             pair = getattr(builder, operation)(*arguments)

@@ -74,7 +74,7 @@ def unusable_because(folder: Path) -> str | None:
     """Why the cache folder cannot be used, as the end of a sentence; None where it can be used or created."""
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if not nearest.is_dir():
-        return f"{nearest} is no folder"
+        return f"{nearest} is not a folder"
     if nearest == folder and not _is_own(folder):
         return f"{folder} belongs to another user, or others may write to it"
     return None if os.access(nearest, os.W_OK) else f"{nearest} cannot be written"

@@ -282,4 +282,4 @@ def _field_fault(row: type, name: str, kind: ColumnType | None, annotation: obje
         return f"has the default {defaults[name]!r}, which is not admitted: {error}"
     with decimal.localcontext(fixed_context()):
         fits = admits(kind)(defaults[name])
-    return "" if fits else f"has the default {defaults[name]!r}, which is no {kind} in its bounds."
+    return "" if fits else f"has the default {defaults[name]!r}, which is not a valid {kind}."

@@ -53,8 +53,8 @@ def python_values(column: pa.Array | pa.ChunkedArray, kind: ColumnType) -> list[
     """The values of a column as a rule sees them, in order; null is None.
 
     Raises:
-        ValueError: a null where none may be, a text that is no member of the enum, or a timestamp outside the years
-            1 to 9999.
+        ValueError: a null in a column without nulls, a text that is not a member of the enum, or a timestamp outside
+            the years 1 to 9999.
     """
     if column.null_count and not kind.null:
         raise ValueError(f"it holds null, and is declared as {kind}")
@@ -89,7 +89,7 @@ def _members(chunk: pa.Array, kind: ColumnType, choices: type[Enum]) -> list[obj
     found: list[object] = [None if code is None else table[code] for code in _plain(coded.indices)]
     unknown = [text for text in table if not isinstance(text, choices) and text in found]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no {choices.__name__}; expected {', '.join(kind.values)}")
+        raise ValueError(f"{unknown[0]!r} is not a {choices.__name__}; expected {', '.join(kind.values)}")
     return found
 
 
@@ -108,7 +108,7 @@ def arrow_rows(rows: Sequence[Sequence[object]], columns: Schema) -> pa.Table:
 def admits(kind: ColumnType) -> Callable[[object], bool]:
     """A test of whether a row field of this type may hold a value.
 
-    Python's bool is no integer here, a `datetime` no date, and a decimal must fit without rounding.
+    Here a bool is not an integer, a `datetime` is not a date, and a decimal must fit without rounding.
 
     >>> admits(from_annotation(int))(2**63)
     False

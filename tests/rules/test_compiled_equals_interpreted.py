@@ -344,7 +344,7 @@ def test_codes_that_name_no_row_are_refused(rules):
 def test_an_unknown_text_in_an_enum_column_is_an_error_of_the_rule(rules):
     """The kernel leaves such columns to the interpreter, which names the place."""
     codes, live, events = events_of([(0, True, 1, 0, True, "burn", "low")])
-    with pytest.raises(RuleError, match="'burn' is no Movement"):
+    with pytest.raises(RuleError, match="'burn' is not a Movement"):
         rules["stock"].fold(rules["stock"].default_rows(1), codes, events, live)
 
 

@@ -219,7 +219,7 @@ INTERPRETED = {
     built_in: "the call max(row.level, event.flag)",
     attribute: "the attribute value",
     method: "the call event.quantity.bit_length()",
-    of_another_kind: "value in the field level that is no integer",
+    of_another_kind: "value in the field level that is not of the kind integer",
 }
 
 

@@ -176,7 +176,7 @@ def test_an_answer_that_is_no_row_is_refused():
     def plain(row: Last, event):
         return (1, 2)
 
-    with pytest.raises(RuleError, match=r"returned \(1, 2\), which is no Last"):
+    with pytest.raises(RuleError, match=r"returned \(1, 2\), which is not a Last"):
         one_fold(plain, FULL)
 
 
