@@ -111,7 +111,12 @@ def read_runs() -> list[RunRecord]:
     found = [_parse(line) for line in lines if line.strip()]
     sound = [run for run in found if run is not None]
     if len(sound) < len(found):
-        _log.warning("%d of %d lines in %s are damaged and skipped.", len(found) - len(sound), len(found), file.name)
+        _log.warning(
+            "%d of %d lines in %s are damaged or of another format, and skipped.",
+            len(found) - len(sound),
+            len(found),
+            file.name,
+        )
     return sound
 
 
