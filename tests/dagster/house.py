@@ -10,39 +10,32 @@ import datetime as dt
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
-from assets.logs import Movement, stock_events
-from refold import Daily, Delta, Project, Sql, date, expect, fold, int64, reject, relation
+from assets.stock import stock
+from refold import Daily, Delta, Project, Sql, date, expect, int64, relation
 from refold.config import Settings
 from refold.dagster import EngineResource, build_defs
 from refold.dagster.failures import failure_texts
 from refold.engine import Engine
 from refold.storage.records import write_record
 from refold.stores.checkpoint import record_name
+from tests.diff.variants import credit
 from tests.support import Shop
 
 START = dt.date(2026, 1, 1)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class Why(IntEnum):
-    EMPTY = 1
-
-
-class Level(NamedTuple):
-    level: int = 0
-
-
 def small_project(*, refuses: bool = True, expectations: Iterable[Any] = (), end: dt.date | None = None) -> Project:
     """The two stores. With `refuses=False` the rule is another one: it lets levels fall below zero."""
-    levels = _strict(expectations) if refuses else _lenient(expectations)
+    rule = stock if refuses else credit
+    levels = replace(rule, name="levels", sinks=(Sql("levels"), Delta("levels")), expect=tuple(expectations))
 
     @relation(
         reads=[levels.ledger],
@@ -59,30 +52,6 @@ def small_project(*, refuses: bool = True, expectations: Iterable[Any] = (), end
         """
 
     return Project("small", cadence=Daily(START, end or START + dt.timedelta(days=20)), stores=[levels, movement])
-
-
-def _strict(expectations: Iterable[Any]) -> Any:
-    @fold(stock_events, version=1, sinks=[Sql("levels"), Delta("levels")], expect=list(expectations))
-    def levels(row: Level, event):
-        """Units on hand; what is not there cannot leave."""
-        if event.event_type == Movement.ADD:
-            return row._replace(level=row.level + event.quantity)
-        if event.quantity > row.level:
-            return reject(Why.EMPTY)
-        return row._replace(level=row.level - event.quantity)
-
-    return levels
-
-
-def _lenient(expectations: Iterable[Any]) -> Any:
-    @fold(stock_events, version=2, sinks=[Sql("levels"), Delta("levels")], expect=list(expectations))
-    def levels(row: Level, event):
-        """Units on hand, below zero where more left than came."""
-        if event.event_type == Movement.ADD:
-            return row._replace(level=row.level + event.quantity)
-        return row._replace(level=row.level - event.quantity)
-
-    return levels
 
 
 NOT_NEGATIVE = expect("column_values_to_be_between", column="level", min_value=0)

@@ -1,4 +1,7 @@
-"""The declarations of a till as texts, since they are committed and edited; and what it sold. Not a test."""
+"""The declarations of a till, and what it sold. Not a test.
+
+Declared as text, and not by `tests.shop`: tests edit and commit it, and the commit must be loaded by itself.
+"""
 
 from __future__ import annotations
 

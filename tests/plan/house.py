@@ -10,13 +10,13 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
-from assets.logs import Movement, product_changes, stock_events
-from refold import Daily, Delta, Project, Sql, date, fold, int64, latest_by_key, reject, relation, text
+from assets.logs import product_changes, stock_events
+from assets.stock import stock
+from refold import Daily, Delta, Project, Sql, date, int64, latest_by_key, relation, text
 from refold.engine import Engine
 from refold.log.reader import LogReader
 from refold.plan.decisions import Plan, plan_rebuild
@@ -25,21 +25,14 @@ from refold.rebuild import rebuild_all
 from refold.storage.wrappers import WrapperStore, wrapped
 from refold.stores import building, fold_engine
 from refold.stores.relating import RelationRunner
+from tests.diff.variants import credit
 from tests.support import Shop, changed, moved
 
 START = dt.date(2026, 1, 1)
 
 
-class Why(IntEnum):
-    EMPTY = 1
-
-
-class Level(NamedTuple):
-    level: int = 0
-
-
 def project(*, changed_rule: bool = False) -> Project:
-    levels = _changed() if changed_rule else _levels()
+    levels = replace(credit if changed_rule else stock, name="levels", sinks=(Sql("levels"), Delta("levels")))
     newest = latest_by_key(stock_events, "newest", version=1, columns={"quantity": int64()})
     prices = latest_by_key(product_changes, "names", version=1, columns={"description": text()}, sinks=[Sql("names")])
 
@@ -57,30 +50,6 @@ def project(*, changed_rule: bool = False) -> Project:
         """
 
     return Project("small", Daily(START), [levels, newest, prices, movement])
-
-
-def _levels() -> Any:
-    @fold(stock_events, version=1, sinks=[Sql("levels"), Delta("levels")])
-    def levels(row: Level, event):
-        """Units on hand; what is not there cannot leave."""
-        if event.event_type == Movement.ADD:
-            return row._replace(level=row.level + event.quantity)
-        if event.quantity > row.level:
-            return reject(Why.EMPTY)
-        return row._replace(level=row.level - event.quantity)
-
-    return levels
-
-
-def _changed() -> Any:
-    @fold(stock_events, version=2, sinks=[Sql("levels"), Delta("levels")])
-    def levels(row: Level, event):
-        """Units on hand, below zero where more left than came."""
-        if event.event_type == Movement.ADD:
-            return row._replace(level=row.level + event.quantity)
-        return row._replace(level=row.level - event.quantity)
-
-    return levels
 
 
 PROJECT = project()
