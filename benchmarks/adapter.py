@@ -70,7 +70,7 @@ def land(events: Iterator[pa.Table], landing: Path, number: int) -> None:
 
 def seal(engine: Engine) -> Snapshot:
     """Seal all that has landed; the newest snapshot."""
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     return engine.chain.get()
 

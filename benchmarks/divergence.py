@@ -143,7 +143,7 @@ def _lines(table: pa.Table) -> bytes:
 def build(places: Places) -> None:
     """Seal and fold everything; nothing is proven yet."""
     engine = places.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     for _ in engine.fold_history("movements", engine.chain.get()):
         pass

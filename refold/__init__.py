@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.log.declaration import Log, QuarantineLimits
-    from refold.project import Daily, Project
+    from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
+    from refold.seal.cadence import Daily
     from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
     from refold.sinks.expectations import expect
     from refold.stores.kinds.latest import latest_by_key
@@ -57,7 +58,8 @@ _NAMES_OF = {
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "log.declaration": "Log QuarantineLimits",
-    "project": "Daily Project",
+    "project": "Project",
+    "seal.cadence": "Daily",
     "release.reader": "OpenRelease open_release",
     "rules.outcome": "ignore reject",
     "sinks": "BulkNdjson Delta Sql Tantivy",

@@ -6,7 +6,6 @@ touches nothing but the object store; landing, database and search index are ope
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +30,7 @@ from refold.repair.damage import Damage
 from refold.repair.drift import Drifts
 from refold.repair.object_audit import audit_objects
 from refold.repair.sink_audit import SinkAudit
-from refold.seal.sealer import Sealer, SealReport
+from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
 from refold.stores.building import Builder
@@ -56,6 +55,7 @@ class Engine:
         self.open_store = open_store
         self.objects = open_store(settings.store)
         self.chain = SnapshotChain(self.objects)
+        self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence)
         self.builder = Builder(self.objects, self.chain, settings.memory_limit_mb)
         self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=settings.memory_limit_mb)
         self.explainer = Explainer(self.objects, self.chain, self.builder)
@@ -101,62 +101,6 @@ class Engine:
     def landing(self) -> ObjectStore:
         """Landing, opened now. Raises NotFound, FixInput."""
         return self.open_store(self.settings.landing, must_exist=True)
-
-    def sealer(self) -> Sealer:
-        """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""
-        return Sealer(self.landing(), self.objects, self.chain, self.project.logs)
-
-    def seal(self, through: str | None = None) -> Iterator[SealReport]:
-        """Seal every key up to `through` (None: the last folder in landing), oldest first; sealed keys are skipped.
-
-        Landing is not needed where all that is asked for is sealed.
-        """
-        self.chain.refresh()
-        if through is not None and through in self.chain:
-            return
-        sealer = self.sealer()
-        keys = self.unsealed(sealer, through)
-        if keys is not None:
-            yield from track(sealer.seal(keys), "seal", len(keys), lambda report: report.snapshot.events)
-
-    def unsealed(self, sealer: Sealer, through: str | None = None) -> list[str] | None:
-        """The keys up to `through` (None: the last folder in landing) that are not sealed; None where nothing landed.
-
-        Raises FixInput where a folder or `through` lies outside the cadence.
-        """
-        last = through or max(sealer.folders(), default=None)
-        if last is None:
-            return None
-        self._refuse_early(sealer)
-        return [key for key in self.project.cadence.keys(last) if key not in self.chain]
-
-    def _refuse_early(self, sealer: Sealer) -> None:
-        first = min(sealer.folders(), default=None)
-        if first is not None:
-            self.project.cadence.keys(first)
-
-    def due(self, now: dt.datetime, sealer: Sealer | None = None) -> dict[str, list[str]]:
-        """The keys to seal at `now` (UTC), in order, each with the names of the objects that wait for it.
-
-        A key is due when its time and grace have passed, or when landing marks its folder complete, and all keys
-        before it are sealed or due. Objects that came late into sealed folders wait for the next key.
-        """
-        sealer, cadence = sealer or self.sealer(), self.project.cadence
-        pending = {folder: names for folder, names in sealer.pending().items() if names}
-        head = self.chain.head
-        late = sorted(name for folder, names in pending.items() if head and folder <= head.key for name in names)
-        ahead = [folder for folder in pending if head is None or folder > head.key]
-        following = cadence.following(head.key if head else None)
-        last = max([*ahead, *([following] if late and following else [])], default=None)
-        found: dict[str, list[str]] = {}
-        for key in cadence.keys(last) if last else ():
-            if key in self.chain:
-                continue
-            if not (cadence.closed(key, now) or sealer.complete(key)):
-                break
-            found[key] = [*late, *pending.get(key, [])]
-            late = []
-        return found
 
     def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[LogFinding]]]:
         """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""

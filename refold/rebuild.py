@@ -213,7 +213,7 @@ class Rebuild:
     def seal(self) -> Iterator[Event]:
         """Seal what has landed."""
         vanished: set[str] = set()
-        for report in self._timed(Stage(StageKind.SEAL), self.engine.seal(self.through)):
+        for report in self._timed(Stage(StageKind.SEAL), self.engine.sealing.seal(self.through)):
             vanished |= set(report.vanished)
             yield Sealed(report)
         yield from map(Vanished, sorted(vanished))

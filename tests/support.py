@@ -107,7 +107,7 @@ def changed(lsn: int, op: str, product_id: str, description: str | None = None, 
 
 def seal_and_prove(engine: Engine, through: str | None = None) -> None:
     """Seal what has landed, fold it and prove every snapshot; nothing is published."""
-    for _ in engine.seal(through):
+    for _ in engine.sealing.seal(through):
         pass
     for log in engine.project.logs:
         for _ in engine.fold_history(log.name, engine.chain.get()):

@@ -32,7 +32,7 @@ def three_days(root: Path) -> Shop:
         shop.land(f"product_changes/dt={day}/a.jsonl", changed(number, "u", "product 1", f"Product of {day}", "1.5"))
     rebuild_all(shop.engine(), DAYS[1])
     engine = shop.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     for store in SMALL.in_order:
         engine.build(store, engine.chain.get())

@@ -115,7 +115,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
 def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     """What came late into folders that are sealed, and when it will enter."""
     try:
-        pending = engine.sealer().pending()
+        pending = engine.sealing.sealer().pending()
     except NotFound:
         return  # sealed snapshots outlive their landing
     names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]

@@ -97,7 +97,7 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
         opened = engine.open(project)
         try:
             key = partition_of(context.run)
-            reports = {report.snapshot.key: report for report in opened.seal(key)}
+            reports = {report.snapshot.key: report for report in opened.sealing.seal(key)}
             snapshot = opened.chain.get(key)
         except RefoldError as error:
             raise raised(error) from error

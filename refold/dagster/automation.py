@@ -9,7 +9,8 @@ import dagster as dg
 from refold.dagster.failures import failure_report
 from refold.dagster.resource import EngineResource
 from refold.errors import RefoldError
-from refold.project import Daily, Project
+from refold.project import Project
+from refold.seal.cadence import Daily
 from refold.storage.objects import canonical_json, sha256_hex
 
 _SENSOR_SECONDS = 60
@@ -29,8 +30,8 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
         try:
             opened = engine.open(project)
-            sealer = opened.sealer()
-            due, tags = opened.due(engine.now(), sealer), sealer.e_tags()
+            sealer = opened.sealing.sealer()
+            due, tags = opened.sealing.due(engine.now(), sealer), sealer.e_tags()
         except RefoldError as error:
             return dg.SensorResult(skip_reason=f"Landing cannot be read: {error}")
         if not due:

@@ -12,7 +12,8 @@ from refold.dagster.checks import build_checks
 from refold.dagster.history import build_history_job
 from refold.dagster.resource import EngineResource
 from refold.dagster.verification import build_verify_job
-from refold.project import Daily, Project
+from refold.project import Project
+from refold.seal.cadence import Daily
 
 
 def partitions_of(cadence: Daily) -> dg.DailyPartitionsDefinition:

@@ -74,8 +74,8 @@ def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
     known = [_known(logs, snapshot) for snapshot in engine.chain]
     if through is not None and through in engine.chain:
         return known[: engine.chain.get(through).ordinal + 1]
-    sealer = engine.sealer()
-    keys = engine.unsealed(sealer, through) or []
+    sealer = engine.sealing.sealer()
+    keys = engine.sealing.unsealed(sealer, through) or []
     if not known and not keys:
         raise NotFound(
             f"Landing {engine.settings.shown()['landing']} holds no data folders.",

@@ -19,8 +19,9 @@ from refold.config import Settings
 from refold.engine import Engine
 from refold.errors import FixInput
 from refold.log.declaration import POSITION, Log, QuarantineLimits
-from refold.project import Daily, Project
+from refold.project import Project
 from refold.proof.prover import Verdict
+from refold.seal.cadence import Daily
 from refold.seal.sealer import Sealer
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store

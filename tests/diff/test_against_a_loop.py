@@ -122,7 +122,7 @@ def test_rows_outcomes_and_the_first_parting_are_those_of_a_loop(variant: str, d
         for day, events in zip(DAYS, days, strict=False):
             shop.land(f"dt={day}/a.jsonl", *events)
         engine = shop.engine()
-        for _ in engine.seal():
+        for _ in engine.sealing.seal():
             pass
         _, found = compared(engine, stock, getattr(variants, variant))
     must_agree(found, Loop([event for day in days for event in day], by_the_shop, RULES[variant]))
@@ -134,7 +134,7 @@ def retail(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Simpl
     landing = shared_data / "retail" / "landing"
     shop = Shop(tmp_path_factory.mktemp("retail"), PROJECT, landing)
     engine = shop.engine()
-    for _ in engine.seal("2010-12-10"):
+    for _ in engine.sealing.seal("2010-12-10"):
         pass
     return SimpleNamespace(engine=engine, events=list(_events_of(landing / "stock_events", "2010-12-10")))
 

@@ -35,7 +35,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     shop.land("product_changes/dt=2026-01-01/a.jsonl", lamp, vase)
     shop.land("product_changes/dt=2026-01-02/a.jsonl", changed(3, "d", "vase"))
     engine = shop.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     return engine
 

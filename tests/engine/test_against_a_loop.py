@@ -90,7 +90,7 @@ def test_levels_and_outcomes_are_those_of_the_loop_however_they_are_built(
             shop.land(f"stock_events/dt={key}/{names[0]}", *records[: len(records) // 2])
             shop.land(f"stock_events/dt={key}/{names[1]}", *records[len(records) // 2 :])
         engine = shop.engine()
-        for _ in engine.seal():
+        for _ in engine.sealing.seal():
             pass
         engine.build(STOCK, engine.chain.get())
         assert levels(engine) == expected_levels
@@ -228,7 +228,7 @@ def test_an_id_delivered_as_two_contents_in_another_spelling_is_one_content():
         for key, records in days.items():
             shop.land(f"dt={key}/a.jsonl", *records)
         engine = shop.engine()
-        for _ in engine.seal():
+        for _ in engine.sealing.seal():
             pass
         engine.build(stock, engine.chain.get())
         assert [outcome for _, outcome in outcomes(engine)] == ["applied", "duplicate", "conflict"]

@@ -16,7 +16,7 @@ from tests.three_days import layout_of, write_layout
 
 def _sealed(shop: Shop, through: str | None = None):
     engine = shop.engine()
-    for _ in engine.seal(through):
+    for _ in engine.sealing.seal(through):
         pass
     return engine
 

@@ -96,7 +96,7 @@ def test_every_fold_says_what_a_dictionary_says(tmp_path: Path, ids: list[str]):
     for day, records in enumerate(days, start=1):
         shop.land(f"dt=2026-01-0{day}/a.jsonl", *records)
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     head = engine.chain.get()
 
     seen: dict[str, dict] = {}
@@ -159,7 +159,7 @@ def test_a_balance_beyond_64_bits_is_an_error_that_names_the_event_in_every_fold
     steps = [("a", INT64_MAX - 1), ("a", 1), ("b", 5), ("a", 1)]
     records = ({"id": f"e{i}", "account": account, "amount": amount} for i, (account, amount) in enumerate(steps))
     shop.land("entries/dt=2026-01-01/a.jsonl", *records)
-    list(shop.engine().seal())
+    list(shop.engine().sealing.seal())
     engine = shop.engine()
     for attempt in (engine.builder.build, lambda store, head: verify_reference(engine, head)):
         with pytest.raises(RuleError) as failure:

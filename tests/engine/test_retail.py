@@ -43,7 +43,7 @@ def retail(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Simpl
     """The whole history folded and replayed at every snapshot; relations, which take longest, at the last one."""
     shop = Shop(tmp_path_factory.mktemp("retail"), PROJECT, shared_data / "retail" / "landing")
     engine = shop.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     head = engine.chain.get()
     verdicts = []

@@ -69,7 +69,7 @@ def test_each_step_alone_changes_no_object(results: SimpleNamespace):
     shop: Shop = results.shop
     files = shop.files()
     engine = shop.engine()
-    assert list(engine.seal()) == []
+    assert list(engine.sealing.seal()) == []
     snapshot = engine.chain.get("2026-02-06")
     for store in SHOP.in_order:
         assert engine.build(store, snapshot) == shop.engine().builder.find(store, snapshot)
@@ -82,7 +82,7 @@ def test_a_past_snapshot_built_alone_is_the_same(results: SimpleNamespace, tmp_p
     """The store at a day needs no day before it to be built."""
     shop = Shop(tmp_path, SHOP, results.shop.landing)
     engine = shop.engine()
-    for _ in engine.seal("2026-02-07"):
+    for _ in engine.sealing.seal("2026-02-07"):
         pass
     for store in SHOP.in_order[:2]:
         engine.build(store, engine.chain.get("2026-02-07"))
@@ -96,7 +96,7 @@ def test_sealing_one_log_before_the_other_gives_the_same_logs(results: SimpleNam
     """Which log is declared first changes neither log's identity."""
     shop = Shop(tmp_path, SHOP, results.shop.landing)
     turned = shop.declared(stores=[*reversed(SHOP.stores)])
-    for _ in turned.engine().seal("2026-02-03"):
+    for _ in turned.engine().sealing.seal("2026-02-03"):
         pass
     expected = results.shop.engine().chain
     for snapshot in turned.engine().chain:

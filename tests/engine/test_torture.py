@@ -39,7 +39,7 @@ def _seen(shop: Shop) -> SimpleNamespace:
     """Rebuild all, then read stock and catalogue from the database and the rest from the engine."""
     engine = shop.engine()
     before = len(engine.chain)
-    reports = list(engine.seal())
+    reports = list(engine.sealing.seal())
     head = rebuild_all(engine)
     ledger = engine.builder.ledger_rows(engine.project.store("stock"), head)
     connection = sqlite3.connect(shop.root / "refold.db")

@@ -136,7 +136,7 @@ def _in_steps(shop: Shop, through: str, days: int) -> None:
 
 
 def _step(engine: Engine, keys: list[str]) -> None:
-    for _ in engine.seal(keys[-1]):
+    for _ in engine.sealing.seal(keys[-1]):
         pass
     for key in keys:
         for store in engine.project.in_order:

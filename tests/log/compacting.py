@@ -26,7 +26,7 @@ def sealed_and_proven(root: Path) -> Shop:
     assert PROJECT.sample is not None
     PROJECT.sample(shop.landing, False)
     engine = shop.engine()
-    list(engine.seal((PROJECT.cadence.start + dt.timedelta(days=DAYS - 1)).isoformat()))
+    list(engine.sealing.seal((PROJECT.cadence.start + dt.timedelta(days=DAYS - 1)).isoformat()))
     for log in PROJECT.logs:
         for _ in engine.fold_history(log.name, engine.chain.get()):
             pass

@@ -129,7 +129,7 @@ def test_what_is_sealed_afterwards_goes_on_from_a_compacted_log(sample: Shop, sh
             flip(path)
         again = moved(known["event_id"], known["product_id"], 1)
         each.land("dt=2010-12-27/late.jsonl", again, moved("new", known["product_id"], 1))
-        list(each.engine().seal("2010-12-28"))
+        list(each.engine().sealing.seal("2010-12-28"))
     chains = [each.engine().chain for each in (shop, plain)]
     assert [s.id for s in chains[0]] == [s.id for s in chains[1]]
     repeats = [chain.layout(chain.get("2010-12-27"), "stock_events").repeats for chain in chains]
@@ -243,14 +243,14 @@ def test_any_history_compacted_at_any_time_is_the_same_log(
     keys = [(dt.date(2026, 1, 1) + dt.timedelta(days=n)).isoformat() for n in range(len(days))]
     if not any(days):
         return
-    list(plain.engine().seal(keys[-1]))
+    list(plain.engine().sealing.seal(keys[-1]))
     limits = MergeLimits(most, least)
     with pytest.MonkeyPatch.context() as patch:
         if threads:
             patch.setattr(parallel, "WORTH_THREADS", 0)
             patch.setattr(parallel, "cores", lambda: 3)
         for stop in [*sorted(stop for stop in stops if stop < len(days)), len(days)]:
-            list(small.engine().seal(keys[stop - 1]))
+            list(small.engine().sealing.seal(keys[stop - 1]))
             if len(small.engine().chain):
                 assert compact(small, limits=limits).damaged == []
                 assert compactor(small.engine(), limits=limits).plan().merges == [], "a rerun finds nothing to do"

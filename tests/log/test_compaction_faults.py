@@ -121,9 +121,9 @@ def killed(shop: Shop, moment: int) -> None:
 def test_killed_before_any_write_all_layouts_are_valid_and_the_next_run_completes_it(tmp_path: Path):
     """Two compactions, so that also what was compacted before is joined again."""
     start = small_shop(tmp_path / "start", [[0, 1, 2, 3]] * 10)
-    list(start.engine().seal("2026-01-04"))
+    list(start.engine().sealing.seal("2026-01-04"))
     assert compact(start, limits=THREE).layouts
-    list(start.engine().seal())
+    list(start.engine().sealing.seal())
     whole = Shop(tmp_path / "whole", STOCK_ONLY)
     shutil.copytree(start.root, whole.root)
     writes = len(compact(whole, limits=THREE).layouts) + len(

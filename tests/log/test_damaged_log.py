@@ -132,7 +132,7 @@ def test_a_key_in_two_partitions(tmp_path: Path):
     shop = Shop(tmp_path, SMALL)
     shop.land("stock_events/dt=2026-01-01/partition=0/a.jsonl", moved("1", "lamp", 1))
     shop.land("stock_events/dt=2026-01-02/partition=3/a.jsonl", moved("2", "lamp", 1))
-    for _ in shop.engine().seal():
+    for _ in shop.engine().sealing.seal():
         pass
     (finding,) = _findings(shop)
     assert finding[:2] == ("key-partition", "2026-01-02")
@@ -143,7 +143,7 @@ def test_the_cache_of_seen_ids_is_only_a_cache(served: Shop):
     for path in (served.store / "logs" / "stock_events" / "seen").iterdir():
         flip(path)
     served.land("dt=2026-01-04/a.jsonl", moved("0-1", "product 1", 11), moved("0-2", "product 2", 1))
-    (report,) = served.engine().seal()
+    (report,) = served.engine().sealing.seal()
     engine = served.engine()
     engine.build(stock, report.snapshot)
     assert engine.prover.prove(stock, report.snapshot).passed

@@ -159,7 +159,7 @@ class Machine(Landing):
     def seal(self, through: int | None, crash: int | None) -> None:
         """Seal up to some day, perhaps beyond what has landed, or all that has landed."""
         last = None if through is None else key_of(min(through, self.next, DAYS_MAX - 1))
-        self.attempt("seal", lambda engine: _drain(engine.seal(last)), Effect(seals=self._seals(last)), crash)
+        self.attempt("seal", lambda engine: _drain(engine.sealing.seal(last)), Effect(seals=self._seals(last)), crash)
 
     def _seals(self, last: str | None) -> list[str]:
         last = last or max(name.split("/")[1].removeprefix("dt=") for name in self.log.landed)

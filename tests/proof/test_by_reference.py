@@ -53,7 +53,7 @@ def two_days(shop: Shop) -> Shop:
     shop.land("dt=2026-01-01/a.jsonl", moved("1", "cup", 10), moved("2", "lid", 3), moved("3", "lid", -9))
     shop.land("dt=2026-01-02/a.jsonl", moved("4", "cup", -4), moved("1", "cup", 10))
     shop.land("product_changes/dt=2026-01-01/a.jsonl", changed(1, "c", "cup", "Cup", "1.5"))
-    list(shop.engine().seal())
+    list(shop.engine().sealing.seal())
     return shop
 
 

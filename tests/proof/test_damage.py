@@ -226,7 +226,7 @@ class TestDeduplication:
 def _sealed_only(tmp_path: Path, sound: Shop) -> Shop:
     shutil.copytree(sound.landing, tmp_path / "landing")
     shop = Shop(tmp_path, SMALL)
-    for _ in shop.engine().seal():
+    for _ in shop.engine().sealing.seal():
         pass
     return shop
 

@@ -39,7 +39,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for number, day in enumerate(DAYS):
         shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", f"product {n % 40}", 5 + n) for n in range(80)))
     engine = shop.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     snapshots, record = engine.chain.through(DAYS[-1]), engine.builder.build(stock, engine.chain.get(DAYS[2]))
     state = engine.builder.checkpoints.state(stock, record)

@@ -78,7 +78,7 @@ def _sealed(root: Path, products: int) -> Shop:
     for number in range(2):
         day = f"2026-01-0{number + 1}"
         shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", f"product {n % products}", 5 + n) for n in range(60)))
-    for _ in shop.engine().seal():
+    for _ in shop.engine().sealing.seal():
         pass
     return shop
 

@@ -31,7 +31,7 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         shop.land(f"dt={day}/a.jsonl", *(moved(f"{number}-{n}", f"product {n}", 5 + n) for n in range(4)))
     (shop.landing / "stock_events" / f"dt={DAYS[2]}").mkdir()
     engine = shop.engine()
-    for _ in engine.seal(DAYS[2]):
+    for _ in engine.sealing.seal(DAYS[2]):
         pass
     for day in (DAYS[0], DAYS[2]):
         for store in PROJECT.in_order:

@@ -101,7 +101,7 @@ def test_stock_is_folded_as_reasoned_by_hand(tmp_path: Path):
     shop.land("dt=2026-01-01/a.jsonl", moved("0", "cup", -5), added, added, moved("2", "lid", -1))
     shop.land("dt=2026-01-02/a.jsonl", other, moved("3", "cup", -4), other)
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     (_, first), (_, second) = referenced(engine, stock)
     cup, lid = first.rows["cup"], first.rows["lid"]
     assert (cup["level"], cup["log_seq"], lid["level"], lid["log_seq"]) == (10, 2, 0, 3)
@@ -123,7 +123,7 @@ def test_the_catalogue_is_folded_as_reasoned_by_hand(tmp_path: Path):
         *(changed(1, "c", "cup", "Cup", "1.5"), changed(2, "c", "lid"), changed(3, "d", "cup"), changed(3, "c", "jar")),
     )
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     ((_, found),) = referenced(engine, product_catalog)
     shown = {key: (row["description"], row["unit_price"], row["deleted"]) for key, row in found.rows.items()}
     assert shown == {"cup": (None, None, True), "lid": (None, None, False), "jar": (None, None, True)}
@@ -136,7 +136,7 @@ def test_a_key_in_two_log_partitions_stands_at_the_last_of_them(tmp_path: Path):
     shop.land("stock_events/dt=2026-01-01/partition=3/a.jsonl", moved("1", "cup", 5))
     shop.land("stock_events/dt=2026-01-01/partition=1/b.jsonl", moved("2", "cup", -2), moved("1", "cup", 5))
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     ((_, found),) = referenced(engine, stock)
     assert found.rows["cup"]["log_partition"] == 3
     assert [(place, name) for place, *_, name, _ in found.outcomes][-1][0] == 3
@@ -166,7 +166,7 @@ def test_build_replay_and_reference_agree_on_whatever_lands(
             shop.land(f"stock_events/dt={day}/a.jsonl", *moves.get(day, [])[::2])
             shop.land(f"stock_events/dt={where}/late-{number}.jsonl", *moves.get(day, [])[1::2])
             shop.land(f"product_changes/dt={day}/a.jsonl", *changes.get(day, []))
-            list(shop.engine().seal(day))
+            list(shop.engine().sealing.seal(day))
             built(shop.engine())
         assert_three_agree(shop.engine())
 
@@ -249,7 +249,7 @@ def test_build_replay_and_reference_agree_on_every_type_and_outcome(days: Mappin
         for day, events in days.items():
             shop.land(f"everything/dt={day}/a.jsonl", *events)
         engine = shop.engine()
-        list(engine.seal())
+        list(engine.sealing.seal())
         assert engine.quarantine() == []
         assert_three_agree(engine)
 
@@ -269,7 +269,7 @@ def test_a_rule_that_fails_is_told_with_its_event(tmp_path: Path, quantity: int,
     shop = folded_shop(tmp_path, picky)
     shop.land("dt=2026-01-01/a.jsonl", moved("1", "cup", 1), moved("2", "cup", quantity))
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     with pytest.raises(RuleError, match=rf"picky.*{expected}.*offset 1 \(log_seq 1\)"):
         referenced(engine, picky)
     with pytest.raises(RuleError):
@@ -282,7 +282,7 @@ def torture(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Simp
     shop = Shop(tmp_path_factory.mktemp("torture"), PROJECT.with_cadence(Daily(dt.date(2026, 2, 1))))
     copy_landing(shared_data / "torture" / "landing", shop.landing)
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     built(engine)
     expected = json.loads((shared_data / "torture" / "expected.json").read_text())["first"]
     return SimpleNamespace(shop=shop, expected=expected)

@@ -43,7 +43,7 @@ def _history(root: Path, store: str, landing: Path, open_store: OpenStore) -> En
     root.mkdir(exist_ok=True)
     settings = Settings(str(landing), store, f"sqlite:///{root / 'refold.db'}", root / "search")
     engine = Engine(PROJECT, settings, open_store)
-    for _ in engine.seal(DAYS[1]):
+    for _ in engine.sealing.seal(DAYS[1]):
         pass
     head = engine.chain.get(DAYS[1])
     for _ in engine.fold_history("moves", head):

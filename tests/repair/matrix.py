@@ -110,7 +110,7 @@ def build(root: Path, shift: int = 0) -> House:
     for number, day in enumerate(DAYS):
         shop.land(house.landing, "moves", day, _moves(number, shift))
     for number, quantity_max in ((0, 100), (1, 1_000)):
-        list(replace(house, project=project(quantity_max)).engine().seal(DAYS[number]))
+        list(replace(house, project=project(quantity_max)).engine().sealing.seal(DAYS[number]))
         replace(house, project=project(quantity_max * 10)).engine().retry_quarantine()
     for day in DAYS[:4]:
         rebuild_all(house.engine(), day)

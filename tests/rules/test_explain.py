@@ -312,7 +312,7 @@ def test_stores_of_one_log_are_told_to_share_a_pass_and_do(tmp_path: Path, monke
         shop = Shop(tmp_path / str(len(stores)), STOCK_ONLY).declared(stores=stores)
         for day in (1, 2, 3):
             shop.land(f"dt=2026-01-0{day}/a.jsonl", moved(f"e{day}", "lamp", day), moved("same", "sofa", 1))
-        list(shop.engine().seal())
+        list(shop.engine().sealing.seal())
         engine, found = shop.engine(), []
         for each in (engine.fold_history, engine.prove_history):
             read.clear()

@@ -28,7 +28,7 @@ def with_log(shop: Shop, **changes: Any) -> Shop:
 
 def sealed(shop: Shop, through: str | None = None) -> list[SealReport]:
     """Seal what has landed."""
-    return list(shop.engine().seal(through))
+    return list(shop.engine().sealing.seal(through))
 
 
 def refused(shop: Shop, kind: type[RefoldError], *says: str) -> RefoldError:

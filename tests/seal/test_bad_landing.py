@@ -211,8 +211,8 @@ def test_a_rule_that_fails_names_the_event_and_the_state_before_it_stays(tmp_pat
 
 Refusal = Callable[[Engine], object]
 REFUSALS: dict[str, tuple[Refusal, str]] = {
-    "a key that is no day": (lambda engine: list(engine.seal("today")), "'today'"),
-    "a key before the first": (lambda engine: list(engine.seal("2020-01-01")), "2020-01-01"),
+    "a key that is no day": (lambda engine: list(engine.sealing.seal("today")), "'today'"),
+    "a key before the first": (lambda engine: list(engine.sealing.seal("2020-01-01")), "2020-01-01"),
     "a snapshot that is not there": (lambda engine: engine.chain.get("2026-01-09"), "2026-01-09"),
     "a store that is not there": (lambda engine: engine.project.store("stocks"), "'stocks'"),
     "a log that is not there": (lambda engine: engine.project.log("stocks"), "'stocks'"),

@@ -113,7 +113,7 @@ HARMLESS: dict[str, Any] = {
 @pytest.mark.parametrize("record", HARMLESS.values(), ids=list(HARMLESS))
 def test_what_only_looks_odd_is_an_event(shop: Shop, record: Any):
     shop.land("dt=2026-01-01/a.jsonl", record)
-    for _ in shop.engine().seal():
+    for _ in shop.engine().sealing.seal():
         pass
     engine = shop.engine()
     engine.build(stock, engine.chain.get())

@@ -36,7 +36,7 @@ def test_snapshots_are_the_same_however_many_threads_decode_how_far_ahead(
 def test_what_is_wrong_with_an_object_is_told_when_its_turn_comes(shop: Shop):
     land(shop)
     (shop.landing / "stock_events" / "dt=2026-01-03" / "part-9.jsonl.gz").write_bytes(b"\x1f\x8b no gzip")
-    reports = shop.engine().seal()
+    reports = shop.engine().sealing.seal()
     assert [next(reports).snapshot.key, next(reports).snapshot.key] == ["2026-01-01", "2026-01-02"]
     with pytest.raises(UnreadableObject, match=r"dt=2026-01-03/part-9\.jsonl\.gz"):
         next(reports)
@@ -45,7 +45,7 @@ def test_what_is_wrong_with_an_object_is_told_when_its_turn_comes(shop: Shop):
 
 def test_a_sealer_that_was_left_in_the_middle_can_be_asked_again(shop: Shop):
     land(shop)
-    sealer = shop.engine().sealer()
+    sealer = shop.engine().sealing.sealer()
     first = sealer.seal(["2026-01-01", "2026-01-02", "2026-01-03"])
     assert next(first).snapshot.key == "2026-01-01"
     first.close()

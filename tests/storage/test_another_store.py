@@ -64,7 +64,7 @@ def test_a_history_in_another_store_is_the_same(shop: Shop):
 def _history(shop: Shop) -> dict[str, tuple[str, ...]]:
     assert shop.project is STOCK_ONLY
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     list(engine.fold_history("stock_events", engine.chain.get()))
     for _, verdicts in engine.prove_history("stock_events", engine.chain.get()):
         assert all(verdict.passed for verdict in verdicts.values())

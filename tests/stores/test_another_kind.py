@@ -100,7 +100,7 @@ def test_the_reference_agrees_and_finds_a_careless_fold(shop: Shop, tmp_path: Pa
     assert verify_reference(shop.engine(), shop.engine().chain.get()) == []
     careless = landed(tmp_path).declared(stores=[_as(Careless)])
     engine = careless.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     snapshot = engine.chain.get()
     engine.build(engine.project.stores[0], snapshot)
     assert engine.prover.prove(engine.project.stores[0], snapshot).passed, "replay folds by the same code"
@@ -116,7 +116,7 @@ def _as(kind: type[Highest]) -> Highest:
 def test_one_that_is_not_deterministic_fails_its_proof(tmp_path: Path):
     shop = landed(tmp_path, days=1).declared(stores=[_as(Moody)])
     engine = shop.engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     engine.build(engine.project.stores[0], engine.chain.get())
     verdict = engine.prover.prove(engine.project.stores[0], engine.chain.get())
     assert "rule" in {difference.what for difference in verdict.differences}
@@ -125,7 +125,7 @@ def test_one_that_is_not_deterministic_fails_its_proof(tmp_path: Path):
 def test_a_changed_row_is_traced_to_its_event(tmp_path: Path):
     shop = landed(tmp_path)
     engine = shop.declared(stores=[_as(Careless)]).engine()
-    list(engine.seal())
+    list(engine.sealing.seal())
     engine.build(engine.project.stores[0], engine.chain.get())
     engine = shop.declared(stores=[largest]).engine()
     verdict = engine.prover.prove(largest, engine.chain.get())

@@ -122,7 +122,7 @@ def test_the_same_objects_are_written_at_once_and_day_by_day(long: Shop, tmp_pat
     slowly = Shop(tmp_path / "slowly", long.project, long.landing)
     for day in DAYS:
         engine = slowly.engine()
-        assert len(list(engine.seal(day))) == 1
+        assert len(list(engine.sealing.seal(day))) == 1
         for store in LONG.in_order:
             engine.build(store, engine.chain.get(day))
     assert slowly.files("states") == long.files("states")
@@ -207,7 +207,7 @@ def test_the_newest_built_checkpoint_is_kept_where_the_log_has_gone_on(long: Sho
     for day in range(10, 28):
         long.land(f"dt=2026-02-{day:02d}/a.jsonl", moved(f"late {day}", "product 00", 1))
     engine = long.engine()
-    for _ in engine.seal():
+    for _ in engine.sealing.seal():
         pass
     last_built = engine.chain.get(DAYS[-1])
     thin(long)

@@ -26,7 +26,7 @@ def shop(tmp_path: Path) -> Shop:
     shop.land("dt=2026-01-02/a.jsonl", moved("4", "lamp", 7), moved("2", "rug", 3), moved("5", "vase", 2))
     shop.land("product_changes/dt=2026-01-01/a.jsonl", changed(1, "c", "lamp", "Lamp", "3.5"))
     shop.land("product_changes/dt=2026-01-03/a.jsonl", changed(2, "d", "lamp"), changed(3, "c", "rug", "Rug", "9"))
-    list(shop.engine().seal())
+    list(shop.engine().sealing.seal())
     return shop
 
 
