@@ -1,6 +1,6 @@
 """The systems of a small homeware shop, day by day: tills, warehouse and catalogue, and the faults they have.
 
-Here lives what is delivered, line by line; how lines become landing files, and what the right answer is, stands in
+What is delivered, line by line. How lines become landing files, and the right answers, are in
 `examples.shop_landing`. Everything is made up. Chance comes from `random.Random.getrandbits` alone.
 """
 

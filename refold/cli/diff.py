@@ -48,7 +48,7 @@ def diff(
     """Compare a STORE (default: all) as declared here with what another git ref or module declares.
 
     Both rules fold the sealed log from offset 0 in memory; nothing is stored, and what is served stays. Parts of a
-    KEY are separated by commas. Exits 0 where nothing differs, 1 where something does, 2 where it cannot be told.
+    KEY are separated by commas. Exits 0 where nothing differs, 1 where something does, 2 where the comparison fails.
     """
     if keys and store is None:
         raise click.UsageError("--why needs a STORE.")
@@ -108,7 +108,7 @@ def _show_why(console: Console, comparer: Comparer, comparison: Comparison, key:
         start, shown = _window(events, limit)
         place = "" if len(shown) == len(events) else f", {len(shown)} from number {start + 1} on"
         apart = sum(event.parts for event in events)
-        title = f"{name}: {len(events)} events behind {key!r}, {apart} told differently{place}"
+        title = f"{name}: {len(events)} events behind {key!r}, {apart} with another answer{place}"
         _table(console, title, [summary.event_row(event) for event in shown])
 
 

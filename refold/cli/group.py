@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Listed] = {
     "log": Listed("log", "The sealed logs."),
     "plan": Listed(
         "plan",
-        "Say what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.",
+        "Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.",
     ),
     "prune": Listed(
         "release",

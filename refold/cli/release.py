@@ -75,7 +75,7 @@ def release_show(context: click.Context, number: int | None) -> None:
 
 
 def _places(release: Release, store: str) -> str:
-    return ", ".join(sink.title for sink in release.sinks.get(store, ())) or "not told"
+    return ", ".join(sink.title for sink in release.sinks.get(store, ())) or "not recorded"
 
 
 @release.command("rollback")

@@ -1,4 +1,4 @@
-"""How a terminal shows things: tables, progress with rows per second and time left, the closing summary."""
+"""Terminal output: tables, progress with rows per second and time left, the closing summary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or 160 columns where the output is no terminal."""
+    """A console as wide as the terminal, or 160 columns where the output is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160)
 
@@ -49,7 +49,7 @@ def error(problem: RefoldError) -> None:
 
 @contextmanager
 def progress(console: Console) -> Iterator[None]:
-    """Show a bar for every piece of work that announces itself while the block runs."""
+    """Show a progress bar for every piece of work that reports progress while the block runs."""
     columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Bars(*columns, console=console, refresh_per_second=4) as bars:
         tasks: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def progress(console: Console) -> Iterator[None]:
 
 
 def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table | Text:
-    """A rich table of rows, or its title where there is none; numbers to the right, nothing taken as markup."""
+    """A table of rows, or its title where there are none; numbers are right-aligned, nothing is parsed as markup."""
     found = list(rows)
     if not found:
         return Text(title, "bold")
@@ -113,7 +113,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
 
 
 def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
-    """What came late into folders that are sealed, and when it will enter."""
+    """Objects that landed late in sealed folders, and when they are sealed."""
     try:
         pending = engine.sealing.sealer().pending()
     except NotFound:
@@ -122,7 +122,7 @@ def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if names:
         following = engine.project.cadence.following(snapshot.key)
         when = f"from snapshot {following} on" if following else "never: the project's cadence has ended"
-        title = f"Landed late, {len(names)} objects; they enter {when}"
+        title = f"Landed late, {len(names)} objects; they are sealed {when}"
         console.print(table(title, [{"object": name} for name in names[:_WAITING_SHOWN]]))
 
 

@@ -1,7 +1,7 @@
 """What `--against` names: a git ref of the project's repository, or a module that declares the store otherwise.
 
-The new side is always what the engine's project declares as it stands, edits that are not committed included; the old
-side is what is named here.
+The new side is always the engine's project as it is now, with edits that are not committed; the old side is what is
+named here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def two_sides(
 
     Raises:
         NotFound: there is no such ref, module or store; the message names those there are.
-        FixInput: there is no git repository, or what is named cannot be loaded.
+        FixInput: there is no git repository, or the declarations cannot be loaded.
     """
     declared = {each.name: each for each in engine.project.stores}
     new = Shadow(WORKING_TREE, engine.objects, engine.chain, snapshot, declared)
@@ -60,7 +60,7 @@ def two_sides(
 
 
 def _commit_named(root: Path, against: str) -> Commit | None:
-    """The commit that is named; None for a module, which a git ref of the same name comes before."""
+    """The commit that is named; None for a module. A git ref takes precedence over a module of the same name."""
     if ":" in against:  # no git ref has a colon
         return None
     try:
@@ -69,7 +69,7 @@ def _commit_named(root: Path, against: str) -> Commit | None:
         if _importable(against):
             return None
         message = str(error).removesuffix(error.remedy).rstrip()
-        raise type(error)(f"{message} It is no module that can be imported either.", remedy=error.remedy) from error
+        raise type(error)(f"{message} It is not a module that can be imported either.", remedy=error.remedy) from error
 
 
 def _importable(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Comparing two declarations of stores at one snapshot: rows by key, outcomes by event, and where they part.
 
-Both sides are shadows of the same sealed log (`refold.diff.shadow`), so their events stand in the same order and are
-compared place by place. How a comparison is shown is for `refold.diff.summary` and the command line.
+Both sides are shadows of the same sealed log (`refold.diff.shadow`), so they hold the same events in the same order
+and are compared place by place. `refold.diff.summary` and the command line show a comparison.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Comparison:
 
     Attributes:
         old, new: what is declared; None where a side has no such store.
-        schema: columns that are declared otherwise; a change of key is among them as "key".
+        schema: columns whose declarations differ; a change of key is among them as "key".
         rows: how the published rows differ; None where both declarations are the same, so that nothing was folded.
-        outcomes: per folded store behind it that both sides have and declare otherwise.
+        outcomes: per folded store behind it that both sides have and declare differently.
     """
 
     store: str
@@ -106,7 +106,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the store is on one side alone, or columns, rows or outcomes differ."""
+        """Whether only one side has the store, or columns, rows or outcomes differ."""
         if self.rows is None:
             return False
         rows = self.rows.added or self.rows.removed or self.rows.changed
@@ -115,7 +115,7 @@ class Comparison:
 
 
 class Comparer:
-    """Compares stores of two sides; what a side folded once is used for all of them.
+    """Compares stores of two sides; each side folds once for all of them.
 
     Args:
         snapshot: where both are compared.
@@ -129,17 +129,17 @@ class Comparer:
         self._outcomes: dict[str, OutcomeDiff] = {}
 
     def names(self) -> list[str]:
-        """Every store that a side has: those of the new one in its order, then those it has no more."""
+        """The stores of both sides: those of the new one in its order, then those that only the old one has."""
         return list(dict.fromkeys([*self._new.describe(), *self._old.describe()]))
 
     def compare(self, names: Sequence[str], limit: int) -> list[Comparison]:
-        """Compare stores, with the first `limit` changed rows of each by key; a rerun gives the same.
+        """Compare stores, with the first `limit` changed rows of each by key. Deterministic.
 
         Raises:
             NotFound: neither side has a store of that name.
-            FixInput: the logs of both sides, or a log and how it was sealed, are declared otherwise.
+            FixInput: the declarations of a log differ between the sides, or from what was sealed.
             RuleError, DeclarationError: a rule or a query fails.
-            Damaged: a segment is.
+            Damaged: a segment is damaged.
         """
         pairs = {name: self._described(name) for name in names}
         for name, (old, new) in pairs.items():
@@ -175,7 +175,7 @@ class Comparer:
         old, new = self._old.describe().get(name), self._new.describe().get(name)
         if old is None and new is None:
             raise NotFound(
-                f"There is no store {name!r}, neither by {self._old.label} nor by {self._new.label}; they have "
+                f"There is no store {name!r}, neither in {self._old.label} nor in {self._new.label}; they have "
                 f"{', '.join(self.names()) or 'none'}."
             )
         return old, new
@@ -237,7 +237,7 @@ class Comparer:
     def _first_parting(self, name: str, old: Folding, new: Folding, apart: Places) -> ComparedEvent | None:
         """The first event after which outcome or row differ, within the first snapshot at whose end any does.
 
-        Rows that part and meet again before the end of a snapshot, with the same outcomes, are not looked for.
+        Rows that differ only in the middle of a snapshot, with the same outcomes, are not found.
         """
         log = _folded(self._new)[name].log
         snapshots = self._chain.through(self._snapshot.key)
@@ -312,15 +312,15 @@ def _parting(old: pa.Table, new: pa.Table, common: Sequence[str]) -> Flags:
 def _compared_events(
     store: str, old: pa.Table | None, new: pa.Table | None, common: Sequence[str]
 ) -> list[ComparedEvent]:
-    """The events of one folded store as both sides, or the one that has it, tell them."""
+    """The events of one folded store on both sides, or on the one that has it."""
     there = [side.to_pylist() for side in (old, new) if side is not None]
     one_sided = old is None or new is None
     parts = [True] * len(there[0]) if one_sided else _parting(old, new, common).tolist()
     events = []
-    for *told, apart in zip(*there, parts, strict=True):
-        answers = [Answer(_outcome_text(event["outcome"], event["reason"]), event["after"]) for event in told]
-        place = {name: told[0][name] for name in ("snapshot", *POSITION, "origin")}
-        event = {name: value for each in told for name, value in each["event"].items()}
+    for *sides, apart in zip(*there, parts, strict=True):
+        answers = [Answer(_outcome_text(event["outcome"], event["reason"]), event["after"]) for event in sides]
+        place = {name: sides[0][name] for name in ("snapshot", *POSITION, "origin")}
+        event = {name: value for each in sides for name, value in each["event"].items()}
         was, now = None if old is None else answers[0], None if new is None else answers[-1]
         events.append(ComparedEvent(store=store, **place, event=event, old=was, new=now, parts=apart))
     return events

@@ -1,6 +1,6 @@
 """What one side declares of a store, and whether two sides can be compared at all, before anything is folded.
 
-Plain texts, so that a declaration in another process can be told. The folding is `refold.diff.shadow`.
+Plain texts, so that a process can send its declarations to another. `refold.diff.shadow` folds.
 """
 
 from __future__ import annotations

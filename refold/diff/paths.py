@@ -1,4 +1,4 @@
-"""Where a process imports from: the same places as this one, but for a source tree that lies elsewhere."""
+"""The import path of another process: that of this one, with one source tree replaced."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _LINES_SHOWN = 12
 def remote_shadow(commit: Commit, store_url: str, snapshot: Snapshot) -> Iterator[Remote]:
     """The stores as a commit declares them, folded in a process that ends with the block.
 
-    `store_url` is where the sealed log lies. Raises FixInput where the commit has no project, or it cannot be loaded.
+    `store_url` is the store of the sealed log. Raises FixInput where the commit has no project, or it cannot be loaded.
     """
     with tempfile.TemporaryDirectory(prefix="refold-diff-") as name:
         folder = Path(name).resolve()

@@ -62,7 +62,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def folding_of(events: pa.Table, marks: pa.Table, texts: Mapping[str, str]) -> Folding:
-    """A folding from the tables and texts that the server told it by."""
+    """A folding, read from the tables and texts that the server sent."""
     columns = [*(events[name] for name in ("outcome", "reason")), *(marks[name] for name in ("snapshot", "mark"))]
     arrays = [np.asarray(column) for column in columns]
     return Folding(arrays[0], arrays[1], {int(code): text for code, text in texts.items()}, arrays[2], arrays[3])

@@ -142,7 +142,7 @@ def values_text(values: Mapping[str, Any] | None) -> str | None:
 
 
 def markdown(comparisons: Sequence[Comparison], asked: Asked) -> str:
-    """A summary of comparisons, fit for $GITHUB_STEP_SUMMARY; those that differ are told whole."""
+    """A summary of comparisons, fit for $GITHUB_STEP_SUMMARY; those that differ are shown in full."""
     snapshot = comparisons[0].snapshot.key if comparisons else ""
     differing = [each for each in comparisons if each.differs]
     title = f"{len(differing)} of {len(comparisons)} stores differ" if differing else "No store differs"

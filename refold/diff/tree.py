@@ -26,7 +26,7 @@ _REFS_SHOWN = 12
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of the repository that a project lies in.
+    """A commit of the repository that contains a project.
 
     Attributes:
         ref: as it was asked for.
@@ -50,7 +50,7 @@ def find_commit(root: Path, ref: str) -> Commit:
     """The commit that a ref names in the repository of a project's folder.
 
     Raises:
-        FixInput: the folder is in no git repository, or there is no git.
+        FixInput: the folder is not in a git repository, or git is not installed.
         NotFound: the repository has no such ref; those it has are named.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
