@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from refold.cli.main import cli
 from refold.config import Settings
 from refold.engine import Engine
 from refold.log.reader import LogReader, Part
@@ -16,6 +19,8 @@ from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Difference
 from refold.storage.objects import ObjectStore, OpenStore, sha256_hex
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,12 @@ class Shop:
     def engine(self) -> Engine:
         """A new engine, which knows what is stored and nothing else, like one in another process."""
         return Engine(self.project, self.settings, self.open_store)
+
+    def refold(self, *words: str, project: Path = ROOT) -> Result:
+        """Run a command on this folder; `project` has the pyproject.toml that names the project."""
+        places = {"LANDING": self.settings.landing, "STORE": self.settings.store, "DATABASE": self.settings.database}
+        environment = {f"REFOLD_{name}": place for name, place in places.items()}
+        return CliRunner().invoke(cli, ["--project", str(project), *words], env=environment)
 
     def declared(self, **changes: Any) -> Shop:
         """The same folder under another project: `stores=...`, `cadence=...`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from refold.cli.main import cli
 from tests.release.little import DAYS, Little, build
@@ -31,11 +31,8 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Little:
 
 
 @pytest.fixture
-def diff(little: Little, monkeypatch: pytest.MonkeyPatch) -> Diff:
-    for name, value in {"LANDING": little.root / "landing", "STORE": little.store}.items():
-        monkeypatch.setenv(f"REFOLD_{name}", str(value))
-    monkeypatch.setenv("REFOLD_DATABASE", little.database_url)
-    return lambda *words: CliRunner().invoke(cli, ["--project", str(little.root), "diff", *words])
+def diff(little: Little) -> Diff:
+    return lambda *words: little.refold("diff", *words, project=little.root)
 
 
 def as_left(little: Little) -> dict[str, tuple[object, ...]]:

@@ -7,14 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assets import PROJECT
 from assets.stock import stock
 from refold.base import parallel
-from refold.cli.main import cli
 from refold.diff.compare import Comparer
 from refold.diff.shadow import Shadow
 from refold.errors import Damaged
@@ -194,12 +192,9 @@ def test_a_rerun_changes_nothing(shop: Shop):
     assert shop.files() == before
 
 
-def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(shop: Shop, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFOLD_LANDING", str(shop.landing))
-    monkeypatch.setenv("REFOLD_STORE", str(shop.store))
-    monkeypatch.setenv("REFOLD_DATABASE", shop.settings.database)
+def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(shop: Shop):
     before = shop.files()
-    dry = CliRunner().invoke(cli, ["log", "compact", "--dry-run"])
+    dry = shop.refold("log", "compact", "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert shop.files() == before
     row = next(text for text in dry.output.splitlines() if text.split()[:1] == ["stock_events"]).split()
@@ -207,16 +202,16 @@ def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(shop: Shop, monkeypa
     victim = compactor(shop.engine()).plan().merges[0].placed[0].file.name
     whole = (shop.store / victim).read_bytes()
     flip(shop.store / victim)
-    broken = CliRunner().invoke(cli, ["log", "compact"])
+    broken = shop.refold("log", "compact")
     assert broken.exit_code == 1 and victim in broken.output
     (shop.store / victim).write_bytes(whole)
-    done = CliRunner().invoke(cli, ["log", "compact", "stock_events"])
+    done = shop.refold("log", "compact", "stock_events")
     assert done.exit_code == 0, done.output
     assert "product_changes" not in done.output
     row = next(text for text in done.output.splitlines() if text.split()[:1] == ["stock_events"]).split()
     assert row[1:3] == ["23", "4"], "three of four log partitions were compacted before"
     assert len(segments(shop.engine())) == 4
-    assert CliRunner().invoke(cli, ["log", "compact", "no_log"]).exit_code == 1
+    assert shop.refold("log", "compact", "no_log").exit_code == 1
 
 
 HISTORIES = st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=2, max_size=14)

@@ -11,13 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from click.testing import CliRunner
 
 from assets import PROJECT
 from assets.product_catalog import product_catalog
 from assets.stock import stock
 from refold import Daily, Project
-from refold.cli.main import cli
 from refold.engine import Engine
 from refold.rules.outcome import FoldResult, Outcome
 from refold.rules.rule import Rule
@@ -112,10 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def run(shop: Shop, *arguments: str) -> tuple[int, str]:
-    settings = shop.settings
-    places = {"LANDING": settings.landing, "STORE": settings.store, "DATABASE": settings.database}
-    command = ["--project", str(Path(__file__).parents[2]), "verify", *arguments]
-    result = CliRunner().invoke(cli, command, env={f"REFOLD_{name}": place for name, place in places.items()})
+    result = shop.refold("verify", *arguments)
     return result.exit_code, result.output
 
 

@@ -5,29 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from refold.cli.main import cli
 from tests.release.little import DAYS, Little
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def refold(little: Little, monkeypatch: pytest.MonkeyPatch):
+def refold(little: Little):
     """Run a command on the little project."""
     (little.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.release.little:PROJECT"\n')
-    for name, value in {
-        "LANDING": little.root / "landing",
-        "STORE": little.store,
-        "DATABASE": little.database_url,
-    }.items():
-        monkeypatch.setenv(f"REFOLD_{name}", str(value))
-
-    def run(*words: str) -> Result:
-        return CliRunner().invoke(cli, ["--project", str(little.root), *words])
-
-    return run
+    return lambda *words: little.refold(*words, project=little.root)
 
 
 def test_releases_are_listed_shown_rolled_back_and_released_again(little: Little, refold):

@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Callable
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from refold.cli.main import cli
 from tests.repair.matrix import OLDER, House
 from tests.support import flip
 
@@ -16,13 +15,10 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def refold(house: House, monkeypatch: pytest.MonkeyPatch) -> Run:
+def refold(house: House) -> Run:
     """Run a command on the copy."""
     (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.repair.matrix:PROJECT"\n')
-    settings = house.settings
-    for name, value in (("LANDING", settings.landing), ("STORE", settings.store), ("DATABASE", settings.database)):
-        monkeypatch.setenv(f"REFOLD_{name}", value)
-    return lambda *words: CliRunner().invoke(cli, ["--project", str(house.root), *words])
+    return lambda *words: house.refold(*words, project=house.root)
 
 
 def test_a_whole_store_is_reported_as_intact(refold: Run):
