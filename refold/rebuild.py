@@ -206,7 +206,8 @@ class Rebuild:
         if self.engine.chain.head is None:
             raise NotFound(
                 f"Landing {self.engine.settings.shown()['landing']} holds no data folders.",
-                remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
+                remedy=f"Expected <log>/{self.engine.project.logs[0].layout.expected}/; "
+                "`refold sample` writes one to try.",
             )
         return self.engine.chain.get(self.through)
 

@@ -19,14 +19,14 @@ def quarantine() -> None:
 @click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many records to show.")
 @click.pass_context
 def quarantine_ls(context: click.Context, limit: int) -> None:
-    """List quarantined records: snapshot, object, line, reason, and the beginning of the raw bytes."""
+    """List quarantined records: snapshot, object, record, reason, and the beginning of the raw bytes."""
     engine, console = open_project(context), view.console()
     items = engine.quarantine()
     rows = [
         {
             "snapshot": item.snapshot,
             "object": item.object,
-            "line": item.record.line,
+            "record": f"{engine.project.log(item.log).decoder.unit} {item.record.number}",
             "reason": item.record.reason,
             "detail": item.record.detail,
             "raw": repr(item.record.raw[:60])[2:-1] + ("…" if len(item.record.raw) > 60 else ""),

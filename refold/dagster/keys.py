@@ -1,7 +1,12 @@
 """Names in Dagster: asset keys, check names, code versions."""
 
+from dataclasses import asdict, is_dataclass
+
 import dagster as dg
 
+from refold.errors import DeclarationError
+from refold.landing.decoder import Decoder
+from refold.landing.layout import Layout
 from refold.log.declaration import Log
 from refold.release.releaser import Release
 from refold.sinks.base import Sink
@@ -51,9 +56,17 @@ def input_keys(store: Store) -> list[dg.AssetKey]:
 
 
 def log_code_version(log: Log) -> str:
-    """Changes with the declaration of the log: columns, key, event id, log partitions, decoder."""
-    decoder = type(log.decoder).__name__
-    return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, decoder]))[:12]
+    """Changes with the declaration of the log: columns, key, event id, log partitions, decoder, layout."""
+    landing = [_declared(log.decoder), _declared(log.layout)]
+    return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, *landing]))[:12]
+
+
+def _declared(part: Decoder | Layout) -> list[object]:
+    """The class of a decoder or layout and the values of its fields. Raises DeclarationError without such fields."""
+    kind = f"{type(part).__module__}.{type(part).__qualname__}"
+    if not is_dataclass(part):
+        raise DeclarationError(kind, ["expected a dataclass, whose fields are all that it does depends on"])
+    return [kind, asdict(part)]
 
 
 def release_version(served: Release) -> str:

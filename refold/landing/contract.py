@@ -162,7 +162,7 @@ def settle(
     good[list(findings)] = False
     rows = table.filter(pa.array(good)) if findings else table
     rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
-    return Decoded(rows, lines[good], sorted([*bad, *failed], key=lambda record: record.line), control)
+    return Decoded(rows, lines[good], sorted([*bad, *failed], key=lambda record: record.number), control)
 
 
 def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, Fault]]:

@@ -12,6 +12,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
 from refold.landing.json_line import BLANK, Place
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
-from refold.landing.jsonl import NO_PATHS, SUFFIXES, Paths, PlaceFinder, freeze_paths, pick
+from refold.landing.jsonl import NO_PATHS, SUFFIXES, Paths, PlaceFinder, freeze_paths, join_lines, pick
 from refold.types import Schema, text
 
 WRITES = ("c", "r", "u")
@@ -75,6 +76,15 @@ class Debezium:
     def suffixes(self) -> tuple[str, ...]:
         """The file name endings of JSON Lines."""
         return SUFFIXES
+
+    @property
+    def unit(self) -> str:
+        """Records are numbered by lines."""
+        return "line"
+
+    def encode(self, raws: Sequence[bytes]) -> bytes:
+        """Lines, each with its newline."""
+        return join_lines(raws)
 
     def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
         """Decode one object; see `refold.landing.decoder.Decoder`.

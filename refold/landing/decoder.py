@@ -1,7 +1,7 @@
-"""What a decoder of landing objects is: bytes in, records and unreadable lines out, nothing lost.
+"""What a decoder of landing objects is: bytes in, rows and bad records out, nothing lost.
 
-A decoder knows one file format and the declared columns; it knows neither storage nor logs. Formats to come
-(Avro, CSV, Debezium envelopes) implement `Decoder` and are named in a log's declaration.
+A decoder knows one file format and the declared columns; it knows neither storage nor logs. `refold.landing.jsonl` and
+`refold.landing.debezium` are decoders; another format implements `Decoder` and is named in a log's declaration.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from refold.types import Schema
 
 @dataclass(frozen=True)
 class BadRecord:
-    """One record that cannot be an event: its line (from 1), a stable reason, a sentence, and its raw bytes."""
+    """One record that cannot be an event: its number (from 1), a stable reason, a sentence, and its raw bytes.
 
-    line: int
+    The decoder numbers the records of an object, by lines or otherwise; its `unit` is the word for one.
+    """
+
+    number: int
     reason: str
     detail: str
     raw: bytes
@@ -33,8 +36,8 @@ class Decoded:
 
     Attributes:
         rows: one row per good record, in the order of the object, with exactly the declared columns and types.
-        lines: the line (from 1) of each row; int64, shape (rows,).
-        bad: the records that cannot be events, by ascending line.
+        lines: the number (from 1) that the decoder gives the record of each row; int64, shape (rows,).
+        bad: the records that cannot be events, by ascending number.
         control: records that the format uses for itself and that are no events (heartbeats and the like).
     """
 
@@ -54,7 +57,16 @@ class Decoder(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The file name endings this decoder takes, such as `.jsonl.gz`."""
+        """The file name endings this decoder takes, such as `.jsonl.gz`; a retry is written under the first."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What the decoder counts in an object, such as `line`; error messages put it before the number."""
+        ...
+
+    def encode(self, raws: Sequence[bytes]) -> bytes:
+        """The object, under the first suffix, that holds the raw bytes of some bad records, in order."""
         ...
 
     def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:

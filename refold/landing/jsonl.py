@@ -7,7 +7,7 @@ build on this module, in `refold.landing.debezium`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from types import MappingProxyType
 
@@ -60,6 +60,15 @@ class JsonLines:
         """The file name endings of JSON Lines."""
         return SUFFIXES
 
+    @property
+    def unit(self) -> str:
+        """Records are numbered by lines."""
+        return "line"
+
+    def encode(self, raws: Sequence[bytes]) -> bytes:
+        """Lines, each with its newline."""
+        return join_lines(raws)
+
     def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
         """Decode one object; see `refold.landing.decoder.Decoder`.
 
@@ -99,6 +108,11 @@ class PlaceFinder:
         """The places of a column: those of its paths, or its own name, dots and all, at the top."""
         paths = [(column,)] if dotted is None else [tuple(path.split(".")) for path in dotted]
         return [self.add(Place(path, columns[column])) for path in paths]
+
+
+def join_lines(raws: Sequence[bytes]) -> bytes:
+    """Lines, each with its newline."""
+    return b"".join(raw + b"\n" for raw in raws)
 
 
 def freeze_paths(decoder: str, paths: Paths) -> tuple[tuple[str, tuple[str, ...]], ...]:

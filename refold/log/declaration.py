@@ -10,6 +10,7 @@ import pyarrow as pa
 from refold.errors import DeclarationError
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
+from refold.landing.layout import DATED, Layout
 from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe
 
 POSITION: Mapping[str, ColumnType] = {
@@ -20,7 +21,7 @@ POSITION: Mapping[str, ColumnType] = {
 """The columns that say where in the log an event stands; every state row carries those of its last event."""
 
 PROVENANCE = pa.schema([pa.field("source_object", pa.string()), pa.field("source_line", pa.int64())])
-"""The columns of a segment that say which landing record an event was."""
+"""The columns of a segment that say which landing record an event was; `source_line` is the decoder's number for it."""
 
 _RESERVED = {*POSITION, *PROVENANCE.names, "outcome", "reason", "event_date", "deleted"}
 
@@ -38,7 +39,7 @@ class QuarantineLimits:
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """A named stream of events in landing folders `<name>/dt=YYYY-MM-DD/`.
+    """A named stream of events, whose landing objects are below the folder `<name>/`.
 
     Attributes:
         name: its folder in landing, and its name everywhere.
@@ -48,6 +49,7 @@ class Log:
         event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
         partitions: the number of log partitions; fixed for a log once its first snapshot is sealed.
         decoder: the format of its landing objects.
+        layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
         quarantine: when sealing stops because too much cannot be read.
         owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
         description: one sentence for people.
@@ -62,6 +64,7 @@ class Log:
     event_time: str | None = None
     partitions: int = 4
     decoder: Decoder = field(default_factory=JsonLines)
+    layout: Layout = DATED
     quarantine: QuarantineLimits = QuarantineLimits()
     owner: str | None = None
     description: str = ""

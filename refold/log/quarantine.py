@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from refold.landing.decoder import BadRecord
+from refold.landing.decoder import BadRecord, Decoded
 from refold.log.declaration import Log
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -46,7 +46,7 @@ def write_quarantine(objects: ObjectStore, log: Log, bad: Sequence[tuple[str, Ba
     """Store bad records as (landing object, record), in order; None where there are none."""
     if not bad:
         return None
-    rows = [{"object": name, "line": r.line, "reason": r.reason, "detail": r.detail, "raw": r.raw} for name, r in bad]
+    rows = [{"object": name, "line": r.number, "reason": r.reason, "detail": r.detail, "raw": r.raw} for name, r in bad]
     data = to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA))
     return put_content(objects, ObjectKind.QUARANTINE, data, log=log.name)
 
@@ -57,7 +57,10 @@ def read_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log, snapsh
     if stored is None:
         return []
     table = from_parquet(objects.get_checked(stored.name, stored.sha256), stored.name)
-    return [Quarantined(snapshot.key, log.name, row.pop("object"), BadRecord(**row)) for row in table.to_pylist()]
+    return [
+        Quarantined(snapshot.key, log.name, row.pop("object"), BadRecord(row.pop("line"), **row))
+        for row in table.to_pylist()
+    ]
 
 
 def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tuple[list[Quarantined], str | None]:
@@ -70,20 +73,28 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     readable = []
     for snapshot in chain:
         for item in read_quarantine(objects, chain, log, snapshot):
-            if (item.object, item.record.line) not in taken and not is_retry(item.object):
-                decoded = log.decoder.decode("retry" + log.decoder.suffixes[0], item.record.raw + b"\n", log.columns)
+            if (item.object, item.record.number) not in taken and not is_retry(item.object):
+                decoded = _decoded(log, item.record.raw)
                 if len(decoded.rows) == 1 and decoded.read == 1:
                     readable.append(item)
     if not readable:
         return [], None
-    data = b"".join(item.record.raw + b"\n" for item in readable)
-    places = canonical_json([[item.object, item.record.line] for item in readable])
+    data = log.decoder.encode([item.record.raw for item in readable])
+    places = canonical_json([[item.object, item.record.number] for item in readable])
     # Named after the places too: equal records of two days are two records, and each is retried.
-    own = {"log": log.name, "sha256": sha256_hex(places + data), "suffix": log.decoder.suffixes[0]}
+    own = {"log": log.name, "sha256": sha256_hex(places + data), "suffix": _suffix(log)}
     name = name_of(ObjectKind.RETRY, **own)
     objects.put(name_of(ObjectKind.RETRY_PLACES, **own), places)
     objects.put(name, data)
     return readable, name
+
+
+def _suffix(log: Log) -> str:
+    return log.decoder.suffixes[0]
+
+
+def _decoded(log: Log, raw: bytes) -> Decoded:
+    return log.decoder.decode("retry" + _suffix(log), log.decoder.encode([raw]), log.columns)
 
 
 def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places: bytes) -> bytes | None:
@@ -92,17 +103,17 @@ def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places
     Raises Damaged where a quarantine object cannot be read.
     """
     raw = {
-        (item.object, item.record.line): item.record.raw
+        (item.object, item.record.number): item.record.raw
         for snapshot in chain
         for item in read_quarantine(objects, chain, log, snapshot)
     }
     try:
-        return b"".join(raw[(name, line)] + b"\n" for name, line in json.loads(places))
+        return log.decoder.encode([raw[(name, number)] for name, number in json.loads(places)])
     except (ValueError, TypeError, KeyError):
         return None
 
 
 def retry_objects(objects: ObjectStore, log: Log) -> list[str]:
     """The names of all objects that retries of a log have written, sorted; what is not named like one is none."""
-    suffix, infos = log.decoder.suffixes[0], objects.list(folder_of(ObjectKind.RETRY, log=log.name))
+    suffix, infos = _suffix(log), objects.list(folder_of(ObjectKind.RETRY, log=log.name))
     return [info.name for info in infos if parts_of(ObjectKind.RETRY, info.name).get("suffix") == suffix]

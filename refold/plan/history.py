@@ -79,7 +79,7 @@ def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
     if not known and not keys:
         raise NotFound(
             f"Landing {engine.settings.shown()['landing']} holds no data folders.",
-            remedy="Expected <log>/dt=YYYY-MM-DD/; `refold sample` writes one to try.",
+            remedy=f"Expected <log>/{engine.project.logs[0].layout.expected}/; `refold sample` writes one to try.",
         )
     if keys and known and keys[0] < known[-1].key:
         raise FixInput(f"The key {keys[0]} is before the newest snapshot {known[-1].key} and cannot be sealed.")

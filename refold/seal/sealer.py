@@ -158,7 +158,7 @@ class _LogSealer:
 
     def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
         self.log = log
-        self.landing: Landing = list_landing(landing, log.name, log.decoder.suffixes)
+        self.landing: Landing = list_landing(landing, log.name, log.decoder.suffixes, log.layout)
         self._store = landing
         self._objects = objects
         self._chain = chain
@@ -269,7 +269,7 @@ class _LogSealer:
             f"Snapshot {key} was not sealed: {count} of {read} records of log {self.log.name!r} cannot be events "
             f"(allowed {limits.share_max:.1%} and {limits.records_max}); "
             + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
-            + f". The first is {name} line {first.line}: {first.detail}",
+            + f". The first is {name} {self.log.decoder.unit} {first.number}: {first.detail}",
             reasons=reasons,
             remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
         )

@@ -167,7 +167,11 @@ def _unexpected_quarantine(engine: Engine, expected: int) -> list[str]:
     found = engine.quarantine()
     if len(found) == expected:
         return []
-    told = [f"{item.object} line {item.record.line}: {item.record.reason}. {item.record.detail}" for item in found]
+    told = [
+        f"{item.object} {engine.project.log(item.log).decoder.unit} {item.record.number}: {item.record.reason}. "
+        f"{item.record.detail}"
+        for item in found
+    ]
     return [f"expected {expected} quarantined records, found {len(found)}", *told]
 
 
@@ -196,7 +200,7 @@ def _write(landing: Path, logs: Sequence[Log], by_log: Mapping[str, Days]) -> No
     landing.mkdir()
     for log in logs:
         for key, events in by_log.get(log.name, {}).items():
-            folder = landing / log.name / f"dt={key}"
+            folder = landing / log.name / log.layout.folder(key)
             folder.mkdir(parents=True)
             (folder / f"part-00000{log.decoder.suffixes[0]}").write_bytes(b"".join(map(_line, events)))
 

@@ -84,12 +84,12 @@ def test_conflicts_and_rejections_are_of_the_expected_ids(both):
 
 def test_quarantine_holds_the_expected_places_with_reason_and_raw_bytes(both, torture: SimpleNamespace):
     found, expected = both
-    assert sorted([item.object, item.record.line] for item in found.quarantine) == sorted(expected["quarantined"])
+    assert sorted([item.object, item.record.number] for item in found.quarantine) == sorted(expected["quarantined"])
     assert all(item.record.reason and item.record.detail for item in found.quarantine)
     for item in found.quarantine:
         path = torture.shop.landing / item.object
         if path.suffix == ".jsonl":
-            assert path.read_bytes().split(b"\n")[item.record.line - 1] == item.record.raw
+            assert path.read_bytes().split(b"\n")[item.record.number - 1] == item.record.raw
 
 
 def test_stock_in_the_database_is_that_expected(both):

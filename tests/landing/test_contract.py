@@ -77,7 +77,7 @@ def test_settling_parts_rows_from_bad_records_in_the_order_of_lines() -> None:
     assert decoded.rows.to_pylist() == [{"a": 1, "b": "x"}]
     assert decoded.rows.schema.names == ["a", "b"]
     assert decoded.lines.tolist() == [1]
-    assert [(bad.line, bad.reason, bad.raw) for bad in decoded.bad] == [
+    assert [(bad.number, bad.reason, bad.raw) for bad in decoded.bad] == [
         (2, "not-json", b"oops"),
         (3, "out-of-range", b"line 3"),
         (4, "missing-op", b"line 4"),

@@ -121,7 +121,7 @@ def test_records_wrapped_in_schema_and_payload_are_read_where_declared_so() -> N
 
 def test_tombstones_are_control_records_and_counted() -> None:
     decoded = decode(envelope("d", OLD), b"null", b" null\r", b"nil")
-    assert (len(decoded.rows), decoded.control, [bad.line for bad in decoded.bad]) == (1, 2, [4])
+    assert (len(decoded.rows), decoded.control, [bad.number for bad in decoded.bad]) == (1, 2, [4])
     assert decoded.read == 4
 
 

@@ -235,7 +235,7 @@ def test_a_line_that_is_no_record_is_kept_whole_with_its_reason(line: bytes, rea
     assert only(line, x=text()) == reason
     neighbour = b'{"x": "good"}'
     decoded = decode(b"\n".join([neighbour] * 30 + [line] + [neighbour] * 30), {"x": text()})
-    assert [(bad.line, bad.reason, bad.raw) for bad in decoded.bad] == [(31, reason, line)]
+    assert [(bad.number, bad.reason, bad.raw) for bad in decoded.bad] == [(31, reason, line)]
     assert decoded.lines.tolist() == [n for n in range(1, 62) if n != 31]
 
 
@@ -263,7 +263,7 @@ def test_blank_lines_count_for_line_numbers_and_are_no_records() -> None:
     decoded = decode(b"\n \t\r\n" + good + b"\r\n\r\n\n" + good + b"\n\n" + good, {"x": text()})
     assert decoded.lines.tolist() == [3, 6, 8]
     assert decoded.read == 3
-    assert [bad.line for bad in decode(b'\n\n{"x', {"x": text()}).bad] == [3]
+    assert [bad.number for bad in decode(b'\n\n{"x', {"x": text()}).bad] == [3]
 
 
 def test_an_object_over_two_lines_is_not_made_up_for_by_two_objects_on_one() -> None:
@@ -271,13 +271,13 @@ def test_an_object_over_two_lines_is_not_made_up_for_by_two_objects_on_one() -> 
     odd = [b'{"x": "a", "y":', b'{"z": 1}}', b'{"x": "b"}{"x": "c"}']
     data = b"\n".join([b'{"x": "good"}'] * 20 + odd + [b'{"x": "good"}'] * 20)
     decoded = decode(data, {"x": text()})
-    assert [(bad.line, bad.reason) for bad in decoded.bad] == [(21, "not-json"), (22, "not-json"), (23, "not-json")]
+    assert [(bad.number, bad.reason) for bad in decoded.bad] == [(21, "not-json"), (22, "not-json"), (23, "not-json")]
 
 
 def test_a_nul_byte_keeps_a_line_from_the_fast_path_whatever_arrow_makes_of_it() -> None:
     assert LineIndex.of(b'{"x":1}\n{"x":\0}\n{"x":1}').plain(100).tolist() == [True, False, True]
     data = b"\n".join([b'{"x": "a"}'] * 30 + [b'{"x": "a"}\0{"x": "b"}', b'{"x": "\0"}'] + [b'{"x": "a"}'] * 30)
-    assert [(bad.line, bad.reason) for bad in decode(data, {"x": text()}).bad] == [(31, "not-json"), (32, "not-json")]
+    assert [(bad.number, bad.reason) for bad in decode(data, {"x": text()}).bad] == [(31, "not-json"), (32, "not-json")]
 
 
 def test_raw_bytes_keep_the_carriage_return_and_lack_the_newline() -> None:
@@ -295,7 +295,7 @@ def test_a_line_of_ten_megabytes_is_quarantined_whole_and_costs_its_neighbours_n
     long = b'{"x": "' + b"a" * 10_000_000 + b'"}'
     decoded = decode(b'{"x": "b"}\n' + long + b'\n{"x": "c"}\n', {"x": text()})
     assert decoded.rows.column("x").to_pylist() == ["b", "c"]
-    assert [(bad.line, bad.reason, bad.raw == long) for bad in decoded.bad] == [(2, "line-too-long", True)]
+    assert [(bad.number, bad.reason, bad.raw == long) for bad in decoded.bad] == [(2, "line-too-long", True)]
     assert len(decode(long, {"x": text()}, line_bytes_max=len(long)).rows) == 1
 
 
@@ -381,10 +381,10 @@ def test_the_torture_landing_gives_exactly_the_quarantine_of_its_oracle(shared_d
     found = []
     for path in sorted((root / "stock_events").rglob("*.jsonl*")):
         decoded = JsonLines().decode(path.name, path.read_bytes(), STOCK)
-        found += [(str(path.relative_to(root)), bad.line) for bad in decoded.bad]
+        found += [(str(path.relative_to(root)), bad.number) for bad in decoded.bad]
         data = path.read_bytes()
         plain = gzip.decompress(data) if path.suffix == ".gz" else data
-        assert all(plain.split(b"\n")[bad.line - 1] == bad.raw for bad in decoded.bad)
+        assert all(plain.split(b"\n")[bad.number - 1] == bad.raw for bad in decoded.bad)
         assert decoded.read == sum(1 for line in plain.split(b"\n") if line.strip())
     assert found == sorted(expected)
 

@@ -78,7 +78,7 @@ def quarantined(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.mark.parametrize("number", range(len(BAD)), ids=list(BAD))
 def test_a_bad_record_is_quarantined_with_place_reason_and_raw_bytes(quarantined: Shop, number: int):
     record, reason = list(BAD.values())[number]
-    found = {item.record.line: item for item in quarantined.engine().quarantine()}
+    found = {item.record.number: item for item in quarantined.engine().quarantine()}
     item = found[2 * number + 1]
     assert item.record.reason == reason
     assert item.record.raw + b"\n" == line(record if isinstance(record, str | bytes) else json.dumps(record))
@@ -160,7 +160,7 @@ def test_quarantined_records_that_read_now_enter_the_next_snapshot_once(shop: Sh
     sealed(shop)
     wider = with_log(shop, columns=dict(stock_events.columns) | {"quantity": int64(1, 10**7)})
     offered = wider.engine().retry_quarantine()["stock_events"]
-    assert [(item.object, item.record.line) for item in offered] == [("stock_events/dt=2026-01-01/a.jsonl", 41)]
+    assert [(item.object, item.record.number) for item in offered] == [("stock_events/dt=2026-01-01/a.jsonl", 41)]
     assert wider.engine().retry_quarantine()["stock_events"] == []  # offered already
     wider.land("dt=2026-01-02/a.jsonl", later)
     rebuild_all(wider.engine())
@@ -203,6 +203,6 @@ def test_bad_change_events_are_quarantined_too(tmp_path: Path):
     good = [changed(10 + n, "u", "lamp", f"Lamp {n}", "1") for n in range(100)]
     shop.land("product_changes/dt=2026-01-01/a.jsonl", *bad, *good)
     rebuild_all(shop.engine())
-    assert [item.record.line for item in shop.engine().quarantine()] == [1, 2, 3, 4, 5]
+    assert [item.record.number for item in shop.engine().quarantine()] == [1, 2, 3, 4, 5]
     (row,) = shop.engine().rows(product_catalog, shop.engine().chain.get()).to_pylist()
     assert row["description"] == "Lamp 99"
