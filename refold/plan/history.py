@@ -1,14 +1,12 @@
 """What history will look like once landing is sealed: the snapshots that are, and those that sealing would add.
 
 Events and bytes of a sealed snapshot are read from manifest and layout. Those of a snapshot still to be sealed are
-estimated from earlier landing objects of the same kind, or where there are none, from the lines of one object; no other
-event is read. `refold.plan.decisions` decides what a rebuild does with this history.
+estimated from earlier landing objects of the same kind, or where there are none, from the records of one object; no
+other event is read. `refold.plan.decisions` decides what a rebuild does with this history.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +18,7 @@ from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot, SnapshotChain
 
 _PEEKED_BYTES = 4 << 20
-"""The largest landing object that is read to count its lines, where none of its log was sealed yet."""
+"""The largest landing object that is decoded to count its records, where none of its log was sealed yet."""
 
 _RECORD_BYTES = {".gz": 40.0, "": 200.0}
 """Bytes per landing record where even that is unknown, compressed and plain."""
@@ -134,22 +132,26 @@ def _record_bytes(engine: Engine, log: str, waiting: Sequence[LandingObject]) ->
             kind = found[_kind(item.name)]
             kind[0] += item.size_bytes
             kind[1] += item.records
-    return {kind: size / n if n and size else _peeked(engine, kind, waiting) for kind, (size, n) in found.items()}
+    return {
+        kind: size / n if n and size else _peeked(engine, engine.project.log(log), kind, waiting)
+        for kind, (size, n) in found.items()
+    }
 
 
-def _peeked(engine: Engine, kind: str, waiting: Sequence[LandingObject]) -> float:
-    """Bytes per line in the median landing object of a kind by size; a default where it is too large to read."""
+def _peeked(engine: Engine, log: Log, kind: str, waiting: Sequence[LandingObject]) -> float:
+    """Bytes per record in the median landing object of a kind by size; a default where it is too large to read."""
     items = sorted(
         (item for item in waiting if item.folder and _kind(item.name) == kind), key=lambda i: i.info.size_bytes
     )
     if not items or items[len(items) // 2].info.size_bytes > _PEEKED_BYTES:
         return _RECORD_BYTES[kind]
     try:
-        data = engine.landing().get(items[len(items) // 2].name)
-        lines = sum(bool(line.strip()) for line in (gzip.decompress(data) if kind else data).splitlines())
-    except (RefoldError, OSError, EOFError, zlib.error):  # sealing reports what is wrong with it
+        name = items[len(items) // 2].name
+        data = engine.landing().get(name)
+        records = log.decoder.decode(name, data, log.columns).read
+    except (RefoldError, OSError, ValueError):  # sealing reports what is wrong with it
         return _RECORD_BYTES[kind]
-    return len(data) / lines if lines else _RECORD_BYTES[kind]
+    return len(data) / records if records else _RECORD_BYTES[kind]
 
 
 @dataclass(frozen=True)

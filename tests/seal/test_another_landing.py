@@ -85,7 +85,8 @@ def test_frames_are_sealed_quarantined_retried_and_planned(shop: Shop, layout: F
     _land(small, layout.folder("2026-01-01"), b"1|lamp|5", b"2|lamp|500", b"3|rug|7")
     _land(small, layout.folder("2026-01-02") + "/partition=2", b"4|desk|1")
     (small.landing / "stock_events" / layout.folder("2026-01-01") / "_SUCCESS").touch()
-    assert [day.key for day in days_ahead(small.engine())] == ["2026-01-01", "2026-01-02"]
+    ahead = days_ahead(small.engine())
+    assert [(day.key, day.events) for day in ahead] == [("2026-01-01", 3), ("2026-01-02", 1)]  # by records, not lines
     assert small.engine().sealing.sealer().complete("2026-01-01")
     rebuild_all(small.engine())
     assert levels(small.engine()) == {"desk": 1, "lamp": 5, "rug": 7}
