@@ -36,7 +36,7 @@ DAY_MIN = (dt.date(1, 1, 1) - EPOCH.date()).days
 DAY_MAX = (dt.date(9999, 12, 31) - EPOCH.date()).days
 
 
-class Fault(NamedTuple):
+class ValueFault(NamedTuple):
     """Why one value fails: a stable reason, what was expected in its place and what was found."""
 
     reason: str
@@ -111,7 +111,7 @@ def refuse_ratio(columns: Schema) -> None:
 
 
 def check(
-    table: pa.Table, columns: Schema, known: Mapping[str, Mapping[int, Fault]] | None = None
+    table: pa.Table, columns: Schema, known: Mapping[str, Mapping[int, ValueFault]] | None = None
 ) -> dict[int, Finding]:
     """The first fault of every row that has one, by ascending row; the first column in declared order wins.
 
@@ -140,7 +140,7 @@ def settle(
     raw: Callable[[int], bytes],
     *,
     bad: Sequence[BadRecord] = (),
-    known: Mapping[str, Mapping[int, Fault]] | None = None,
+    known: Mapping[str, Mapping[int, ValueFault]] | None = None,
     early: Mapping[int, Finding] | None = None,
     control: int = 0,
 ) -> Decoded:
@@ -165,17 +165,17 @@ def settle(
     return Decoded(rows, lines[good], sorted([*bad, *failed], key=lambda record: record.number), control)
 
 
-def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, Fault]]:
-    faults: list[tuple[int, Fault]] = []
+def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, ValueFault]]:
+    faults: list[tuple[int, ValueFault]] = []
     if values.null_count and not column.null:
         rows = np.flatnonzero(values.is_null().to_numpy())
-        faults.extend((int(row), Fault("missing", expected(column), "null or nothing")) for row in rows)
+        faults.extend((int(row), ValueFault("missing", expected(column), "null or nothing")) for row in rows)
     reason, broken = _broken(values, column)
     if broken is None or not pc.any(broken).as_py():
         return faults
     rows = np.flatnonzero(pc.fill_null(broken, False).to_numpy())
     shown = _shown(values.take(pa.array(rows)), column)
-    faults.extend((int(row), Fault(reason, expected(column), text)) for row, text in zip(rows, shown, strict=True))
+    faults.extend((int(row), ValueFault(reason, expected(column), text)) for row, text in zip(rows, shown, strict=True))
     return faults
 
 

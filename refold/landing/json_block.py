@@ -28,7 +28,7 @@ import pyarrow.json as pj
 
 from refold.canonical.encoding import compiled
 from refold.landing import texts
-from refold.landing.contract import Fault
+from refold.landing.contract import ValueFault
 from refold.landing.json_line import BLANK, DEPTH_MAX, Place
 from refold.types import ColumnKind, ColumnType
 
@@ -134,7 +134,7 @@ def _scan(array, interesting, ends, openings, has_nul):  # type: ignore[no-untyp
     return constants
 
 
-Faults: TypeAlias = dict[int, dict[int, Fault]]
+Faults: TypeAlias = dict[int, dict[int, ValueFault]]
 
 
 @dataclass(frozen=True)

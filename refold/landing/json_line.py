@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from refold.landing import texts
-from refold.landing.contract import FOUND_CHARS_MAX, Fault, Finding, expected, shorten
+from refold.landing.contract import FOUND_CHARS_MAX, Finding, ValueFault, expected, shorten
 from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType
 
 DEPTH_MAX = 64
@@ -57,7 +57,7 @@ class Record(NamedTuple):
     """The values of one line, by place, and the faults met on the way; a faulty place has no value."""
 
     values: list[object]
-    faults: dict[int, Fault]
+    faults: dict[int, ValueFault]
 
 
 class _Integer(str):
@@ -84,12 +84,12 @@ def read_line(raw: bytes, places: Sequence[Place], line_bytes_max: int) -> Recor
     if isinstance(found, Finding):
         return found
     values: list[object] = []
-    faults: dict[int, Fault] = {}
+    faults: dict[int, ValueFault] = {}
     for index, place in enumerate(places):
         value = _value(found, place)
-        if isinstance(value, Fault):
+        if isinstance(value, ValueFault):
             faults[index] = value
-        values.append(None if isinstance(value, Fault) else value)
+        values.append(None if isinstance(value, ValueFault) else value)
     return Record(values, faults)
 
 
@@ -129,14 +129,16 @@ def _value(record: dict[str, object], place: Place) -> object:
     node: object = record
     for depth, key in enumerate(place.path):
         if not isinstance(node, dict):
-            return Fault("wrong-type", f"an object at {'.'.join(place.path[:depth])}", _shown(node))
+            return ValueFault("wrong-type", f"an object at {'.'.join(place.path[:depth])}", _shown(node))
         if isinstance(node, _Repeating) and key in node.repeated:
-            return Fault("duplicate-key", f"{'.'.join(place.path[: depth + 1])} once", "it more than once")
+            return ValueFault("duplicate-key", f"{'.'.join(place.path[: depth + 1])} once", "it more than once")
         node = node.get(key)
         if node is None:
             return None if place.type is not None else False
     if place.type is None:
-        return True if isinstance(node, dict) else Fault("wrong-type", f"an object at {place.dotted}", _shown(node))
+        return (
+            True if isinstance(node, dict) else ValueFault("wrong-type", f"an object at {place.dotted}", _shown(node))
+        )
     return _typed(node, place.type)
 
 
@@ -150,14 +152,14 @@ def _typed(node: object, column: ColumnType) -> object:
         return node
     if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
         return texts.read(node, column) if kind in texts.TEXT_KINDS else node
-    return Fault("wrong-type", expected(column), _shown(node))
+    return ValueFault("wrong-type", expected(column), _shown(node))
 
 
-def _int64(literal: _Integer, column: ColumnType) -> int | Fault:
+def _int64(literal: _Integer, column: ColumnType) -> int | ValueFault:
     # Python refuses to read integers of some thousand digits, and takes quadratic time below that.
     if len(literal) <= _INT64_DIGITS + 1 and INT64_MIN <= int(literal) <= INT64_MAX:
         return int(literal)
-    return Fault("out-of-range", expected(column), _shown(literal))
+    return ValueFault("out-of-range", expected(column), _shown(literal))
 
 
 def _shown(node: object) -> str:

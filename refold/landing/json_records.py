@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from refold.base.parallel import each
 from refold.landing import texts
-from refold.landing.contract import Fault, Finding
+from refold.landing.contract import Finding, ValueFault
 from refold.landing.decoder import BadRecord
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Place, read_line
@@ -48,7 +48,7 @@ class Records:
 
     table: pa.Table
     lines: npt.NDArray[np.int64]
-    faults: Mapping[int, Mapping[int, Fault]]
+    faults: Mapping[int, Mapping[int, ValueFault]]
     bad: Sequence[BadRecord]
     index: LineIndex
 
@@ -156,7 +156,7 @@ class _Collector:
     places: Sequence[Place]
     line_bytes_max: int
     bad: list[BadRecord] = field(default_factory=list)
-    faults: dict[int, dict[int, Fault]] = field(default_factory=dict)
+    faults: dict[int, dict[int, ValueFault]] = field(default_factory=dict)
     tables: list[pa.Table] = field(default_factory=list)
     lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
     rows: int = 0
@@ -180,7 +180,7 @@ class _Collector:
         self.pending_lines.append(number + 1)
         self.rows += 1
 
-    def add(self, table: pa.Table, lines: npt.NDArray[np.int64], faults: dict[int, dict[int, Fault]]) -> None:
+    def add(self, table: pa.Table, lines: npt.NDArray[np.int64], faults: dict[int, dict[int, ValueFault]]) -> None:
         self._flush()
         self.faults.update((self.rows + row, by_place) for row, by_place in faults.items())
         self.tables.append(table)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import DeclarationError
-from refold.landing.contract import Fault, refuse_ratio, settle
+from refold.landing.contract import ValueFault, refuse_ratio, settle
 from refold.landing.decoder import Decoded
 from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
 from refold.landing.json_line import Place
@@ -134,7 +134,7 @@ def freeze_paths(decoder: str, paths: Paths) -> tuple[tuple[str, tuple[str, ...]
 
 def pick(
     records: Records, sources: Sources, deletes: pa.ChunkedArray | None = None
-) -> tuple[pa.Table, dict[str, dict[int, Fault]]]:
+) -> tuple[pa.Table, dict[str, dict[int, ValueFault]]]:
     """Columns from places, and the faults of the places that were picked, by column and row.
 
     Args:
@@ -156,8 +156,10 @@ def _either(table: pa.Table, pair: tuple[int, int], deletes: pa.ChunkedArray | N
     return pc.if_else(deletes, table.column(deleted), table.column(usual))
 
 
-def _picked_faults(records: Records, sources: Sources, deletes: pa.ChunkedArray | None) -> dict[str, dict[int, Fault]]:
-    known: dict[str, dict[int, Fault]] = {column: {} for column in sources}
+def _picked_faults(
+    records: Records, sources: Sources, deletes: pa.ChunkedArray | None
+) -> dict[str, dict[int, ValueFault]]:
+    known: dict[str, dict[int, ValueFault]] = {column: {} for column in sources}
     if not records.faults:
         return known
     rows = pa.array(list(records.faults), pa.int64())

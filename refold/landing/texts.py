@@ -24,7 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.canonical.encoding import text_buffers
-from refold.landing.contract import DAY_MAX, DAY_MIN, EPOCH, MICROSECOND, TIME_MAX, TIME_MIN, Fault, expected, shorten
+from refold.landing.contract import (
+    DAY_MAX,
+    DAY_MIN,
+    EPOCH,
+    MICROSECOND,
+    TIME_MAX,
+    TIME_MIN,
+    ValueFault,
+    expected,
+    shorten,
+)
 from refold.types import ColumnKind, ColumnType
 
 TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
@@ -117,7 +127,7 @@ def read_binary(text: str) -> bytes | None:
     return base64.b64decode(text) if _BASE64.fullmatch(text) else None
 
 
-def read(text: str, column: ColumnType) -> Value | Fault:
+def read(text: str, column: ColumnType) -> Value | ValueFault:
     """One text as the value of a timestamp, date, decimal or binary column, or why it is none."""
     value: Value | str | None
     if column.kind is ColumnKind.TIMESTAMP:
@@ -129,11 +139,11 @@ def read(text: str, column: ColumnType) -> Value | Fault:
     else:
         value, reason = read_binary(text), "not-base64"
     if value is None or isinstance(value, str):
-        return Fault(value or reason, expected(column), shorten(text))
+        return ValueFault(value or reason, expected(column), shorten(text))
     return value
 
 
-def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Fault]]:
+def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
     """A text column as a typed one, and the fault of every row whose text is no value; nulls stay null.
 
     >>> from refold.types import date
@@ -145,12 +155,12 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Fa
     if quick is not None:
         return quick, {}
     values: list[Value | None] = []
-    faults: dict[int, Fault] = {}
+    faults: dict[int, ValueFault] = {}
     for row, text in enumerate(texts.to_pylist()):
         value = read(text, column) if text is not None else None
-        if isinstance(value, Fault):
+        if isinstance(value, ValueFault):
             faults[row] = value
-        values.append(None if isinstance(value, Fault) else value)
+        values.append(None if isinstance(value, ValueFault) else value)
     return typed(values, column), faults
 
 

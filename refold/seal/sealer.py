@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.base.parallel import each
-from refold.canonical.encoding import Hashes, encode_rows
+from refold.canonical.encoding import encode_rows
 from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
+from refold.landing.decoder import BadRecord
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
 from refold.log import event_ids
 from refold.log.declaration import Log
@@ -32,6 +33,7 @@ from refold.log.reader import LogReader
 from refold.log.segment import encoded, stored_ids, to_parquet, write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.seal.decoding import DecodedObject, Decoding
+from refold.seal.new_events import NewEvents, rows_at, run_of
 from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, is_retry
@@ -47,27 +49,6 @@ class SealReport:
     snapshot: Snapshot
     late: Sequence[str]
     vanished: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _NewEvents:
-    """The new events of one log partition, by offset: the digest of their content, and what they are found by.
-
-    `stored_ids` are their ids as segments have them, `ids` and `contents` the hashes of a seen run.
-    """
-
-    events: pa.Table
-    stored_ids: pa.ChunkedArray | None
-    content: str
-    ids: Hashes
-    contents: Hashes
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    @property
-    def seqs(self) -> Seqs:
-        return np.asarray(self.events["log_seq"].to_numpy())
 
 
 class Sealer:
@@ -229,18 +210,37 @@ class _LogSealer:
         objects = list(self._decoding.decode([item for item in self.unsealed() if item.folder <= key]))
         self._check_limit(key, objects)
         starts = list(before.ends) if before else [0] * self.log.partitions
-        seq_start = before.seq_end if before else 0
+        parts = self._ordered(objects, starts, before.seq_end if before else 0)
+        cut = self._new_cut(objects, parts, starts, parent)
+        segments, repeats, seen = self._write(parts, cut.seq_end)
+        self._sealed |= {o.name: o for o in cut.objects}
+        quarantine = write_quarantine(self._objects, self.log, _bad(objects))
+        tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
+        return cut, LogLayout(segments, repeats, quarantine, seen, tags)
+
+    def _ordered(self, objects: Sequence[DecodedObject], starts: Sequence[int], seq_start: int) -> list[NewEvents]:
+        """The new events of each log partition, from the offsets `starts` and from a `log_seq` on."""
         first_seqs = np.cumsum([seq_start, *(len(decoded.rows) for decoded in objects)])
-        seq_end = int(first_seqs[-1])
         rows = [sum(len(decoded.places.get(p, ())) for decoded in objects) for p in range(len(starts))]
         order = partial(self._order, objects, first_seqs)
-        parts = each(lambda item: order(*item), list(enumerate(starts)), rows)
-        segments, repeats, seen = self._write(parts, seq_end)
+        return each(lambda item: order(*item), list(enumerate(starts)), rows)
+
+    def _new_cut(
+        self,
+        objects: Sequence[DecodedObject],
+        parts: Sequence[NewEvents],
+        starts: Sequence[int],
+        parent: Snapshot | None,
+    ) -> LogCut:
+        """The log's part of the new snapshot, whose events of each log partition begin at the offsets `starts`."""
+        before = parent.logs.get(self.log.name) if parent else None
+        seq_start = before.seq_end if before else 0
+        seq_end = seq_start + sum(len(new) for new in parts)
         ends = [start + len(new) for start, new in zip(starts, parts, strict=True)]
         content = [part.content for part in parts]
-        cut = LogCut(
+        return LogCut(
             id=cut_id(before.id if before else None, self.log.content, ends, content, seq_end - seq_start),
-            starts=starts,
+            starts=list(starts),
             ends=ends,
             seq_start=seq_start,
             seq_end=seq_end,
@@ -251,15 +251,10 @@ class _LogSealer:
             control=sum(decoded.control for decoded in objects),
             objects=[_sealed_object(decoded, parent) for decoded in objects],
         )
-        self._sealed |= {o.name: o for o in cut.objects}
-        bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
-        quarantine = write_quarantine(self._objects, self.log, bad)
-        tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
-        return cut, LogLayout(segments, repeats, quarantine, seen, tags)
 
     def _check_limit(self, key: str, objects: Sequence[DecodedObject]) -> None:
         limits, read = self.log.quarantine, sum(decoded.read for decoded in objects)
-        bad = [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
+        bad = _bad(objects)
         count = len(bad)
         if count <= limits.records_max and count <= limits.share_max * read:
             return
@@ -274,7 +269,7 @@ class _LogSealer:
             remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
         )
 
-    def _order(self, objects: Sequence[DecodedObject], first_seqs: Seqs, partition: int, start: int) -> _NewEvents:
+    def _order(self, objects: Sequence[DecodedObject], first_seqs: Seqs, partition: int, start: int) -> NewEvents:
         """The new events of one log partition from an offset on, in landing order, with their hashes.
 
         `first_seqs` are the `log_seq` at which each object begins.
@@ -292,16 +287,16 @@ class _LogSealer:
         rows = encoded(self.log, events)
         ids = stored_ids(self.log, events[self.log.event_id])
         hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
-        return _NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
+        return NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
     def _write(
-        self, parts: Sequence[_NewEvents], seq_end: int
+        self, parts: Sequence[NewEvents], seq_end: int
     ) -> tuple[list[SegmentFile], StoredObject | None, list[SeenFile]]:
         """Write segments and, beside that, deduplicate."""
         sizes = [len(new) for new in parts]
         if not sum(sizes):
             return [], None, list(self._seen_files())
-        run = _run_of(parts, seq_end - sum(sizes), seq_end)
+        run = run_of(parts, seq_end - sum(sizes), seq_end)
         write = partial(write_segments, self._objects, self.log)
         work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
         work.append(partial(self._deduplicate, parts, run, self._earlier(run), seq_end))
@@ -318,13 +313,13 @@ class _LogSealer:
             return self._index.candidates(run)
 
     def _deduplicate(
-        self, parts: Sequence[_NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
+        self, parts: Sequence[NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
     ) -> tuple[StoredObject | None, list[SeenFile]]:
         """The repeats among the new events, and the seen index with their first deliveries."""
         assert self._index is not None
         start = seq_end - len(run)
         deliveries, firsts = seal_deliveries(
-            self.log, run, earlier, lambda places: _rows_at(parts, start + places), self._fetch
+            self.log, run, earlier, lambda places: rows_at(parts, start + places), self._fetch
         )
         new = run.take(run.by_hash[deliveries[run.by_hash] == Delivery.FIRST])
         try:
@@ -340,7 +335,7 @@ class _LogSealer:
         return seen_index(self._reader, self._chain)
 
     def _store_repeats(
-        self, parts: Sequence[_NewEvents], deliveries: Deliveries, firsts: Seqs, start: int
+        self, parts: Sequence[NewEvents], deliveries: Deliveries, firsts: Seqs, start: int
     ) -> StoredObject | None:
         tables = [REPEATS.empty_table()]  # not on import: pyarrow imports pandas then
         for partition, part in enumerate(parts):
@@ -375,26 +370,12 @@ class _LogSealer:
             yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)
 
 
+def _bad(objects: Sequence[DecodedObject]) -> list[tuple[str, BadRecord]]:
+    """The bad records, each with the name of its object, in order."""
+    return [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
+
+
 def _sealed_object(decoded: DecodedObject, parent: Snapshot | None) -> SealedObject:
     item = decoded.item
     late = parent is not None and "" < item.folder <= parent.key
     return SealedObject(item.name, decoded.size_bytes, decoded.sha256, decoded.read, late)
-
-
-def _run_of(parts: Sequence[_NewEvents], seq_start: int, seq_end: int) -> SeenRun:
-    """The hashes of all new events, in the order of `log_seq`."""
-    ids, contents = (np.empty(seq_end - seq_start, dtype=np.uint64) for _ in range(2))
-    for part in parts:
-        ids[part.seqs - seq_start], contents[part.seqs - seq_start] = part.ids, part.contents
-    return SeenRun(ids, contents, np.arange(seq_start, seq_end))
-
-
-def _rows_at(parts: Sequence[_NewEvents], seqs: Seqs) -> pa.Table:
-    """The events with some `log_seq`, which rise, in their order."""
-    found = []
-    for part in parts:
-        places = np.searchsorted(part.seqs, seqs)
-        here = places < len(part.seqs)
-        here[here] = part.seqs[places[here]] == seqs[here]
-        found.append(part.events.take(pa.array(places[here])))
-    return pa.concat_tables(found).sort_by("log_seq")

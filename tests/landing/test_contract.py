@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold.landing import texts
-from refold.landing.contract import Fault, Finding, check, settle
+from refold.landing.contract import Finding, ValueFault, check, settle
 from refold.landing.decoder import BadRecord
 from refold.types import binary, date, decimal, enum, int64, text, timestamp
 
@@ -47,7 +47,7 @@ def test_each_kind_of_column_names_what_it_does_not_admit() -> None:
 def test_the_first_column_in_declared_order_wins_and_faults_of_reading_come_before_the_check() -> None:
     columns = {"a": int64(0, 9), "b": text()}
     table = pa.table({"a": pa.array([5, 10, None, None]), "b": pa.array([None, None, None, "x"], pa.string())})
-    known = {"a": {2: Fault("wrong-type", "an integer", "'7'")}, "b": {1: Fault("wrong-type", "a text", "7")}}
+    known = {"a": {2: ValueFault("wrong-type", "an integer", "'7'")}, "b": {1: ValueFault("wrong-type", "a text", "7")}}
     assert check(table, columns, known) == {
         0: Finding("missing", "Column b: expected a text, found null or nothing."),
         1: Finding("out-of-range", "Column a: expected an integer from 0 to 9, found 10."),
@@ -130,8 +130,8 @@ def test_a_column_of_texts_converts_as_its_texts_do_one_by_one(column: object, n
     def holds(column_texts: list[str | None]) -> None:
         values, faults = texts.convert(pa.array(column_texts, pa.string()), column)
         one_by_one = [None if one is None else texts.read(one, column) for one in column_texts]
-        assert faults == {row: value for row, value in enumerate(one_by_one) if isinstance(value, Fault)}
-        assert values.equals(texts.typed([None if isinstance(v, Fault) else v for v in one_by_one], column))
+        assert faults == {row: value for row, value in enumerate(one_by_one) if isinstance(value, ValueFault)}
+        assert values.equals(texts.typed([None if isinstance(v, ValueFault) else v for v in one_by_one], column))
 
     holds()
 
