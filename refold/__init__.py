@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
+    from refold.landing.layout import Folders
     from refold.log.declaration import Log, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
@@ -27,6 +28,7 @@ __all__ = [
     "Daily",
     "Debezium",
     "Delta",
+    "Folders",
     "JsonLines",
     "Log",
     "OpenRelease",
@@ -57,6 +59,7 @@ _NAMES_OF = {
     "sinks.expectations": "expect",
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
+    "landing.layout": "Folders",
     "log.declaration": "Log QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily",
