@@ -41,7 +41,7 @@ def link_landing(shop: Shop) -> None:
 
 
 def seal(shop: Shop, day: int = NEW) -> None:
-    for _ in opened(shop).seal(DAYS[day]):
+    for _ in opened(shop).sealing.seal(DAYS[day]):
         pass
 
 
