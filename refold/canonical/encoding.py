@@ -10,9 +10,9 @@ versions. A row is its values one after the other; a value is
 - ratio: the 8 bytes of the IEEE 754 double, little-endian, with one NaN (7ff8000000000000) and no negative zero;
 - text, enum (UTF-8) and binary: the length in 4 bytes, little-endian, then the bytes.
 
-The hash of a row is MurmurHash64A with seed 0 over its bytes. `refold.proof.reference` encodes and hashes once more
-from this text alone, and golden vectors are in `tests/canonical/test_encoding.py`. This module knows Arrow columns
-and nothing of logs or stores.
+The hash of a row is MurmurHash64A with seed 0 over its bytes. For the reference, `refold.stores.kinds.plain` encodes
+and `refold.proof.reference` hashes a second time, from this text alone; golden vectors are in
+`tests/canonical/test_encoding.py`. This module knows Arrow columns, and no logs or stores.
 """
 
 from __future__ import annotations

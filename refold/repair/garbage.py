@@ -3,10 +3,11 @@
 Objects are written before the record that names them, and are named after their content, so that a rerun writes the
 same ones. Therefore an object without a record is not garbage yet: a run may be about to name it. What is done:
 
-- Objects of the log are listed and never removed. A seal that is run again names the old object, and events cannot be
-  made again, so no saving of space is worth that risk. Segments that only superseded layouts name are removed after a
-  grace period, where the segments that replaced them were read and are sound (`refold.log.superseded`). Runs of the
-  seen index that sealing no longer reads are removed after the same period.
+- Segments, repeats and quarantine that no layout names are listed and never removed. A seal that is run again names
+  the old object, and events cannot be made again, so no saving of space is worth that risk. Segments that only
+  superseded layouts name are removed after a grace period, where the segments that replaced them were read and are
+  sound (`refold.log.superseded`). Runs of the seen index that sealing no longer reads are removed after the same
+  period.
 - Rows and ledger parts that no record of their store names are removed after the grace period. If a build names one
   at the same moment, it is found damaged when it is read, and folded again.
 - Proofs whose digest no state record and no release names are removed after the same period. They can be made again.

@@ -88,7 +88,10 @@ class Sealing:
         return {key: [*(late if key == keys[0] else []), *pending.get(key, [])] for key in due}
 
     def _late(self, pending: Mapping[str, Sequence[str]]) -> list[str]:
-        """The objects that came into folders after these were sealed, and those that are offered again, sorted."""
+        """The objects that came into folders after these were sealed, and retries, sorted.
+
+        A retry waits like a late object, and is never recorded as one.
+        """
         head = self._chain.head
         return sorted(name for folder, names in pending.items() if head and folder <= head.key for name in names)
 

@@ -4,9 +4,10 @@ Put the declarations that a store's file uses here (`Sql`, `Delta`, `BulkNdjson`
 (`refold.sinks.base`), the named places they write to (`connections`) and how their classes are found (`registry`).
 Whether a state may be published is decided before, by its proof; when readers move is decided by the release.
 
-To add a sink, in this package or another: subclass `Sink` and `Target`, name the class by an entry point of the group
-`refold.sinks`, and subclass `refold.testing.sink_conformance.SinkConformance`. Nothing else in Refold changes.
-`tests/sinks/keyvalue` is a whole example.
+To add a sink, subclass `Sink` and `Target`, and `refold.testing.sink_conformance.SinkConformance` in its tests. Then
+name the class where release records can find it: in another package by an entry point of the group `refold.sinks`
+(`tests/sinks/keyvalue` is a whole example), in this one in the table of `registry`. A class of a project needs
+neither, but only that project can read back what it released.
 """
 
 from refold.sinks.base import Content, Hit, Sink, SinkFault, Target

@@ -111,6 +111,21 @@ def test_frames_are_sealed_quarantined_retried_and_planned(shop: Shop, layout: F
     assert [f for _, found in engine.verify_log("stock_events", engine.chain.get()) for f in found] == []
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.template)
+def test_a_late_object_enters_the_next_snapshot(shop: Shop, layout: Folders):
+    small = _shop(shop, layout)
+    _land(small, layout.folder("2026-01-01"), b"1|lamp|5")
+    _land(small, layout.folder("2026-01-02"), b"2|rug|1")
+    sealed(small)
+    late = f"stock_events/{layout.folder('2026-01-01')}/late.frames"
+    (small.landing / late).write_bytes(Framed().encode([b"9|sofa|2"]))
+    _land(small, layout.folder("2026-01-03"), b"3|rug|1")
+    assert [(day.key, day.events) for day in days_ahead(small.engine())][-1] == ("2026-01-03", 2)
+    (report,) = sealed(small)
+    assert list(report.late) == [late]
+    assert [o.late for o in report.snapshot.cut("stock_events").objects] == [True, False]
+
+
 def test_a_name_that_the_layout_refuses_is_shown_with_the_one_expected(shop: Shop):
     other = _shop(shop, LAYOUTS[0])
     _land(other, "dt=2026-01-01", b"1|lamp|5")
