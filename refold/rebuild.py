@@ -20,7 +20,7 @@ from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
-from refold.release.pointer import Release
+from refold.release.pointer import Release, title_of
 from refold.release.publisher import Published
 from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
@@ -56,7 +56,7 @@ class Stage:
     @classmethod
     def publish(cls, sink: Sink) -> Stage:
         """The stage that publishes to a sink."""
-        return cls(StageKind.PUBLISH, f"{type(sink).__name__}/{sink.name}")
+        return cls(StageKind.PUBLISH, title_of(sink))
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}".rstrip()
@@ -118,7 +118,7 @@ class HistoryFolded(Event):
 
 
 @dataclass(frozen=True)
-class Replayed(Event):
+class StoreVerified(Event):
     """A folded store was compared with full replay at a snapshot."""
 
     verdict: Verdict
@@ -133,7 +133,7 @@ class Replayed(Event):
         return "\n  - ".join([f"{place} is not equal to full replay:", *lines])
 
 
-class Related(Replayed):
+class RelationVerified(StoreVerified):
     """A relation was computed at a snapshot and compared with a second computation."""
 
 
@@ -170,7 +170,7 @@ class Released(Event):
     release: Release
 
 
-class Rebuild:
+class RebuildRun:
     """A rebuild of every store at every snapshot up to a key, phase by phase.
 
     Phases hand over through object storage alone, so each may run in a process of its own. A rerun changes nothing.
@@ -238,12 +238,12 @@ class Rebuild:
         for log in self.engine.project.logs:
             proven = self.engine.prove_history(log.name, self.last)
             for _, verdicts in self._timed(Stage(StageKind.REPLAY, log.name), proven):
-                yield from map(Replayed, verdicts.values())
+                yield from map(StoreVerified, verdicts.values())
 
     def relate(self) -> Iterator[Event]:
         """Compute every relation at every snapshot, and again to compare."""
         for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last)):
-            yield from map(Related, verdicts.values())
+            yield from map(RelationVerified, verdicts.values())
 
     def publish_and_release(self) -> Iterator[Event]:
         """Publish every store, and move the readers of all sinks to the last snapshot where no check has failed."""
@@ -286,22 +286,23 @@ class Phase:
 
     name: str
     description: str
-    run: Callable[[Rebuild], Iterator[Event]]
+    run: Callable[[RebuildRun], Iterator[Event]]
     check: str = ""
     remedy: str = ""
 
 
 _FROM_SCRATCH = "Rebuild with `--from-scratch` (in Dagster `fresh: true`): it folds from offset 0."
 PHASES = (
-    Phase("seal_history", "Seal every key and check the log's structure.", Rebuild.seal,
+    Phase("seal_history", "Seal every key and check the log's structure.", RebuildRun.seal,
           "The check of the logs' structure", "Restore the object from a copy."),
-    Phase("fold_history", "Fold every store, one pass a log.", Rebuild.fold),
-    Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", Rebuild.replay,
+    Phase("fold_history", "Fold every store, one pass a log.", RebuildRun.fold),
+    Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", RebuildRun.replay,
           "Full replay", _FROM_SCRATCH),
-    Phase("relate_history", "Compute every relation, and again to compare.", Rebuild.relate,
+    Phase("relate_history", "Compute every relation, and again to compare.", RebuildRun.relate,
           "The check of the relations", "Give the query a total order, or aggregates without one."),
     Phase("publish_and_release", "Publish the newest snapshot to all sinks, check expectations, and release it.",
-          Rebuild.publish_and_release, "The check of the expectations", "Fix the rule, the events or the expectation."),
+          RebuildRun.publish_and_release, "The check of the expectations",
+          "Fix the rule, the events or the expectation."),
 )  # fmt: skip
 """The phases of a rebuild in order; each needs all before it to have passed."""
 
@@ -318,7 +319,7 @@ def rebuild_all(
         Unproven: a store differs from full replay, or an expectation is not met; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
     """
-    rebuild = Rebuild(engine, through, fresh=fresh, timings=timings)
+    rebuild = RebuildRun(engine, through, fresh=fresh, timings=timings)
     for phase in PHASES:
         for event in phase.run(rebuild):
             if event.warning:

@@ -28,11 +28,11 @@ from refold.rebuild import (
     HistoryFolded,
     LogVerified,
     Phase,
-    Rebuild,
-    Related,
+    RebuildRun,
+    RelationVerified,
     Released,
-    Replayed,
     StorePublished,
+    StoreVerified,
 )
 from refold.release.pointer import Release
 from refold.stores.declaration import Store
@@ -71,7 +71,7 @@ def build_history_job(project: Project) -> dg.JobDefinition:
 
 
 _Yielded = Reported | dg.Output[None]
-_Work = Callable[[dg.OpExecutionContext, Rebuild], Iterator[_Yielded]]
+_Work = Callable[[dg.OpExecutionContext, RebuildRun], Iterator[_Yielded]]
 
 
 def _op(project: Project, name: str, work: _Work, description: str, *, first: bool = False) -> dg.OpDefinition:
@@ -81,7 +81,7 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
     def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Yielded]:
         finished = False
         try:
-            rebuild = Rebuild(engine.open(project), config.through, fresh=config.fresh, verifies_logs=True)
+            rebuild = RebuildRun(engine.open(project), config.through, fresh=config.fresh, verifies_logs=True)
             with kept_open(context.instance, context.run_id):
                 for event in work(context, rebuild):
                     finished = finished or isinstance(event, dg.Output)
@@ -94,15 +94,15 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
     return run
 
 
-def _plan(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Yielded]:
+def _plan(context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[_Yielded]:
     yield dg.Output(None, metadata=planning.plan_metadata(rebuild.engine, rebuild.through, fresh=rebuild.fresh))
 
 
-def _outcome(context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[_Yielded]:
+def _outcome(context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[_Yielded]:
     yield dg.Output(None, metadata=planning.outcome_metadata(context))
 
 
-def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: Rebuild) -> Iterator[Reported]:
+def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[Reported]:
     """Run a phase, report its events, and fail at its end where a check has failed."""
     report, problems = _History(rebuild.engine, Reporter(context.instance)), list[str]()
     for event in phase.run(rebuild):
@@ -131,10 +131,10 @@ class _History:
             case HistoryFolded(log, last):
                 for snapshot in self._engine.chain.through(last.key):
                     yield from (self._state(store, snapshot) for store in self._engine.stores_of(log.name))
-            case Related(verdict):
+            case RelationVerified(verdict):
                 yield self._state(verdict.store, verdict.snapshot)
                 yield _judged(verdict)
-            case Replayed(verdict):
+            case StoreVerified(verdict):
                 yield _judged(verdict)
             case StorePublished():
                 yield from self._sinks(event)

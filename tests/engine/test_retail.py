@@ -18,7 +18,7 @@ import pytest
 from deltalake import DeltaTable
 
 from assets import PROJECT
-from refold.rebuild import Rebuild
+from refold.rebuild import RebuildRun
 from tests.golden import object_sums
 from tests.support import Shop
 
@@ -54,7 +54,7 @@ def retail(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Simpl
     for relation in PROJECT.relations:
         engine.builder.build(relation, head)
         verdicts.append(engine.prover.prove(relation, head))
-    rebuild = Rebuild(engine)
+    rebuild = RebuildRun(engine)
     assert [event.problem for event in rebuild.publish_and_release() if event.problem] == []
     expected = json.loads((shared_data / "retail" / "expected.json").read_text())
     return SimpleNamespace(shop=shop, engine=engine, head=head, verdicts=verdicts, expected=expected)
