@@ -108,6 +108,7 @@ class Release:
         database, search_folder: where SQL tables and search indexes are; secrets masked, a folder inside the store
             relative to it.
         connections: where the other connections of its sinks are, by name, in the same form.
+        digests: the digest of every store's published rows, which a read is compared with; none in earlier records.
         released_at: when readers were moved to this content, UTC; for people and for retention, never part of a digest.
         released_by: who moved them.
         rolled_back_to: the release whose content this is, where it is a rollback.
@@ -132,6 +133,7 @@ class Release:
     retired: Mapping[str, Sequence[str]] = field(default_factory=dict)
     retired_by: int | None = None
     connections: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -239,11 +241,9 @@ def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
 
 
 def _body(release: Release) -> dict[str, Any]:
-    """A release as it is written: without connections where it has none, as before there were any."""
-    body = asdict(release)
-    if not release.connections:
-        del body["connections"]
-    return body
+    """A release as it is written: without connections and digests where it has none, as before there were any."""
+    added = [name for name in ("connections", "digests") if not getattr(release, name)]
+    return {name: value for name, value in asdict(release).items() if name not in added}
 
 
 def _intent(release: Release) -> bytes:

@@ -45,6 +45,7 @@ class Publisher:
         self._objects = connections.objects
         self._builder = builder
         self._prover = prover
+        self._digests: dict[tuple[str, str], str] = {}
 
     def target(self, store: Store, sink: Sink) -> Target:
         """A store's sink, connected."""
@@ -79,7 +80,15 @@ class Publisher:
                 f"expected digest {expected}, found {found}.",
                 remedy="Check the sink's types and collation; the version stays unseen.",
             )
+        self._digests[store.name, content.version] = found
         return Published(store.name, sink.name, content.version, len(content.rows), found, target.place)
+
+    def digest(self, store: Store, snapshot: Snapshot, version: str) -> str:
+        """The digest of the rows of a version: those of the store at the snapshot, which must be built."""
+        if (store.name, version) not in self._digests:
+            rows = self._builder.published(store, snapshot)
+            self._digests[store.name, version] = table_digest(describe(store.columns), rows, store.key)
+        return self._digests[store.name, version]
 
     def content(self, store: Store, snapshot: Snapshot) -> Content:
         """What a store's sinks should hold for a snapshot, as it is built, proven or not; for comparing.

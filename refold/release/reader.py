@@ -3,7 +3,7 @@
 `open_release` resolves the pointer once, and every read afterwards returns exactly that release, from all sinks. The
 release's record says where the sinks are and which columns they have. Readers of one SQL database may also use its
 views, which move together; on PostgreSQL a transaction must be REPEATABLE READ to see one release in two statements.
-Nothing is written here.
+Rows are compared with the digest in the record before they are returned. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from refold.canonical.digest import table_digest
 from refold.errors import Damaged, FixInput, NotFound, RefoldError
 from refold.release.pointer import Pointer, Release, ServedSink
 from refold.sinks import Connections, Hit, Sink, Target
 from refold.sinks.connections import DATABASE, SEARCH
 from refold.storage.objects import ObjectStore
 from refold.stores.state import sort_by
+from refold.types import describe
 
 
 def open_release(
@@ -105,14 +107,15 @@ class OpenRelease:
         """The rows of a SQL sink, named by its view or its store, sorted by key, with exactly the declared types.
 
         Raises NotFound where there is no such sink, or where a prune has dropped its version since; FixInput where
-        the database needs a password; Unavailable where it does not answer.
+        the database needs a password; Unavailable where it does not answer; Damaged where the rows are not those that
+        were proven.
         """
         return self._read("sql", name)
 
     def delta(self, name: str) -> pa.Table:
         """The rows of a Delta table, named by the table or its store, sorted by key, with exactly the declared types.
 
-        Raises NotFound as `sql` does, and Damaged where a file is not what was published.
+        Raises NotFound and Damaged as `sql` does.
         """
         return self._read("delta", name)
 
@@ -141,7 +144,20 @@ class OpenRelease:
 
     def _read(self, kind: str | None, name: str) -> pa.Table:
         served = self._find(kind, name, lambda sink: kind in (None, sink.kind))
-        return self._asked(served, lambda target, version: sort_by(target.read(version), served[1].key))
+        return self._asked(served, lambda target, version: self._proven(served, target.read(version)))
+
+    def _proven(self, served: _Served, rows: pa.Table) -> pa.Table:
+        """Rows sorted by key, if they have the digest that was recorded at the release. Raises Damaged."""
+        store, described, _ = served
+        expected = self.release.digests.get(store)
+        found = table_digest(describe(described.schema), rows, described.key) if expected else None
+        if found != expected:
+            raise Damaged(
+                f"The rows in {described.place} are not those that were proven for release {self.number}, snapshot "
+                f"{self.snapshot}: expected digest {expected}, found {found}.",
+                remedy="`refold verify` names what differs; `refold repair` publishes it again.",
+            )
+        return sort_by(rows, described.key)
 
     def _asked(self, served: _Served, ask: Callable[[Target, str], Answer]) -> Answer:
         """The result of a read from the version that the release serves."""

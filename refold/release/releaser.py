@@ -169,7 +169,7 @@ class Releaser:
         return confirm
 
     def _wanted(self, snapshot: Snapshot, current: Release | None) -> Release:
-        versions, proofs, sinks, faults = {}, {}, {}, []
+        versions, proofs, sinks, digests, faults = {}, {}, {}, {}, []
         for store in self._project.stores:
             if not store.sinks:
                 continue
@@ -180,13 +180,14 @@ class Releaser:
                 continue
             versions[store.name] = version = self._publisher.version(snapshot, record)
             sinks[store.name] = [self._describe(store, sink) for sink in store.sinks]
+            digests[store.name] = self._publisher.digest(store, snapshot, version)
             faults += self._publisher.missing(store, version)
         if faults:
             raise Unproven(
                 f"Snapshot {snapshot.key} cannot be released:\n  - " + "\n  - ".join(faults),
                 remedy="\nWhat is served stays as it is.",
             )
-        release = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
+        release = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks, digests=digests)
         return self._stamped(release, current)
 
     def _stamped(self, release: Release, current: Release | None) -> Release:
@@ -240,6 +241,7 @@ class Releaser:
             old,
             versions={name: old.versions[name] for name in sinks},
             proofs={name: old.proofs[name] for name in sinks},
+            digests={name: digest for name, digest in old.digests.items() if name in sinks},
             sinks=sinks,
             rolled_back_to=old.rolled_back_to or old.number,
             rolled_back_from=left if old.ordinal < left else None,
