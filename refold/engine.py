@@ -29,6 +29,7 @@ from refold.release.retention import Pruner
 from refold.repair.damage import Damage
 from refold.repair.drift import Drifts
 from refold.repair.object_audit import audit_objects
+from refold.repair.served import ServedAudit
 from refold.repair.sink_audit import SinkAudit
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
@@ -79,6 +80,11 @@ class Engine:
     def sink_audit(self) -> SinkAudit:
         """The comparison of sinks with what they should hold and serve."""
         return SinkAudit(self.chain, self.builder, self.publisher, self.releaser)
+
+    @cached_property
+    def served(self) -> ServedAudit:
+        """The comparison of what is served with its proofs."""
+        return ServedAudit(self.project, self.chain, self.prover, self.publisher, self.releaser, self.sink_audit)
 
     @cached_property
     def drifts(self) -> Drifts:

@@ -22,6 +22,7 @@ from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
 from refold.release.pointer import Release, title_of
 from refold.release.publisher import Published
+from refold.repair.served import Served
 from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
@@ -135,6 +136,19 @@ class StoreVerified(Event):
 
 class RelationVerified(StoreVerified):
     """A relation was computed at a snapshot and compared with a second computation."""
+
+
+@dataclass(frozen=True)
+class ServedDiffered(Event):
+    """What a sink served was not what was proven for the release."""
+
+    store: Store
+    served: Served
+
+    @property
+    def warning(self) -> str:
+        """Where and what, and whether it was published again."""
+        return str(self.served)
 
 
 @dataclass(frozen=True)
@@ -257,14 +271,17 @@ class RebuildRun:
             yield Released(released)
 
     def _publish(self) -> Iterator[Event]:
-        """Publish every store at the last snapshot to its sinks, and check what they hold."""
+        """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""
         last, engine = self.last, self.engine
         stores = engine.project.in_order
         for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, last))):
             written = []
             for sink in store.sinks:
                 with self.timings.of(str(Stage.publish(sink))):
+                    differed = engine.served.repair(store, sink)
                     written.append(engine.publisher.publish(store, sink, last))
+                if differed is not None:
+                    yield ServedDiffered(store, differed)
             yield StorePublished(store, last, written)
             if store.expect:
                 with self.timings.of(str(Stage(StageKind.EXPECTATIONS, store.name))):

@@ -226,7 +226,7 @@ class Releaser:
         for name, version in old.versions.items():
             if self._prover.proofs.standing(old.proofs[name]) is None:
                 faults.append(f"the proof {old.proofs[name]} of store {name!r}")
-            for described, _, target in self._sinks(old, name, declared=True):
+            for described, _, target in self.sinks_of(old, name, declared=True):
                 if version in target.versions():
                     sinks.setdefault(name, []).append(described)
                 else:
@@ -249,7 +249,7 @@ class Releaser:
         )
         return self._stamped(restored, current)
 
-    def _sinks(
+    def sinks_of(
         self, release: Release, name: str, *, declared: bool = False
     ) -> Iterator[tuple[ServedSink, Sink, Target]]:
         """A store's sinks in a release, each by the project's declaration, or where that is gone by the record's.
@@ -276,7 +276,7 @@ class Releaser:
         moves: dict[str, tuple[Sink, list[Move]]] = {}
         for name, version in release.versions.items():
             lineage = self.lineage(release, name)
-            for described, sink, target in self._sinks(release, name):
+            for described, sink, target in self.sinks_of(release, name):
                 moves.setdefault(described.type, (sink, []))[1].append((target, version, lineage))
         return moves.values()
 

@@ -42,11 +42,15 @@ class SinkAudit:
 
         For the version that is served now this includes how it is served. Writes nothing.
         """
-        target = self._publisher.target(store, sink)
         try:
             content = self._publisher.content(store, snapshot)
         except (Damaged, Unproven):
             return []  # the verdict reports it; without a sound state there is nothing to compare with
+        return self.compare(store, sink, content)
+
+    def compare(self, store: Store, sink: Sink, content: Content) -> list[Difference]:
+        """As `differences`, with the content that the sink should hold."""
+        target = self._publisher.target(store, sink)
         try:
             lineage = self._lineage(store, sink, content.version)
             if lineage is None and content.version not in target.versions():

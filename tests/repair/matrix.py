@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refold import BulkNdjson, Delta, Project, QuarantineLimits, Sql, Tantivy, expect, int64, text
+from refold import BulkNdjson, Delta, Project, QuarantineLimits, Sql, Tantivy, expect, int64, open_release, text
 from refold.engine import Engine
+from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
+from refold.release.pointer import title_of
 from refold.release.retention import Pruner
 from refold.repair.damage import Damage
 from refold.seal.seen_index import newest_seen
@@ -83,8 +85,29 @@ class House(Shop):
         return found + [str(d) for *_, differences in engine.sink_audit.earlier(served, stores) for d in differences]
 
     def faults(self, *stores: str) -> list[str]:
-        """What differs in the sinks of some stores, as `drift` has it, without a replay of states that are whole."""
-        return [str(d) for *_, differences in _differing(self.engine(), stores) for d in differences]
+        """What differs in the sinks of some stores, as `drift` has it, without a replay of states that are whole.
+
+        The audit of what is served finds the same, and a reader gets the proven rows or an error.
+        """
+        engine = self.engine()
+        found = list(_differing(engine, stores))
+        expected = {(s.name, title_of(sink)): d for s, sink, snapshot, d in found if snapshot.key == SERVED}
+        served = {(each.store, each.sink): each.differences for each in engine.served.check() if each.store in stores}
+        assert {place: differences for place, differences in served.items() if differences} == expected
+        for store, title in served:
+            if not self._reads_what_is_proven(engine, store, title):
+                assert expected[store, title], "a reader gets an error where nothing differs"
+        return [str(d) for *_, differences in found for d in differences]
+
+    def _reads_what_is_proven(self, engine: Engine, store: str, title: str) -> bool:
+        """Whether a reader of a sink gets its rows, which are then those that are proven; else it gets an error."""
+        (sink,) = (each for each in PROJECT.store(store).sinks if title_of(each) == title)
+        try:
+            rows = open_release(str(self.store), database=self.settings.database).rows(sink.name, sink.kind)
+        except RefoldError:
+            return False
+        assert rows.equals(engine.rows(PROJECT.store(store), engine.chain.get(SERVED)).cast(rows.schema))
+        return True
 
     def mend(self, *stores: str) -> None:
         """Mend the sinks of some stores, as `refold repair` does: what was served before, then what is served."""
