@@ -142,7 +142,6 @@ class RelationVerified(StoreVerified):
 class ServedDiffered(Event):
     """What a sink served was not what was proven for the release."""
 
-    store: Store
     served: Served
 
     @property
@@ -178,6 +177,18 @@ class ExpectationsChecked(Event):
 
 
 @dataclass(frozen=True)
+class ServedVerified(Event):
+    """What every sink serves after the release was read back and compared with its proof."""
+
+    served: Sequence[Served]
+
+    @property
+    def problem(self) -> str:
+        """What differs."""
+        return "\n".join(str(each) for each in self.served if each.differences)
+
+
+@dataclass(frozen=True)
 class Released(Event):
     """Readers of all sinks were moved to a snapshot."""
 
@@ -192,7 +203,8 @@ class RebuildRun:
     Args:
         through: the last snapshot key; None for the last folder in landing.
         fresh: ignore all checkpoints and fold from offset 0.
-        verifies_logs: whether sealing is followed by the check of the logs' structure, which reads them whole.
+        verifies: whether the logs' structure is checked after sealing and what is served after the release; each reads
+            all of it.
         timings: where to count how long each stage takes.
     """
 
@@ -202,14 +214,14 @@ class RebuildRun:
         through: str | None = None,
         *,
         fresh: bool = False,
-        verifies_logs: bool = False,
+        verifies: bool = False,
         timings: Timings | None = None,
     ) -> None:
         self.engine = engine
         self.timings = timings or Timings()
         self.through = through
         self.fresh = fresh
-        self._verifies_logs = verifies_logs
+        self._verifies = verifies
 
     def _timed(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
         return self.timings.over(str(stage), items)
@@ -233,7 +245,7 @@ class RebuildRun:
             yield Sealed(report)
         yield from map(Vanished, sorted(vanished))
         last = self.last
-        for log in self.engine.project.logs if self._verifies_logs else ():
+        for log in self.engine.project.logs if self._verifies else ():
             verified = self.engine.verify_log(log.name, last)
             for snapshot, findings in self._timed(Stage(StageKind.STRUCTURE, log.name), verified):
                 yield LogVerified(log, snapshot, findings)
@@ -269,6 +281,8 @@ class RebuildRun:
             with self.timings.of(str(Stage(StageKind.RELEASE))):
                 released = self.engine.releaser.release(self.last)
             yield Released(released)
+            if self._verifies:
+                yield ServedVerified(self.engine.served.check())
 
     def _publish(self) -> Iterator[Event]:
         """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""
@@ -281,7 +295,7 @@ class RebuildRun:
                     differed = engine.served.repair(store, sink)
                     written.append(engine.publisher.publish(store, sink, last))
                 if differed is not None:
-                    yield ServedDiffered(store, differed)
+                    yield ServedDiffered(differed)
             yield StorePublished(store, last, written)
             if store.expect:
                 with self.timings.of(str(Stage(StageKind.EXPECTATIONS, store.name))):

@@ -167,12 +167,15 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         opened = engine.open(project)
         try:
             snapshot = snapshot_of(context, opened, config.snapshot)
+            differed = [found for sink in sinks if (found := opened.served.repair(store, sink)) is not None]
             done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
             served = opened.releaser.current()
         except RefoldError as error:
             raise raised(error) from error
+        for wrong in differed:
+            context.log.warning(str(wrong))
         return dg.MaterializeResult(
-            metadata=md.published_metadata(store, done, snapshot, served),
+            metadata=md.published_metadata(store, done, snapshot, served, differed),
             data_version=dg.DataVersion(done[0].digest[:20]),
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from refold.dagster.failures import failure_report
+from refold.dagster.failures import failure_report, repair_reports
 from refold.dagster.resource import EngineResource
 from refold.errors import RefoldError
 from refold.project import Project
@@ -47,15 +47,27 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
     def run_failed(context: dg.RunFailureSensorContext) -> None:
         context.log.error(failure_report(context))
 
-    return [landing, run_failed]
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        name="served_wrongly",
+        description="Logs as an error what readers were served and was not proven, where a run published it again.",
+    )
+    def served_wrongly(context: dg.RunStatusSensorContext) -> None:
+        for text in repair_reports(context.instance, context.dagster_run.run_id):
+            context.log.error(text)
+
+    return [landing, run_failed, served_wrongly]
 
 
 def _digest(value: Any) -> str:
     return sha256_hex(canonical_json(value))[:16]
 
 
-def build_schedules(project: Project, *, daily: Any, weekly: Any) -> list[dg.ScheduleDefinition]:
-    """The daily rebuild after the grace, by job `daily`, and a weekly backfill of seven snapshots, by job `weekly`."""
+def build_schedules(project: Project, *, daily: Any, weekly: Any, served: Any) -> list[dg.ScheduleDefinition]:
+    """The daily rebuild after the grace, a weekly backfill of seven snapshots, and the hourly check of what is served.
+
+    `daily`, `weekly` and `served` are their jobs.
+    """
     cadence = project.cadence
     hour = cadence.grace_hours % 24
 
@@ -79,7 +91,13 @@ def build_schedules(project: Project, *, daily: Any, weekly: Any) -> list[dg.Sch
         days = [last - dt.timedelta(days=n) for n in reversed(range(_BACKFILL_DAYS))]
         yield from _requests(f"weekly-{last}", cadence, days)
 
-    return [daily_rebuild, weekly_backfill]
+    verified = dg.ScheduleDefinition(
+        name="hourly_verification",
+        job=served,
+        cron_schedule="45 * * * *",
+        description="Reads back what readers see of every sink and compares it with its proof.",
+    )
+    return [daily_rebuild, weekly_backfill, verified]
 
 
 def _closed(cadence: Daily, now: dt.datetime) -> dt.date:

@@ -1,21 +1,23 @@
-"""The asset checks of a project: log structure, full replay, expectations on what is published.
+"""The asset checks of a project: log structure, full replay, expectations on what is published, what is served.
 
 All are blocking; an expectation declared `severity="warn"` fails as a warning and blocks nothing. A check that cannot
 run fails. `refold.dagster.results` runs the checks and puts their results into words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import dagster as dg
 
 from refold.dagster import keys, results
-from refold.dagster.assets import SnapshotConfig, raised, snapshot_of
+from refold.dagster.assets import SnapshotConfig, partition_of, raised, snapshot_of
 from refold.dagster.resource import EngineResource
 from refold.dagster.results import Result
 from refold.errors import RefoldError, Retry
 from refold.log.declaration import Log
 from refold.log.verify import PROMISES
 from refold.project import Project
+from refold.sinks.base import Sink
 from refold.stores.declaration import Store
 
 
@@ -25,7 +27,22 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     replays = [_full_replay(project, store, partitions) for store in project.in_order]
     sinks = [(store, keys.checked_sink(store)) for store in project.in_order]
     suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
-    return [*structure, *replays, *suites]
+    served = [_served(project, *group) for group in _sink_assets(project)]
+    return [*structure, *replays, *suites, *served]
+
+
+def build_verify_served_job(project: Project) -> Any:
+    """The job `verify_served`: the checks of what is served, alone."""
+    checks = [dg.AssetCheckKey(key, keys.SERVED) for _, key, _ in _sink_assets(project)]
+    return dg.define_asset_job(
+        "verify_served",
+        selection=dg.AssetSelection.checks(*checks),
+        description="Reads back what every sink serves and compares it with its proof; fails where one differs.",
+    )
+
+
+def _sink_assets(project: Project) -> list[tuple[Store, dg.AssetKey, list[Sink]]]:
+    return [(store, key, group) for store in project.in_order for key, group in keys.sink_groups(store).items()]
 
 
 def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
@@ -87,6 +104,21 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
         )
 
     return expectations
+
+
+def _served(project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=key,
+        name=keys.SERVED,
+        blocking=True,
+        description="What readers see now, read back, equals what was proven for the release. In a run that releases a "
+        "newer snapshot next, a difference is a warning.",
+    )
+    def served(context: dg.AssetCheckExecutionContext, engine: EngineResource) -> dg.AssetCheckResult:
+        opened = engine.open(project)
+        return _answered(lambda: results.check_served(opened, store, sinks, partition_of(context.run)))
+
+    return served
 
 
 def _answered(ask: Callable[[], Result]) -> dg.AssetCheckResult:

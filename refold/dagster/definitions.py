@@ -8,7 +8,7 @@ import dagster as dg
 
 from refold.dagster.assets import build_assets
 from refold.dagster.automation import build_schedules, build_sensors
-from refold.dagster.checks import build_checks
+from refold.dagster.checks import build_checks, build_verify_served_job
 from refold.dagster.history import build_history_job
 from refold.dagster.resource import EngineResource
 from refold.dagster.verification import build_verify_job
@@ -49,11 +49,12 @@ def build_defs(
         owned = build_assets(project, partitions)
         checks = build_checks(project, partitions)
     snapshot, prove, publish = _jobs(owned)
+    verify_served = build_verify_served_job(project)
     return dg.Definitions(
         assets=[*owned, *assets],
         asset_checks=checks,
-        jobs=[build_history_job(project), build_verify_job(project), snapshot, prove, publish],
-        schedules=build_schedules(project, daily=snapshot, weekly=prove),
+        jobs=[build_history_job(project), build_verify_job(project), verify_served, snapshot, prove, publish],
+        schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
         sensors=build_sensors(project, snapshot),
         resources={"engine": engine, **(resources or {})},
         executor=executor,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
+from refold.dagster.metadata import WAS_WRONG
 from refold.errors import RefoldError
 
 
@@ -33,6 +34,19 @@ def failure_report(context: dg.RunFailureSensorContext) -> str:
         f"  Readers still see the release before unless `release` succeeded. In the UI: Runs, {run.run_id[:8]}."
     )
     return "\n".join(lines)
+
+
+def repair_reports(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """For every asset that a run published again because what it served was not as proven, a report."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+        event = entry.dagster_event
+        found = event.materialization.metadata.get(WAS_WRONG) if event is not None else None
+        if event is not None and isinstance(found, dg.TableMetadataValue):
+            name = event.materialization.asset_key.to_user_string()
+            yield f"{name} served what was not proven, until run {run_id[:8]} published it again:\n" + "\n".join(
+                f"  {row['where']}: expected {row['expected']}, found {row['found']}"
+                for row in (record.data for record in found.records)
+            )
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ version, and for every input its data version and a pointer to its event. Ops ha
 alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import dagster as dg
@@ -31,10 +31,13 @@ from refold.rebuild import (
     RebuildRun,
     RelationVerified,
     Released,
+    ServedDiffered,
+    ServedVerified,
     StorePublished,
     StoreVerified,
 )
 from refold.release.pointer import Release
+from refold.repair.served import Served
 from refold.stores.declaration import Store
 
 
@@ -81,7 +84,7 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
     def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Yielded]:
         finished = False
         try:
-            rebuild = RebuildRun(engine.open(project), config.through, fresh=config.fresh, verifies_logs=True)
+            rebuild = RebuildRun(engine.open(project), config.through, fresh=config.fresh, verifies=True)
             with kept_open(context.instance, context.run_id):
                 for event in work(context, rebuild):
                     finished = finished or isinstance(event, dg.Output)
@@ -122,6 +125,7 @@ class _History:
     def __init__(self, engine: Engine, report: Reporter) -> None:
         self._engine = engine
         self._report = report
+        self._differed: list[Served] = []
 
     def of(self, event: Event) -> Iterator[Reported]:
         """Dagster's events for an event of a rebuild."""
@@ -136,14 +140,16 @@ class _History:
                 yield _judged(verdict)
             case StoreVerified(verdict):
                 yield _judged(verdict)
+            case ServedDiffered(served):
+                self._differed.append(served)
             case StorePublished():
                 yield from self._sinks(event)
-            case ExpectationsChecked(store, snapshot, found):
-                key = keys.checked_sink(store)
-                if key is not None:
-                    yield evaluated((key, None), keys.EXPECTATIONS, results.expectations(store, snapshot, found))
+            case ExpectationsChecked():
+                yield from self._expectations(event)
             case Released(release):
                 yield self._release(release)
+            case ServedVerified(served):
+                yield from self._served(served)
 
     def _log(self, event: LogVerified) -> Iterator[Reported]:
         log, snapshot = event.log, event.snapshot
@@ -163,9 +169,21 @@ class _History:
         served, inputs = self._engine.releaser.current(), [(keys.state_key(event.store), event.snapshot.key)]
         for key, sinks in keys.sink_groups(event.store).items():
             done = [written[sink] for sink in sinks]
-            found = md.published_metadata(event.store, done, event.snapshot, served)
+            differed = results.of_sinks(self._differed, event.store, sinks)
+            found = md.published_metadata(event.store, done, event.snapshot, served, differed)
             version, code = done[0].digest[:20], event.store.code_version
             yield self._report.materialized((key, None), version, code, inputs, found)
+
+    def _expectations(self, event: ExpectationsChecked) -> Iterator[Reported]:
+        key = keys.checked_sink(event.store)
+        if key is not None:
+            result = results.expectations(event.store, event.snapshot, event.results)
+            yield evaluated((key, None), keys.EXPECTATIONS, result)
+
+    def _served(self, served: Sequence[Served]) -> Iterator[Reported]:
+        for store in self._engine.project.in_order:
+            for key, sinks in keys.sink_groups(store).items():
+                yield evaluated((key, None), keys.SERVED, results.served(results.of_sinks(served, store, sinks)))
 
     def _release(self, release: Release) -> Reported:
         stores = self._engine.project.in_order

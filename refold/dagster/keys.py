@@ -14,7 +14,7 @@ from refold.storage.objects import canonical_json, sha256_hex
 from refold.stores.declaration import Store
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
-STRUCTURE, FULL_REPLAY, EXPECTATIONS = "structure", "full_replay", "expectations"
+STRUCTURE, FULL_REPLAY, EXPECTATIONS, SERVED = "structure", "full_replay", "expectations", "served"
 
 
 def log_key(log: Log) -> dg.AssetKey:

@@ -10,13 +10,17 @@ from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.divergence import place_of
-from refold.proof.prover import Verdict
+from refold.proof.prover import Difference, Verdict
 from refold.release.publisher import Published
 from refold.release.releaser import Release
+from refold.repair.served import Served
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
+
+WAS_WRONG = "served until now and not as proven"
+"""The entry of a materialization that lists what a sink served wrongly before; `served_wrongly` alerts by it."""
 
 _ROWS_SHOWN = 20
 _OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
@@ -128,6 +132,17 @@ def expectations_metadata(store: Store, results: Sequence[ExpectationResult]) ->
     return found
 
 
+def served_metadata(found: Sequence[Served]) -> dict[str, Any]:
+    """What sinks serve of the release, and a table of what differs from its proof."""
+    shown: dict[str, Any] = {}
+    for each in found[:1]:
+        shown |= {"release": each.release, "served snapshot": each.snapshot}
+    shown["place"] = dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in found) or "nothing is released yet")
+    rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found}
+            for each in found for d in each.differences]  # fmt: skip
+    return shown | ({"first difference": rows[0]["where"], "differences": as_table(rows[:_ROWS_SHOWN])} if rows else {})
+
+
 def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
     """The description of a sink asset: what it holds, and when readers see it."""
     places = " and ".join(f"{sink.label} `{sink.name}`" for sink in sinks)
@@ -138,10 +153,16 @@ def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
 
 
 def published_metadata(
-    store: Store, published: Sequence[Published], snapshot: Snapshot, served: Release | None
+    store: Store,
+    published: Sequence[Published],
+    snapshot: Snapshot,
+    served: Release | None,
+    differed: Sequence[Served] = (),
 ) -> dict[str, Any]:
-    """What was written where, and what readers saw at that time."""
+    """What was written where, and what readers saw at that time; `differed` is what they saw and was not proven."""
+    repaired = {WAS_WRONG: as_table([_as_row(each, d) for each in differed for d in each.differences][:_ROWS_SHOWN])}
     return {
+        **(repaired if differed else {}),
         "dagster/row_count": published[0].rows,
         "published snapshot": snapshot.key,
         "version": published[0].version,
@@ -149,6 +170,17 @@ def published_metadata(
         "place": dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in published)),
         "content digest, read back": published[0].digest,
         "dagster/column_lineage": sink_lineage(store),
+    }
+
+
+def _as_row(served: Served, difference: Difference) -> dict[str, Any]:
+    return {
+        "sink": served.sink,
+        "release": served.release,
+        "where": difference.where,
+        "expected": difference.expected,
+        "found": difference.found,
+        "published again": "yes" if served.repaired else "no: the next release replaces it",
     }
 
 

@@ -17,7 +17,10 @@ from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
+from refold.release.pointer import title_of
 from refold.release.publisher import Publisher
+from refold.repair.served import Served
+from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.declaration import Store
 
@@ -78,6 +81,31 @@ def expectations(store: Store, snapshot: Snapshot, results: Sequence[Expectation
         metadata={"snapshot": snapshot.key, **md.expectations_metadata(store, results)},
         warns=bool(broken) and all(result.expectation.severity == "warn" for result in broken),
     )
+
+
+def served(found: Sequence[Served], replaced_by: str | None = None) -> Result:
+    """The result of comparing what is served with its proofs.
+
+    `replaced_by` is the snapshot that this run releases next. What differs is then a warning where that one is newer,
+    since the release replaces it.
+    """
+    wrong = [each for each in found if each.differences]
+    if not found:
+        return Result(True, "Nothing is released yet.")
+    text = " ".join(map(str, wrong or found))
+    warns = bool(wrong) and replaced_by is not None and all(replaced_by > each.snapshot for each in wrong)
+    return Result(not wrong, text, md.served_metadata(found), warns)
+
+
+def check_served(engine: Engine, store: Store, sinks: Sequence[Sink], replaced_by: str | None = None) -> Result:
+    """Read back what some sinks of a store serve, and compare it with its proof."""
+    return served(of_sinks(engine.served.check(store.name), store, sinks), replaced_by)
+
+
+def of_sinks(found: Sequence[Served], store: Store, sinks: Sequence[Sink]) -> list[Served]:
+    """What is about some sinks of a store."""
+    titles = [title_of(sink) for sink in sinks]
+    return [each for each in found if each.store == store.name and each.sink in titles]
 
 
 def could_not_run(error: RefoldError) -> Result:

@@ -29,7 +29,7 @@ def build_verify_job(project: Project) -> dg.JobDefinition:
     """The job `verify`."""
     logs = _op(project, "verify_logs", _logs, "Check the structure of every log from offset 0.")
     states = _op(project, "verify_states", _states, "Compare every state with full replay.")
-    sinks = _op(project, "verify_sinks", _sinks, "Read back what is published and check the expectations.")
+    sinks = _op(project, "verify_sinks", _sinks, "Compare what is served with its proof, and check the expectations.")
 
     @dg.job(
         name="verify",
@@ -94,6 +94,8 @@ def _states(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
 
 def _sinks(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for store in engine.project.in_order:
+        for key, sinks in keys.sink_groups(store).items():
+            yield (key, None), keys.SERVED, partial(results.check_served, engine, store, sinks)
         sink = keys.checked_sink(store)
         if sink is not None:
             yield (sink, None), keys.EXPECTATIONS, partial(_published, engine, store, snapshot)

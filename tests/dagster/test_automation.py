@@ -114,7 +114,11 @@ class TestSchedules:
 
     def test_they_run_at_the_end_of_the_grace(self, house: House):
         schedules = {each.name: each.cron_schedule for each in house.defs.get_repository_def().schedule_defs}
-        assert schedules == {"daily_rebuild": "0 2 * * *", "weekly_backfill": "30 2 * * 0"}
+        assert schedules == {
+            "daily_rebuild": "0 2 * * *",
+            "weekly_backfill": "30 2 * * 0",
+            "hourly_verification": "45 * * * *",
+        }
 
 
 class TestAFailedRun:

@@ -44,7 +44,7 @@ def test_they_load_without_environment_network_or_files_and_without_a_warning(tm
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["17", "6"]
+    assert done.stdout.split() == ["17", "7"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,6 +116,7 @@ def test_every_log_and_state_is_checked_and_every_check_stops_what_follows():
     assert all(len(check.description) > 30 for check in checks.values())
     guarded = {f"{name}:structure" for name in ASSETS if name.startswith("log/")}
     guarded |= {f"{name}:full_replay" for name in ASSETS if name.startswith("state/")}
+    guarded |= {f"{name}:served" for name in ASSETS if name.startswith(("sql/", "delta/", "search/"))}
     assert guarded <= checks.keys()
     assert {name.split(":")[1] for name in checks.keys() - guarded} == {"expectations"}
 
@@ -123,12 +124,20 @@ def test_every_log_and_state_is_checked_and_every_check_stops_what_follows():
 def test_jobs_schedules_and_sensors_say_what_they_do():
     repository = defs.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs.keys() == {"rebuild_history", "rebuild_snapshot", "prove_snapshot", "publish_newest", "verify"}
+    assert jobs.keys() == {
+        "rebuild_history",
+        "rebuild_snapshot",
+        "prove_snapshot",
+        "publish_newest",
+        "verify",
+        "verify_served",
+    }
     told = [*jobs.values(), *repository.schedule_defs, *repository.sensor_defs]
     assert all(len(each.description) > 30 for each in told)
     assert {each.name: each.job_name for each in repository.schedule_defs} == {
         "daily_rebuild": "rebuild_snapshot",
         "weekly_backfill": "prove_snapshot",
+        "hourly_verification": "verify_served",
     }
 
 
