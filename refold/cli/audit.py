@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from refold.cli import terminal as view
@@ -10,6 +12,9 @@ from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
 from refold.repair.damage import Damage
 from refold.repair.repair_objects import repair_objects
+from refold.repair.served import Served
+
+_SHOWN = 20
 
 
 def show_damage(engine: Engine, console: Console) -> list[Damage]:
@@ -36,6 +41,24 @@ def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     if rows:
         console.print(view.table(f"Versions served before: {len(rows)} differences", rows))
     return not rows
+
+
+def show_served(console: Console, found: Sequence[Served]) -> None:
+    """Say what sinks serve, and show what of it is not what was proven."""
+    if not found:
+        console.print("Nothing is released yet.")
+        return
+    wrong = [(each, difference) for each in found for difference in each.differences]
+    release = f"release {found[0].release} of snapshot {found[0].snapshot}"
+    if not wrong:
+        sinks = "1 sink" if len(found) == 1 else f"{len(found)} sinks"
+        console.print(f"Served: {release} in {sinks}, equal to what was proven.")
+        return
+    rows = [
+        {"sink": each.sink, "where": d.where, "expected": d.expected, "found": d.found} for each, d in wrong[:_SHOWN]
+    ]
+    count = "1 difference" if len(wrong) == 1 else f"{len(wrong)} differences"
+    console.print(view.table(f"Served: {release}, with {count} from what was proven", rows))
 
 
 def repair_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:

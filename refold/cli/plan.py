@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from refold.cli import terminal as view
+from refold.cli.audit import show_served
 from refold.cli.group import cli, open_project
 from refold.plan.decisions import plan_rebuild, totals
 from refold.plan.forecast import Forecast, bytes_text, forecast, resident_mb, seconds_text, sentences
@@ -27,7 +28,10 @@ _SHOWN = 20
 )
 @click.pass_context
 def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool, history: bool) -> None:
-    """Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing."""
+    """Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.
+
+    Also reads back what is served now, and says where it differs from what was proven.
+    """
     if history:
         _show_history(read_runs(), as_json)
         return
@@ -35,13 +39,15 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     base = resident_mb()
     made = plan_rebuild(engine, through, fresh=fresh)
     expected = forecast(engine, made, read_runs(), Via.COMMAND, base_mb=base)
+    served = engine.served.check()
     if as_json:
-        click.echo(json.dumps(as_object(expected), indent=2))
+        click.echo(json.dumps({**as_object(expected), "served": [asdict(each) for each in served]}, indent=2))
         return
     console = view.console()
     console.print(view.table(f"Plan of a rebuild through {made.through}", rows_of(expected)))
     for sentence in sentences(expected):
         console.print(view.cell(sentence), soft_wrap=True)
+    show_served(console, served)
 
 
 def rows_of(expected: Forecast) -> list[dict[str, Any]]:

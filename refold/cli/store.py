@@ -9,6 +9,7 @@ import click
 import pyarrow as pa
 
 from refold.cli import terminal as view
+from refold.cli.audit import show_served
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.errors import NotFound
 from refold.explain.events import ExplainedEvent
@@ -25,7 +26,7 @@ _ROWS_SHOWN = 50
 @click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many rows to show without a key.")
 @click.pass_context
 def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
-    """Show the rows of a STORE, or the row of a KEY, at a snapshot."""
+    """Show the rows of a STORE, or the row of a KEY, at a snapshot, and what its sinks serve now."""
     engine, console = open_project(context), view.console()
     declared = engine.project.store(store)
     snapshot = snapshot_of(engine, as_of)
@@ -38,6 +39,8 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
         f", the first {limit}" if len(rows) > limit else ""
     )
     console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
+    if declared.sinks:
+        show_served(console, engine.served.check(store))
 
 
 def _with_key(store: Store, rows: pa.Table, key: Sequence[str]) -> pa.Table:

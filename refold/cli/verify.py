@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from refold.cli import terminal as view
-from refold.cli.audit import show_damage, show_earlier
+from refold.cli.audit import show_damage, show_earlier, show_served
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.repair import show_differences
 from refold.engine import Engine
@@ -41,7 +41,12 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
     for drift in differing:
         show_differences(console, drift)
     earlier = show_earlier(engine, console, snapshot) if everything else True
-    sys.exit(1 if differing or damaged or not earlier else 0)
+    served = [] if reference else engine.served.check(store)
+    shown = {difference for drift in drifts for difference in drift.differences}
+    if served and not reference and any(set(each.differences) - shown for each in served):
+        show_served(console, served)
+    wrong = any(each.differences for each in served)
+    sys.exit(1 if differing or damaged or wrong or not earlier else 0)
 
 
 def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> list[Drift]:

@@ -6,11 +6,14 @@ That this audit, `refold verify` and a reader agree in every case of the damage 
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from refold import Project, open_release
 from refold.errors import Damaged
@@ -120,3 +123,34 @@ def test_a_proof_that_is_gone_is_named(house: House):
         path.unlink()
     (served,) = _differing(house).values()
     assert (served.store, served.differences[0].where) == ("turnover", release.proofs["turnover"])
+
+
+class TestCommands:
+    @pytest.fixture
+    def refold(self, house: House) -> Callable[..., Result]:
+        (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.repair.matrix:PROJECT"\n')
+        return lambda *words: house.refold(*words, project=house.root)
+
+    def test_say_what_is_served(self, refold: Callable[..., Result]):
+        assert f"Served: release 6 of snapshot {SERVED} in 5 sinks, equal to what was proven." in refold("plan").output
+        shown = refold("show", "on_hand", "--as-of", DAYS[3]).output
+        assert f"Served: release 6 of snapshot {SERVED} in 2 sinks, equal to what was proven." in shown
+        assert {tuple(each["differences"]) for each in json.loads(refold("plan", "--json").output)["served"]} == {()}
+
+    def test_say_that_it_differs(self, house: House, refold: Callable[..., Result]):
+        _change_a_cell(house)
+        for words in (("plan",), ("show", "on_hand"), ("show", "on_hand", "product 02")):
+            shown = " ".join(refold(*words).output.split())
+            assert f"release 6 of snapshot {SERVED}, with 1 difference from what was proven" in shown
+            assert "14" in shown and "999" in shown
+        assert "difference" not in refold("show", "last_move").output
+        (wrong,) = [each for each in json.loads(refold("plan", "--json").output)["served"] if each["differences"]]
+        assert (wrong["sink"], wrong["differences"][0]["found"]) == ("Sql/on_hand", "999")
+
+    def test_verify_fails_for_what_is_served_beside_another_snapshot(self, house: House, refold: Callable[..., Result]):
+        """The newest snapshot is whole, and not what is served."""
+        assert refold("verify", "on_hand", "--as-of", DAYS[4]).exit_code == 0
+        _change_a_cell(house)
+        found = refold("verify", "on_hand", "--as-of", DAYS[4])
+        assert found.exit_code == 1
+        assert f"release 6 of snapshot {SERVED}, with 1 difference" in " ".join(found.output.split())
