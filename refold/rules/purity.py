@@ -14,7 +14,7 @@ import ast
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum, EnumMeta, IntEnum
 from types import FunctionType, ModuleType
 
 from refold.rules.constants import ATTRIBUTES, NotConstant, canonical
@@ -242,7 +242,8 @@ class _Check(ast.NodeVisitor):
             return
         base = self.source.static(node.value)
         if isinstance(base, ModuleType | type):
-            self.fault(node, f"{ast.unparse(node)} does not exist.")
+            members = f" {base.__name__} has {', '.join(base.__members__)}." if isinstance(base, EnumMeta) else ""
+            self.fault(node, f"{ast.unparse(node)} does not exist.{members}")
             return
         if node.attr not in ATTRIBUTES | self.attributes and not self._is_parameter(node.value):
             self.fault(node, f"the attribute {node.attr} is not on the list of those that give the same result always.")

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from refold.errors import DeclarationError
+from refold.rules.comparisons import constant_comparisons
 from refold.rules.constants import NotConstant, canonical
 from refold.rules.expressions import RowShape, Unsupported, kind_of_column
 from refold.rules.fingerprint import fingerprint
@@ -96,7 +97,7 @@ class Rule:
         flow = analyse(program, row, tuple(row_columns), tuple(columns))
         faults += row_faults + impure + _ratio_faults(flow, columns) + missing_answers(source, columns)
         # Without a row its fields are not known, so what the flow says of them would be noise.
-        faults += [] if row_faults else list(flow.faults)
+        faults += [] if row_faults else [*flow.faults, *constant_comparisons(program, row_columns, columns)]
         if faults:
             raise DeclarationError(where, faults)
         return _rule_of(program, flow, row=row, row_columns=row_columns, columns=columns, version=version)
