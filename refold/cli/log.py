@@ -38,6 +38,27 @@ def log_ls(context: click.Context, limit: int) -> None:
     console.print(view.table(f"{len(snapshots)} snapshots, the newest {len(rows)}", rows))
 
 
+@log.command("show")
+@click.argument("log")
+@click.argument("place", metavar="PARTITION:OFFSET")
+@click.pass_context
+def log_show(context: click.Context, log: str, place: str) -> None:
+    """Show one event of a LOG: its columns, where it came from, whether it repeats another, and its outcomes."""
+    engine, console = open_project(context), view.console()
+    declared = engine.project.log(log)
+    partition, _, offset = place.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise click.UsageError(f"Expected log partition and offset, such as 0:7, found {place!r}.")
+    found = engine.explainer.event(declared, int(partition), int(offset), engine.stores_of(log))
+    columns = [{"column": n, "type": str(declared.columns[n]), "value": value} for n, value in found.event.items()]
+    console.print(view.table(f"{log} {place}, sealed in snapshot {found.snapshot}", columns))
+    console.print(view.cell(f"log_seq {found.log_seq}, from landing {found.origin}"), soft_wrap=True)
+    console.print(view.cell(f"Segment: {found.segment}"), soft_wrap=True)
+    console.print(view.cell(f"Delivery: {found.repeats or 'the first of its id'}"))
+    for store, outcome in found.outcomes.items():
+        console.print(view.cell(f"Store {store}: {outcome}"))
+
+
 @log.command("verify")
 @click.option("--as-of", metavar="SNAPSHOT", help="Verify up to this snapshot; by default the newest.")
 @click.pass_context

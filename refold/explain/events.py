@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.dedup.deliveries import Delivery
 from refold.errors import FixInput, NotFound
+from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
@@ -48,6 +50,23 @@ class ExplainedEvent:
     after: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True)
+class LoggedEvent:
+    """One event of a log, wherever it is used.
+
+    `event` holds the declared columns, `origin` landing object and line. `repeats` is empty for a first delivery.
+    `outcomes` are by store, "not built" where a store has no state at the event's snapshot.
+    """
+
+    snapshot: str
+    segment: str
+    log_seq: int
+    origin: str
+    event: Mapping[str, Any]
+    repeats: str
+    outcomes: Mapping[str, str]
+
+
 class Explainer:
     """Explains the values of a project's stores."""
 
@@ -75,6 +94,48 @@ class Explainer:
             )
         yield from steps
 
+    def event(self, log: Log, partition: int, offset: int, stores: Sequence[Folded]) -> LoggedEvent:
+        """The event at an offset of a log partition, with its outcome in some stores of the log.
+
+        Raises:
+            NotFound: no snapshot has that offset, with the offsets there are.
+        """
+        snapshot = self._holding(log, partition, offset)
+        reader = LogReader(self._objects, self._chain, log)
+        found = next(f for f in reader.files(snapshot) if f.partition == partition and f.start <= offset < f.end)
+        with reader.standing(snapshot):
+            events = reader.segment(found).slice(offset - found.start, 1)
+        (event,) = events.to_pylist()
+        return LoggedEvent(
+            snapshot=snapshot.key,
+            segment=found.name,
+            log_seq=event["log_seq"],
+            origin=_origin(event),
+            event={name: event[name] for name in log.columns},
+            repeats=_repeats(reader.repeats(snapshot), event["log_seq"]),
+            outcomes={store.name: self._outcome(store, snapshot, events) for store in stores},
+        )
+
+    def _holding(self, log: Log, partition: int, offset: int) -> Snapshot:
+        ends: Sequence[int] = []
+        for snapshot in self._chain:
+            ends = snapshot.cut(log.name).ends
+            if 0 <= partition < len(ends) and 0 <= offset < ends[partition]:
+                return snapshot
+        there = ", ".join(f"{place}:0 to {place}:{end - 1}" for place, end in enumerate(ends) if end)
+        raise NotFound(
+            f"Log {log.name!r} has no event at {partition}:{offset}; it has {there or 'no events'}.",
+            remedy="Give log partition and offset, such as 0:7; messages and `refold why` show them.",
+        )
+
+    def _outcome(self, store: Folded, snapshot: Snapshot, events: pa.Table) -> str:
+        record = self._builder.find(store, snapshot)
+        part = None if record is None else self._builder.checkpoints.ledger(record)
+        if part is None:
+            return "not built"
+        outcome = with_outcomes(store, events, _outcomes_at(part, snapshot.cut(store.log.name), events)).to_pylist()[0]
+        return f"{outcome['outcome']} ({outcome['reason']})" if outcome["reason"] else str(outcome["outcome"])
+
     def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[ExplainedEvent]:
         reader, log = LogReader(self._objects, self._chain, store.log), store.log.name
         running = RunningRows(store) if set(wanted) == {store.log.key} else None
@@ -101,6 +162,17 @@ class Explainer:
         assert part is not None
         outcomes = _outcomes_at(part, snapshot.cut(store.log.name), found)
         return matching_events(store, with_outcomes(store, found, outcomes), wanted)
+
+
+def _origin(event: Mapping[str, Any]) -> str:
+    return f"{event['source_object']}:{event['source_line']}"
+
+
+def _repeats(repeats: pa.Table | None, log_seq: int) -> str:
+    """What an event repeats, as sealing found it."""
+    for each in [] if repeats is None else repeats.filter(pc.equal(repeats["log_seq"], log_seq)).to_pylist():
+        return f"{Delivery(each['delivery']).name.lower()} of the event with log_seq {each['first_seq']}"
+    return ""
 
 
 def _file_of(files: Sequence[SegmentFile], event: Mapping[str, Any]) -> str:
@@ -174,7 +246,7 @@ def _explained(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[s
         log_partition=event["log_partition"],
         log_offset=event["log_offset"],
         log_seq=event["log_seq"],
-        origin=f"{event['source_object']}:{event['source_line']}",
+        origin=_origin(event),
         event={name: event[name] for name in shown},
         outcome=event["outcome"],
         reason=event["reason"],

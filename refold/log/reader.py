@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from refold.base.parallel import each
 from refold.errors import Conflict, Damaged, NotFound
 from refold.log import event_ids
-from refold.log.declaration import Log
+from refold.log.declaration import PROVENANCE, Log
 from refold.log.layout import SegmentFile
 from refold.log.segment import PLACE, from_parquet, place_of
 from refold.log.slices import Held, own_events
@@ -36,12 +36,13 @@ class Part:
     """Events that a snapshot added to one log partition, in the order of their offsets, from `start` on.
 
     Text columns are dictionaries; ids that are UUIDs are 16 bytes. Offsets are consecutive, unless there is a column
-    `log_offset`, as in a selection of events.
+    `log_offset`, as in a selection of events. `origin` reads where in landing the event at a place was.
     """
 
     partition: int
     start: int
     table: pa.Table
+    origin: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -174,7 +175,7 @@ class LogReader:
             for file in files:
                 with self.standing(snapshot):
                     table = self._read(file, columns, dictionaries=True)
-                yield Part(file.partition, file.start, table)
+                yield Part(file.partition, file.start, table, partial(self._origin, file))
 
         return [
             UnreadPart(place, files[0].start, files[-1].end - files[0].start, partial(pieces, files))
@@ -227,6 +228,11 @@ class LogReader:
         table = table.select(schema.names).cast(schema)
         partition = pa.array(np.full(len(table), file.partition, dtype=np.int64))
         return table.append_column("log_partition", partition)
+
+    def _origin(self, file: SegmentFile, place: int) -> str:
+        """Landing object and line of the event at a place of a segment. Raises Damaged."""
+        table = self.segment(file, PROVENANCE.names).slice(place, 1)
+        return ":".join(str(table[name][0].as_py()) for name in PROVENANCE.names)
 
     def _with_text_ids(self, table: pa.Table) -> pa.Table:
         name = self.log.event_id

@@ -223,15 +223,18 @@ def _unlike(
     one, other = (result.rows.slice(int(codes[index]), 1).to_pylist()[0] for result in (first, second))
     yield NotDeterministic(
         f"The rule of store {store.name!r} is not deterministic: two folds of the same events on the same rows gave "
-        f"{store.log.key} {key!r} {one} and {other}, from {_place(part, index)} on at the earliest.",
+        f"{store.log.key} {key!r} {one} and {other}, from {_place(store, part, index)} on at the earliest.",
         remedy=f"{NOT_ALLOWED} Correct the rule and raise its version.",
         event_index=index,
     )
 
 
-def _place(part: Part, index: int, *more: str) -> str:
+def _place(store: Folded, part: Part, index: int) -> str:
+    """Where an event is in the log and in landing, with its key."""
     partition, offset, seq = position([part], index)
-    return f"log partition {partition}, offset {offset} ({', '.join([f'log_seq {seq}', *more])})"
+    origin = f", landing {part.origin(index)}" if part.origin is not None else ""
+    key = f"{store.log.key} {part.table[store.log.key][index].as_py()!r}"
+    return f"log partition {partition}, offset {offset} (log_seq {seq}, {key}{origin})"
 
 
 def _last_of(codes: Codes, keys: int) -> Rows:
@@ -242,11 +245,13 @@ def _last_of(codes: Codes, keys: int) -> Rows:
 
 
 def _named(store: Folded, part: Part, error: RuleError) -> RuleError:
-    index = getattr(error, "event_index", None)
+    """The error of a rule with the event that it failed on."""
+    index = error.event_index
     if index is None:
         return error
-    key = part.table[store.log.key][index].as_py()
+    partition, offset, _ = position([part], index)
     return RuleError(
-        f"The rule of store {store.name!r} failed at {_place(part, index, f'{store.log.key} {key!r}')}: {error}",
-        remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
+        f"The rule of store {store.name!r} failed at {_place(store, part, index)}: {error}",
+        remedy=f"Correct the rule and raise its version, or handle such an event by reject(...); "
+        f"`refold log show {store.log.name} {partition}:{offset}` prints it.",
     )
