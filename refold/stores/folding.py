@@ -250,8 +250,9 @@ def _named(store: Folded, part: Part, error: RuleError) -> RuleError:
     if index is None:
         return error
     partition, offset, _ = position([part], index)
+    what = str(error).removesuffix(error.remedy).rstrip()
     return RuleError(
-        f"The rule of store {store.name!r} failed at {_place(store, part, index)}: {error}",
+        f"The rule of store {store.name!r} failed at {_place(store, part, index)}: {what}",
         remedy=f"Correct the rule and raise its version, or handle such an event by reject(...); "
         f"`refold log show {store.log.name} {partition}:{offset}` prints it.",
     )

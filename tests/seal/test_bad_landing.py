@@ -200,7 +200,8 @@ def test_a_rule_that_fails_names_the_event_and_the_state_before_it_stays(tmp_pat
     shop.land("dt=2026-01-01/a.jsonl", moved("1", "lamp", 8))
     shop.land("dt=2026-01-02/a.jsonl", moved("2", "lamp", 9), moved("3", "lamp", 7), moved("4", "lamp", 8))
     with pytest.raises(
-        RuleError, match=r"'shares' failed at log partition 0, offset 2 \(log_seq 2, product_id 'lamp'\)"
+        RuleError,
+        match=r"'shares' failed at log partition 0, offset 2 \(log_seq 2, product_id 'lamp', landing .*a.jsonl:2\)",
     ):
         rebuild_all(shop.engine())
     engine = shop.engine()
