@@ -146,7 +146,7 @@ class Engine:
                 verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
             else:
                 for relation in self.project.relations:
-                    self.builder.build(relation, snapshot)
+                    self.builder.build(relation, snapshot, with_rows=False)
                 verdicts = {r.name: self.prover.prove(r, snapshot) for r in self.project.relations}
             before = snapshot.id
             yield snapshot, verdicts

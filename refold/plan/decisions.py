@@ -288,8 +288,8 @@ def _why_computed(builder: Builder, claims: Claims, relation: Store, day: Day, t
     try:
         if not thorough:
             record = builder.checkpoints.find(relation, inputs)
-            return "" if record is not None and not record.thinned else "never computed or thinned"
-        return "" if builder.standing(relation, inputs) else "never computed from these inputs, or thinned"
+            return "" if record is not None else "never computed"
+        return "" if builder.standing(relation, inputs) else "never computed from these inputs"
     except Damaged as error:
         return f"damaged checkpoint: {error}"
 

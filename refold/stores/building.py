@@ -127,13 +127,14 @@ class Builder:
             )
         return record
 
-    def build(self, store: Store, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
+    def build(self, store: Store, snapshot: Snapshot, *, fresh: bool = False, with_rows: bool = True) -> StateRecord:
         """The state of a store at a snapshot, from the nearest sound checkpoint; a rerun changes nothing.
 
-        `fresh` computes a store without a ledger again even where a sound result is stored; `fold_history` folds again.
+        For a store without a ledger: `fresh` computes it again even where a sound result is stored, and a result whose
+        rows were thinned is computed again only `with_rows`.
         """
         if store.ledger is None:
-            return self._compute(store, snapshot, fresh=fresh)
+            return self._compute(store, snapshot, fresh=fresh, with_rows=with_rows)
         snapshots = self._chain.through(snapshot.key)
         visited = self._fold([self._resume(store.ledger.store, snapshots)], snapshots)
         return [found[store.name] for _, found in visited if store.name in found][-1]
@@ -238,12 +239,13 @@ class Builder:
                 damaged.append(f"{error} Going on from an earlier checkpoint.")
         return FoldProgress(store, 0, State(store), None, damaged)
 
-    def _compute(self, store: Store, snapshot: Snapshot, *, fresh: bool = False) -> StateRecord:
+    def _compute(self, store: Store, snapshot: Snapshot, *, fresh: bool, with_rows: bool) -> StateRecord:
         inputs = self.inputs(store, snapshot)
         try:
             found = None if fresh else self.standing(store, inputs)
-            if found is not None:
-                self.checkpoints.rows(found, store.columns, store.key)
+            if found is not None and not (found.thinned and with_rows):
+                if not found.thinned:
+                    self.checkpoints.rows(found, store.columns, store.key)
                 return found
         except Damaged as error:
             _log.warning("%s Computing it again.", error)
@@ -252,14 +254,13 @@ class Builder:
         return self.checkpoints.save(store, inputs, table, digest)
 
     def standing(self, store: Store, inputs: str) -> StateRecord | None:
-        """The record of a computed store at the identity of its inputs, where it has its rows; else it is computed.
+        """The record of a computed store at the identity of its inputs, thinned or not; None where it was not computed.
 
-        Raises Damaged where the record or the object of the rows is, which is then computed as well.
+        Raises Damaged where the record or the object of the rows is.
         """
         found = self.checkpoints.find(store, inputs)
-        if found is None or found.thinned:
-            return None
-        self.checkpoints.require_sound(found)
+        if found is not None and not found.thinned:
+            self.checkpoints.require_sound(found)
         return found
 
     def state_at(self, store: Folded, snapshot: Snapshot) -> State:

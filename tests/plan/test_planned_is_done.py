@@ -144,7 +144,7 @@ def test_a_thinned_history_goes_on_from_a_checkpoint_that_has_its_rows(tmp_path:
     land_day(shop, 25, events=3)
     plan, done = agree(shop)
     assert done.folded["levels"] == 3
-    assert done.computed == plan.relations[0].computed.__len__() > 1  # thinned results are computed again
+    assert done.computed == len(plan.relations[0].computed) == 1  # thinned results stay so
     snapshot = shop.engine().chain.get(day(7))
     record = shop.engine().builder.require(shop.project.store("levels"), snapshot)
     version = shop.project.store("levels").code_version
