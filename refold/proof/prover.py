@@ -4,7 +4,8 @@ A folded store is compared with `refold.proof.replay` by digests, snapshot by sn
 event by event, since readers of the ledger depend on all of them. Only the rows of the snapshot to be proven are read.
 Where something differs, `refold.proof.locate` folds the first differing snapshot again. A
 relation is computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
-(`refold.proof.records`); failing removes every proof of it.
+(`refold.proof.records`); refuting it removes every proof of it. A damaged object alone refutes nothing: what was proven
+of the content it held is still true, and nobody can read that object without being told.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Prover:
         return replay(self._objects, self._chain, log, stores, through, limit, self._engines)
 
     def _settle(self, verdict: Verdict, started: float) -> Verdict:
-        """Keep the proof of what passed, remove every proof of what did not."""
+        """Keep the proof of what passed, and remove every proof of what was refuted."""
         verdict = replace(verdict, seconds=round(time.perf_counter() - started, 3))
         record = verdict.record
         if record is not None and verdict.passed:
@@ -130,7 +131,7 @@ class Prover:
                 ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
                             rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
             )  # fmt: skip
-        elif record is not None:
+        elif record is not None and verdict.refutes:
             self.proofs.remove(record.claim)
         return verdict
 

@@ -85,6 +85,17 @@ class Verdict:
         return not self.differences and self.record is not None
 
     @property
+    def refutes(self) -> bool:
+        """Whether the claim of the record is refuted, and not merely an object that holds its content damaged."""
+        if self.record is None or self.passed:
+            return False
+        claimed = {"state": self.record.state_digest, "ledger": self.record.ledger_digest}
+        unlike = bool(self.replay) and dict(self.replay) != claimed
+        return unlike or any(
+            d.what not in (Differs.CHECKPOINT, Differs.STATE, Differs.LEDGER) for d in self.differences
+        )
+
+    @property
     def remedy(self) -> str:
         """What to do about it; "" where nothing differs."""
         return "" if self.passed else _remedy(self)

@@ -49,6 +49,15 @@ def _refused(shop: Shop, store=stock) -> None:
     assert engine.releaser.current().snapshot == DAYS[1]
 
 
+def _ledger_refused(shop: Shop) -> None:
+    """No relation reads the damaged ledger, though the proof of the right rows stays."""
+    engine = shop.engine()
+    assert engine.prover.require(stock, engine.chain.get())
+    with pytest.raises(Damaged, match="ledger"):
+        engine.builder.tables(daily_movement, engine.chain.get())
+    assert shop.engine().releaser.current().snapshot == DAYS[1]
+
+
 def _forge(engine: Engine, key: str, table: pa.Table | None = None, part: LedgerPart | None = None) -> None:
     """Replace the stock of a snapshot by other rows or outcomes, with every hash and digest right."""
     snapshot = engine.chain.get(key)
@@ -166,7 +175,7 @@ class TestLedger:
         problems = _problems(served.engine())
         assert problems[0].startswith(f"ledger at snapshot {DAYS[1]}: expected a sound ledger part")
         assert name in problems[0]
-        _refused(served)
+        _ledger_refused(served)
         rebuild_all(served.engine(), fresh=True)
         assert _problems(served.engine()) == []
 
@@ -178,7 +187,9 @@ class TestLedger:
         _forge(engine, DAYS[1], part=_other_outcome(part, place))
         problems = _problems(served.engine())
         assert problems[0] == f"ledger at snapshot {DAYS[1]}, {named}: expected applied, found rejected"
-        _refused(served)
+        _ledger_refused(served)
+        with pytest.raises(Unproven, match="ledger"):
+            rebuild_all(served.engine())
 
     def test_the_first_of_several_wrong_offsets_is_named(self, served: Shop):
         engine = served.engine()

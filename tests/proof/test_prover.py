@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from assets.daily_movement import daily_movement
 from assets.stock import stock
 from refold import Daily, Project
-from refold.errors import Unproven
+from refold.errors import Damaged, Unproven
 from refold.proof import prover
 from refold.proof.records import library_versions
 from refold.storage.objects import canonical_json, sha256_hex
-from refold.storage.records import record_bytes
+from refold.storage.records import record_bytes, write_record
+from refold.stores.checkpoint import record_name
 from tests.support import Shop, moved
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
@@ -177,16 +179,33 @@ def test_what_is_no_proof_of_exactly_this_does_not_count_and_is_named(shop: Shop
     assert _required(shop)
 
 
-def test_a_failing_verdict_removes_every_proof_of_its_claim(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+def test_a_damaged_object_refutes_no_claim_and_is_no_reason_to_forget_its_proof(shop: Shop):
+    name, engine = _required(shop), shop.engine()
+    head = engine.chain.get(DAYS[2])
+    record = engine.builder.require(stock, head)
+    for damaged in (record.ledger, record.objects[0]):
+        (shop.store / damaged.name).unlink()
+        assert not shop.engine().prover.prove(stock, head).passed
+    assert _required(shop) == name
+    with pytest.raises(Damaged):
+        engine.publisher.publish(stock, stock.sinks[0], head)
+
+
+def test_a_refuting_verdict_removes_every_proof_of_its_claim(shop: Shop, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prover, "library_versions", lambda: {"python": "other"})
     engine = shop.engine()
     head = engine.chain.get(DAYS[2])
     assert engine.prover.prove(stock, head).passed
     record = engine.builder.require(stock, head)
     assert len(engine.prover.proofs.names(record.claim)) == 2
-    (shop.store / record.ledger.name).unlink()
+    lie = replace(record, state_digest="0" * 64)
+    write_record(engine.objects, record_name(lie.store, lie.code_version, lie.inputs), asdict(lie))
+    found = {"state": lie.state_digest, "ledger": lie.ledger_digest}
+    for _, proof in engine.prover.proofs.sound(record.claim):
+        engine.prover.proofs.keep(replace(proof, state_digest=lie.state_digest, replay=found))
+    assert len(engine.prover.proofs.names(lie.claim)) == 2
     engine = shop.engine()
     assert not engine.prover.prove(stock, head).passed
-    assert engine.prover.proofs.names(record.claim) == []
+    assert engine.prover.proofs.names(lie.claim) == []
     with pytest.raises(Unproven):
         _required(shop)
