@@ -44,11 +44,13 @@ class Quarantined:
 
 def write_quarantine(objects: ObjectStore, log: Log, bad: Sequence[tuple[str, BadRecord]]) -> StoredObject | None:
     """Store bad records as (landing object, record), in order; None where there are none."""
-    if not bad:
-        return None
+    return put_content(objects, ObjectKind.QUARANTINE, quarantine_bytes(bad), log=log.name) if bad else None
+
+
+def quarantine_bytes(bad: Sequence[tuple[str, BadRecord]]) -> bytes:
+    """The object that holds bad records."""
     rows = [{"object": name, "line": r.number, "reason": r.reason, "detail": r.detail, "raw": r.raw} for name, r in bad]
-    data = to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    return put_content(objects, ObjectKind.QUARANTINE, data, log=log.name)
+    return to_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
 def read_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshot: Snapshot) -> list[Quarantined]:

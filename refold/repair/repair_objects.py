@@ -1,24 +1,26 @@
 """The repair of stored objects: damaged ones are made again, where the log and what is proven allow it.
 
-Repeated ids and seen ids follow from the segments, retries from quarantine, states and ledger parts from the log,
-proofs and expectations from being checked again. Manifests, layouts, segments, quarantine and releases follow from
-nothing: they must be restored from a copy. What is made again is the same object, or, where another library writes
-other bytes, one that a new layout names. `refold.repair.object_audit` finds the damage; sinks are repaired by
-`refold.repair.sink_audit`.
+Segments and quarantine follow from landing, where that still holds the sealed objects; repeated ids and seen ids from
+the segments, retries from quarantine, states and ledger parts from the log, proofs and expectations from being checked
+again. Manifests, layouts and releases follow from nothing: they must be restored from a copy. What is made again is the
+same object, or, where another library writes other bytes, one that a new layout names. `refold.repair.object_audit`
+finds the damage; sinks are repaired by `refold.repair.sink_audit`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from refold.base.memory import limit_bytes
 from refold.config import Settings
 from refold.dedup.rereader import Rereader
-from refold.errors import Damaged, NotFound, RefoldError, Unproven
+from refold.errors import Damaged, NotFound, RefoldError, Unproven, UnreadableObject
 from refold.log.declaration import Log
-from refold.log.layout import LogLayout
+from refold.log.layout import LogLayout, SegmentFile
 from refold.log.quarantine import retried_records
 from refold.log.reader import LogReader
 from refold.log.segment import to_parquet
@@ -30,6 +32,7 @@ from refold.release.publisher import Publisher, expectations_name
 from refold.release.releaser import Releaser
 from refold.repair.damage import Damage
 from refold.repair.object_audit import audit_objects
+from refold.seal.reseal import Resealing
 from refold.seal.seen_index import newest_seen, seen_index
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, folder_of, parts_of, places_of
@@ -49,6 +52,9 @@ class Opened(Protocol):
     builder: Builder
     prover: Prover
 
+    def landing(self) -> ObjectStore:
+        """Landing, opened now."""
+
     @property
     def publisher(self) -> Publisher:
         """Publishing to sinks."""
@@ -57,6 +63,8 @@ class Opened(Protocol):
     def releaser(self) -> Releaser:
         """The pointer to what is served."""
 
+
+_log = logging.getLogger("refold")
 
 OpenAgain = Callable[[], Opened]
 """Opens a project that has read nothing yet; one that has read a damaged record keeps it."""
@@ -67,15 +75,56 @@ Mender = Callable[[OpenAgain, set[str]], None]
 
 def repair_objects(open_again: OpenAgain, damages: Sequence[Damage]) -> list[Damage]:
     """Make again what can be made; returns what is still damaged. A rerun changes nothing."""
+    if sealed := {damage.name for damage in damages if damage.kind in _FROM_LANDING}:
+        _seal_again(open_again, sealed)
+        damages = _audited(open_again())
     damaged = {damage.kind for damage in damages}
     for mender in dict.fromkeys(MENDERS.values()):
         names = {damage.name for damage in damages if MENDERS.get(damage.kind) is mender}
         if names and not damaged & _NEEDED.get(mender, frozenset()):
             mender(open_again, names)
-    if not damages:
-        return []
-    opened = open_again()
+    return _audited(open_again()) if damages else []
+
+
+def _audited(opened: Opened) -> list[Damage]:
     return audit_objects(opened.project, opened.objects, opened.chain, opened.releaser.pointer, opened.prover.proofs)
+
+
+_FROM_LANDING = (ObjectKind.SEGMENT, ObjectKind.QUARANTINE)
+
+
+def _seal_again(open_again: OpenAgain, names: set[str]) -> None:
+    """Store segments and quarantine again from landing; a warning says why where that is not possible."""
+    opened = open_again()
+    for log in opened.project.logs:
+        placed: dict[str, list[tuple[Snapshot, SegmentFile]]] = {}
+        for snapshot in opened.chain:
+            layout = opened.chain.layout(snapshot, log.name)
+            for file in layout.segments:
+                placed.setdefault(file.name, []).append((snapshot, file))
+            if layout.quarantine is not None and layout.quarantine.name in names:
+                with _warned(layout.quarantine.name):
+                    Resealing(opened.landing(), opened.objects, log).quarantine(snapshot, layout.quarantine)
+        for name in sorted(names & placed.keys()):
+            with _warned(name):
+                found = Resealing(opened.landing(), opened.objects, log).segment(placed[name])
+                _place(opened.chain, log, placed[name], found)
+
+
+@contextmanager
+def _warned(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (Damaged, NotFound, UnreadableObject) as error:
+        _log.warning("%s cannot be sealed again from landing. %s", name, error)
+
+
+def _place(chain: SnapshotChain, log: Log, placed: Sequence[tuple[Snapshot, SegmentFile]], found: SegmentFile) -> None:
+    """Let the layouts name a segment in place of one of the same events."""
+    for snapshot, file in placed:
+        layout = chain.layout(snapshot, log.name)
+        mine = replace(found, start=file.start, end=file.end)
+        _replace(chain, log, snapshot, replace(layout, segments=[mine if f == file else f for f in layout.segments]))
 
 
 def _remove_content_checks(open_again: OpenAgain, names: set[str]) -> None:

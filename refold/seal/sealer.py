@@ -25,15 +25,14 @@ from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, SeenRun, Seqs
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
 from refold.landing.decoder import BadRecord
 from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
-from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.reader import LogReader
-from refold.log.segment import encoded, stored_ids, to_parquet, write_segments
+from refold.log.segment import encoded, to_parquet, write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.seal.decoding import DecodedObject, Decoding
-from refold.seal.new_events import NewEvents, rows_at, run_of
+from refold.seal.new_events import NewEvents, order_events, rows_at, run_of
 from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, is_retry
@@ -210,20 +209,13 @@ class _LogSealer:
         objects = list(self._decoding.decode([item for item in self.unsealed() if item.folder <= key]))
         self._check_limit(key, objects)
         starts = list(before.ends) if before else [0] * self.log.partitions
-        parts = self._ordered(objects, starts, before.seq_end if before else 0)
+        parts = order_events(self.log, objects, starts, before.seq_end if before else 0)
         cut = self._new_cut(objects, parts, starts, parent)
         segments, repeats, seen = self._write(parts, cut.seq_end)
         self._sealed |= {o.name: o for o in cut.objects}
         quarantine = write_quarantine(self._objects, self.log, _bad(objects))
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
         return cut, LogLayout(segments, repeats, quarantine, seen, tags)
-
-    def _ordered(self, objects: Sequence[DecodedObject], starts: Sequence[int], seq_start: int) -> list[NewEvents]:
-        """The new events of each log partition, from the offsets `starts` and from a `log_seq` on."""
-        first_seqs = np.cumsum([seq_start, *(len(decoded.rows) for decoded in objects)])
-        rows = [sum(len(decoded.places.get(p, ())) for decoded in objects) for p in range(len(starts))]
-        order = partial(self._order, objects, first_seqs)
-        return each(lambda item: order(*item), list(enumerate(starts)), rows)
 
     def _new_cut(
         self,
@@ -268,26 +260,6 @@ class _LogSealer:
             reasons=reasons,
             remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
         )
-
-    def _order(self, objects: Sequence[DecodedObject], first_seqs: Seqs, partition: int, start: int) -> NewEvents:
-        """The new events of one log partition from an offset on, in landing order, with their hashes.
-
-        `first_seqs` are the `log_seq` at which each object begins.
-        """
-        mine = [
-            decoded.rows_of(partition).append_column("log_seq", pa.array(first + decoded.places[partition]))
-            for first, decoded in zip(first_seqs[:-1], objects, strict=True)
-            if partition in decoded.places
-        ]
-        events = self.log.schema.empty_table()
-        if mine:
-            found = pa.concat_tables(mine).unify_dictionaries()
-            found = found.append_column("log_offset", pa.array(np.arange(start, start + len(found))))
-            events = found.select(self.log.schema.names).cast(self.log.schema).combine_chunks()
-        rows = encoded(self.log, events)
-        ids = stored_ids(self.log, events[self.log.event_id])
-        hashes = event_ids.hashes(events[self.log.event_id] if ids is None else ids)
-        return NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
     def _write(
         self, parts: Sequence[NewEvents], seq_end: int

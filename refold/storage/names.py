@@ -46,6 +46,7 @@ class ObjectKind(StrEnum):
 class Repair(StrEnum):
     """What `refold repair` does about a damaged object."""
 
+    RESEAL = "seals it again from landing, where that still holds it"
     NOTHING = "nothing: restore it from a copy"
     MAKE = "makes it again"
     REMOVE = "removes it; it is made again when needed"
@@ -135,8 +136,8 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         "log",
         "by content",
         "sha256 in the layout",
-        Repair.NOTHING,
-        "Restore it from a copy; it is the log itself, and nothing else holds these events.",
+        Repair.RESEAL,
+        "`refold repair` seals it again from landing where that still holds its objects; else restore it from a copy.",
         Removal.REPLACED,
     ),
     ObjectKind.REPEATS: StoredKind(
@@ -155,8 +156,8 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         "log",
         "by content",
         "sha256 in the layout",
-        Repair.NOTHING,
-        "Restore it from a copy; nothing else holds these records.",
+        Repair.RESEAL,
+        "`refold repair` seals it again from landing where that still holds its objects; else restore it from a copy.",
         Removal.LISTED,
     ),
     ObjectKind.SEEN_IDS: StoredKind(

@@ -41,7 +41,7 @@ def test_what_follows_from_the_log_is_named_and_mended(house: House, refold: Run
     assert refold("verify").exit_code == 0
 
 
-@pytest.mark.parametrize("kind", ["segment", "layout", "quarantine", "release"])
+@pytest.mark.parametrize("kind", ["layout", "release"])
 def test_what_follows_from_nothing_is_named_and_must_be_restored(house: House, refold: Run, kind: str):
     name = house.names(kind)[-1]
     before = (house.store / name).read_bytes()
@@ -54,6 +54,23 @@ def test_what_follows_from_nothing_is_named_and_must_be_restored(house: House, r
     assert f"Cannot be repaired: {kind} {name}" in left.output
     (house.store / name).write_bytes(before)
     assert refold("repair").exit_code == 0
+    assert refold("verify").exit_code == 0
+
+
+def test_a_segment_is_sealed_again_from_landing_or_must_be_restored(house: House, refold: Run):
+    name = house.names("segment")[-1]
+    before = (house.store / name).read_bytes()
+    flip(house.store / name)
+    found = refold("verify")
+    assert found.exit_code == 1
+    assert name in found.output and "`refold repair` seals it again from landing" in found.output
+    house.landing.rename(house.root / "expired")
+    left = refold("repair")
+    assert left.exit_code == 1
+    assert f"Cannot be repaired: segment {name}" in left.output and "restore it from a copy" in left.output
+    (house.root / "expired").rename(house.landing)
+    assert refold("repair").exit_code == 0
+    assert (house.store / name).read_bytes() == before
     assert refold("verify").exit_code == 0
 
 
