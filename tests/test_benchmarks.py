@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import ours
+from benchmarks import money, ours
 from benchmarks.dataset import json_lines, murmur2_partitions, write_log
 from benchmarks.generate import CHUNK_EVENTS, Shape, Stream, batches
 from benchmarks.measures import MEASURES, READ, Measure, measure
@@ -143,3 +143,14 @@ def test_every_measure_names_programs_that_are_there() -> None:
 
 def test_the_peers_columns_are_read_alike_by_all(data: Path) -> None:
     assert read.work(data, None) == sum(1 for _ in plain_loop.events(data)) == EVENTS
+
+
+def test_money_and_cents_are_the_same_ledger_and_both_compiled(tmp_path: Path) -> None:
+    """The ratio is of two compiled folds of one stream."""
+    money.land(tmp_path, events=2_000, days=3)
+    for log in money.LOGS:
+        for _ in money.engine(tmp_path, log).sealing.seal():
+            pass
+        assert money.rebuild_seconds(tmp_path, log) > 0
+        assert money.STORES[log].account().because is None
+    assert money.rows_in_cents(tmp_path, "cents") == money.rows_in_cents(tmp_path, "money")

@@ -1,9 +1,8 @@
 """Lowering of expressions: from the expressions of a rule to Python source that numba compiles to the same values.
 
-The lowering has types of its own and does not depend on what numba infers: a value is an integer, a boolean, an enum
-code, a row, an event or a decision (row, outcome, reason), and whatever is not certain to mean the same compiled as
-interpreted is `Unsupported`. Arithmetic goes through checked functions of the kernel, which raise instead of wrapping.
-Statements and functions are in `refold.rules.lowering`.
+The lowering has types of its own (`refold.rules.kinds`) and does not depend on what numba infers. Whatever is not
+certain to mean the same compiled as interpreted is `Unsupported`. Arithmetic goes through checked functions of the
+kernel, which raise instead of wrapping. `refold.rules.scaled` lowers decimals, `refold.rules.lowering` statements.
 """
 
 from __future__ import annotations
@@ -13,18 +12,30 @@ import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from decimal import Decimal
 from types import FunctionType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from refold.rules import scaled
 from refold.rules.constants import FUNCTIONS
+from refold.rules.kinds import (
+    BOOL,
+    DECISION,
+    EVENT,
+    INT,
+    ROW,
+    Kind,
+    RowShape,
+    Scaled,
+    Typed,
+    Unsupported,
+    constant,
+    field_constant,
+    kind_of_column,
+)
 from refold.rules.outcome import Outcome, ignore, reject
-from refold.rules.source import UNKNOWN, Place, Source
-from refold.types import INT64_MAX, INT64_MIN, Schema
-
-Kind = str | type[Enum]
-
-INT, BOOL, ROW, EVENT, DECISION = "integer", "boolean", "row", "event", "decision"
+from refold.rules.source import UNKNOWN, Source
+from refold.types import INT64_MAX, Schema
 
 _CHECKED: Mapping[type[ast.operator], str] = {
     ast.Add: "_add",
@@ -45,41 +56,6 @@ _EQUAL: Mapping[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: 
 _ORDER: Mapping[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
 
-class Unsupported(Exception):
-    """The expression or statement may not mean the same when compiled; the message completes the sentence 'it uses …'.
-
-    `place` is the innermost piece of source it was noticed in.
-    """
-
-    place: Place | None = None
-
-    def noticed_in(self, source: Source, node: ast.AST) -> None:
-        """Record the place, unless a more precise one is known."""
-        if self.place is None:
-            self.place = source.place(node)
-
-
-class Typed(NamedTuple):
-    """Lowered source of an expression, in parentheses where needed, and the kind of its value."""
-
-    code: str
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class RowShape:
-    """The row of a rule in the kernel: a tuple with one place per field."""
-
-    row: type
-    kinds: Mapping[str, Kind]
-    defaults: tuple[object, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The field names, in order."""
-        return tuple(self.kinds)
-
-
 class Functions(Protocol):
     """Where helper functions are lowered, once per combination of argument kinds."""
 
@@ -89,25 +65,6 @@ class Functions(Protocol):
 
     def call(self, helper: FunctionType, kinds: Mapping[str, Kind]) -> tuple[str, Kind]:
         """The name and result kind of a lowered helper function."""
-
-
-def kind_of_column(kind: str, choices: type[Enum] | None) -> Kind:
-    """The kind of an event column or row field."""
-    return choices if choices is not None else INT if kind == "int64" else BOOL
-
-
-def constant(value: object, shape: RowShape) -> Typed:
-    """A constant known at declaration. Raises Unsupported for a value that a kernel cannot hold."""
-    if isinstance(value, bool):
-        return Typed(str(value), BOOL)
-    if isinstance(value, Enum):
-        return Typed(str(list(type(value)).index(value)), type(value))
-    if type(value) is int and INT64_MIN <= value <= INT64_MAX:
-        # numba takes the literal -2**63 for an unsigned number
-        return Typed("_MIN" if value == INT64_MIN else f"({value})" if value < 0 else str(value), INT)
-    if type(value) is shape.row and isinstance(value, tuple):
-        return Typed(f"({', '.join(constant(v, shape).code for v in value)},)", ROW)
-    raise Unsupported(f"the constant {value!r}")
 
 
 @dataclass
@@ -165,9 +122,9 @@ class Expressions:
         """The truth of a value as source."""
         if value.kind == BOOL:
             return value.code
-        if value.kind == INT:
+        if value.kind == INT or isinstance(value.kind, Scaled):
             return f"({value.code} != 0)"
-        raise Unsupported(f"the truth of a value that is neither integer nor boolean ({self.source.name})")
+        raise Unsupported(f"the truth of a value that is neither a number nor a boolean ({self.source.name})")
 
     def _as_int(self, value: Typed) -> str:
         if value.kind == INT:
@@ -193,7 +150,7 @@ class Expressions:
         if base.kind == EVENT:
             column = self.functions.columns[node.attr]
             place = list(self.functions.columns).index(node.attr)
-            return Typed(f"{base.code}[{place}]", kind_of_column(column.kind, column.choices))
+            return Typed(f"{base.code}[{place}]", kind_of_column(column))
         if base.kind == ROW:
             shape = self.functions.shape
             return Typed(f"{base.code}[{shape.names.index(node.attr)}]", shape.kinds[node.attr])
@@ -204,6 +161,8 @@ class Expressions:
 
     def binary(self, op: ast.operator, left: Typed, right: Typed) -> Typed:
         """Lower one arithmetic operation."""
+        if isinstance(left.kind, Scaled) or isinstance(right.kind, Scaled):
+            return scaled.combined(op, left, right)
         if type(op) in _CHECKED:
             return Typed(f"{_CHECKED[type(op)]}({self._as_int(left)}, {self._as_int(right)})", INT)
         if type(op) in _BITS:
@@ -220,20 +179,22 @@ class Expressions:
             if operand.kind != INT:
                 raise Unsupported(f"~ of a value that is not an integer ({self.source.where(node)})")
             return Typed(f"(~{operand.code})", INT)
-        number_code = self._as_int(operand)
-        return Typed(f"_sub(0, {number_code})" if isinstance(node.op, ast.USub) else number_code, INT)
+        number = operand if isinstance(operand.kind, Scaled) else Typed(self._as_int(operand), INT)
+        return Typed(f"_sub(0, {number.code})", number.kind) if isinstance(node.op, ast.USub) else number
 
     def _boolean(self, node: ast.BoolOp) -> Typed:
-        values = [self.lower(value) for value in node.values]
-        if any(value.kind != values[0].kind for value in values) or values[0].kind not in (INT, BOOL):
+        values = scaled.aligned([self.lower(value) for value in node.values])
+        kind = values[0].kind
+        if any(value.kind != kind for value in values) or not (kind in (INT, BOOL) or isinstance(kind, Scaled)):
             raise Unsupported(f"`and`/`or` between values of different kinds ({self.source.where(node)})")
         word = " and " if isinstance(node.op, ast.And) else " or "
-        return Typed(f"({word.join(value.code for value in values)})", values[0].kind)
+        return Typed(f"({word.join(value.code for value in values)})", kind)
 
     def _if(self, node: ast.IfExp) -> Typed:
         test, body, other = self.condition(node.test), self.lower(node.body), self.lower(node.orelse)
         if {body.kind, other.kind} == {ROW, DECISION}:
             body, other = lifted(body), lifted(other)
+        body, other = scaled.aligned([body, other])
         if body.kind != other.kind:
             raise Unsupported(f"`if … else …` between values of different kinds ({self.source.where(node)})")
         return Typed(f"({body.code} if {test} else {other.code})", body.kind)
@@ -258,6 +219,8 @@ class Expressions:
     def _compare(self, op: str, left: Typed, right: Typed) -> str:
         if isinstance(left.kind, type) and left.kind is right.kind and op in ("==", "!="):
             return f"({left.code} {op} {right.code})"
+        if isinstance(left.kind, Scaled) or isinstance(right.kind, Scaled):
+            return scaled.compared(op, left, right)
         return f"({self._as_int(left)} {op} {self._as_int(right)})"
 
     def _membership(self, negated: bool, item: ast.expr, container: ast.expr) -> str:
@@ -279,11 +242,12 @@ class Expressions:
             return self._refusal(node, called is reject)
         if called is self.functions.shape.row:
             return self._construct(node)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "_replace":
-            return self._replace(node, self.lower(node.func.value))
         if isinstance(called, FunctionType):
             return self._helper(node, called)
-        return self._built_in(node, called)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("_replace", "quantize"):
+            base = self.lower(node.func.value)
+            return self._replace(node, base) if node.func.attr == "_replace" else self._quantize(node, base)
+        return self._decimal(node) if called is Decimal else self._built_in(node, called)
 
     def _refusal(self, node: ast.Call, rejected: bool) -> Typed:
         row = constant(self.functions.shape.row(*self.functions.shape.defaults), self.functions.shape).code
@@ -297,7 +261,7 @@ class Expressions:
         shape = self.functions.shape
         given = dict(self._fields(node))
         fields = [
-            given.get(name) or constant(default, shape).code
+            given.get(name) or field_constant(default, shape.kinds[name])
             for name, default in zip(shape.names, shape.defaults, strict=True)
         ]
         return Typed(f"({', '.join(fields)},)", ROW)
@@ -321,10 +285,39 @@ class Expressions:
             raise Unsupported(f"a row with too many fields ({self.source.where(node)})")
         pairs = [*zip(shape.names, node.args, strict=False), *((str(k.arg), k.value) for k in node.keywords)]
         lowered = [(name, self.lower(value)) for name, value in pairs]
-        for name, value in lowered:
-            if value.kind != shape.kinds[name]:
-                raise Unsupported(f"a value in the field {name} that is not of the kind {shape.kinds[name]}")
-        return [(name, value.code) for name, value in lowered]
+        return [(name, self.in_kind(value, shape.kinds[name], f"in the field {name}").code) for name, value in lowered]
+
+    def in_kind(self, value: Typed, kind: Kind, where: str) -> Typed:
+        """A value as one of a kind; a decimal gets the scale. Raises Unsupported where it is of another kind."""
+        if isinstance(value.kind, Scaled) and isinstance(kind, Scaled):
+            return scaled.rescaled(value, kind.scale)
+        if value.kind != kind:
+            raise Unsupported(f"a value {where} that is not of the kind {kind}")
+        return value
+
+    def _decimal(self, node: ast.Call) -> Typed:
+        """`Decimal(…)` of a number, or of a text that is known."""
+        if len(node.args) == 1 and not node.keywords:
+            known = self._known(node.args[0])
+            if isinstance(known, str):
+                return constant(Decimal(known), self.functions.shape)
+            return scaled.number(self.lower(node.args[0]))
+        raise Unsupported(f"the call {ast.unparse(node)} ({self.source.where(node)})")
+
+    def _quantize(self, node: ast.Call, value: Typed) -> Typed:
+        """`value.quantize(Decimal("0.01"), rounding=…)` with a known argument."""
+        pattern = self._known(node.args[0]) if len(node.args) == 1 else None
+        named = {k.arg: self._known(k.value) for k in node.keywords}
+        if not isinstance(pattern, Decimal) or named.keys() - {"rounding"} or not isinstance(value.kind, Scaled):
+            raise Unsupported(f"the call {ast.unparse(node)} ({self.source.where(node)})")
+        return scaled.rounded(value, scaled.digits_of(pattern), named.get("rounding"))
+
+    def _known(self, node: ast.expr) -> object:
+        """The value of a constant, or of `Decimal(…)` of one, with its zeros; UNKNOWN where it is not known."""
+        if isinstance(node, ast.Call) and self.source.static(node.func) is Decimal and len(node.args) == 1:
+            text = self._known(node.args[0])
+            return Decimal(text) if isinstance(text, str) else UNKNOWN
+        return node.value if isinstance(node, ast.Constant) else self.source.static(node)
 
     def _helper(self, node: ast.Call, helper: FunctionType) -> Typed:
         if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
@@ -342,21 +335,33 @@ class Expressions:
         return Typed(f"{name}({', '.join(value.code for value in values.values())})", kind)
 
     def _built_in(self, node: ast.Call, called: object) -> Typed:
-        arguments = [self.lower(argument) for argument in node.args]
-        kinds = {argument.kind for argument in arguments}
-        if not node.keywords and len(arguments) == 1:
-            only = arguments[0]
-            if called is FUNCTIONS["abs"]:
-                return Typed(f"_abs({self._as_int(only)})", INT)
-            if called is FUNCTIONS["int"]:
-                return Typed(self._as_int(only), INT)
-            if called is FUNCTIONS["bool"]:
-                return Typed(self.truth(only), BOOL)
-        if not node.keywords and len(arguments) > 1 and kinds == {INT}:
-            name = {"min": "_min", "max": "_max"}.get(getattr(called, "__name__", ""))
-            if name and called is FUNCTIONS[name[1:]]:
-                return Typed(nested(name, [argument.code for argument in arguments]), INT)
+        arguments = scaled.aligned([self.lower(argument) for argument in node.args])
+        name = getattr(called, "__name__", "")
+        if called is FUNCTIONS.get(name) and arguments and not node.keywords:
+            found = self._of_one(name, arguments[0]) if len(arguments) == 1 else self._of_many(name, arguments, node)
+            if found is not None:
+                return found
         raise Unsupported(f"the call {ast.unparse(node)} ({self.source.where(node)})")
+
+    def _of_one(self, name: str, only: Typed) -> Typed | None:
+        is_decimal = isinstance(only.kind, Scaled)
+        if name == "abs":
+            return Typed(f"_abs({only.code if is_decimal else self._as_int(only)})", only.kind if is_decimal else INT)
+        if name == "int":
+            return scaled.whole(only) if is_decimal else Typed(self._as_int(only), INT)
+        if name == "bool":
+            return Typed(self.truth(only), BOOL)
+        return Typed(scaled.rounded(only, 0).code, INT) if name == "round" and is_decimal else None
+
+    def _of_many(self, name: str, arguments: Sequence[Typed], node: ast.Call) -> Typed | None:
+        kind = arguments[0].kind
+        alike = (kind == INT or isinstance(kind, Scaled)) and all(argument.kind == kind for argument in arguments)
+        if name in ("min", "max") and alike:
+            return Typed(nested(f"_{name}", [argument.code for argument in arguments]), kind)
+        if name == "round" and isinstance(kind, Scaled):
+            digits = self._literal(node.args[1])
+            return None if digits is None else scaled.rounded(arguments[0], digits)
+        return None
 
 
 def lifted(value: Typed) -> Typed:

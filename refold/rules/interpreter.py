@@ -6,10 +6,13 @@ Python runs the rule event by event, with exact integers and one fixed decimal c
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ import pyarrow as pa
 from refold.errors import RuleError
 from refold.rules.outcome import NOT_FOLDED, FoldResult, Ignored, Outcome, Rejection
 from refold.rules.values import admits, arrow_rows, python_values
-from refold.types import Schema
+from refold.types import ColumnKind, Schema
 
 Codes = npt.NDArray[np.int64]
 Live = npt.NDArray[np.bool_]
@@ -108,6 +111,7 @@ class Interpreter:
         """One step as a closure, since attribute look-ups would double the time of the loop."""
         function, row_class = self.function, self.row
         tests = [admits(kind) for kind in self.row_columns.values()]
+        formed = as_stored(self.row, self.row_columns)
         applied, rejected, ignored = Outcome.APPLIED, Outcome.REJECTED, Outcome.IGNORED
 
         def step(row: Row, event: object, index: int) -> tuple[Row, Outcome, int]:
@@ -129,7 +133,7 @@ class Interpreter:
             for value, test in zip(answer, tests, strict=True):
                 if not test(value):
                     self._refuse(answer, row, index)
-            return answer, applied, 0
+            return answer if formed is None else formed(answer), applied, 0
 
         return step
 
@@ -149,6 +153,34 @@ class Interpreter:
             remedy="Let the rule reject such an event, or return a row with admitted values.",
             event_index=index,
         )
+
+
+def as_stored(row: type, columns: Schema) -> Callable[[Row], Row] | None:
+    """Gives the values of an admitted row the form they are read back in; None where a row has no values of two forms.
+
+    A rule can see the digits of a decimal, the sign of its zero and the zone of a timestamp. None of them may depend on
+    whether the row was stored in between.
+    """
+    forms: list[tuple[int, Callable[[Any], object]]] = []
+    for place, kind in enumerate(columns.values()):
+        if kind.kind is ColumnKind.DECIMAL:
+            forms.append((place, partial(_in_scale, decimal.Decimal((0, (1,), -(kind.scale or 0))))))
+        elif kind.kind is ColumnKind.TIMESTAMP:
+            forms.append((place, lambda value: value.astimezone(dt.UTC)))
+    make: Callable[[list[object]], Row] = row._make  # type: ignore[attr-defined]
+
+    def formed(answer: Row) -> Row:
+        values = list(answer)
+        for place, form in forms:
+            if values[place] is not None:
+                values[place] = form(values[place])
+        return make(values)
+
+    return formed if forms else None
+
+
+def _in_scale(unit: decimal.Decimal, value: decimal.Decimal) -> decimal.Decimal:
+    return value.quantize(unit) if value else unit - unit
 
 
 def _event_class(columns: tuple[str, ...]) -> type[tuple[object, ...]]:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.rules.expressions import INT, RowShape, Unsupported, kind_of_column
+from refold.rules import scaled
 from refold.rules.interpreter import Codes, Interpreter, Live
 from refold.rules.kernel_cache import cache_folder, compiled, is_kept
+from refold.rules.kinds import RowShape
 from refold.rules.lowering import RULE_NAME, Lowering
 from refold.rules.outcome import NOT_FOLDED, FoldResult
 from refold.rules.purity import Program
@@ -176,15 +177,21 @@ def kernel_source(program: Program, shape: RowShape, row_columns: Schema, column
     events = [f"event_{i}" for i in range(len(columns))]
     store = []
     for i, kind in enumerate(row_columns.values()):
-        if kind.minimum not in (None, INT64_MIN) or kind.maximum not in (None, INT64_MAX):
-            store += [f"if row[{i}] < {kind.minimum} or row[{i}] > {kind.maximum}:", "    return i"]
+        low, high = _bounds(kind)
+        if (low, high) != (INT64_MIN, INT64_MAX):
+            store += [f"if row[{i}] < {low} or row[{i}] > {high}:", "    return i"]
     store += [f"{name}[k] = row[{i}]" for i, name in enumerate(rows)]
     row_types = [
-        "types.int64[::1]" if k.kind is ColumnKind.INT64 else "types.boolean[::1]" for k in row_columns.values()
+        "types.boolean[::1]" if k.kind is ColumnKind.BOOLEAN else "types.int64[::1]" for k in row_columns.values()
     ]
     event_types = [f"_array(types.{_event_dtype(kind)})" for kind in columns.values()]
     return (
         _PRELUDE
+        + (
+            scaled.PRELUDE
+            if any(k.kind is ColumnKind.DECIMAL for k in (*row_columns.values(), *columns.values()))
+            else ""
+        )
         + functions
         + _LOOP.format(
             columns="".join(f", {name}" for name in rows + events),
@@ -200,7 +207,17 @@ def kernel_source(program: Program, shape: RowShape, row_columns: Schema, column
 def _event_dtype(kind: ColumnType) -> str:
     if kind.choices is not None:
         return "int8" if len(kind.values) <= 127 else "int32"
-    return "int64" if kind_of_column(kind.kind, None) == INT else "boolean"
+    return "boolean" if kind.kind is ColumnKind.BOOLEAN else "int64"
+
+
+def _bounds(kind: ColumnType) -> tuple[int, int]:
+    """The least and the greatest value of a row field in the kernel's form."""
+    if kind.kind is ColumnKind.DECIMAL:
+        assert kind.precision is not None
+        most = min(10**kind.precision - 1, INT64_MAX)
+        return (INT64_MIN if most == INT64_MAX else -most), most
+    low, high = kind.minimum, kind.maximum
+    return (INT64_MIN if low is None else low), (INT64_MAX if high is None else high)
 
 
 @dataclass
@@ -244,10 +261,10 @@ class Kernel:
         return self._fold is not None
 
     def fold(self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live) -> FoldResult | None:
-        """Fold with the same result as the interpreter; None where a column has values outside its type."""
+        """Fold with the same result as the interpreter; None where a column has values that the kernel cannot hold."""
         inputs = [event_values(events.column(name), kind) for name, kind in self.columns.items()]
-        state = [_owned(rows.column(name)) for name in self.row_columns]
-        if any(values is None for values in inputs) or any(column.null_count for column in rows.columns):
+        state = self._state(rows)
+        if state is None or any(values is None for values in inputs):
             return None
         assert self._fold is not None
         outcomes = np.full(len(codes), NOT_FOLDED, dtype=np.uint8)
@@ -261,12 +278,29 @@ class Kernel:
                 self._table(state), codes[part], events.slice(stop, start - stop), live[part], first_index=stop
             )
             outcomes[part], reasons[part] = done.outcomes, done.reasons
-            state = [_owned(column) for column in done.rows.columns]
+            state = self._state(done.rows)
+            if state is None:  # a decimal that needs more than 64 bits: the whole is interpreted
+                return None
             block *= 4
         return FoldResult(self._table(state), outcomes, reasons, interpreted=start > 0)
 
+    def _state(self, rows: pa.Table) -> list[Column] | None:
+        """Copies of the columns of rows that the kernel may write to; None where it cannot hold them."""
+        found = []
+        for name, kind in self.row_columns.items():
+            column = rows.column(name)
+            values = None if column.null_count else number_values(column, kind)
+            if values is None:
+                return None
+            found.append(np.array(values))
+        return found
+
     def _table(self, state: list[Column]) -> pa.Table:
-        return pa.Table.from_arrays([pa.array(values) for values in state], schema=arrow_schema(self.row_columns))
+        arrays = [
+            _decimals(values, kind) if kind.kind is ColumnKind.DECIMAL else pa.array(values)
+            for values, kind in zip(state, self.row_columns.values(), strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=arrow_schema(self.row_columns))
 
 
 def event_values(column: pa.ChunkedArray, kind: ColumnType) -> Column | None:
@@ -274,7 +308,8 @@ def event_values(column: pa.ChunkedArray, kind: ColumnType) -> Column | None:
     if column.null_count:
         return None
     if kind.choices is None:
-        return np.ascontiguousarray(_one(column).to_numpy(zero_copy_only=False))
+        values = number_values(column, kind)
+        return None if values is None else np.ascontiguousarray(values)
     texts, dtype = pa.array(kind.values, pa.string()), np.dtype(_event_dtype(kind))
     one = _one(column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column)
     if pa.types.is_dictionary(one.type):
@@ -292,14 +327,29 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _owned(column: pa.ChunkedArray) -> Column:
-    """A copy that the kernel may write to."""
-    return np.array(_one(column).to_numpy(zero_copy_only=False))
+def number_values(column: pa.ChunkedArray, kind: ColumnType) -> Column | None:
+    """Numbers or booleans without nulls in the kernel's form; None where a decimal needs more than 64 bits."""
+    if kind.kind is not ColumnKind.DECIMAL:
+        return np.asarray(_one(column).to_numpy(zero_copy_only=False))
+    if column.type != kind.arrow:
+        return None
+    one = _one(column)
+    # 128 bits each, the low half first; it is the whole value where the high half only repeats its sign.
+    halves = np.frombuffer(one.buffers()[1] or b"", dtype=np.int64)[2 * one.offset : 2 * (one.offset + len(one))]
+    low, high = halves[::2], halves[1::2]
+    return low if np.array_equal(low >> 63, high) else None
+
+
+def _decimals(values: Column, kind: ColumnType) -> pa.Array:
+    """Decimals of the kernel's form."""
+    halves = np.empty(2 * len(values), dtype=np.int64)
+    halves[::2] = values
+    halves[1::2] = values >> 63  # type: ignore[operator]  # integers, as decimals are held
+    return pa.Array.from_buffers(kind.arrow, len(values), [None, pa.py_buffer(halves)])
 
 
 __all__ = [
     "Kernel",
-    "Unsupported",
     "cache_folder",
     "event_values",
     "kernel_source",

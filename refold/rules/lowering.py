@@ -12,20 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
 
-from refold.rules.expressions import (
-    BOOL,
-    DECISION,
-    EVENT,
-    INT,
-    ROW,
-    Expressions,
-    Kind,
-    RowShape,
-    Typed,
-    Unsupported,
-    lifted,
-    replacer_name,
-)
+from refold.rules import scaled
+from refold.rules.expressions import Expressions, lifted, replacer_name
+from refold.rules.kinds import BOOL, DECISION, EVENT, INT, ROW, Kind, RowShape, Scaled, Typed, Unsupported
 from refold.rules.purity import Program
 from refold.rules.source import Source
 from refold.types import Schema
@@ -71,11 +60,16 @@ class Lowering:
         ]  # fmt: skip
         return "\n\n".join([*replacers, *self.texts])
 
-    def _function(self, name: str, source: Source, kinds: Mapping[str, Kind], lift: bool = False) -> Kind:
-        body = _Body(Expressions(source, self, dict(kinds), set(kinds)), lift)
+    def _function(
+        self, name: str, source: Source, kinds: Mapping[str, Kind], lift: bool = False, result: Kind | None = None
+    ) -> Kind:
+        body = _Body(Expressions(source, self, dict(kinds), set(kinds)), lift, result)
         lines, ended = body.block(source.body)
         if body.returned == {ROW, DECISION}:
             return self._function(name, source, kinds, lift=True)
+        widest = scaled.common(list(body.returned))
+        if widest is not None and len(body.returned) > 1:
+            return self._function(name, source, kinds, result=widest)
         if len(body.returned) != 1:
             raise _noticed(f"returns of different kinds in {source.name}", source)
         parameters = ", ".join(f"v_{parameter}" for parameter in kinds)
@@ -108,8 +102,8 @@ Lines = tuple[list[str], bool]
 class _Body:
     """Lowers the statements of one function."""
 
-    def __init__(self, expressions: Expressions, lift: bool) -> None:
-        self.expressions, self.lift = expressions, lift
+    def __init__(self, expressions: Expressions, lift: bool, result: Kind | None) -> None:
+        self.expressions, self.lift, self.result = expressions, lift, result
         self.returned: set[Kind] = set()
         self.subjects = 0
 
@@ -146,6 +140,7 @@ class _Body:
             raise Unsupported(f"a return without a value ({self.expressions.source.where(node)})")
         value = self.expressions.lower(node.value)
         value = lifted(value) if self.lift else value
+        value = value if self.result is None else self.expressions.in_kind(value, self.result, "returned")
         if value.kind == EVENT:
             raise Unsupported("a return of the event")
         self.returned.add(value.kind)
@@ -167,32 +162,46 @@ class _Body:
         return [self._assign(target.id, value)]
 
     def _assign(self, name: str, value: Typed) -> str:
-        kind = self.expressions.kinds.setdefault(name, value.kind)
-        if kind != value.kind:
+        kind = self.expressions.kinds.get(name, value.kind)
+        if kind != value.kind and not (isinstance(kind, Scaled) and isinstance(value.kind, Scaled)):
             raise Unsupported(f"the variable {name} for values of different kinds")
+        self.expressions.kinds[name] = value.kind  # another scale is another number of the same 64 bits
         self.expressions.assigned.add(name)
         return f"v_{name} = {value.code}"
 
     def _branches(self, test: str, body: Callable[[], Lines], other: Callable[[], Lines]) -> Lines:
         """An `if` whose branches are lowered by calls, since each changes which variables have a value."""
-        before = set(self.expressions.assigned)
+        names, kinds = set(self.expressions.assigned), dict(self.expressions.kinds)
         first, first_ended = body()
-        after_first = self.expressions.assigned
-        self.expressions.assigned = set(before)
+        after_first, first_kinds = self.expressions.assigned, self.expressions.kinds
+        self.expressions.assigned, self.expressions.kinds = names, {**first_kinds, **kinds}
         second, second_ended = other()
-        after_second = self.expressions.assigned
         if first_ended:
-            self.expressions.assigned = after_second
+            pass
         elif second_ended:
             self.expressions.assigned = after_first
+            self.expressions.kinds |= first_kinds
         else:
-            self.expressions.assigned = after_first & after_second
+            self.expressions.assigned &= after_first
+            self._join_scales(first, first_kinds, second)
         lines = [f"if {test}:", *_indented(first)]
         if second and second[0].startswith("if ") and _is_one_if(second):
             lines += [f"el{second[0]}", *second[1:]]
         elif second != ["pass"]:
             lines += ["else:", *_indented(second or ["pass"])]
         return lines, first_ended and second_ended
+
+    def _join_scales(self, first: list[str], first_kinds: dict[str, Kind], second: list[str]) -> None:
+        """Give variables that two branches leave with different scales the larger one, at the end of either branch."""
+        second_kinds = self.expressions.kinds
+        for name in sorted(self.expressions.assigned):
+            kind = scaled.common([first_kinds[name], second_kinds[name]])
+            if kind is not None:
+                for lines, kinds in ((first, first_kinds), (second, second_kinds)):
+                    value = Typed(f"v_{name}", kinds[name])
+                    if value.kind != kind:
+                        lines.append(f"v_{name} = {scaled.rescaled(value, kind.scale).code}")
+                second_kinds[name] = kind
 
     def _match(self, node: ast.Match) -> Lines:
         subject = self.expressions.lower(node.subject)
@@ -235,6 +244,8 @@ class _Body:
             return [code for part in parts for code in part or ()]
         if isinstance(pattern, ast.MatchValue):
             value = self.expressions.lower(pattern.value)
+            if isinstance(subject.kind, Scaled) and scaled.scale_of(value) <= subject.kind.scale:
+                value = scaled.rescaled(scaled.number(value), subject.kind.scale)
             if value.kind == subject.kind:
                 return [value.code]
         if isinstance(pattern, ast.MatchSingleton) and isinstance(pattern.value, bool) and subject.kind == BOOL:

@@ -10,10 +10,10 @@ import ast
 import inspect
 from dataclasses import dataclass
 
-from refold.rules.expressions import Unsupported
+from refold.rules.kinds import SCALE_MAX, Unsupported
 from refold.rules.purity import Program
 from refold.rules.source import Place
-from refold.types import ColumnKind, Schema
+from refold.types import ColumnKind, ColumnType, Schema
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,25 @@ class Refusal:
 def refused_types(program: Program, row: type, row_columns: Schema, columns: Schema) -> Refusal | None:
     """Why rows and events of these types are interpreted; None where they can be compiled."""
     for name, kind in row_columns.items():
-        if kind.null or kind.kind not in (ColumnKind.INT64, ColumnKind.BOOLEAN):
-            sentence = f"The row field {name} is {kind}; only int64 and boolean fields without null are compiled."
+        if kind.kind is ColumnKind.ENUM or not _is_compiled(kind):
+            sentence = f"The row field {name} is {kind}; only {_COMPILED} fields without null are compiled."
             return Refusal(sentence, field_place(row, name) or rule_place(program))
     for name, kind in columns.items():
-        if kind.null or kind.kind not in (ColumnKind.INT64, ColumnKind.BOOLEAN, ColumnKind.ENUM):
+        if not _is_compiled(kind):
             sentence = (
-                f"The event column {name} is {kind}; only int64, boolean and enum columns without null are compiled."
+                f"The event column {name} is {kind}; only {_COMPILED} and enum columns without null are compiled."
             )
             return Refusal(sentence, _reading_place(program, name) or rule_place(program))
     return None
+
+
+_COMPILED = f"int64, boolean, decimal (of up to {SCALE_MAX} digits after the point)"
+
+
+def _is_compiled(kind: ColumnType) -> bool:
+    if kind.kind is ColumnKind.DECIMAL:
+        return not kind.null and kind.scale is not None and kind.scale <= SCALE_MAX
+    return not kind.null and kind.kind in (ColumnKind.INT64, ColumnKind.BOOLEAN, ColumnKind.ENUM)
 
 
 def rule_place(program: Program) -> Place:

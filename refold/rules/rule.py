@@ -20,11 +20,11 @@ import pyarrow as pa
 from refold.errors import DeclarationError
 from refold.rules.comparisons import constant_comparisons
 from refold.rules.constants import NotConstant, canonical
-from refold.rules.expressions import RowShape, Unsupported, kind_of_column
 from refold.rules.fingerprint import fingerprint
 from refold.rules.flow import FlowReport, analyse
 from refold.rules.interpreter import Codes, Interpreter, Live, Row, fixed_context
 from refold.rules.kernel import Kernel, kernel_source, switched_off
+from refold.rules.kinds import RowShape, Unsupported, kind_of_column
 from refold.rules.outcome import FoldResult, Outcome
 from refold.rules.paths import missing_answers
 from refold.rules.purity import Program, inspect_program
@@ -184,7 +184,7 @@ def _rule_of(
     off, kernel = switched_off(), None
     refusal = refused_types(program, row, row_columns, read) or (Refusal(off) if off else None)
     if refusal is None:
-        shape = RowShape(row, {n: kind_of_column(k.kind, k.choices) for n, k in row_columns.items()}, defaults)
+        shape = RowShape(row, {n: kind_of_column(k) for n, k in row_columns.items()}, defaults)
         try:
             text = kernel_source(program, shape, row_columns, read)
             kernel = Kernel(text, row_columns, read, interpreter)

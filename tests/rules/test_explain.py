@@ -50,7 +50,7 @@ class Maybe(NamedTuple):
 
 
 class Priced(NamedTuple):
-    price: decimal(18, 4) = Decimal(0)  # HERE decimal_row
+    price: decimal(38, 20) = Decimal(0)  # HERE decimal_row
 
 
 COLUMNS = {
@@ -59,7 +59,7 @@ COLUMNS = {
     "kind": enum(Kind),
     "country": text(null=True),
     "units": int64(null=True),
-    "price": decimal(18, 4),
+    "price": decimal(38, 20),
 }
 LIMIT = 5
 NAMES = ("a", "b")
@@ -198,10 +198,10 @@ def of_another_kind(row: Level, event):
 INTERPRETED = {
     typed_row: "row field name is text?",
     nullable_row: "row field level is int64?",
-    decimal_row: "row field price is decimal(18, 4)",
+    decimal_row: "row field price is decimal(38, 20)",
     text_column: "event column country is text?",
     nullable_column: "event column units is int64?",
-    column_in_a_helper: "event column price is decimal(18, 4)",
+    column_in_a_helper: "event column price is decimal(38, 20)",
     loop: "It uses For",
     while_loop: "It uses While",
     power: "operator Pow",

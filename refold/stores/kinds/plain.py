@@ -57,7 +57,7 @@ class PlainRule(PlainFold):
 
     def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
         """Call the user's function."""
-        row = self._now.get(key, self._rule.row())
+        row = self._now[key] if key in self._now else self._stored(self._rule.row())
         answer = self._answer(row, event)
         if isinstance(answer, Rejection) and 1 <= answer.reason <= 255:
             return Outcome.REJECTED, int(answer.reason)
@@ -65,8 +65,12 @@ class PlainRule(PlainFold):
             return Outcome.IGNORED, 0
         if not self._is_row(answer):
             raise self._error(event, f"answered {answer!r} to the row {row!r}")
-        self._now[key] = answer
+        self._now[key] = self._stored(answer)
         return Outcome.APPLIED, 0
+
+    def _stored(self, row: Any) -> Any:
+        """A row as a state gives it back: decimals with the digits of their column, timestamps in UTC."""
+        return type(row)(*map(_read_back, self._rule.row_columns.values(), row))
 
     def _is_row(self, answer: Any) -> bool:
         kinds, row_class = self._rule.row_columns.values(), cast("Any", self._rule.row)
@@ -114,6 +118,13 @@ class PlainLatest(PlainFold):
     def values(self, key: object) -> Row:
         """The kept columns."""
         return self._now.get(key, self._nothing)
+
+
+def _read_back(column: ColumnType, value: Any) -> Any:
+    if isinstance(value, Decimal) and column.scale is not None:
+        with decimal.localcontext(_DECIMALS):
+            return value.quantize(Decimal(1).scaleb(-column.scale)) + 0  # + 0 takes the sign from a zero
+    return value.astimezone(dt.UTC) if isinstance(value, dt.datetime) else value
 
 
 def _as_rules_see(column: ColumnType, value: Any) -> Any:

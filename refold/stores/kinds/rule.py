@@ -21,7 +21,7 @@ from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
 from refold.stores.declaration import Account, Folded, Work, repeats_text
 from refold.stores.kinds.plain import PlainFold, PlainRule
-from refold.types import Schema
+from refold.types import ColumnKind, Schema
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,6 +93,10 @@ class RuleStore(Folded):
         before = rule.was_compiled
         compiled = rule.compile()
         how = "compiled by numba and folded by columns, log partitions at once, without the interpreter's lock"
+        if any(
+            kind.kind is ColumnKind.DECIMAL for kind in (*rule.row_columns.values(), *rule.interpreter.columns.values())
+        ):
+            how += "; decimals are 64-bit integers, and what needs more is interpreted"
         return Account(
             how=f"A rule, {how}."
             if compiled
