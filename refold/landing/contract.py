@@ -5,8 +5,8 @@ from bad records. How texts become times, days, decimals and bytes is `refold.la
 values is each decoder's own room, and each of them ends here. Nothing here knows which column is a log's key.
 
 The reasons are stable names. From this module and from `texts`: `missing`, `wrong-type`, `out-of-range`,
-`unknown-value`, `empty`, `not-a-time`, `not-a-date`, `not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds
-those of its own format, such as `not-json`.
+`unknown-value`, `empty`, `not-a-time`, `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, `not-a-date`,
+`not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds those of its own format, such as `not-json`.
 """
 
 from __future__ import annotations

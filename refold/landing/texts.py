@@ -1,14 +1,16 @@
-"""How landing writes times, days, decimals and bytes as text, and how such texts become typed values.
+"""How landing writes times, days, decimals and bytes as text, and how these texts become typed values.
 
-Each kind has one function from a text to a value, which is its specification, and `convert` has a vectorised way that
-takes a column at once where all of its texts have the common shape. Equality of both is a property test. Decoders of
-text formats come after this module; nothing here knows a format.
+Each kind has one function from a text to a value, which is its specification. `convert` takes a column: texts of the
+common shape all at once, the others one by one. A property test compares both. Decoders of text formats come after
+this module; nothing here knows a format.
 
-- A timestamp is RFC 3339: `YYYY-MM-DD`, `T` or a space, `HH:MM:SS`, at most six digits of fraction, `Z` or `±HH:MM`;
-  years 1 to 9999 in UTC, no leap seconds.
+- A timestamp is an instant: `YYYY-MM-DD`, `T` or a space, `HH:MM`, optionally `:SS` and a fraction after a point or a
+  comma, then `Z`, `UTC`, `GMT`, `±HH:MM`, `±HHMM` or `±HH`, which may follow a space, then optionally a region as Java
+  writes it (`[Europe/Paris]`), which is ignored because the offset decides. Years are 1 to 9999 in UTC. Digits of the
+  fraction beyond microseconds must be zeros. A text without a zone, with second 60 or with hour 24 has its own reason.
 - A date is `YYYY-MM-DD`.
-- A decimal is written as JSON writes numbers (`-12.50`, `1e2`) and must be exact: zeros at the end are no digits, and
-  nothing is ever rounded.
+- A decimal is written as JSON writes numbers (`-12.50`, `1e2`) and must be exact: trailing zeros do not count as
+  digits, and nothing is ever rounded.
 - Bytes are base64 with padding, in the standard alphabet, without line breaks.
 """
 
@@ -41,48 +43,66 @@ TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
 """The kinds of column that this module reads from texts."""
 
 _TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r"( ?(?:[Zz]|UTC|GMT|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)(?:\[[A-Za-z0-9_+/-]+\])?)?"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _COMMON_TIME = (
-    r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\z"
+    r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+    r"(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)\z"
 )
 _COMMON_DATE = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _USUAL = {
     "timestamp": (b"0000-00-00T00:00:00.000000Z", b"9999-99-99T99:99:99.999999Z"),
     "date": (b"0000-00-00", b"9999-99-99"),
 }
-"""The lowest and the highest text in the shape that a kind is mostly written in, which is quicker to see."""
+"""The lowest and the highest text of the most common shape of a kind, which is quicker to recognise."""
+
+_NEEDED = {
+    "no-zone": "a time with Z or an offset",
+    "leap-second": "seconds up to 59, since no leap second can be stored",
+    "hour-24": "hours up to 23, with midnight as 00:00 of the next day",
+    "below-microseconds": "at most six digits of a second that are not zero",
+}
+"""What a time needs to be read, by the reason that it cannot be."""
 
 Value = int | Decimal | bytes
 
 
-def read_timestamp(text: str) -> int | None:
-    """Microseconds since 1970 UTC, or None where the text is no timestamp.
+def read_timestamp(text: str) -> int | str:
+    """Microseconds since 1970 UTC, or the reason there are none.
+
+    The reasons are `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, and `not-a-time` for all else.
 
     >>> read_timestamp("1970-01-01T01:00:00.5+01:00"), read_timestamp("yesterday")
-    (500000, None)
+    (500000, 'not-a-time')
     """
     match = _TIME.fullmatch(text)
     if match is None:
-        return None
-    *parts, fraction, sign, hours, minutes = match.groups()
-    if sign is not None and (hours > "23" or minutes > "59"):
-        return None
+        return "not-a-time"
+    *day, hour, minute, second, fraction, zone, sign, hours, minutes = match.groups(default="")
+    leap, midnight = second == "60", f"{hour}:{minute}:{second or '00'}" == "24:00:00"
     try:
-        local = dt.datetime(*map(int, parts))  # type: ignore[arg-type]  # noqa: DTZ001  # the offset is subtracted below
+        # Seconds and hours out of range are replaced, so that their reason is given only where all else is right.
+        time = ("00" if midnight else hour, minute, "59" if leap else second or "00")
+        local = dt.datetime(*map(int, (*day, *time)))  # type: ignore[arg-type]  # noqa: DTZ001  # the offset follows
     except ValueError:
-        return None
-    offset_seconds = 0 if sign is None else int(sign + "1") * (int(hours) * 3600 + int(minutes) * 60)
-    microseconds = (local - EPOCH) // MICROSECOND + int((fraction or "").ljust(6, "0")) - offset_seconds * 1_000_000
-    return microseconds if TIME_MIN <= microseconds <= TIME_MAX else None
+        return "not-a-time"
+    if not zone:
+        return "no-zone"
+    if leap or midnight:
+        return "leap-second" if leap else "hour-24"
+    if fraction[6:].strip("0"):
+        return "below-microseconds"
+    offset_seconds = int(f"{sign}1") * (int(hours) * 3600 + int(minutes or 0) * 60) if sign else 0
+    microseconds = (local - EPOCH) // MICROSECOND + int(fraction[:6].ljust(6, "0")) - offset_seconds * 1_000_000
+    return microseconds if TIME_MIN <= microseconds <= TIME_MAX else "not-a-time"
 
 
 def read_date(text: str) -> int | None:
-    """Days since 1970, or None where the text is no day.
+    """Days since 1970, or None if the text is not a day.
 
     >>> read_date("1970-01-02"), read_date("2026-02-30")
     (1, None)
@@ -110,7 +130,7 @@ def read_decimal(text: str, precision: int, scale: int) -> Decimal | str:
     if not shown:
         return Decimal(f"0E-{scale}")
     exponent = exponent.lstrip("0")
-    if len(exponent) > 9:  # such a number is out of every range, and its power of ten must never be computed
+    if len(exponent) > 9:  # out of every range, and its power of ten must never be computed
         return "out-of-range"
     shift = int(f"{exponent_sign}{exponent or 0}") - len(fraction) + len(digits) - len(shown)
     if -shift > scale or len(shown) + shift > precision - scale:
@@ -128,7 +148,7 @@ def read_binary(text: str) -> bytes | None:
 
 
 def read(text: str, column: ColumnType) -> Value | ValueFault:
-    """One text as the value of a timestamp, date, decimal or binary column, or why it is none."""
+    """One text as the value of a timestamp, date, decimal or binary column, or why it cannot be one."""
     value: Value | str | None
     if column.kind is ColumnKind.TIMESTAMP:
         value, reason = read_timestamp(text), "not-a-time"
@@ -139,29 +159,31 @@ def read(text: str, column: ColumnType) -> Value | ValueFault:
     else:
         value, reason = read_binary(text), "not-base64"
     if value is None or isinstance(value, str):
-        return ValueFault(value or reason, expected(column), shorten(text))
+        return ValueFault(value or reason, _NEEDED.get(str(value)) or expected(column), shorten(text))
     return value
 
 
 def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
-    """A text column as a typed one, and the fault of every row whose text is no value; nulls stay null.
+    """A text column as a typed one, and the fault of every row whose text is not a value; nulls stay null.
 
     >>> from refold.types import date
     >>> values, faults = convert(pa.array(["1970-01-02", "soon"]), date())
     >>> values.null_count, faults[1].reason
     (1, 'not-a-date')
     """
-    quick = _common(texts, column)
-    if quick is not None:
-        return quick, {}
-    values: list[Value | None] = []
-    faults: dict[int, ValueFault] = {}
-    for row, text in enumerate(texts.to_pylist()):
-        value = read(text, column) if text is not None else None
-        if isinstance(value, ValueFault):
-            faults[row] = value
-        values.append(None if isinstance(value, ValueFault) else value)
-    return typed(values, column), faults
+    shaped = _shaped(texts, column)
+    if shaped is not None:
+        common = _cast(texts if pc.all(shaped, min_count=0).as_py() else pc.if_else(shaped, texts, None), column)
+    if shaped is None or common is None:
+        shaped, common = pa.array(np.zeros(len(texts), np.bool_)), pa.nulls(len(texts), column.arrow)
+    odd = pc.and_(pc.invert(shaped), texts.is_valid()).fill_null(False)
+    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return common, {}
+    read_singly = [read(text, column) for text in texts.take(pa.array(rows)).to_pylist()]
+    faults = {int(row): v for row, v in zip(rows, read_singly, strict=True) if isinstance(v, ValueFault)}
+    values = typed([None if isinstance(value, ValueFault) else value for value in read_singly], column)
+    return pc.replace_with_mask(common, odd, values), faults
 
 
 def typed(values: list[Value | None], column: ColumnType) -> pa.Array:
@@ -173,14 +195,20 @@ def typed(values: list[Value | None], column: ColumnType) -> pa.Array:
     return pa.array(values, column.arrow)
 
 
-def _common(texts: pa.Array, column: ColumnType) -> pa.Array | None:
-    """The whole column at once, or None where one text is out of the common shape or no value."""
+def _shaped(texts: pa.Array, column: ColumnType) -> pa.Array | None:
+    """Which texts have the common shape, null for nulls; None where the kind has no such shape."""
     if column.kind is ColumnKind.BINARY:
         return None
-    # Arrow parses only what the shape lets through: version 26 dies of a segmentation fault on "1e-999999999".
-    usual = column.kind in _USUAL and _lie_between(texts, *_USUAL[column.kind])
-    if not usual and not pc.all(pc.match_substring_regex(texts, _common_shape(column)), min_count=0).as_py():
-        return None
+    if column.kind in _USUAL and _lie_between(texts, *_USUAL[column.kind]):
+        return pa.array(np.ones(len(texts), np.bool_))
+    return pc.match_substring_regex(texts, _common_shape(column))
+
+
+def _cast(texts: pa.Array, column: ColumnType) -> pa.Array | None:
+    """Texts of the common shape as values, or None where one of them has no value.
+
+    Arrow must not see other texts: version 26 crashes on "1e-999999999".
+    """
     try:
         values = texts.cast(column.arrow)
     except pa.ArrowInvalid:
@@ -196,7 +224,7 @@ def _common(texts: pa.Array, column: ColumnType) -> pa.Array | None:
 
 
 def _lie_between(texts: pa.Array, low: bytes, high: bytes) -> bool:
-    """Whether there are texts, none null, each as long as two others and byte for byte between them."""
+    """Whether there are texts, none null, each as long as `low` and `high` and byte for byte between them."""
     if not len(texts) or texts.null_count:
         return False
     data, starts = text_buffers(texts)
@@ -207,7 +235,7 @@ def _lie_between(texts: pa.Array, low: bytes, high: bytes) -> bool:
 
 
 def _common_shape(column: ColumnType) -> str:
-    """The pattern of texts that Arrow reads as we do; for decimals, one that fits the precision by its shape alone."""
+    """The pattern of texts that Arrow reads as we do; for decimals, of texts whose shape alone fits the precision."""
     if column.kind is not ColumnKind.DECIMAL:
         return _COMMON_TIME if column.kind is ColumnKind.TIMESTAMP else _COMMON_DATE
     scale = column.scale or 0
