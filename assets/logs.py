@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from refold import Debezium, JsonLines, Log, decimal, enum, int64, text, timestamp
+from refold import ConflictLimits, Debezium, JsonLines, Log, decimal, enum, int64, text, timestamp
 
 
 class Movement(Enum):
@@ -21,6 +21,9 @@ class Op(Enum):
     READ = "r"
 
 
+CONFLICTS = ConflictLimits(records_max=1000)
+"""The sample delivers some ids again with other content, so that one sees what becomes of them."""
+
 stock_events = Log(
     "stock_events",
     key="product_id",
@@ -38,6 +41,7 @@ stock_events = Log(
         "customer_id": text(null=True),
     },
     decoder=JsonLines(),
+    conflicts=CONFLICTS,
     owner="team:inventory",
     description="Every movement of goods: receipts and returns add units, sales remove them.",
 )
@@ -54,6 +58,7 @@ product_changes = Log(
         "unit_price": decimal(18, 4, null=True),
     },
     decoder=Debezium(paths={"lsn": ("source.lsn",)}),
+    conflicts=CONFLICTS,
     owner="team:catalogue",
     description="Every change of the product catalogue, captured from its database in commit order.",
 )

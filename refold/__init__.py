@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
-    from refold.log.declaration import Log, QuarantineLimits
+    from refold.log.declaration import ConflictLimits, Log, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BulkNdjson",
+    "ConflictLimits",
     "Daily",
     "Debezium",
     "Delta",
@@ -60,7 +61,7 @@ _NAMES_OF = {
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
-    "log.declaration": "Log QuarantineLimits",
+    "log.declaration": "ConflictLimits Log QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily",
     "release.reader": "OpenRelease open_release",

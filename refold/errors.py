@@ -92,6 +92,12 @@ class QuarantineLimit(FixInput):
         self.reasons = dict(reasons)
 
 
+class ConflictLimit(FixInput):
+    """More deliveries than the log allows repeat an event id with other content, so the snapshot was not sealed."""
+
+    kind = "conflict-limit"
+
+
 class Conflict(Retry):
     """Another process wrote first: a conditional write found another version than it expected."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refold import (
+    ConflictLimits,
     Daily,
     Log,
     Project,
@@ -50,6 +51,7 @@ class Level(NamedTuple):
 
 
 LIMITS = QuarantineLimits(share_max=1.0, records_max=10**6)
+ANY_CONFLICTS = ConflictLimits(records_max=10**6)
 moves = Log(
     "moves",
     key="product",
@@ -57,6 +59,7 @@ moves = Log(
     columns={"id": text(), "product": text(), "quantity": int64(1, 1000), "kind": enum(Kind)},
     partitions=2,
     quarantine=LIMITS,
+    conflicts=ANY_CONFLICTS,
 )
 prices = Log(
     "prices",
@@ -65,6 +68,7 @@ prices = Log(
     columns={"id": text(), "product": text(), "price": int64(1, 1000)},
     partitions=1,
     quarantine=LIMITS,
+    conflicts=ANY_CONFLICTS,
 )
 
 

@@ -28,6 +28,10 @@ class Listed(NamedTuple):
 
 
 COMMANDS: Mapping[str, Listed] = {
+    "conflicts": Listed(
+        "conflicts",
+        "List the events of a LOG (default: all) that repeat an id with other content; they count for no store.",
+    ),
     "demo": Listed(
         "repair",
         "Rebuild three weeks of the sample in a temporary folder; with --break, damage one cell and see it found.",
@@ -58,7 +62,9 @@ COMMANDS: Mapping[str, Listed] = {
     ),
     "sample": Listed("rebuild", "Write the project's sample landing folder; the same bytes on every machine."),
     "search": Listed("store", "Search the released documents for WORDS."),
-    "show": Listed("store", "Show the rows of a STORE, or the row of a KEY, at a snapshot."),
+    "show": Listed(
+        "store", "Show the rows of a STORE, or the row of a KEY, at a snapshot, and what its sinks serve now."
+    ),
     "verify": Listed(
         "verify", "Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs."
     ),

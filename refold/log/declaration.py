@@ -37,6 +37,18 @@ class QuarantineLimits:
     records_max: int = 1000
 
 
+@dataclass(frozen=True)
+class ConflictLimits:
+    """How many new events of a snapshot may repeat an event id with other content; by default none, else sealing stops.
+
+    Such events count for no store, since the first delivery of an id does. `records_max` is a count, `share_max` a
+    share of the new events (0 to 1); passing either stops.
+    """
+
+    records_max: int = 0
+    share_max: float = 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Log:
     """A named stream of events, whose landing objects are below the folder `<name>/`.
@@ -51,6 +63,7 @@ class Log:
         decoder: the format of its landing objects.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
         quarantine: when sealing stops because too much cannot be read.
+        conflicts: when sealing stops because ids are repeated with other content.
         owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
         description: one sentence for people.
 
@@ -66,6 +79,7 @@ class Log:
     decoder: Decoder = field(default_factory=JsonLines)
     layout: Layout = DATED
     quarantine: QuarantineLimits = QuarantineLimits()
+    conflicts: ConflictLimits = ConflictLimits()
     owner: str | None = None
     description: str = ""
 

@@ -139,6 +139,14 @@ class LogReader:
             parts = [schema.append(pa.field("log_partition", pa.int64())).empty_table()]
         return pa.concat_tables(parts)
 
+    def at(self, seqs: Sequence[int]) -> Iterator[pa.Table]:
+        """The events with some `log_seq`, which rise; a table for each snapshot that has some. Raises as `events`."""
+        for snapshot in self._chain:
+            cut = snapshot.cut(self.log.name)
+            wanted = [seq for seq in seqs if cut.seq_start <= seq < cut.seq_end]
+            if wanted:
+                yield self.matching(snapshot, ["log_seq"], partial(_is_among, pa.array(wanted, pa.int64())))
+
     def matching(
         self, snapshot: Snapshot, columns: Sequence[str], chosen: Callable[[pa.Table], pa.ChunkedArray]
     ) -> pa.Table:
@@ -313,3 +321,7 @@ class LogReader:
         if stored is None:
             return None
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
+
+
+def _is_among(seqs: pa.Array, events: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(events["log_seq"], seqs)

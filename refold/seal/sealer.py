@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from refold.base.parallel import each
 from refold.canonical.encoding import encode_rows
+from refold.dedup.conflicts import check_conflicts
 from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
 from refold.landing.decoder import BadRecord
@@ -91,6 +91,7 @@ class Sealer:
             ChangedObject: an object that was sealed has other bytes now.
             UnreadableObject: an object cannot be decoded at all.
             QuarantineLimit: too many records are bad.
+            ConflictLimit: too many events repeat an id with other content.
             Conflict: another sealer was faster; what it sealed stands.
         """
         for part in self._parts:
@@ -211,7 +212,7 @@ class _LogSealer:
         starts = list(before.ends) if before else [0] * self.log.partitions
         parts = order_events(self.log, objects, starts, before.seq_end if before else 0)
         cut = self._new_cut(objects, parts, starts, parent)
-        segments, repeats, seen = self._write(parts, cut.seq_end)
+        segments, repeats, seen = self._write(key, parts, cut.seq_end)
         self._sealed |= {o.name: o for o in cut.objects}
         quarantine = write_quarantine(self._objects, self.log, _bad(objects))
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
@@ -262,7 +263,7 @@ class _LogSealer:
         )
 
     def _write(
-        self, parts: Sequence[NewEvents], seq_end: int
+        self, key: str, parts: Sequence[NewEvents], seq_end: int
     ) -> tuple[list[SegmentFile], StoredObject | None, list[SeenFile]]:
         """Write segments and, beside that, deduplicate."""
         sizes = [len(new) for new in parts]
@@ -271,7 +272,7 @@ class _LogSealer:
         run = run_of(parts, seq_end - sum(sizes), seq_end)
         write = partial(write_segments, self._objects, self.log)
         work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
-        work.append(partial(self._deduplicate, parts, run, self._earlier(run), seq_end))
+        work.append(partial(self._deduplicate, key, parts, run, self._earlier(run), seq_end))
         *written, (repeats, seen) = each(lambda job: job(), work, [*sizes, len(run)])
         return [file for files in written for file in files], repeats, seen
 
@@ -285,7 +286,7 @@ class _LogSealer:
             return self._index.candidates(run)
 
     def _deduplicate(
-        self, parts: Sequence[NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
+        self, key: str, parts: Sequence[NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
     ) -> tuple[StoredObject | None, list[SeenFile]]:
         """The repeats among the new events, and the seen index with their first deliveries."""
         assert self._index is not None
@@ -293,6 +294,7 @@ class _LogSealer:
         deliveries, firsts = seal_deliveries(
             self.log, run, earlier, lambda places: rows_at(parts, start + places), self._fetch
         )
+        check_conflicts(self.log, key, run.seqs, deliveries, firsts, partial(self._events_at, parts, start))
         new = run.take(run.by_hash[deliveries[run.by_hash] == Delivery.FIRST])
         try:
             self._index.add(new, seq_end)
@@ -328,15 +330,14 @@ class _LogSealer:
     def _seen_files(self) -> Sequence[SeenFile]:
         return newest_seen(self._chain, self.log.name)[1]
 
+    def _events_at(self, parts: Sequence[NewEvents], start: int, seqs: Seqs) -> Iterator[pa.Table]:
+        """New and sealed events by `log_seq`, which rises; new ones are those from `start` on."""
+        yield from self._reader.at(seqs[seqs < start].tolist())
+        yield rows_at(parts, seqs[seqs >= start])
+
     def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Ids and contents of sealed events, for the exact comparison of candidates."""
-        for snapshot in self._chain:
-            cut = self._cut(snapshot)
-            wanted = [seq for seq in seqs if cut.seq_start <= seq < cut.seq_end]
-            if not wanted:
-                continue
-            events = self._reader.events(snapshot)
-            events = events.filter(pc.is_in(events["log_seq"], pa.array(wanted, pa.int64())))
+        for events in self._reader.at(seqs):
             ids = encode_rows([events[self.log.event_id]])
             contents = encoded(self.log, events)
             yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)

@@ -18,7 +18,7 @@ from typing import Any, cast
 from refold.config import Settings
 from refold.engine import Engine
 from refold.errors import FixInput
-from refold.log.declaration import POSITION, Log, QuarantineLimits
+from refold.log.declaration import POSITION, ConflictLimits, Log, QuarantineLimits
 from refold.project import Project
 from refold.proof.prover import Verdict
 from refold.seal.cadence import Daily
@@ -33,7 +33,8 @@ Event = Mapping[str, Any] | str | bytes
 Days = Mapping[str, Sequence[Event]]
 """The records of one log by snapshot key (YYYY-MM-DD), in landing order; an empty list is an empty day."""
 
-_ANY_NUMBER = QuarantineLimits(share_max=1.0, records_max=2**62)
+_ANY_BAD = QuarantineLimits(share_max=1.0, records_max=2**62)
+_ANY_CONFLICTS = ConflictLimits(records_max=2**62)
 
 
 def assert_replay_equal(
@@ -133,7 +134,7 @@ class _Way:
     def _seal(self, keys: Sequence[str]) -> None:
         engine = self.engine()
         # A hand-written day is so small that one bad record passes any share.
-        logs = [replace(log, quarantine=_ANY_NUMBER) for log in self.project.logs]
+        logs = [replace(log, quarantine=_ANY_BAD, conflicts=_ANY_CONFLICTS) for log in self.project.logs]
         for _ in Sealer(engine.landing(), engine.objects, engine.chain, logs).seal(keys):
             pass
 

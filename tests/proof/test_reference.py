@@ -45,6 +45,7 @@ from refold.proof.reference import ReferenceBoundary, reference
 from refold.proof.replay import replay
 from refold.stores.declaration import Folded
 from refold.testing.strategies import event_days
+from tests.shop import ANY_CONFLICTS
 from tests.support import Shop, changed, copy_landing, moved, verify_reference
 
 START = dt.date(2026, 1, 1)
@@ -180,6 +181,7 @@ everything = Log(
     "everything",
     key="k",
     event_id="id",
+    conflicts=ANY_CONFLICTS,
     columns={
         "id": int64(0),
         "k": text(),
