@@ -146,8 +146,8 @@ def read_by_python(text: str) -> dt.datetime | None:
     plain = re.sub(r"\[[\w/+-]+\]$", "", text, flags=re.ASCII)
     if plain != text and not re.search(r"(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$", plain, re.ASCII | re.IGNORECASE):
         return None
-    plain = re.sub(r" ?(Z|z|UTC|GMT)$", "+00:00", plain)
     plain = re.sub(r" (?=[+-]\d\d(:?\d\d)?$)", "", plain, flags=re.ASCII)
+    plain = re.sub(r" ?(Z|z|UTC|GMT)$", "+00:00", plain)
     plain = re.sub(r"([.,]\d{6})0+(?=[+-])", r"\1", plain, flags=re.ASCII)
     if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,6})?)?[+-]", plain, re.ASCII):
         return None
