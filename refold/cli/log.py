@@ -59,6 +59,18 @@ def log_show(context: click.Context, log: str, place: str) -> None:
         console.print(view.cell(f"Store {store}: {outcome}"))
 
 
+@log.command("skipped")
+@click.argument("log", required=False)
+@click.pass_context
+def log_skipped(context: click.Context, log: str | None) -> None:
+    """List the objects in landing that are not data of LOG (default: of any log): hidden, markers, Kafka sidecars."""
+    engine, console = open_project(context), view.console()
+    logs = {engine.project.log(log).name} if log else {each.name for each in engine.project.logs}
+    found = [each for each in engine.sealing.sealer().skipped() if each.log in logs]
+    rows = [{"object": each.info.name, "bytes": each.info.size_bytes, "reason": each.reason} for each in found]
+    console.print(view.table(f"{len(rows)} objects in landing that are not data", rows))
+
+
 @log.command("verify")
 @click.option("--as-of", metavar="SNAPSHOT", help="Verify up to this snapshot; by default the newest.")
 @click.pass_context

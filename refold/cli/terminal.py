@@ -113,11 +113,15 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
 
 
 def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
-    """Objects that landed late in sealed folders, and when they are sealed."""
+    """Objects that landed late in sealed folders and when they are sealed, and how many are not data."""
     try:
-        pending = engine.sealing.sealer().pending()
+        sealer = engine.sealing.sealer()
     except NotFound:
         return  # sealed snapshots outlive their landing
+    pending, skipped = sealer.pending(), Counter(each.reason for each in sealer.skipped())
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        console.print(f"Objects in landing that are not data: {reasons}; `refold log skipped` lists them.")
     names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]
     if names:
         following = engine.project.cadence.following(snapshot.key)

@@ -108,11 +108,10 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
             for name in each.vanished:
                 context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
         report = reports.get(snapshot.key)
-        gone = report.vanished if report else ()
         for log in project.logs:
             yield dg.MaterializeResult(
                 asset_key=keys.log_key(log),
-                metadata=md.log_metadata(log, snapshot, vanished=gone),
+                metadata=md.log_metadata(log, snapshot, report),
                 data_version=dg.DataVersion(snapshot.logs[log.name].id[:20]),
             )
 

@@ -14,6 +14,7 @@ from refold.proof.prover import Difference, Verdict
 from refold.release.publisher import Published
 from refold.release.releaser import Release
 from refold.repair.served import Served
+from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.checkpoint import StateRecord
@@ -26,12 +27,10 @@ _ROWS_SHOWN = 20
 _OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
 
 
-def log_metadata(
-    log: Log, snapshot: Snapshot, late: Sequence[str] = (), vanished: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Numbers of one log's part of a snapshot."""
+def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None) -> dict[str, Any]:
+    """Numbers of one log's part of a snapshot, and what `report` says about landing if it was sealed just now."""
     cut = snapshot.cut(log.name)
-    late = [o.name for o in cut.objects if o.late] or list(late)
+    late = [o.name for o in cut.objects if o.late]
     found: dict[str, Any] = {
         "dagster/row_count": cut.events,
         "new events": cut.events,
@@ -44,8 +43,11 @@ def log_metadata(
         found["note"] = "No new events: the log equals that of the day before."
     if late:
         found["late objects"] = _listed(late)
-    if vanished:
-        found["sealed objects that landing no longer holds"] = _listed(vanished)
+    if report and report.vanished:
+        found["sealed objects that landing no longer holds"] = _listed(report.vanished)
+    skipped = [f"{each.info.name} ({each.reason})" for each in report.skipped if each.log == log.name] if report else []
+    if skipped:
+        found["objects in landing that are not data"] = _listed(skipped)
     return found | {"log identity": cut.id, "snapshot identity": snapshot.id}
 
 

@@ -1,7 +1,7 @@
-"""Landing layouts: what the name of a landing object says of it, whatever its content.
+"""Landing layouts: what the name of a landing object says about it, whatever its content, and the order of names.
 
-A layout tells data from markers, finds the snapshot key and the log partition in a name, and refuses other names.
-It reads no object and knows no format; `refold.landing.decoder` does. `refold.landing.listing` applies it.
+A layout distinguishes data from markers, finds the snapshot key and the log partition in a name, and refuses other
+names. It reads no object and knows no format; `refold.landing.decoder` does. `refold.landing.listing` applies it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import NamedTuple, Protocol
 from refold.errors import DeclarationError
 
 MARKER = "_SUCCESS"
+UNFINISHED = "._COPYING_"
+"""How names end while `hdfs dfs -put` writes the object."""
 
+_DIGITS = 20
+"""Digits to which numbers in names are padded for sorting; an offset has 19 at most."""
+
+_OFFSET = re.compile(r"(.*(?:([+_-])[0-9]+\2|\([0-9]+_))([0-9]+)(?=\)?(?:\.|$))", re.DOTALL)
+_NUMBERED_FOLDER = re.compile(r"(?<=/)(?!partition=)([^/=]+=)([0-9]+)(?=/)")
 _PARTITION = re.compile(r"partition=(\d+)", re.ASCII)
 _FIELDS = {"date": r"\d{4}-\d{2}-\d{2}", "year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}"}
 _SHOWN = {"date": "YYYY-MM-DD", "year": "YYYY", "month": "MM", "day": "DD"}
@@ -41,7 +48,7 @@ class Layout(Protocol):
         ...
 
     def is_data(self, name: str) -> bool:
-        """Whether an object holds records; a marker or a hidden object does not."""
+        """Whether the name is that of data; markers and hidden objects are not."""
         ...
 
     def slot(self, name: str) -> Slot | None:
@@ -57,8 +64,9 @@ class Layout(Protocol):
 class Folders:
     """A folder for each day, anywhere between the folder of the log and the object.
 
-    A folder `partition=N` on the way names the log partition. Objects that start with `_` or `.` hold no records, and
-    `_SUCCESS` marks its day as complete.
+    A folder `partition=N` on the way names the log partition. As in Spark and Hive, objects below a folder whose name
+    starts with `_` or `.` are not data (one that starts with `_` and contains `=` is a column, and may be), and neither
+    are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` marks its day as complete.
 
     Attributes:
         template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`.
@@ -93,35 +101,71 @@ class Folders:
         return self.template.format(date=key, year=year, month=month, day=day)
 
     def is_data(self, name: str) -> bool:
-        """Whether the last part of a name starts with neither `_` nor `.`."""
-        return not name.rpartition("/")[2].startswith(("_", "."))
+        """Whether neither the object nor a folder on the way is hidden or unfinished."""
+        folder, _, file = name.rpartition("/")
+        return not (file.startswith(("_", ".")) or file.endswith(UNFINISHED) or self._is_hidden(folder))
 
     def slot(self, name: str) -> Slot | None:
         """The first day of the calendar and the first `partition=N` among the folders of a name."""
         folders = name.split("/")[1:-1]
-        day = self._day("/".join(folders))
+        day, _ = self._day("/".join(folders))
         partition = next((int(found[1]) for part in folders if (found := _PARTITION.fullmatch(part))), None)
         return None if day is None else Slot(day, partition)
 
     def completes(self, name: str) -> str | None:
-        """The day of a `_SUCCESS` object."""
-        slot = self.slot(name) if name.rpartition("/")[2] == MARKER else None
+        """The day of a `_SUCCESS` object that is not below a hidden folder."""
+        folder, _, file = name.rpartition("/")
+        slot = self.slot(name) if file == MARKER and not self._is_hidden(folder) else None
         return slot.folder if slot else None
 
-    def _day(self, path: str) -> str | None:
+    def _is_hidden(self, folder: str) -> bool:
+        """Whether a folder, or one above it, is hidden; the folder of the log and those of the template are not."""
+        if "/_" not in folder and "/." not in folder:
+            return False
+        _, others = self._day(folder.partition("/")[2])
+        return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in others.split("/"))
+
+    def _day(self, path: str) -> tuple[str | None, str]:
+        """The day among some folders, None if there is none, and the other folders."""
         for found in self._pattern().finditer(path):
             parts = found.groupdict()
             try:
-                return dt.date.fromisoformat(parts.get("date") or "{year}-{month}-{day}".format(**parts)).isoformat()
+                day = dt.date.fromisoformat(parts.get("date") or "{year}-{month}-{day}".format(**parts)).isoformat()
             except ValueError:
                 continue  # a day that no calendar has
-        return None
+            return day, path[: found.start()] + path[found.end("all") :]
+        return None, path
 
     def _pattern(self) -> re.Pattern[str]:
         parsed = Formatter().parse(self.template)
         days = "".join(re.escape(t) + (f"(?P<{name}>{_FIELDS[name]})" if name else "") for t, name, _, _ in parsed)
-        return re.compile(rf"(?<![^/])(?={days}(?![^/]))", re.ASCII)
+        return re.compile(rf"(?<![^/])(?=(?P<all>{days})(?![^/]))", re.ASCII)
 
 
 DATED = Folders()
 """The usual layout: `dt=YYYY-MM-DD`."""
+
+
+def landing_order(name: str) -> tuple[bytes, bytes]:
+    """The sort key of an object's name: by bytes, but numbers that say where the object belongs in its log by value.
+
+    These are the start offset at the end of a name (`topic+partition+offset.json`, `topic-partition-offset.json`,
+    `topic_partition_offset.json`, `topic(partition_offset).json`) and folders `<column>=<digits>`, but for the folders
+    of log partitions. They sort as if they were padded with zeros to 20 digits. Equal numbers sort by the bytes of
+    the whole name.
+
+    >>> sorted(["t/dt=2026-01-31/t-0-10.json", "t/dt=2026-01-31/t-0-9.json"], key=landing_order)
+    ['t/dt=2026-01-31/t-0-9.json', 't/dt=2026-01-31/t-0-10.json']
+    """
+    folder, slash, file = f"/{name}".rpartition("/")
+    folder = _NUMBERED_FOLDER.sub(lambda found: found[1] + _padded(found[2]), folder + slash)
+    return (folder + _OFFSET.sub(lambda found: found[1] + _padded(found[3]), file)).encode(), name.encode()
+
+
+def has_offset(name: str) -> bool:
+    """Whether the name of an object ends in the start offset that `landing_order` sorts by."""
+    return _OFFSET.match(name.rpartition("/")[2]) is not None
+
+
+def _padded(digits: str) -> str:
+    return digits.lstrip("0").zfill(_DIGITS)

@@ -1,21 +1,38 @@
-"""The objects of one log in landing, and those that changed or are gone since they were sealed.
+"""The objects of one log in landing, those that are skipped, and those that changed or vanished since they were sealed.
 
 Another tool writes landing; Refold only lists and reads it. `refold.landing.layout` says what a name means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
 
 from refold.errors import FixInput
-from refold.landing.layout import DATED, Layout
+from refold.landing.layout import DATED, Layout, has_offset, landing_order
 from refold.storage.objects import ObjectInfo, ObjectStore
+
+_SIDECAR = re.compile(r"(.+)\.(?:keys|headers)(?:\.[A-Za-z0-9]+)+")
+_NAMES_SHOWN = 5
+
+
+class Skip(StrEnum):
+    """Why an object is not data of its log."""
+
+    HIDDEN = "hidden"
+    """Its name, or that of a folder on the way, starts with `_` or `.`, or it is still being written."""
+    MARKER = "marker"
+    """It has no bytes, and its name is that of a folder or of nothing that the log takes."""
+    SIDECAR = "sidecar"
+    """It holds the Kafka keys or headers of the object beside it."""
 
 
 @dataclass(frozen=True)
 class LandingObject:
-    """One landing object: its place, its folder's key, and its own log partition where its path has one."""
+    """One landing object: its place, its folder's key, and its own log partition if its path has one."""
 
     info: ObjectInfo
     folder: str
@@ -27,46 +44,100 @@ class LandingObject:
         return self.info.name
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A landing object that is not data of its log."""
+
+    log: str
+    info: ObjectInfo
+    reason: Skip
+
+
 @dataclass
 class Landing:
-    """The objects of one log, sorted by the bytes of their names, and the folders that carry a marker."""
+    """The objects of one log in the order of sealing, those that are skipped, and the folders that have a marker."""
 
     log: str
     objects: list[LandingObject] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
 
     def folders(self) -> list[str]:
         """The keys of the folders that hold data, ascending."""
         return sorted({item.folder for item in self.objects})
 
+    def infos(self) -> Iterator[ObjectInfo]:
+        """All objects, also those that are skipped: they may have been sealed under another declaration."""
+        yield from (item.info for item in self.objects)
+        yield from (item.info for item in self.skipped)
+
 
 def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str], layout: Layout = DATED) -> Landing:
-    """List one log's landing; symbolic links are followed, also out of the landing folder.
+    """List one log's landing, in the order of `landing_order`; symbolic links are followed, also out of the folder.
 
-    Raises FixInput, naming every object whose name the layout refuses or whose suffix the decoder does not take, and
-    every entry of a local folder that cannot be read as an object.
+    Raises FixInput, naming every object that is neither data nor skipped (the layout refuses its name, the decoder does
+    not take its suffix, or it holds Kafka keys or headers without the values), and every entry of a local folder that
+    cannot be read as an object.
     """
-    landing, strange = Landing(log), []
+    landing, strange, alone = Landing(log), [], []
     infos = store.list(log)
-    _refuse_unlisted(store, log, {info.name for info in infos}, layout)
+    names = {info.name for info in infos}
+    _refuse_unlisted(store, log, names, layout)
+    folders = _folders(names)
     for info in infos:
         if complete := layout.completes(info.name):
             landing.marked.add(complete)
-        if not layout.is_data(info.name):
             continue
-        slot = layout.slot(info.name)
-        if slot is None or not info.name.endswith(tuple(suffixes)):
+        slot = layout.slot(info.name) if info.name.endswith(tuple(suffixes)) else None
+        sidecar_of = _SIDECAR.fullmatch(info.name)
+        if not layout.is_data(info.name):
+            landing.skipped.append(Skipped(log, info, Skip.HIDDEN))
+        elif info.size_bytes == 0 and (slot is None or info.name in folders):
+            landing.skipped.append(Skipped(log, info, Skip.MARKER))
+        elif sidecar_of and any(sidecar_of[1] + suffix in names for suffix in suffixes):
+            landing.skipped.append(Skipped(log, info, Skip.SIDECAR))
+        elif sidecar_of and has_offset(sidecar_of[1]):
+            alone.append(info.name)
+        elif slot is None:
             strange.append(info.name)
         else:
             landing.objects.append(LandingObject(info, *slot))
-    if strange:
-        raise FixInput(
-            f"Landing {store.url} holds {len(strange)} objects of log {log!r} that cannot be taken: "
-            f"{', '.join(strange[:5])}{' …' if len(strange) > 5 else ''}. Expected {log}/{layout.expected}/<name> "
-            f"ending in one of {', '.join(suffixes)}.",
-            remedy="Move them, rename them, or start their names with '_' if they are no data.",
-        )
+    if strange or alone:
+        raise _refusal(store, log, strange, alone, f"{log}/{layout.expected}/<name> ending in {', '.join(suffixes)}")
+    landing.objects.sort(key=lambda item: landing_order(item.name))
     return landing
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    """All folders that objects are in."""
+    folders: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def _refusal(store: ObjectStore, log: str, strange: Sequence[str], alone: Sequence[str], expected: str) -> FixInput:
+    """The error for names that the log does not take, and for keys or headers that have no values beside them."""
+    faults = []
+    if strange:
+        faults.append(
+            f"Landing {store.url} holds {len(strange)} objects of log {log!r} that cannot be taken: {_shown(strange)}. "
+            f"Expected one of {expected}."
+        )
+    if alone:
+        faults.append(
+            f"Landing {store.url} holds {len(alone)} objects of log {log!r} with Kafka keys or headers but without the "
+            f"object of values beside them: {_shown(alone)}. Keys alone are deletes whose order is unknown."
+        )
+    remedy = "Move them, rename them, or start their names with '_' if they are not data."
+    return FixInput("\n".join(faults), remedy=remedy)
+
+
+def _shown(names: Collection[str]) -> str:
+    return ", ".join(islice(names, _NAMES_SHOWN)) + (" …" if len(names) > _NAMES_SHOWN else "")
 
 
 def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Layout) -> None:
@@ -75,18 +146,17 @@ def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Lay
     if dropped:
         raise FixInput(
             f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "
-            f"{', '.join(dropped[:5])}{' …' if len(dropped) > 5 else ''}. Expected files, or links to files, whose "
-            f"names do not end in '#' and digits.",
+            f"{_shown(dropped)}. Expected files, or links to files, whose names do not end in '#' and digits.",
             remedy="Mend or remove links that lead nowhere, and rename the others once they are written.",
         )
 
 
-def suspicious(landing: Landing, e_tags: Mapping[str, str]) -> list[LandingObject]:
+def suspicious(landing: Landing, e_tags: Mapping[str, str]) -> list[ObjectInfo]:
     """The sealed objects (`e_tags` by name) whose entity tag differs, so that their bytes must be compared."""
-    return [item for item in landing.objects if item.name in e_tags and item.info.e_tag != e_tags[item.name]]
+    return [info for info in landing.infos() if info.name in e_tags and info.e_tag != e_tags[info.name]]
 
 
 def vanished(landing: Landing, sealed: Iterable[str]) -> list[str]:
-    """The names of sealed objects that landing no longer holds, sorted."""
-    present = {item.name for item in landing.objects}
+    """The names of sealed objects that landing no longer holds, sorted; one that would be skipped today is there."""
+    present = {info.name for info in landing.infos()}
     return sorted(name for name in sealed if name not in present)

@@ -1,8 +1,9 @@
 """Sealing: landing objects become events with offsets, in canonical segments, under a snapshot written once.
 
 Steps for each key: find the objects that are new, refuse changed ones, decode, stop if too much is quarantined,
-assign log partition, offset and `log_seq` in the order (object name, line), deduplicate, write segments, and last
-create the manifest. A kill in between leaves objects that no manifest names; the next run writes the same ones.
+assign log partition, offset and `log_seq` in the order of landing (`refold.landing.layout.landing_order`) and of lines,
+deduplicate, write segments, and last create the manifest. A kill in between leaves objects that no manifest names; the
+next run writes the same ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from refold.dedup.conflicts import check_conflicts
 from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
 from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
 from refold.landing.decoder import BadRecord
-from refold.landing.listing import Landing, LandingObject, list_landing, suspicious, vanished
+from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
@@ -43,11 +44,15 @@ _log = logging.getLogger("refold")
 
 @dataclass(frozen=True)
 class SealReport:
-    """What sealing one key did: the snapshot, the late objects it took in, and sealed objects that are gone."""
+    """What sealing one key did: the snapshot, the late objects it took in, and sealed objects that are gone.
+
+    `skipped` are the objects in landing that are not data, of all keys alike.
+    """
 
     snapshot: Snapshot
     late: Sequence[str]
     vanished: Sequence[str]
+    skipped: Sequence[Skipped]
 
 
 class Sealer:
@@ -74,9 +79,13 @@ class Sealer:
                 found.setdefault(item.folder, []).append(item.name)
         return {folder: sorted(names) for folder, names in sorted(found.items())}
 
+    def skipped(self) -> list[Skipped]:
+        """The landing objects that are not data, by log and name."""
+        return [each for part in self._parts for each in part.landing.skipped]
+
     def e_tags(self) -> dict[str, str]:
         """The entity tag of every object in landing, by name; another one means that somebody wrote it again."""
-        return {item.name: item.info.e_tag for part in self._parts for item in part.landing.objects}
+        return {info.name: info.e_tag for part in self._parts for info in part.landing.infos()}
 
     def complete(self, folder: str) -> bool:
         """Whether every log has marked the folder of a key as complete."""
@@ -131,7 +140,8 @@ class Sealer:
                 remedy="Run again: it goes on from there.",
             ) from error
         late = [o.name for cut in cuts.values() for o in cut.objects if o.late]
-        return SealReport(snapshot, late, [name for part in self._parts for name in part.vanished])
+        gone = [name for part in self._parts for name in part.vanished]
+        return SealReport(snapshot, late, gone, self.skipped())
 
 
 class _LogSealer:
@@ -178,10 +188,10 @@ class _LogSealer:
         """Raise ChangedObject, naming every sealed object whose bytes are others now."""
         tags = {name: tag for snapshot in self._chain for name, tag in self._layout(snapshot).e_tags.items()}
         changed = []
-        for item in suspicious(self.landing, tags):
-            found = sha256_hex(self._store.get(item.name))
-            if found != self._sealed[item.name].sha256:
-                changed.append(f"{item.name}: sealed with sha256 {self._sealed[item.name].sha256}, now {found}")
+        for info in suspicious(self.landing, tags):
+            found = sha256_hex(self._store.get(info.name))
+            if found != self._sealed[info.name].sha256:
+                changed.append(f"{info.name}: sealed with sha256 {self._sealed[info.name].sha256}, now {found}")
         if changed:
             raise ChangedObject(
                 "Landing objects changed after they were sealed:\n  " + "\n  ".join(changed),
@@ -192,7 +202,7 @@ class _LogSealer:
         return self._chain.layout(snapshot, self.log.name)
 
     def unsealed(self) -> list[LandingObject]:
-        """The objects that no snapshot holds: retried ones (folder ''), which are older, then landing's by name."""
+        """The objects that no snapshot holds: retried ones (folder ''), which are older, then landing's in order."""
         retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
         return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
 

@@ -63,7 +63,8 @@ def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldErr
     code = error.errno if isinstance(error, OSError) else _system_error(found)
     judged: tuple[type[RefoldError], str, str]
     if isinstance(error, _MISNAMED) and not opening:
-        judged = FixInput, "expected a name in UTF-8 without control characters, found", "Rename the object."
+        expected = "expected a name in UTF-8 without control characters and without //, /./ or /../, found"
+        judged = FixInput, expected, "Rename the object."
     elif isinstance(error, _FORBIDDEN):
         judged = FixInput, "access denied", "Check credentials and permissions."
     elif isinstance(error, _REFUSED):

@@ -91,3 +91,11 @@ def test_fifteen_forms_of_a_time_are_read_or_refused_with_their_reason(shared_da
         "2025-12-15T02:12:34Z[UTC]": early,
         "2025-12-15 02:12:34+00": early,
     }
+
+
+def test_folders_of_unfinished_writes_are_not_data(shared_data: Path, tmp_path: Path) -> None:
+    assert sums(case(shared_data, "uncommitted_folders", tmp_path)) == {"lamp": 2}
+
+
+def test_markers_of_folders_are_not_data(shared_data: Path, tmp_path: Path) -> None:
+    assert sums(case(shared_data, "folder_marker", tmp_path)) == {"lamp": 2}
