@@ -27,19 +27,19 @@ def main() -> None:
     try:
         program = load(given.target)
         if not given.prepare:
-            told = run(program, given.data)
+            result = run(program, given.data)
         else:
-            told = {"prepared": True}
+            result = {"prepared": True}
             if program.prepare is not None:
                 program.prepare(given.data)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("benchmarks", "refold"):
             raise
-        told = {"missing": f"{error.name} is not installed"}
-    _tell(told)
+        result = {"missing": f"{error.name} is not installed"}
+    _report(result)
 
 
-def _tell(value: Mapping[str, Any]) -> None:
+def _report(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
     # The last line counts: libraries may have said something before.
     sys.stdout.write("\n" + json.dumps(value) + "\n")

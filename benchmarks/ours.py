@@ -1,6 +1,6 @@
 """Refold's own programs: what is timed of it, and what is made ready before.
 
-Everything lies below the data folder of the log that is measured: `refold-<snapshots>/` holds that log sealed, and
+Everything is below the data folder of the log that is measured: `refold-<snapshots>/` holds that log sealed, and
 is kept; states and proofs are removed again before a rebuild is timed. A little log is sealed, or rebuilt and verified,
 in the same process first, so that compiling and loading kernels is start-up, as it is for the peers.
 """

@@ -76,7 +76,7 @@ def run(program: Program, data: Path) -> dict[str, Any]:
     cpu_seconds, peak = _cpu_seconds() - cpu, peak_bytes()
     answer = program.answer(found)
     expected = program.expected(started)
-    told = {
+    result = {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_bytes": peak,
@@ -85,7 +85,7 @@ def run(program: Program, data: Path) -> dict[str, Any]:
         "expected": asdict(expected) if expected is not None else None,
     }
     program.end(started)
-    return told
+    return result
 
 
 def _cpu_seconds() -> float:

@@ -85,11 +85,11 @@ def _child(subject: Subject, data: Path, *options: str) -> Run:
     said, _ = process.communicate()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, said)
-    told: Run = json.loads(said.strip().splitlines()[-1])
+    result: Run = json.loads(said.strip().splitlines()[-1])
     if peak:
-        told["peak_bytes"] = max(peak, told.get("peak_bytes", 0))
-        told.pop("cpu_seconds", None)  # most of it was spent in processes that are not its children
-    return told
+        result["peak_bytes"] = max(peak, result.get("peak_bytes", 0))
+        result.pop("cpu_seconds", None)  # most of it was spent in processes that are not its children
+    return result
 
 
 def _watched(process: subprocess.Popen[str]) -> int:

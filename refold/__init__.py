@@ -1,6 +1,6 @@
 """Refold: rebuild every derived store by folding the log again, and prove that it is right.
 
-What a project's declarations and its readers import stands here; the rest is imported from its own module. Each name
+What a project's declarations and its readers import is here; the rest is imported from its own module. Each name
 is fetched from its module when it is first asked for, so that the command line can say what it can do in no time.
 """
 

@@ -42,7 +42,7 @@ def _fold(moves: tuple[tuple[int, str, int, str], ...]) -> tuple[int, int, int, 
 
 
 def start(data: Path) -> None:
-    """Silence what it says of its progress."""
+    """Silence its progress messages."""
     logging.disable(logging.WARNING)
 
 

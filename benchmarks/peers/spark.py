@@ -28,7 +28,7 @@ _RESULT = "key string, level long, applied long, rejected long, duplicate long"
 
 
 def fold_partition(events: pa.Table) -> pa.Table:
-    """The levels of one log partition; the counts stand in its first row."""
+    """The levels of one log partition; the counts are in its first row."""
     order = pc.sort_indices(events["log_offset"])
     events = events.take(order).combine_chunks()
     first = np.zeros(len(events), dtype=np.bool_)

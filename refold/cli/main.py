@@ -1,4 +1,4 @@
-"""The command `refold`, as the package's entry point names it; the commands stand in `refold.cli.group.COMMANDS`."""
+"""The command `refold`, as the package's entry point names it; commands are in `refold.cli.group.COMMANDS`."""
 
 from refold.cli.group import cli
 

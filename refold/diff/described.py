@@ -136,7 +136,7 @@ def require_sealed(side: str, store: Described, snapshot: Snapshot) -> None:
         sealed, found = snapshot.cut(each.log).schema, "\n".join(f"{n} {t}" for n, t in each.log_columns.items())
         if sealed and sealed != found:
             columns = dict(line.split(" ", 1) for line in sealed.split("\n"))
-            faults = differing_columns(columns, each.log_columns) or ["its columns stand in another order"]
+            faults = differing_columns(columns, each.log_columns) or ["its columns are in another order"]
             raise FixInput(
                 f"Log {each.log!r} is declared otherwise by {side} than it was sealed up to snapshot "
                 f"{snapshot.key}: {'; '.join(faults)}.",

@@ -171,8 +171,8 @@ def as_json(comparisons: Sequence[Comparison], asked: Asked) -> str:
         for each in comparisons
     ]
     snapshot = comparisons[0].snapshot if comparisons else None
-    told = {"old": asked.old, "new": asked.new, "snapshot": snapshot.key if snapshot else None, "stores": stores}
-    return json.dumps(_plain(told), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    summary = {"old": asked.old, "new": asked.new, "snapshot": snapshot.key if snapshot else None, "stores": stores}
+    return json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _change_lines(change: Change) -> Rows:
@@ -184,8 +184,8 @@ def _change_lines(change: Change) -> Rows:
         ]
     side = 0 if change.kind == "removed" else 1
     values = values_text({name: cell[side] for name, cell in change.cells.items() if name not in POSITION})
-    told = {"from": values, "to": None} if change.kind == "removed" else {"from": None, "to": values}
-    return [{**key, "change": change.kind, "column": None, **told}]
+    sides = {"from": values, "to": None} if change.kind == "removed" else {"from": None, "to": values}
+    return [{**key, "change": change.kind, "column": None, **sides}]
 
 
 def _answer_text(answer: Answer | None) -> str | None:
@@ -232,9 +232,9 @@ def _md_table(rows: Iterable[Mapping[str, Any]]) -> str:
         return ""
     names = list(dict.fromkeys(name for row in found for name in row))
     lines: list[list[Any]] = [names, *([row.get(name) for name in names] for row in found)]
-    told = ["| " + " | ".join(_md(value) for value in line) + " |" for line in lines]
+    drawn = ["| " + " | ".join(_md(value) for value in line) + " |" for line in lines]
     rule = "|" + "|".join("--:" if _numeric(found, name) else "---" for name in names) + "|"
-    return "\n".join([told[0], rule, *told[1:]])
+    return "\n".join([drawn[0], rule, *drawn[1:]])
 
 
 def _numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -197,8 +197,8 @@ def _concluded(found: Divergence, refolded: Refolded, segments: Sequence[Segment
         event=event,
         not_before=refolded.event(start) if refolded.seq(start) < refolded.seq(first.end) else None,
         segment=_segment(event, segments),
-        stored_outcome=refolded.stored_part.told(first.end) if refolded.stored_part is not None else NO_OUTCOME,
-        right_outcome=refolded.part.told(first.end),
+        stored_outcome=refolded.stored_part.outcome_text(first.end) if refolded.stored_part is not None else NO_OUTCOME,
+        right_outcome=refolded.part.outcome_text(first.end),
     )
     return _with_rows(found, refolded, first.key), Blamed(first.slip, untouched=False)
 

@@ -5,7 +5,7 @@ event by event, since readers of the ledger depend on all of them. Only the rows
 Where something differs, `refold.proof.locate` folds the first differing snapshot again. A
 relation is computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
 (`refold.proof.records`); refuting it removes every proof of it. A damaged object alone refutes nothing: what was proven
-of the content it held is still true, and nobody can read that object without being told.
+of the content it held is still true, and reading that object fails.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ class Prover:
                 at = "log partition {}, offset {}, log_seq {}".format(*position(_events(boundary), place))
             else:
                 at = "after its last event"
-            found = part.told(place) if part is not None else "no ledger part"
-            yield Difference(Differs.LEDGER, f"snapshot {snapshot.key}, {at}", boundary.part.told(place), found)
+            found = part.outcome_text(place) if part is not None else "no ledger part"
+            yield Difference(Differs.LEDGER, f"snapshot {snapshot.key}, {at}", boundary.part.outcome_text(place), found)
 
     def _judge(
         self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail, seen: set[str] | None = None

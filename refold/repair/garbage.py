@@ -39,7 +39,7 @@ _PARTS_OF_STATES = (ObjectKind.ROWS, ObjectKind.CHANGES, ObjectKind.LEDGER_PART)
 class Unreferenced:
     """One object that nothing names; `why` says why it is kept where it is not `removable`.
 
-    `superseded` is a segment that only layouts name that are no longer the newest.
+    `superseded` is a segment that only replaced layouts name.
     """
 
     name: str

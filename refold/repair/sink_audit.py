@@ -125,7 +125,7 @@ class SinkAudit:
             return None
 
     def _lineage(self, store: Store, sink: Sink, version: str) -> Mapping[str, str] | None:
-        """What a sink must say of the release, where it must serve a version; None where it need not."""
+        """The lineage that a sink must record, where it must serve a version; None where it need not."""
         release = self._served()
         if release is None or release.versions.get(store.name) != version:
             return None

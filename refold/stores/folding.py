@@ -68,8 +68,8 @@ def fold_unread(
     one after the other. A key's row exists from its first event, whatever the outcome, and carries the position of its
     last event. With `twice` what is interpreted is run two times over the same rows and events; the first run counts.
 
-    Returns for each state the ledger part, and what says that the two runs differ. Raises RuleError, naming the first
-    such event, where a rule fails, and what reading raises.
+    Returns for each state the ledger part, and the errors of a second run that differed. Raises RuleError, naming the
+    first such event, where a rule fails, and what reading raises.
     """
     work = list(zip(unread, deliveries, strict=True))
     shares = each(lambda item: _shares(states, *item, twice=twice), work, [len(part) for part in unread])
@@ -79,7 +79,7 @@ def fold_unread(
 def _taken(
     state: State, shares: Sequence[_Share], work: Sequence[tuple[UnreadPart, Deliveries]], *, twice: bool
 ) -> tuple[LedgerPart, list[NotDeterministic]]:
-    """Take the shares of all log partitions into a state; if they do not stand for themselves, others, one by one."""
+    """Take the shares of all log partitions into a state: all at once if no key is in two of them, else one by one."""
     if any(share.error for share in shares) or not _disjoint(shares):
         shares = list(_in_turn(state, work, twice=twice))
     elif shares:
@@ -127,7 +127,7 @@ class _Share:
 
     @property
     def table(self) -> pa.Table:
-        """The rows of the state, then those met so far, which stand for the ones of the same keys before them."""
+        """The rows of the state, then those met so far, which replace the ones of the same keys before them."""
         return pa.concat_tables([self._state.table, self.rows]) if len(self.rows) else self._state.table
 
     def fold(self, part: Part, deliveries: Deliveries) -> None:
@@ -147,12 +147,12 @@ class _Share:
             self.error = error
             return
         last = _last_of(codes, len(keys))
-        stands = {
+        position = {
             "log_partition": pa.array(np.full(len(last), part.partition)),
             "log_offset": pa.array(part.offsets(last)),
             "log_seq": part.table["log_seq"].take(pa.array(last)),
         }
-        columns = {self.store.log.key: keys, **{n: values[n] for n in values.column_names}, **stands}
+        columns = {self.store.log.key: keys, **{n: values[n] for n in values.column_names}, **position}
         after = pa.table(columns).select(self.schema.names).cast(self.schema)
         self.rows, _ = replaced(self.rows, own, after)
         self.places = np.concatenate([self.places, places])

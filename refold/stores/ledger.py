@@ -53,7 +53,7 @@ class LedgerPart:
         _count(self.outcomes, found)
         return {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
 
-    def told(self, place: int) -> str:
+    def outcome_text(self, place: int) -> str:
         """The outcome at a place in words, with its reason code."""
         return outcome_text(*self.codes(place)) if place < len(self.outcomes) else NO_OUTCOME
 

@@ -168,12 +168,12 @@ def _unexpected_quarantine(engine: Engine, expected: int) -> list[str]:
     found = engine.quarantine()
     if len(found) == expected:
         return []
-    told = [
+    lines = [
         f"{item.object} {engine.project.log(item.log).decoder.unit} {item.record.number}: {item.record.reason}. "
         f"{item.record.detail}"
         for item in found
     ]
-    return [f"expected {expected} quarantined records, found {len(found)}", *told]
+    return [f"expected {expected} quarantined records, found {len(found)}", *lines]
 
 
 def _inputs(store: Store) -> list[Store]:

@@ -269,7 +269,7 @@ class SinkConformance(ABC):
         assert target.versions() == []
 
     def test_a_release_records_options_that_make_the_same_sink(self, make_sink: MakeSink) -> None:
-        """They survive JSON, and the sink says of what kind it is, in words that fit an asset key."""
+        """They survive JSON, and the kind of the sink fits an asset key."""
         sink = make_sink("stock_view")
         assert type(sink).from_options(json.loads(json.dumps(sink.options()))) == sink
         assert re.fullmatch("[a-z0-9_]+", sink.kind)

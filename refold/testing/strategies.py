@@ -42,7 +42,7 @@ _VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {
     "enum": lambda c: st.sampled_from(c.values),
     "decimal": _decimals,
     "date": lambda _: st.dates(dt.date(1970, 1, 1), dt.date(2100, 1, 1)).map(dt.date.isoformat),
-    "timestamp": lambda _: st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1)).map(  # noqa: DTZ001  # told by Z
+    "timestamp": lambda _: st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1)).map(  # noqa: DTZ001  # written with Z
         lambda at: at.isoformat() + "Z"
     ),
     "boolean": lambda _: st.booleans(),
@@ -52,7 +52,7 @@ _VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {
 
 @st.composite
 def events(draw: st.DrawFn, log: Log, *, keys_max: int = 4, ids_max: int = 12) -> dict[str, Any]:
-    """One record of a log whose columns stand at the top of its records."""
+    """One record of a log whose columns are at the top of its records."""
     record = {name: draw(values(column)) for name, column in log.columns.items()}
     for name, most in ((log.key, keys_max), (log.event_id, ids_max)):
         if log.columns[name].kind is ColumnKind.TEXT:
