@@ -2,10 +2,10 @@
 
 A folded store is compared with `refold.proof.replay` by digests, snapshot by snapshot, and every stored ledger part
 event by event, since readers of the ledger depend on all of them. Only the rows of the snapshot to be proven are read.
-Where something differs, `refold.proof.locate` folds the first differing snapshot again. A
-relation is computed again over its proven inputs with permuted rows. Passing writes a proof of exactly what was claimed
-(`refold.proof.records`); refuting it removes every proof of it. A damaged object alone refutes nothing: what was proven
-of the content it held is still true, and reading that object fails.
+Where something differs, `refold.proof.locate` folds the first differing snapshot again. `refold.proof.reordered`
+computes a relation again over its proven inputs in other orders of rows. Passing writes a proof of exactly what was
+claimed (`refold.proof.records`); refuting it removes every proof of it. A damaged object alone refutes nothing: what
+was proven of the content it held is still true, and reading that object fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from refold.canonical.digest import DigestTree, table_digest
 from refold.errors import Damaged, Unproven
 from refold.log.declaration import POSITION
 from refold.log.reader import Part, position
@@ -23,6 +22,7 @@ from refold.proof.divergence import Mark
 from refold.proof.locate import Locator, rows_in
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
+from refold.proof.reordered import EVERY_ORDER, compare_reordered
 from refold.proof.replay import Boundary, replay
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
 from refold.storage.objects import ObjectStore
@@ -31,13 +31,11 @@ from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.fold_engine import Engines, LocalEngine
 from refold.stores.state import State
-from refold.types import describe
 
 __all__ = ["Difference", "Differs", "Prover", "Verdict"]
 
 _ROWS_SHOWN = 5
 _REPLAY = "full replay from offset 0"
-_RELATION = "the same query over proven inputs with permuted rows"
 
 
 class Prover:
@@ -81,15 +79,17 @@ class Prover:
             )
         return record, found[0]
 
-    def prove(self, store: Store, snapshot: Snapshot) -> Verdict:
+    def prove(self, store: Store, snapshot: Snapshot, *, briefly: bool = False) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
-        A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and RuleError
-        where a rule fails.
+        `briefly` computes a relation over two other orders of rows, which change from snapshot to snapshot; else over
+        all. A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and
+        RuleError where a rule fails.
         """
         started = time.perf_counter()
         if store.ledger is None:
-            return self._settle(self._compare_computed(store, snapshot), started)
+            compared = compare_reordered(self._builder, self.require, store, snapshot, briefly=briefly)
+            return self._settle(compared, started)
         folded, trail = store.ledger.store, Trail()
         for each, boundaries in self._replay([folded], snapshot):
             boundary = boundaries[store.name]
@@ -129,7 +129,8 @@ class Prover:
             versions, replayed = library_versions(), verdict.replay
             self.proofs.keep(
                 ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
-                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
+                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions),
+                or_by=EVERY_ORDER,
             )  # fmt: skip
         elif record is not None and verdict.refutes:
             self.proofs.remove(record.claim)
@@ -226,37 +227,6 @@ class Prover:
             spaces = [(f"keys at {found.snapshot}", found.buckets), *spaces]
         drawn = Picture(trail.history(), spaces)
         return replace(verdict, sound_through=trail.sound_through, divergence=found, picture=drawn)
-
-    def _compare_computed(self, store: Store, snapshot: Snapshot) -> Verdict:
-        where = f"snapshot {snapshot.key}"
-        verdict = Verdict(store, snapshot, None, [], _RELATION, 0)
-        faults = []
-        for source in store.sources:
-            try:
-                self.require(source.store, snapshot)
-            except Unproven as error:
-                faults.append(Difference(Differs.INPUT, where, f"a proven {source.name}", str(error)))
-        if faults:
-            return replace(verdict, differences=faults)
-        try:
-            record = self._builder.require(store, snapshot)
-            verdict = replace(verdict, record=record)
-            stored = None
-            if not record.thinned:
-                stored = self._builder.checkpoints.rows(record, store.columns, store.key)
-            inputs = self._builder.tables(store, snapshot)
-            again = store.compute(self._builder.runner, inputs, permuted=True)
-        except (Damaged, Unproven) as error:
-            return replace(verdict, differences=[Difference(Differs.CHECKPOINT, where, "a sound result", str(error))])
-        schema = describe(store.columns)
-        found = table_digest(schema, again, store.key)
-        verdict = replace(verdict, events=sum(map(len, inputs.values())), replay={"state": found, "ledger": ""})
-        if found == record.state_digest:
-            return verdict
-        differences = [Difference(Differs.RELATION, where, f"{found} from permuted inputs", record.state_digest)]
-        trees = [DigestTree.of(schema, table, store.key) for table in (stored, again) if table is not None]
-        spaces = [(f"keys at {snapshot.key}", trees[0].differing(trees[1]))] if len(trees) == 2 else []
-        return replace(verdict, differences=differences, picture=Picture((), spaces))
 
 
 def _events(boundary: Boundary) -> Iterator[Part]:

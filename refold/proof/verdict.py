@@ -148,17 +148,22 @@ def _remedy(verdict: Verdict) -> str:
     kinds = {difference.what for difference in verdict.differences}
     cause = verdict.divergence.cause if verdict.divergence is not None else None
     store, key = verdict.store, verdict.snapshot.key
-    mend, again = f"Run `refold repair {store.name} --as-of {key}`: ", "Where it differs again, "
+    mend = f"Run `refold repair {store.name} --as-of {key}`: "
     if Differs.RULE in kinds or cause is Cause.NOT_DETERMINISTIC:
         return "Correct the rule and raise its version; nothing that it computed can be proven."
     if kinds <= {Differs.NOT_BUILT}:
         return f"Build state/{store.name} for {key} first, with `refold rebuild --through {key}`."
+    if Differs.RELATION in kinds:
+        ties = ", ".join(store.takes_of_ties) or "its arithmetic"
+        return (
+            f"Correct the query, whose result depends on the order of rows: {ties}. Name columns that order every row."
+        )
     if store.ledger is None:
-        return f"{mend}it proves what {store.name} reads and computes it again. {again}give the query a total order."
+        return f"{mend}it proves what {store.name} reads and computes it again."
     place = verdict.sound_through
     sound = f"the newest sound checkpoint of the first {place} snapshots" if place else "offset 0"
     text = f"{mend}it folds again from {sound}, and proves it."
     if cause is Cause.DEDUPLICATION:
         repeats = folder_of(ObjectKind.REPEATS, log=store.ledger.store.log.name)
-        text += f" {again}restore {repeats} and {folder_of(ObjectKind.LAYOUT)}/ from a copy."
+        text += f" Where it differs again, restore {repeats} and {folder_of(ObjectKind.LAYOUT)}/ from a copy."
     return text

@@ -23,12 +23,13 @@ from refold.rules.outcome import FoldResult
 from refold.rules.source import Place
 from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
-from refold.types import ColumnKind, ColumnType, Schema
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema
 
 if TYPE_CHECKING:
     from refold.log.snapshot import Snapshot
     from refold.stores.kinds.plain import PlainFold
     from refold.stores.relating import RelationRunner
+    from refold.stores.row_orders import RowOrder
 
 DELETED = "deleted"
 
@@ -140,6 +141,16 @@ class Store(ABC):
         ]
 
     @property
+    def columns_read_of(self) -> Mapping[str, Sequence[str]]:
+        """The columns that it reads of each source, by the source's name."""
+        return {source.name: list(source.columns) for source in self.sources}
+
+    @property
+    def takes_of_ties(self) -> Sequence[str]:
+        """What in its query takes one of the rows that tie, in words."""
+        return ()
+
+    @property
     def query(self) -> str:
         """The SQL that computes it; "" where none does."""
         return ""
@@ -148,10 +159,13 @@ class Store(ABC):
     def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
         """The identity of what it is computed from at a snapshot; `claims` are those of its `inputs`, in that order."""
 
-    def compute(self, runner: RelationRunner, tables: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
+    def compute(
+        self, runner: RelationRunner, tables: Mapping[str, pa.Table], order: RowOrder | None = None
+    ) -> pa.Table:
         """Its rows, sorted by key, from the tables of its sources by name; only for a store without a ledger.
 
-        `permuted` takes the rows of every input in another order, and must give the same. Raises RuleError.
+        `order` takes the rows of every input in another order than they are stored, and must give the same.
+        Raises RuleError.
         """
         raise TypeError(f"{type(self).__name__} is folded from its log, and not computed from other stores")
 
@@ -181,6 +195,11 @@ class Store(ABC):
     def store(self) -> Store:
         """Itself."""
         return self
+
+    @property
+    def table(self) -> pa.Schema:
+        """The types of its published rows."""
+        return arrow_schema(self.columns)
 
     @property
     def comes_from(self) -> list[Store | Log]:
@@ -306,10 +325,16 @@ class LedgerOf:
 
     @property
     def columns(self) -> Sequence[str]:
-        """The names of the table's columns: the log's, the day of its event time, position, provenance, outcome."""
+        """The names of the table's columns."""
+        return list(self.table.names)
+
+    @property
+    def table(self) -> pa.Schema:
+        """The table's columns: the log's, the day of its event time in UTC, position, provenance, outcome."""
         log = self.store.log
-        dated = ["event_date"] if log.event_time else []
-        return [*log.columns, *dated, *POSITION, *PROVENANCE.names, "outcome", "reason"]
+        dated = [pa.field("event_date", pa.date32())] if log.event_time else []
+        outcome = [pa.field("outcome", pa.string()), pa.field("reason", pa.string())]
+        return pa.schema([*arrow_schema(log.columns), *dated, *arrow_schema(POSITION), *PROVENANCE, *outcome])
 
     @property
     def comes_from(self) -> list[Store | Log]:

@@ -91,7 +91,7 @@ EXEMPT = {
     ("refold/sinks/bulk.py", "fetch_generally", "connection.execute"): "a query",
     ("refold/stores/folding.py", "_in_turn", "state.put"): "rows of a state in memory",
     ("refold/stores/folding.py", "_taken", "state.put"): "rows of a state in memory",
-    ("refold/stores/relating.py", "RelationRunner._connection", "connection.execute"): "a DuckDB in memory",
+    ("refold/stores/sql_binding.py", "connect", "connection.execute"): "a DuckDB in memory",
 }
 """Calls that are named like writes and are none, as (file, function, call), and what they are."""
 

@@ -182,9 +182,9 @@ def _counting(work: Work, engine: Engine) -> Iterator[None]:
         if folding and "/segments/" in name:
             work.bytes_read[log] = work.bytes_read.get(log, 0) + sum(size for _, size in wanted)
 
-    def related(self: Any, *args: Any, permuted: bool = False) -> Any:
-        work.computed += not permuted
-        return run(self, *args, permuted=permuted)
+    def related(self: Any, relation: Any, inputs: Any, order: Any = None) -> Any:
+        work.computed += order is None
+        return run(self, relation, inputs, order)
 
     with (
         mock.patch.object(building.Builder, "fold_history", starting),

@@ -6,9 +6,11 @@ refused is `refold.stores.relating`.
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow as pa
@@ -25,22 +27,69 @@ from refold.types import Schema, describe
 if TYPE_CHECKING:
     from refold.log.snapshot import Snapshot
     from refold.stores.relating import RelationRunner
+    from refold.stores.row_orders import RowOrder
+    from refold.stores.sql_binding import BoundQuery
+    from refold.stores.sql_purity import QueryFault
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Relation(Store):
-    """A store computed by SQL over ledgers, states and other stores at one snapshot. See `relation`."""
+    """A store computed by SQL over ledgers, states and other stores at one snapshot. See `relation`.
+
+    Its query is bound when it is declared. `written` is the function that gives the query; errors name its lines.
+    """
 
     computed_by: ClassVar[str] = "duckdb"
 
     reads: tuple[Source, ...]
     sql: str
     documents: bool = False
+    written: Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        faults = [f"key column {name!r} is not in returns" for name in self.key if name not in self.columns]
+        names = [source.name for source in self.reads]
+        faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
+        if not self.key:
+            faults.append("its key is empty; name the columns whose values are unique over its rows")
+        if not faults:
+            faults = [self._placed(fault) for fault in self.bound.faults]
+        if faults:
+            raise DeclarationError(f"Relation {self.name!r}", faults)
+
+    @cached_property
+    def bound(self) -> BoundQuery:
+        """Its query bound to empty tables of its inputs."""
+        from refold.stores.sql_binding import bind  # noqa: PLC0415  # projects without relations need no DuckDB
+
+        return bind(self.sql, {source.name: source.table for source in self.reads}, self.columns)
+
+    def _placed(self, fault: QueryFault) -> str:
+        """A fault with the file and line of the query's text, or its line in the query where that is not known."""
+        if fault.offset is None:
+            return fault.text if self.written is None else f"{_place(self.written, '')}: {fault.text}"
+        number = self.sql.encode()[: fault.offset].count(b"\n")
+        line = self.sql.splitlines()[number].strip()
+        place = f"line {number + 1} of its query" if self.written is None else _place(self.written, line)
+        return f"{place}: {fault.text}, at: {line}"
 
     @property
     def sources(self) -> Sequence[Source]:
         """What it reads, each a table of its query."""
         return self.reads
+
+    @property
+    def columns_read_of(self) -> Mapping[str, Sequence[str]]:
+        """The columns that its query reads, and where it reads none the first, so that rows can be counted."""
+        return self.bound.reads
+
+    @property
+    def takes_of_ties(self) -> Sequence[str]:
+        """What in its query takes one of the rows that tie."""
+        from refold.stores.sql_binding import ties_of  # noqa: PLC0415  # projects without relations need no DuckDB
+
+        return ties_of(self.sql)
 
     @property
     def query(self) -> str:
@@ -68,14 +117,12 @@ class Relation(Store):
         fields = ("inputs", "state_digest", "ledger_digest")
         return sha256_hex(canonical_json([[source.name, *(claim[name] for name in fields)] for source, claim in pairs]))
 
-    def compute(self, runner: RelationRunner, tables: Mapping[str, pa.Table], *, permuted: bool = False) -> pa.Table:
-        """The result of its query over the columns that it mentions. Raises DeclarationError, RuleError."""
-        from refold.stores.sql_lineage import mentioned_columns  # noqa: PLC0415  # sqlglot takes 0.2 s to import
-
-        mentioned = mentioned_columns(self.sql)
-        if mentioned is not None:
-            tables = {name: _only(table, mentioned) for name, table in tables.items()}
-        return runner.run(self, tables, permuted=permuted)
+    def compute(
+        self, runner: RelationRunner, tables: Mapping[str, pa.Table], order: RowOrder | None = None
+    ) -> pa.Table:
+        """The result of its query over the columns that it reads. Raises DeclarationError, RuleError."""
+        read = {name: tables[name].select(columns) for name, columns in self.columns_read_of.items()}
+        return runner.run(self, read, order)
 
     def account(self) -> Account:
         """Its query, and what the fingerprint covers."""
@@ -119,10 +166,15 @@ def _dated(store: Folded) -> set[str]:
     return {"event_date"} if store.log.event_time else set()
 
 
-def _only(table: pa.Table, mentioned: frozenset[str]) -> pa.Table:
-    """The mentioned columns of a table, and its first one so that its rows can be counted."""
-    names = table.column_names
-    return table.select([name for place, name in enumerate(names) if place == 0 or name.lower() in mentioned])
+def _place(function: Callable[[], str], line: str) -> str:
+    """The file of a function, and the line of its source that has this text; its first line where that is not one."""
+    code = inspect.unwrap(function).__code__
+    try:
+        lines, start = inspect.getsourcelines(code)
+    except (OSError, TypeError):
+        lines, start = [], code.co_firstlineno
+    found = [number for number, text in enumerate(lines, start) if line and line in text]
+    return f"{code.co_filename}:{found[0] if len(found) == 1 else code.co_firstlineno}"
 
 
 def relation(
@@ -138,15 +190,15 @@ def relation(
     """Declare a store by a SQL query (DuckDB's dialect) over its inputs, each a table under its own name.
 
     A ledger is the table `<store>_ledger`: the log's columns, `event_date`, position, `outcome`, `reason`.
-    The result is cast to `returns`; its rows must be unique by `key`. Raises DeclarationError.
+    A timestamp is an instant (TIMESTAMP WITH TIME ZONE, shown in UTC), and `event_date` its day in UTC; the day in
+    another zone is `CAST("at" AT TIME ZONE 'Europe/Berlin' AS DATE)`.
+    The result must have the types of `returns`, up to their width, and rows that are unique by `key`. The query is
+    bound here, before there are rows, and may call only functions whose result depends on their arguments alone.
+
+    Raises DeclarationError with every fault and its line, also where the result would depend on the order of rows.
     """
 
     def declare(function: Callable[[], str]) -> Relation:
-        faults = [f"key column {name!r} is not in returns" for name in key if name not in returns]
-        names = [source.name for source in reads]
-        faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
-        if faults:
-            raise DeclarationError(f"Relation {function.__name__!r}", faults)
         return Relation(
             name=function.__name__,
             version=version,
@@ -158,6 +210,7 @@ def relation(
             description=textwrap.dedent(function.__doc__ or "").strip(),
             reads=tuple(reads),
             sql=textwrap.dedent(function()).strip().rstrip(";"),
+            written=function,
         )
 
     return declare
@@ -185,10 +238,14 @@ def documents(
     faults += [f"column {c!r} is in both stores" for c in left.values if c in right.values]
     if faults:
         raise DeclarationError(f"Documents {name!r}", faults)
+    from refold.stores.sql_binding import named, named_table  # noqa: PLC0415  # projects without relations need no DuckDB
+
     lefts = {c: replace(left.columns[c], null=left.columns[c].null or how == "full") for c in left.values}
     rights = {c: replace(right.columns[c], null=right.columns[c].null or how != "inner") for c in right.values}
-    fields = ", ".join([*(f"l.{c}" for c in lefts), *(f"r.{c}" for c in rights)])
-    chosen = f"coalesce(l.{key}, r.{key}) AS {key}"
+    fields = ", ".join([*(f"l.{named(c)}" for c in lefts), *(f"r.{named(c)}" for c in rights)])
+    key_name = named(key)
+    chosen = f"coalesce(l.{key_name}, r.{key_name}) AS {key_name}"
+    joined = f"{named_table(left.name)} l {how.upper()} JOIN {named_table(right.name)} r ON l.{key_name} = r.{key_name}"
     return Relation(
         name=name,
         version=version,
@@ -199,6 +256,6 @@ def documents(
         owner=owner or left.owner,
         description=description,
         reads=(left, right),
-        sql=f"SELECT {chosen}, {fields} FROM {left.name} l {how.upper()} JOIN {right.name} r ON l.{key} = r.{key}",
+        sql=f"SELECT {chosen}, {fields} FROM {joined}",
         documents=True,
     )

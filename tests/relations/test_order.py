@@ -1,0 +1,47 @@
+"""Queries that depend on the order of rows are refused or caught; queries that do not are neither."""
+
+from __future__ import annotations
+
+import pytest
+
+from refold import text
+from refold.errors import DeclarationError
+from refold.types import ColumnType
+from tests.relations.house import MANY, SAME_ENDS, TWO, asked, is_caught
+from tests.relations.queries import dependent, independent
+
+ROWS = {"two": TWO, "same ends": SAME_ENDS, "many": MANY}
+DEPENDENT, INDEPENDENT = list(dependent()), list(independent())
+DIFFERS = "another order of rows gives another result"
+
+
+def _outcome(sql: str, kind: ColumnType, rows: str) -> str:
+    """Why a query is refused, or that it is caught; "" where it is neither."""
+    try:
+        declared = asked(sql, {"k": text(null=True), "v": kind})
+    except DeclarationError as error:
+        return str(error)
+    return DIFFERS if is_caught(declared, ROWS[rows]) else ""
+
+
+def test_there_are_two_hundred_of_each():
+    assert len({sql for sql, *_ in DEPENDENT}) >= 200
+    assert len({sql for sql, _ in INDEPENDENT}) >= 200
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_query_that_depends_on_the_order_of_rows_is_refused_or_caught(rows: str):
+    missed = [sql for sql, kind, where in DEPENDENT if rows in where and not _outcome(sql, kind, rows)]
+    assert missed == []
+
+
+def test_what_is_refused_is_refused_for_the_order_of_rows():
+    """And not for a mistake in the query: each message is about order, floats, samples, places or review."""
+    reasons = ("order", "floats", "sample", "place", "was not reviewed")
+    found = {sql: _outcome(sql, kind, "two") for sql, kind, _ in DEPENDENT}
+    assert {sql: why for sql, why in found.items() if why and not any(reason in why for reason in reasons)} == {}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_query_that_depends_on_rows_alone_is_neither_refused_nor_caught(rows: str):
+    assert {sql: why for sql, kind in INDEPENDENT if (why := _outcome(sql, kind, rows))} == {}
