@@ -22,7 +22,7 @@ from refold.proof.divergence import Mark
 from refold.proof.locate import Locator, rows_in
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
-from refold.proof.reordered import EVERY_ORDER, compare_reordered
+from refold.proof.reordered import compare_reordered
 from refold.proof.replay import Boundary, replay
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
 from refold.storage.objects import ObjectStore
@@ -129,8 +129,7 @@ class Prover:
             versions, replayed = library_versions(), verdict.replay
             self.proofs.keep(
                 ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
-                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions),
-                or_by=EVERY_ORDER,
+                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
             )  # fmt: skip
         elif record is not None and verdict.refutes:
             self.proofs.remove(record.claim)

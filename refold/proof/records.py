@@ -81,13 +81,10 @@ class ProofRecords:
                 found.append((name, record))
         return found
 
-    def keep(self, proof: ProofRecord, or_by: str = "") -> str:
-        """Write a proof, unless there is one of the same claim and versions by its method or `or_by`, a better one.
-
-        Returns the name of the one that is kept.
-        """
+    def keep(self, proof: ProofRecord) -> str:
+        """Write a proof, unless there is one of the same claim, method and versions; returns the name of either."""
         for name, other in self.sound(proof.claim):
-            if other.method in (proof.method, or_by) and dict(other.versions) == dict(proof.versions):
+            if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
                 return name
         body = asdict(proof)
         name = _name(proof.claim, body)

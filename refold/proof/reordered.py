@@ -23,8 +23,7 @@ from refold.stores.declaration import Store
 from refold.stores.row_orders import STORED, RowOrder, all_orders, two_orders
 from refold.types import describe
 
-EVERY_ORDER = "the same query over proven inputs in every order of rows that a proof needs"
-TWO_ORDERS = "the same query over proven inputs in two other orders of rows"
+METHOD = "the same query over proven inputs with permuted rows"
 _ROWS_SHOWN = 5
 
 
@@ -36,7 +35,7 @@ def compare_reordered(
     `briefly` takes two orders, another pair at each snapshot; else all.
     """
     where = f"snapshot {snapshot.key}"
-    verdict = Verdict(store, snapshot, None, [], TWO_ORDERS if briefly else EVERY_ORDER, 0)
+    verdict = Verdict(store, snapshot, None, [], METHOD, 0)
     faults = []
     for source in store.sources:
         try:

@@ -15,7 +15,14 @@ from functools import cache
 import duckdb
 import pyarrow as pa
 
-from refold.stores.sql_purity import Node, QueryFault, chooses_among_ties, impurities, refused_before_binding
+from refold.stores.sql_purity import (
+    Node,
+    QueryFault,
+    bare_names,
+    chooses_among_ties,
+    impurities,
+    refused_before_binding,
+)
 from refold.types import ColumnKind, ColumnType, Schema
 
 _SETTINGS = {
@@ -81,8 +88,10 @@ def bind(sql: str, tables: Mapping[str, pa.Schema], returns: Schema) -> BoundQue
         if faults := _error_of(plan):
             return BoundQuery({}, faults)
         found = cursor.execute(f"DESCRIBE {sql}").fetchall()
+        faults = [fault for fault in bare_names(tree) if _is_function(cursor, fault.text, tables)]
     names = [name for schema in tables.values() for name in schema.names]
-    faults = impurities(tree, plan, list(tables), names)
+    faults = [QueryFault(f"it reads {name}, which depends on more than its inputs", at) for name, at in faults]
+    faults += impurities(tree, plan, list(tables), names)
     faults += [QueryFault(text) for text in _misfits(returns, [(str(name), str(kind)) for name, kind, *_ in found])]
     return BoundQuery(_reads(tree, plan, tables), faults)
 
@@ -159,6 +168,13 @@ def _answered(cursor: duckdb.DuckDBPyConnection, function: str, sql: str) -> Nod
     (answer,) = cursor.execute(f"SELECT {function}(?)", [sql]).fetchall()[0]
     found: Node = json.loads(answer)
     return found
+
+
+def _is_function(cursor: duckdb.DuckDBPyConnection, name: str, tables: Mapping[str, pa.Schema]) -> bool:
+    """Whether a name without a table is a function without parentheses, such as `current_date`, and not a column."""
+    if all(name.lower() in map(str.lower, schema.names) for schema in tables.values()):
+        return False
+    return not _answered(cursor, "json_serialize_plan", f"SELECT {quoted(name)}")["error"]
 
 
 def _error_of(answer: Node) -> list[QueryFault]:

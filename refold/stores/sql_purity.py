@@ -47,6 +47,13 @@ def refused_before_binding(tree: Node) -> list[QueryFault]:
     return [_fault(node, "it has a parameter; write the value in the query") for node in found]
 
 
+def bare_names(tree: Node) -> list[QueryFault]:
+    """The names that a query reads without a table's, each once, with where it does."""
+    references = (node for node in _nodes(tree) if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1)
+    found = [_fault(node, node["column_names"][0]) for node in references]
+    return list({fault.text: fault for fault in reversed(found)}.values())[::-1]
+
+
 def chooses_among_ties(tree: Node) -> list[str]:
     """What in a query takes one of the rows that tie, in words, each once and in the order of its text."""
     return list(dict.fromkeys(word for node in _nodes(tree) for word in _choices(node)))

@@ -153,10 +153,9 @@ def test_a_query_gives_what_its_text_says_whatever_columns_it_names(shop: Shop, 
 
 
 @pytest.mark.parametrize("call", ["random()", "epoch(now())", "year(current_date)", "epoch(current_timestamp)"])
-def test_a_query_that_asks_clock_or_chance_is_refused(shop: Shop, call: str):
-    query = _one_row(f"SELECT 1 AS k, CAST({call} AS BIGINT) AS n FROM stock_ledger LIMIT 1", n=int64())
+def test_a_query_that_asks_clock_or_chance_is_refused(call: str):
     with pytest.raises(DeclarationError, match="depends on more than its inputs"):
-        _run(shop, query)
+        _one_row(f"SELECT 1 AS k, CAST({call} AS BIGINT) AS n FROM stock_ledger", n=int64())
 
 
 def test_a_float_is_not_rounded_into_an_exact_column(shop: Shop):

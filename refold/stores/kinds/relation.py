@@ -47,16 +47,16 @@ class Relation(Store):
     written: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         faults = [f"key column {name!r} is not in returns" for name in self.key if name not in self.columns]
         names = [source.name for source in self.reads]
         faults += [f"it reads two inputs named {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
         if not self.key:
             faults.append("its key is empty; name the columns whose values are unique over its rows")
-        if not faults:
-            faults = [self._placed(fault) for fault in self.bound.faults]
         if faults:
             raise DeclarationError(f"Relation {self.name!r}", faults)
+        super().__post_init__()
+        if self.bound.faults:
+            raise DeclarationError(f"Relation {self.name!r}", [self._placed(fault) for fault in self.bound.faults])
 
     @cached_property
     def bound(self) -> BoundQuery:
