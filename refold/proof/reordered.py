@@ -71,12 +71,10 @@ class _Comparison:
         for order in orders:
             again = self._again(order)
             if isinstance(again, RuleError):
-                return replace(verdict, differences=self._why(stored, again, order))
+                return self._differing(verdict, stored, again, order)
             if stored is None or not again.equals(stored):
-                if (found := self._digest(again)) != self.claimed:
-                    verdict = replace(verdict, replay={"state": found, "ledger": ""})
-                    drawn = Picture((), self._spaces(stored, again, verdict.snapshot.key))
-                    return replace(verdict, differences=self._why(stored, again, order), picture=drawn)
+                if self._digest(again) != self.claimed:
+                    return self._differing(verdict, stored, again, order)
                 stored = again
         return replace(verdict, replay={"state": self.claimed, "ledger": ""})
 
@@ -89,17 +87,25 @@ class _Comparison:
     def _digest(self, table: pa.Table) -> str:
         return table_digest(describe(self.store.columns), table, self.store.key)
 
-    def _why(self, stored: pa.Table | None, again: pa.Table | RuleError, order: RowOrder) -> list[Difference]:
+    def _differing(
+        self, verdict: Verdict, stored: pa.Table | None, again: pa.Table | RuleError, order: RowOrder
+    ) -> Verdict:
         """What differs: from the same rows in another order if that is the cause, else from what is stored."""
         fresh = self.store.compute(self.builder.runner, self.inputs)
-        if self._digest(fresh) != self.claimed:
-            if stored is None:
-                return [Difference(Differs.STATE, self.where, self._digest(fresh), self.claimed)]
-            return self._differences(Differs.STATE, fresh, stored, "", " is stored")
-        if isinstance(again, RuleError):
+        found = self._digest(fresh)
+        drawn = [] if stored is None else [(f"keys at {verdict.snapshot.key}", self._buckets(stored, fresh))]
+        if found != self.claimed and stored is None:
+            differences = [Difference(Differs.STATE, self.where, found, self.claimed)]
+        elif found != self.claimed:
+            differences = self._differences(Differs.STATE, fresh, stored, "", " is stored")
+        elif isinstance(again, RuleError):
             expected = f"the same result in every order of rows, as with {STORED}"
-            return [Difference(Differs.RELATION, self.where, expected, f"with {order}: {again}")]
-        return self._differences(Differs.RELATION, fresh, again, f" with {STORED}", f" with {order}")
+            differences = [Difference(Differs.RELATION, self.where, expected, f"with {order}: {again}")]
+        else:
+            found, drawn = self._digest(again), [(f"keys at {verdict.snapshot.key}", self._buckets(fresh, again))]
+            differences = self._differences(Differs.RELATION, fresh, again, f" with {STORED}", f" with {order}")
+        replayed = {"state": found, "ledger": ""}
+        return replace(verdict, differences=differences, replay=replayed, picture=Picture((), drawn))
 
     def _differences(self, what: Differs, right: pa.Table, found: pa.Table, of: str, and_of: str) -> list[Difference]:
         texts = list(_cells(self.store, self._buckets(right, found), right, found))
@@ -114,9 +120,6 @@ class _Comparison:
     def _buckets(self, one: pa.Table, other: pa.Table) -> list[int]:
         schema, key = describe(self.store.columns), self.store.key
         return DigestTree.of(schema, one, key).differing(DigestTree.of(schema, other, key))
-
-    def _spaces(self, stored: pa.Table | None, again: pa.Table, key: str) -> list[tuple[str, Sequence[int]]]:
-        return [] if stored is None else [(f"keys at {key}", self._buckets(stored, again))]
 
 
 def _cells(store: Store, buckets: Sequence[int], right: pa.Table, found: pa.Table) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ its line in the query. What a query must not depend on is found by `refold.store
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -79,7 +80,7 @@ def bind(sql: str, tables: Mapping[str, pa.Schema], returns: Schema) -> BoundQue
     tree = _parsed(sql)
     faults = _error_of(tree) or refused_before_binding(tree)
     if faults:
-        return BoundQuery({}, faults)
+        return BoundQuery({}, [*faults, *_unquoted(tree, sql, tables)])
     with _cursor() as cursor:
         for name, schema in tables.items():
             columns = ", ".join(f"{quoted(field.name)} {_sql_type_of(field.type)}" for field in schema)
@@ -119,18 +120,23 @@ def named(column: str) -> str:
     return column if column.isidentifier() else quoted(column)
 
 
-@cache
 def named_table(table: str) -> str:
     """A table's name, in quotes where SQL needs them.
 
     >>> named_table("stock"), named_table("order")
     ('stock', '"order"')
     """
+    return quoted(table) if _is_reserved(table) else named(table)
+
+
+@cache
+def _is_reserved(name: str) -> bool:
+    """Whether a name is a word of SQL that names no table or column without quotes."""
+    categories = "keyword_category IN ('reserved', 'type_function')"
     found = _connection().execute(
-        "SELECT 1 FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function') AND keyword_name = ?",
-        [table.lower()],
+        f"SELECT 1 FROM duckdb_keywords() WHERE {categories} AND keyword_name = ?", [name.lower()]
     )
-    return quoted(table) if found.fetchall() else named(table)
+    return bool(found.fetchall())
 
 
 def sql_type(column: ColumnType) -> str:
@@ -185,6 +191,15 @@ def _error_of(answer: Node) -> list[QueryFault]:
         return [QueryFault("it is not one SELECT whose columns its text determines; PIVOT needs IN (…)")]
     place = answer.get("position")
     return [QueryFault(answer["error_message"].replace("\n", "; "), int(place) if place is not None else None)]
+
+
+def _unquoted(tree: Node, sql: str, tables: Mapping[str, pa.Schema]) -> Iterator[QueryFault]:
+    """Columns whose names are words of SQL, and which a query that cannot be parsed may have without quotes."""
+    words = set(re.findall(r'(?<!["\w])\w+(?!["\w])', sql.lower()))
+    names = sorted({name for schema in tables.values() for name in schema.names if name.lower() in words})
+    reserved = [quoted(name) for name in names if _is_reserved(name)]
+    if tree["error"] and reserved:
+        yield QueryFault(f"write the columns {' and '.join(reserved)} in quotes: their names are words of SQL")
 
 
 def _alike(tables: Mapping[str, pa.Schema], returns: Schema) -> Iterator[str]:

@@ -149,7 +149,7 @@ def test_a_wrong_relation_is_computed_again(tmp_path: Path):
     engine.builder.checkpoints.save(daily_movement, record.inputs, wrong, digest)
     engine = shop.engine()
     drift = engine.drifts.find(daily_movement, head)
-    assert next(iter(drift.differences)).what == "relation"
+    assert next(iter(drift.differences)).what == "state"
     assert any(mark != EQUAL for mark in drift.picture.lines()[0].split()[-1])
     assert "computes it again" in drift.remedy
     assert engine.drifts.repair(drift).passed

@@ -20,6 +20,7 @@ from refold import (
     timestamp,
 )
 from refold.errors import RuleError
+from refold.stores.declaration import LedgerOf, Store
 from refold.stores.kinds.relation import Relation
 from refold.stores.relating import RelationRunner
 from refold.stores.row_orders import all_orders
@@ -49,7 +50,7 @@ def shares():
     return "SELECT k, n / 3 AS r FROM newest"
 
 
-SOURCES = [newest.ledger, newest, shares]
+SOURCES: list[Store | LedgerOf] = [newest.ledger, newest, shares]
 Tables = Mapping[str, pa.Table]
 runner = RelationRunner()
 
@@ -83,13 +84,18 @@ MANY = tables(
 """More than two of DuckDB's vectors, and 29 or so ties for each key and time."""
 
 
-def asked(sql: str, returns: Mapping[str, ColumnType], key: Sequence[str] = ("k",)) -> Relation:
+def asked(
+    sql: str,
+    returns: Mapping[str, ColumnType],
+    key: Sequence[str] = ("k",),
+    reads: Sequence[Store | LedgerOf] = SOURCES,
+) -> Relation:
     """A relation with this query. Raises DeclarationError."""
 
     def question() -> str:
         return sql
 
-    return relation(reads=SOURCES, key=key, returns=returns)(question)
+    return relation(reads=reads, key=key, returns=returns)(question)
 
 
 def is_caught(declared: Relation, rows: Tables) -> bool:

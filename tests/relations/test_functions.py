@@ -78,7 +78,6 @@ IMPURE = """
     now()
     now() - ts
     strftime(now(), '%Y')
-    pg_catalog.now()
     main.now()
     pg_conf_load_time()
     pg_postmaster_start_time()
