@@ -70,9 +70,12 @@ class EncodedRows:
 
     def take(self, places: Offsets) -> EncodedRows:
         """The rows at some places, in that order."""
+        return EncodedRows(*text_buffers(self.to_arrow().take(pa.array(places))))
+
+    def to_arrow(self) -> pa.Array:
+        """The rows as one column of bytes."""
         buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
-        rows = pa.Array.from_buffers(pa.large_binary(), len(self), buffers).take(pa.array(places))
-        return EncodedRows(*text_buffers(rows))
+        return pa.Array.from_buffers(pa.large_binary(), len(self), buffers)
 
     def same_as(self, others: EncodedRows) -> npt.NDArray[np.bool_]:
         """Whether each row equals the row at its place in `others`, byte for byte; shape (rows,)."""
@@ -111,6 +114,14 @@ def encode_rows(columns: Sequence[pa.Array | pa.ChunkedArray], count: int | None
         else:
             _scatter_var(out, cursor, part.data, part.starts, part.valid)
     return EncodedRows(out, offsets)
+
+
+def as_one(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
+    """One column as it is, and several as their canonical bytes: values are equal where those of all columns are."""
+    if len(columns) > 1:
+        return pa.chunked_array([encode_rows(columns).to_arrow()])
+    (column,) = columns
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
 
 
 def kafka_partitions(keys: pa.Array, partitions: int) -> npt.NDArray[np.int32]:

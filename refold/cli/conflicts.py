@@ -46,7 +46,7 @@ def _rows(log: Log, conflict: ConflictingDelivery) -> list[dict[str, object]]:
     return [
         {
             "snapshot": conflict.snapshot,
-            "id": event[log.event_id],
+            "id": log.id_of(event),
             "delivery": delivery,
             "from": f"{event['source_object']} {log.decoder.unit} {event['source_line']}",
             "offset": f"{event['log_partition']}:{event['log_offset']}",

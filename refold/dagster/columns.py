@@ -13,7 +13,8 @@ from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema
 
 def log_schema(log: Log) -> dg.TableSchema:
     """The columns of a log's events: position, origin, declared columns. Event ids repeat: a log keeps duplicates."""
-    roles = {log.key: "The key: which entity the event belongs to.", log.event_id: "The event id, for deduplication."}
+    roles = dict.fromkeys(log.key_columns, "The key: which entity the event belongs to.")
+    roles |= {name: f"{roles.get(name, '')} The event id, for deduplication.".strip() for name in log.id_columns}
     if log.event_time is not None:
         roles[log.event_time] = "When it happened."
     return dg.TableSchema([*_columns(POSITION), *_columns(_ORIGIN), *_columns(log.columns, roles)])
@@ -80,7 +81,7 @@ def column_lineage(store: Store) -> dg.TableColumnLineage:
         deps[column] = [dg.TableColumnDep(*place) for place in dict.fromkeys(found)]
     if store.ledger is not None:
         folded = store.ledger.store
-        decisive = dict.fromkeys([folded.log.event_id, folded.log.key, *folded.columns_read])
+        decisive = dict.fromkeys([*folded.log.id_columns, *folded.log.key_columns, *folded.columns_read])
         deps |= {name: [dg.TableColumnDep(log_key(folded.log), column) for column in decisive] for name in _LEDGER}
     return dg.TableColumnLineage(deps)
 

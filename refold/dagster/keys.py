@@ -58,7 +58,8 @@ def input_keys(store: Store) -> list[dg.AssetKey]:
 def log_code_version(log: Log) -> str:
     """Changes with the declaration of the log: columns, key, event id, log partitions, decoder, layout."""
     landing = [_declared(log.decoder), _declared(log.layout)]
-    return sha256_hex(canonical_json([log.content, log.key, log.event_id, log.partitions, *landing]))[:12]
+    identity = [names[0] if len(names) == 1 else list(names) for names in (log.key_columns, log.id_columns)]
+    return sha256_hex(canonical_json([log.content, *identity, log.partitions, *landing]))[:12]
 
 
 def _declared(part: Decoder | Layout) -> list[object]:

@@ -50,7 +50,7 @@ class ConflictingDelivery:
     def text(self, log: Log) -> str:
         """One line: the id, and both places with the values that differ."""
         return (
-            f"{log.event_id} {self.first[log.event_id]!r}: {self._side(log, self.first)}, then "
+            f"{', '.join(log.id_columns)} {log.id_of(self.first)!r}: {self._side(log, self.first)}, then "
             f"{self._side(log, self.later)}"
         )
 
@@ -96,6 +96,7 @@ def check_conflicts(log: Log, key: str, seqs: Seqs, deliveries: Deliveries, firs
         f"other content (allowed {limits.records_max} and {limits.share_max:.1%}):\n  "
         + "\n  ".join(each.text(log) for each in shown)
         + more,
-        remedy=f"\nIf these are different events, {log.event_id!r} does not identify one: declare another event_id. If "
-        "they are corrections of one event, only the first counts: raise the log's ConflictLimits to accept that.",
+        remedy=f"\nIf these are different events, {', '.join(log.id_columns)!r} does not identify one: declare another "
+        "event_id. If they are corrections of one event, only the first counts: raise the log's ConflictLimits to "
+        "accept that.",
     )

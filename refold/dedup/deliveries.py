@@ -59,7 +59,7 @@ class SeenRun:
     def of(cls, log: Log, events: pa.Table) -> SeenRun:
         """The hashes of all given events, in their order."""
         contents = encoded(log, events).hashes(seed=1)
-        return cls(event_ids.hashes(events[log.event_id]), contents, events["log_seq"].to_numpy())
+        return cls(event_ids.hashes_of(events, log.id_columns), contents, events["log_seq"].to_numpy())
 
     @classmethod
     def empty(cls) -> SeenRun:
@@ -146,7 +146,7 @@ def seal_deliveries(
     if len(suspects) == 0:
         return deliveries, firsts
     part = rows_at(suspects)
-    ids = list(encode_rows([part[log.event_id]]))
+    ids = list(encode_rows([part[name] for name in log.id_columns]))
     contents = list(encoded(log, part))
     wanted = np.unique(known.seqs[~same]).tolist()
     seen: dict[bytes, tuple[int, bytes]] = {i: (seq, content) for seq, i, content in fetch(wanted)} if wanted else {}

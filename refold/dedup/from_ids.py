@@ -21,7 +21,7 @@ from refold.canonical.hash_table import FirstRows
 from refold.dedup.deliveries import REPEATS
 from refold.log import event_ids
 from refold.log.declaration import Log
-from refold.log.reader import Part, plain
+from refold.log.reader import Part
 
 Rows = npt.NDArray[np.int64]
 _GROUP_BITS = 2
@@ -42,8 +42,8 @@ class Suspects:
     @classmethod
     def of(cls, log: Log, part: Part, hashes: Hashes, places: Rows) -> Suspects:
         """The events at some places of a part, which has ids and `log_seq`; `hashes` are those of all its ids."""
-        some = part.table.select([log.event_id, "log_seq"]).take(pa.array(places))
-        ids, seqs = event_ids.canonical(some[log.event_id]), some["log_seq"].to_numpy()
+        some = part.table.select([*log.id_columns, "log_seq"]).take(pa.array(places))
+        ids, seqs = event_ids.canonical_of(some, log.id_columns), some["log_seq"].to_numpy()
         return cls(part.partition, part.offsets(places), seqs, hashes[places], ids)
 
     @classmethod
@@ -104,5 +104,5 @@ class ReplayDedup:
 def declared(log: Log, events: pa.Table) -> pa.Table:
     """The events of a part with columns of the declared types."""
     names = events.column_names
-    columns = [event_ids.as_text(events[n]) if n == log.event_id else plain(events[n]) for n in names]
+    columns = [event_ids.as_text(events[name]) for name in names]
     return pa.table(columns, names=names).cast(pa.schema([log.schema.field(n) for n in names]))

@@ -61,7 +61,7 @@ class Rereader:
         *,
         trusting: bool = True,
     ) -> None:
-        self._reader, self._id, self._snapshots = reader, reader.log.event_id, snapshots
+        self._reader, self._ids, self._snapshots = reader, reader.log.id_columns, snapshots
         self._content = ContentCheck(objects, chain, reader)
         self._anew: Callable[[], Rereader] = lambda: Rereader(
             objects, chain, reader, snapshots, columns, memory_bytes, trusting=False
@@ -101,11 +101,11 @@ class Rereader:
                 found = []
                 for part in unread.pieces():
                     _tick(part.table["log_seq"].to_numpy(), start, there)
-                    hashes = event_ids.hashes(part.table[self._id])
+                    hashes = event_ids.hashes_of(part.table, self._ids)
                     found.append(Suspects.of(log, part, hashes, choose(part, hashes)))
                 return Suspects.joined(unread.partition, found)
 
-            unread = self._reader.unread(snapshot, [self._id, "log_seq"])
+            unread = self._reader.unread(snapshot, [*self._ids, "log_seq"])
             kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
             if not there.all():
                 raise Damaged(

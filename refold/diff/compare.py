@@ -199,7 +199,7 @@ class Comparer:
         return {column for column in new if column in old and same_kind(old[column], new[column])}
 
     def _common_values(self, name: str) -> list[str]:
-        keys = {side[name].log_key for side in map(_folded, (self._old, self._new)) if name in side}
+        keys = {key for side in map(_folded, (self._old, self._new)) if name in side for key in side[name].log_key}
         return sorted(self._common_state(name) - POSITION.keys() - keys)
 
     def _compared(self, name: str, old: Described | None, new: Described | None, limit: int) -> Comparison:

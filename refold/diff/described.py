@@ -25,8 +25,8 @@ class FoldedInput:
 
     code_version: str
     log: str
-    log_key: str
-    event_id: str
+    log_key: Sequence[str]
+    event_id: Sequence[str]
     event_time: str | None
     log_columns: Columns
     state: Columns
@@ -97,8 +97,8 @@ def _folded_input(store: Folded) -> FoldedInput:
     return FoldedInput(
         code_version=store.code_version,
         log=log.name,
-        log_key=log.key,
-        event_id=log.event_id,
+        log_key=list(log.key_columns),
+        event_id=list(log.id_columns),
         event_time=log.event_time,
         log_columns=_texts(log.columns),
         state=_texts(store.state_columns),
@@ -118,7 +118,7 @@ def require_comparable(name: str, old: Described, new: Described) -> None:
     for log, now in {each.log: each for each in new.folded.values()}.items():
         was = before.get(log, now)
         faults += [
-            f"the {what} of log {log!r} became {b!r} from {a!r}"
+            f"the {what} of log {log!r} became {', '.join(b)!r} from {', '.join(a)!r}"
             for what, a, b in (("key", was.log_key, now.log_key), ("event id", was.event_id, now.event_id))
             if a != b
         ]

@@ -30,7 +30,7 @@ from refold.stores.building import with_outcomes
 from refold.stores.declaration import DELETED, Folded, Store
 from refold.stores.ledger import LedgerPart
 from refold.stores.relating import RelationRunner
-from refold.stores.state import State, published_rows
+from refold.stores.state import State, keys_of, published_rows
 
 Places = npt.NDArray[np.int64]
 
@@ -148,14 +148,14 @@ class Shadow:
         outcome, reason, after (null before a key's first event that counts).
         """
         fold = self._folds[name]
-        key = fold.store.log.key
+        names = fold.store.log.key_columns
         reader = LogReader(self._objects, self._chain, fold.store.log)
         snapshot = self._chain.get(through)
-        added = reader.events(snapshot, [key])[key]
+        added = keys_of(reader.events(snapshot, names), names)
         marked = fold.marked_keys(snapshot)
         chosen = [added.take(pa.array(events)).unique(), marked.take(pa.array(touched)).cast(added.type)]
         keys = pa.concat_arrays(chosen).unique()
-        return self._events(fold, lambda each: each.filter(pc.is_in(each[key], keys)), through, running=True)
+        return self._events(fold, lambda each: each.filter(pc.is_in(keys_of(each, names), keys)), through, running=True)
 
     def why(self, name: str, key: Sequence[str]) -> Mapping[str, pa.Table]:
         """The events behind the row of a key, given as text, by folded store; columns as those of `running`.
@@ -168,7 +168,7 @@ class Shadow:
         for store, wanted in events_behind(self._stores[name], key):
             fold = self._folds[self._name_of(store)]
             match = _matcher(store, wanted)
-            running = wanted.keys() == {store.log.key}
+            running = wanted.keys() == set(store.log.key_columns)
             found[self._name_of(store)] = self._events(fold, match, self._last, running=running)
         return found
 
@@ -245,7 +245,8 @@ class _Fold:
         """The keys that have a mark at a snapshot, in the order of the marks."""
         assert self._state is not None
         rows = self._rows.get(snapshot.ordinal, np.zeros(0, dtype=np.int32))  # a key keeps its row
-        return self._state.table[self.store.log.key].combine_chunks().take(pa.array(rows))
+        keys = self._state.table.select(self.store.log.key_columns).take(pa.array(rows))
+        return keys_of(keys, self.store.log.key_columns).combine_chunks()
 
     @property
     def published(self) -> pa.Table:
@@ -274,7 +275,8 @@ def _matcher(store: Folded, wanted: Mapping[str, str]) -> Callable[[pa.Table], p
 def _told(store: Folded, events: pa.Table, *, running: bool) -> pa.Table:
     """The events as `Shadow.running` gives them."""
     log = store.log
-    shown = dict.fromkeys([log.event_id, log.key, *([log.event_time] if log.event_time else []), *store.columns_read])
+    dated = [log.event_time] if log.event_time else []
+    shown = dict.fromkeys([*log.id_columns, *log.key_columns, *dated, *store.columns_read])
     lines = pc.cast(events["source_line"], pa.string())
     return pa.table(
         {

@@ -138,7 +138,7 @@ class Explainer:
 
     def _folded(self, store: Folded, wanted: Mapping[str, str], snapshot: Snapshot) -> Iterator[ExplainedEvent]:
         reader, log = LogReader(self._objects, self._chain, store.log), store.log.name
-        running = RunningRows(store) if set(wanted) == {store.log.key} else None
+        running = RunningRows(store) if wanted.keys() == set(store.log.key_columns) else None
         for each in self._chain.through(snapshot.key):
             if each.cut(log).events == 0:
                 continue
@@ -215,7 +215,7 @@ class RunningRows:
     """The rows of a store's keys, event by event, by its fold in plain Python."""
 
     def __init__(self, store: Folded) -> None:
-        self._key = store.log.key
+        self._key_of = store.log.key_of
         self._fold = store.plain_fold()
         self._rows: dict[object, Row] = {}
 
@@ -223,7 +223,7 @@ class RunningRows:
         """The row of its key after each of the next events in log order; duplicates and conflicts leave it as it is."""
         rows = []
         for event in events.to_pylist():
-            key = event[self._key]
+            key = self._key_of(event)
             if event["outcome"] not in ("duplicate", "conflict"):
                 self._fold.apply(key, event)
                 values = self._fold.values(key)
@@ -238,7 +238,8 @@ def _without_mark(values: Mapping[str, Any]) -> Row:
 
 def _explained(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> ExplainedEvent:
     log = store.log
-    shown = dict.fromkeys([log.event_id, log.key, *([log.event_time] if log.event_time else []), *store.columns_read])
+    dated = [log.event_time] if log.event_time else []
+    shown = dict.fromkeys([*log.id_columns, *log.key_columns, *dated, *store.columns_read])
     return ExplainedEvent(
         store=store.name,
         snapshot=snapshot.key,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -56,10 +57,14 @@ class Log:
     Attributes:
         name: its folder in landing, and its name everywhere.
         columns: the declared columns in order; fields of a record that are not declared are ignored.
-        key: the column of the entity an event belongs to. Never null; compared byte for byte.
-        event_id: the column of the deduplication key. Never null.
+        key: the column, or the columns in order, of the entity an event belongs to. Never null; compared byte for byte,
+            several as tuples.
+        event_id: the column, or the columns, whose values make two deliveries the same event. One column is never null.
+            Of several some may be null: null is a value, and equals null.
         event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
-        partitions: the number of log partitions; fixed for a log once its first snapshot is sealed.
+        partitions: the number of log partitions; fixed for a log once its first snapshot is sealed. Where landing names
+            none, that of an event is Kafka's murmur2 of its key: the bytes of a text or binary, the digits of an
+            integer, the canonical bytes (`refold.canonical.encoding`) of several columns.
         decoder: the format of its landing objects.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
         quarantine: when sealing stops because too much cannot be read.
@@ -72,8 +77,8 @@ class Log:
 
     name: str
     columns: Schema
-    key: str
-    event_id: str
+    key: str | Sequence[str]
+    event_id: str | Sequence[str]
     event_time: str | None = None
     partitions: int = 4
     decoder: Decoder = field(default_factory=JsonLines)
@@ -89,12 +94,8 @@ class Log:
             faults.append(f"its name {self.name!r} is no identifier")
         if not 1 <= self.partitions <= 1024:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
-        for role in ("key", "event_id"):
-            column = self.columns.get(getattr(self, role))
-            if column is None:
-                faults.append(f"{role} names {getattr(self, role)!r}, which is no declared column")
-            elif column.null or column.kind not in (ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.BINARY):
-                faults.append(f"{role} {getattr(self, role)!r} is {column}; expected text, int64 or binary, not null")
+        for role, names in (("key", self.key_columns), ("event_id", self.id_columns)):
+            faults += _identifying(role, names, self.columns)
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
         faults += [f"the column name {name!r} is reserved" for name in self.columns if name in _RESERVED]
@@ -107,6 +108,24 @@ class Log:
             raise DeclarationError(f"Log {self.name!r}", faults)
 
     @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the key, in declared order."""
+        return _names(self.key)
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns of the event id, in declared order."""
+        return _names(self.event_id)
+
+    def key_of(self, event: Mapping[str, Any]) -> Any:
+        """The key of an event, or of a row: the value of one column, or a tuple of those of several."""
+        return _value(self.key_columns, event)
+
+    def id_of(self, event: Mapping[str, Any]) -> Any:
+        """The id of an event: the value of one column, or a tuple of those of several."""
+        return _value(self.id_columns, event)
+
+    @property
     def content(self) -> str:
         """The text of the declared columns, which enters identities: a changed declaration is another log."""
         return describe(self.columns)
@@ -116,3 +135,30 @@ class Log:
         """The Arrow schema of a segment: position, provenance, declared columns."""
         positions = [pa.field("log_offset", pa.int64(), False), pa.field("log_seq", pa.int64(), False)]
         return pa.schema([*positions, *PROVENANCE, *arrow_schema(self.columns)])
+
+
+def _names(declared: str | Sequence[str]) -> tuple[str, ...]:
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+def _value(names: Sequence[str], event: Mapping[str, Any]) -> Any:
+    values = tuple(event[name] for name in names)
+    return values[0] if len(values) == 1 else values
+
+
+def _identifying(role: str, names: Sequence[str], columns: Schema) -> list[str]:
+    """What is wrong with the columns of a key or of an event id."""
+    unknown = [name for name in names if name not in columns]
+    if unknown or not names:
+        return [f"{role} names {name!r}, which is not a declared column" for name in unknown] or [f"{role} is empty"]
+    found = {name: columns[name] for name in names}
+    if len(names) == 1:
+        ((name, column),) = found.items()
+        usual = column.kind in (ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.BINARY) and not column.null
+        return [] if usual else [f"{role} {name!r} is {column}; expected text, int64 or binary, not null"]
+    faults = [f"{role} names {name!r} more than once" for name in found if names.count(name) > 1]
+    if role == "key":
+        faults += [f"key column {n!r} is {c}; expected one that is not null" for n, c in found.items() if c.null]
+    elif all(column.null for column in found.values()):
+        faults.append(f"all columns of event_id ({', '.join(names)}) may be null; expected at least one that is not")
+    return faults

@@ -1,10 +1,12 @@
-"""The stored form of event ids, and their hashes: UUIDs are stored as 16 bytes.
+"""The stored form of event ids, and their hashes: UUIDs are stored as 16 bytes, where the id is one column.
 
 Only UUIDs in their usual text form (36 characters, lower case, hyphens in their places) are stored as 16 bytes, since
 they can be restored to the same text. All other ids are stored unchanged. An id has the same hash in both forms.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +74,16 @@ def _text(chunk: pa.Array) -> pa.Array:
     starts = np.arange(0, _TEXT_BYTES * (len(chunk) + 1), _TEXT_BYTES, dtype=np.int64)
     buffers = [None, pa.py_buffer(starts), pa.py_buffer(out)]
     return pa.Array.from_buffers(pa.large_string(), len(chunk), buffers).cast(pa.string())
+
+
+def hashes_of(events: pa.Table, names: Sequence[str]) -> Hashes:
+    """A 64-bit hash of the id of each event; `names` are its columns, as they are stored or as they are declared."""
+    return hashes(events[names[0]]) if len(names) == 1 else encode_rows([events[name] for name in names]).hashes()
+
+
+def canonical_of(events: pa.Table, names: Sequence[str]) -> EncodedRows:
+    """Bytes of the id of each event, equal for equal ids; `names` are as in `hashes_of`."""
+    return canonical(events[names[0]]) if len(names) == 1 else encode_rows([events[name] for name in names])
 
 
 def hashes(ids: pa.ChunkedArray) -> Hashes:

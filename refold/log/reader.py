@@ -23,12 +23,11 @@ from refold.errors import Conflict, Damaged, NotFound
 from refold.log import event_ids
 from refold.log.declaration import PROVENANCE, Log
 from refold.log.layout import SegmentFile
-from refold.log.segment import PLACE, from_parquet, place_of
+from refold.log.segment import PLACE, from_parquet, place_of, short_id
 from refold.log.slices import Held, own_events
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.names import OBJECTS, ObjectKind
 from refold.storage.objects import ObjectStore, sha256_hex
-from refold.types import ColumnKind
 
 
 @dataclass(frozen=True)
@@ -243,8 +242,8 @@ class LogReader:
         return ":".join(str(table[name][0].as_py()) for name in PROVENANCE.names)
 
     def _with_text_ids(self, table: pa.Table) -> pa.Table:
-        name = self.log.event_id
-        if name not in table.column_names or self.log.columns[name].kind is not ColumnKind.TEXT:
+        name = short_id(self.log)
+        if name not in table.column_names:
             return table
         place, ids = table.column_names.index(name), table[name]
         if ids.type != event_ids.STORED:
@@ -265,13 +264,13 @@ class LogReader:
             data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
             with self._opened(file, data, dictionaries=dictionaries) as opened:
                 return opened.read(use_threads=False)
-        pieces, name = self._pieces(file, columns), self.log.event_id
-        ids = event_ids.of_page(pieces[name], file.last - file.first) if name in columns else None
+        pieces, name = self._pieces(file, columns), short_id(self.log)
+        ids = event_ids.of_page(pieces[name], file.last - file.first) if name in pieces else None
         decoded = [column for column in columns if ids is None or column != name]
         data = _buffer_of(file, {column: pieces[column] for column in ("", *decoded)})
         with self._opened(file, data, dictionaries=dictionaries) as opened:
             table = opened.read(decoded, use_threads=False)
-        if ids is None:
+        if name is None or ids is None:
             return table
         return table.add_column(columns.index(name), pa.field(name, ids.type, False), pa.chunked_array([ids]))
 

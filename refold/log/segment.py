@@ -88,17 +88,24 @@ def write_segments(
 
 def _own_ids(log: Log, events: pa.Table, ids: pa.ChunkedArray | None, part: slice) -> pa.ChunkedArray | None:
     """The ids of one segment, which may all be UUIDs even if others of the log partition are not."""
-    return stored_ids(log, events[log.event_id]) if ids is None else ids[part]
+    return stored_ids(log, events) if ids is None else ids[part]
 
 
-def stored_ids(log: Log, ids: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Ids as 16 bytes where all of them are UUIDs as text; None where they are stored as they are."""
-    return event_ids.to_bytes(ids) if log.columns[log.event_id].kind is ColumnKind.TEXT else None
+def short_id(log: Log) -> str | None:
+    """The column whose texts are stored as 16 bytes where all of them are UUIDs: that of the ids, if it is one text."""
+    (name, *others) = log.id_columns
+    return None if others or log.columns[name].kind is not ColumnKind.TEXT else name
+
+
+def stored_ids(log: Log, events: pa.Table) -> pa.ChunkedArray | None:
+    """The ids of events as 16 bytes where all of them are UUIDs as text; None where they are stored as they are."""
+    name = short_id(log)
+    return None if name is None else event_ids.to_bytes(events[name])
 
 
 def write_segment(objects: ObjectStore, log: Log, partition: int, events: pa.Table) -> SegmentFile:
     """Store events of one log partition, at least one, sorted by offset, as one segment."""
-    return _write(objects, log, partition, events, stored_ids(log, events[log.event_id]))
+    return _write(objects, log, partition, events, stored_ids(log, events))
 
 
 def _write(
@@ -117,14 +124,12 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
     UUIDs are 16 bytes, without dictionary or compression, which gain nothing on them, and one page, so that they can be
     used without a copy (`event_ids.of_page`).
     """
-    stored = events.drop_columns(["log_offset"])
+    stored, name = events.drop_columns(["log_offset"]), short_id(log)
     if ids is not None:
-        stored = stored.set_column(
-            stored.column_names.index(log.event_id), pa.field(log.event_id, ids.type, False), ids
-        )
+        stored = stored.set_column(stored.column_names.index(name), pa.field(name, ids.type, False), ids)
     times = [field.name for field in stored.schema if pa.types.is_timestamp(field.type)]
     deltas = dict.fromkeys([*_DELTAS, *times], "DELTA_BINARY_PACKED")
-    plain = {log.event_id} if ids is not None else set()
+    plain = {name} if ids is not None else set()
     buffer = io.BytesIO()
     pq.write_table(
         stored.replace_schema_metadata({PLACE: place_of(log, partition, events["log_offset"][0].as_py())}),

@@ -148,7 +148,8 @@ class LogVerifier:
     def _keys(self, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[_Found]:
         for partition, tables in parts.items():
             for file, table in tables:
-                for key in table[self._log.key].unique().to_pylist():
+                for row in table.group_by(list(self._log.key_columns)).aggregate([]).to_pylist():
+                    key = self._log.key_of(row)
                     known = self._partition_of.setdefault(key, partition)
                     if known != partition:
                         yield (

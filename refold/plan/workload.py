@@ -121,7 +121,7 @@ class _LogWork:
         proofs = [each for each in self._plan.proofs if any(each.store is fold.store for fold in folds)]
         work["unproven"] = sum(each.missing for each in proofs)
         found = [f"{each.store.name}: {reason}" for each in proofs if each.missing for reason in each.reasons]
-        columns = [log.event_id, "log_seq", *(column for fold in folds for column in columns_to_read(fold.store))]
+        columns = [*log.id_columns, "log_seq", *(column for fold in folds for column in columns_to_read(fold.store))]
         reasons = found or ["all proven; replayed again to check"]
         return self._stage(StageKind.REPLAY, reasons, work, days, columns, folds, due=bool(found))
 

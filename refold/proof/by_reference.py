@@ -85,7 +85,7 @@ def _differences(
         table = builder.checkpoints.state(store, record).table
         if len(table) != len(boundary.rows):
             yield Difference(Differs.STATE, where, f"{len(boundary.rows)} rows", f"{len(table)} rows")
-        stored = {row[store.log.key]: row for row in table.select(list(store.state_columns)).to_pylist()}
+        stored = {store.log.key_of(row): row for row in table.select(list(store.state_columns)).to_pylist()}
         yield from _row_differences(where, stored, boundary.rows)
 
 

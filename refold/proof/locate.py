@@ -33,15 +33,16 @@ from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded
 from refold.stores.folding import NOT_ALLOWED, columns_to_read, fold_events
 from refold.stores.ledger import NO_EVENTS, NO_OUTCOME, LedgerPart
-from refold.stores.state import State
+from refold.stores.state import State, keys_of, sort_by
 
 _REPEATED = (Outcome.DUPLICATE, Outcome.CONFLICT)
 
 
 def rows_in(buckets: Sequence[int], store: Folded, table: pa.Table) -> dict[object, dict[str, object]]:
     """The rows of a state table that lie in buckets of the digest tree, by key."""
-    inside = pc.is_in(pa.array(bucket_of([table[store.log.key]]), pa.int64()), pa.array(buckets, pa.int64()))
-    return {row[store.log.key]: row for row in table.filter(inside).to_pylist()}
+    own = bucket_of([table[name] for name in store.log.key_columns])
+    inside = pc.is_in(pa.array(own, pa.int64()), pa.array(buckets, pa.int64()))
+    return {store.log.key_of(row): row for row in table.filter(inside).to_pylist()}
 
 
 class Locator:
@@ -152,7 +153,7 @@ def _partitions(
 
 def _events(reader: LogReader, files: Sequence[SegmentFile], store: Folded) -> pa.Table:
     """The events of segments in the order of the ledger. Raises Damaged."""
-    columns = list(dict.fromkeys([*columns_to_read(store), store.log.event_id]))
+    columns = list(dict.fromkeys([*columns_to_read(store), *store.log.id_columns]))
     tables = [reader.segment(file, columns) for file in sorted(files, key=lambda file: (file.partition, file.start))]
     if tables:
         return pa.concat_tables(tables)
@@ -165,9 +166,10 @@ def _require_replayed(refolded: Refolded, snapshot: Snapshot) -> None:
     store, events = refolded.store, refolded.events
     again = State(store, refolded.before.table)
     part = fold_events(again, events, refolded.deliveries, twice=True)
-    keys = events[store.log.key].combine_chunks()
+    names = store.log.key_columns
+    keys = keys_of(events, names).combine_chunks()
     mine, right = (
-        state.table.filter(pc.is_in(state.table[store.log.key], keys)).sort_by(store.log.key)
+        sort_by(state.table.filter(pc.is_in(keys_of(state.table, names), keys)), names)
         for state in (again, refolded.right)
     )
     if part.first_difference(refolded.part) is not None or not mine.equals(right):

@@ -70,7 +70,7 @@ def _repeats(log: Log, events: Iterable[Row], contents: dict[object, tuple[objec
     """
     repeats = {}
     for event in sorted(events, key=lambda event: int(event["log_seq"])):
-        event_id, content = event[log.event_id], tuple(event[name] for name in log.columns)
+        event_id, content = (tuple(event[name] for name in names) for names in (log.id_columns, log.columns))
         if event_id not in contents:
             contents[event_id] = content
         else:
@@ -90,18 +90,18 @@ class _PlainStore:
 
     def take(self, cut: LogCut, events: Sequence[Row], repeats: Mapping[int, Outcome]) -> ReferenceBoundary:
         """Take in the events that a snapshot added, in the order (log partition, offset)."""
-        key_column, outcomes = self.store.log.key, list[OutcomeOf]()
+        names, outcomes = self.store.log.key_columns, list[OutcomeOf]()
         for event in events:
-            key = event[key_column]
+            key = self.store.log.key_of(event)
             again = repeats.get(event["log_seq"])
             outcome, reason = self._plain.apply(key, event) if again is None else (again, 0)
             position = {name: event[name] for name in POSITION}
-            self.rows[key] = {key_column: key, **self._plain.values(key), **position}
+            self.rows[key] = {**{name: event[name] for name in names}, **self._plain.values(key), **position}
             place = (event["log_partition"], event["log_offset"], event["log_seq"])
             outcomes.append((*place, outcome.name.lower(), reason))
         columns = self.store.state_columns
-        for key in dict.fromkeys(event[key_column] for event in events):
-            self._placed[key] = (bucket(columns, [key_column], self.rows[key]), encode_row(columns, self.rows[key]))
+        for key in dict.fromkeys(self.store.log.key_of(event) for event in events):
+            self._placed[key] = (bucket(columns, names, self.rows[key]), encode_row(columns, self.rows[key]))
         self._ledger_digest = _ledger_digest(self._ledger_digest, cut, outcomes)
         root = tree_digest(columns, self._placed.values())
         return ReferenceBoundary(dict(self.rows), outcomes, root, self._ledger_digest)

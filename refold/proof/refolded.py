@@ -18,7 +18,7 @@ from refold.proof.divergence import Row
 from refold.proof.slips import Found, KeyFold, Slip, find_slip
 from refold.stores.declaration import Folded
 from refold.stores.ledger import LedgerPart
-from refold.stores.state import State
+from refold.stores.state import State, keys_of, keys_table
 
 _KEYS_SEARCHED = 20
 
@@ -50,16 +50,18 @@ class Refolded:
     def event(self, place: int) -> Row:
         """The event at a place, position, id and key first."""
         row: dict[str, object] = self.events.slice(place, 1).to_pylist()[0]
-        names = [*POSITION, self.store.log.event_id, self.store.log.key]
+        names = [*POSITION, *self.store.log.id_columns, *self.store.log.key_columns]
         return {name: row[name] for name in names} | row
 
     def places(self, keys: Sequence[object]) -> Mapping[object, list[int]]:
         """The places of the events of keys, in the order of the log."""
-        column = self.events[self.store.log.key]
-        mine = np.flatnonzero(pc.is_in(column, pa.array(keys, column.type)).to_numpy())
+        names = self.store.log.key_columns
+        wanted = keys_of(keys_table(self.store, keys), names)
+        mine = np.flatnonzero(pc.is_in(keys_of(self.events, names), wanted).to_numpy())
         found: dict[object, list[int]] = {key: [] for key in keys}
-        for place, key in zip(mine.tolist(), column.take(pa.array(mine)).to_pylist(), strict=True):
-            found[key].append(place)
+        events = self.events.select(names).take(pa.array(mine)).to_pylist()
+        for place, event in zip(mine.tolist(), events, strict=True):
+            found[self.store.log.key_of(event)].append(place)
         return found
 
     def wrong_outcome(self) -> int | None:
@@ -79,13 +81,11 @@ class Refolded:
         stored = self.stored.row(key) if self.stored is not None else None
         if stored is None or not places:
             return None
-        own = pc.equal(self.before.table[self.store.log.key], key)
+        own = self.before.locate(keys_table(self.store, [key]))
         part = self.aligned
         mine = LedgerPart(part.outcomes[places], part.reasons[places]) if part is not None else None
-        events = self.events.take(pa.array(places))
-        return find_slip(
-            KeyFold(self.store, self.before.table.filter(own), events, self.deliveries[list(places)], stored, mine)
-        )
+        events, before = self.events.take(pa.array(places)), self.before.table.take(pa.array(own[own >= 0]))
+        return find_slip(KeyFold(self.store, before, events, self.deliveries[list(places)], stored, mine))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def suspects(refolded: Refolded) -> list[Suspect]:
     wrong = refolded.wrong_outcome()
     if wrong is None:
         return found
-    key = refolded.event(wrong)[refolded.store.log.key]
+    key = refolded.store.log.key_of(refolded.event(wrong))
     return found if key in slips else [*(each for each in found if each.key != key), Suspect(key, wrong, wrong, None)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from refold.base.parallel import cores
-from refold.canonical.encoding import kafka_partitions
+from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
 from refold.errors import FixInput
 from refold.landing.decoder import BadRecord
@@ -105,7 +105,8 @@ class Decoding:
 
     def _partitions(self, item: LandingObject, rows: pa.Table) -> Seqs:
         if item.partition is None:
-            return kafka_partitions(_key_bytes(rows[self._log.key]), self._log.partitions).astype(np.int64)
+            keys = as_one([rows[name] for name in self._log.key_columns])
+            return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int64)
         if item.partition >= self._log.partitions:
             raise FixInput(
                 f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "

@@ -62,8 +62,8 @@ def _ordered(log: Log, objects: Sequence[DecodedObject], first_seqs: Seqs, parti
         found = found.append_column("log_offset", pa.array(np.arange(start, start + len(found))))
         events = found.select(log.schema.names).cast(log.schema).combine_chunks()
     rows = encoded(log, events)
-    ids = stored_ids(log, events[log.event_id])
-    hashes = event_ids.hashes(events[log.event_id] if ids is None else ids)
+    ids = stored_ids(log, events)
+    hashes = event_ids.hashes_of(events, log.id_columns) if ids is None else event_ids.hashes(ids)
     return NewEvents(events, ids, sha256_hex(rows.data.data), hashes, rows.hashes(seed=1))
 
 

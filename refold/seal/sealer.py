@@ -348,7 +348,7 @@ class _LogSealer:
     def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Ids and contents of sealed events, for the exact comparison of candidates."""
         for events in self._reader.at(seqs):
-            ids = encode_rows([events[self.log.event_id]])
+            ids = encode_rows([events[name] for name in self.log.id_columns])
             contents = encoded(self.log, events)
             yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)
 

@@ -300,7 +300,7 @@ class Builder:
             folded = store.ledger.store
             if record.thinned:
                 return published_rows(folded, self.state_at(folded, snapshot).table)
-            table = self.checkpoints.rows(record, folded.state_columns, (folded.log.key,))
+            table = self.checkpoints.rows(record, folded.state_columns, folded.log.key_columns)
             return published_rows(folded, table)
         if not record.thinned:
             return self.checkpoints.rows(record, store.columns, store.key)

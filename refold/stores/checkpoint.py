@@ -174,7 +174,7 @@ class Checkpoints:
 
         Raises Damaged where an object or the content does not match the record, and where the rows were thinned.
         """
-        table, changed, hashes = self._merged(record, store.log.key)
+        table, changed, hashes = self._merged(record, store.log.key_columns)
         try:
             state = State(store, table, changed, hashes)
         except (pa.ArrowInvalid, KeyError, ValueError) as error:
@@ -184,7 +184,7 @@ class Checkpoints:
 
     def holds(self, record: StateRecord, state: State) -> bool:
         """Whether a record and its objects equal a state, row by row in the same order. Raises Damaged."""
-        table, *_ = self._merged(record, state.store.log.key)
+        table, *_ = self._merged(record, state.store.log.key_columns)
         same = table.schema.equals(state.schema) and table.equals(state.table)
         return same and record.state_digest == state.digest()
 
@@ -198,7 +198,7 @@ class Checkpoints:
 
     def rows(self, record: StateRecord, columns: Schema, key: tuple[str, ...]) -> pa.Table:
         """The rows of a record of any store. Raises Damaged, also where they were thinned."""
-        table, *_ = self._merged(record, key[0])
+        table, *_ = self._merged(record, key)
         self.require_digest(record, table_digest(describe(columns), table, key))
         return table
 
@@ -211,7 +211,7 @@ class Checkpoints:
         if record.ledger is not None:
             self._objects.get_checked(record.ledger.name, record.ledger.sha256)
 
-    def _merged(self, record: StateRecord, key: str) -> tuple[pa.Table, Rows, Hashes | None]:
+    def _merged(self, record: StateRecord, key: tuple[str, ...]) -> tuple[pa.Table, Rows, Hashes | None]:
         """The rows of base and changes together, the places of those that changed, ascending, and all keys' hashes.
 
         The hashes are None where there are no changes, since none were computed.

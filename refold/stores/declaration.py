@@ -292,7 +292,8 @@ class Folded(Store):
     def state_columns(self) -> Schema:
         """The columns of its state: key, values, tombstone mark where rows can be deleted, position."""
         mark = {DELETED: ColumnType(ColumnKind.BOOLEAN)} if self.deletes else {}
-        return {self.log.key: self.log.columns[self.log.key], **self.values, **mark, **POSITION}
+        key = {name: self.log.columns[name] for name in self.log.key_columns}
+        return {**key, **self.values, **mark, **POSITION}
 
     def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
         """The identity of the log's cut."""
@@ -300,7 +301,7 @@ class Folded(Store):
 
     def followed(self, key: Sequence[str]) -> list[tuple[Folded, dict[str, str]]]:
         """Its own events of that key."""
-        return [(self, {self.log.key: key[0]})]
+        return [(self, dict(zip(self.log.key_columns, key, strict=True)))]
 
     def origin_of(self, source: str, column: str) -> tuple[Store | Log, str]:
         """The log's column."""

@@ -18,11 +18,11 @@ import pyarrow as pa
 from refold.base.parallel import each
 from refold.dedup.deliveries import Deliveries, Delivery
 from refold.errors import NotDeterministic, RuleError
-from refold.log.reader import Part, UnreadPart, parts_of, position
+from refold.log.reader import Part, UnreadPart, parts_of, plain, position
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import Folded
 from refold.stores.ledger import NO_EVENTS, LedgerPart
-from refold.stores.state import Rows, State, places_of, replaced, values_at
+from refold.stores.state import Rows, State, keys_of, places_of, replaced, values_at
 
 Codes = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ NOT_ALLOWED = (
 
 def columns_to_read(store: Folded) -> list[str]:
     """The segment columns a fold needs: key, what the fold reads, and the position."""
-    names = [store.log.key, *store.columns_read, "log_offset", "log_seq"]
+    names = [*store.log.key_columns, *store.columns_read, "log_offset", "log_seq"]
     return list(dict.fromkeys(names))
 
 
@@ -134,8 +134,9 @@ class _Share:
         """Take in the next events."""
         if self.error is not None:
             return
-        keys, codes = _keys(part.table[self.store.log.key])
-        own = places_of(keys, self.rows[self.store.log.key])
+        names = self.store.log.key_columns
+        keys, codes = _keys(part.table, names)
+        own = places_of(keys_of(keys, names), keys_of(self.rows, names))
         new = np.flatnonzero(own < 0)
         places = self._state.locate(keys.take(pa.array(new)))
         rows = len(self._state) + own
@@ -152,7 +153,7 @@ class _Share:
             "log_offset": pa.array(part.offsets(last)),
             "log_seq": part.table["log_seq"].take(pa.array(last)),
         }
-        columns = {self.store.log.key: keys, **{n: values[n] for n in values.column_names}, **position}
+        columns = {**{n: keys[n] for n in names}, **{n: values[n] for n in values.column_names}, **position}
         after = pa.table(columns).select(self.schema.names).cast(self.schema)
         self.rows, _ = replaced(self.rows, own, after)
         self.places = np.concatenate([self.places, places])
@@ -175,13 +176,23 @@ class _Share:
 class _Encoded:
     """Events by key: distinct keys, the places of their rows (-1: new), a code per event."""
 
-    keys: pa.Array
+    keys: pa.Table
     rows: Rows
     codes: Codes
 
 
-def _keys(column: pa.ChunkedArray) -> tuple[pa.Array, Codes]:
+def _keys(events: pa.Table, names: Sequence[str]) -> tuple[pa.Table, Codes]:
     """The distinct keys of events, and for each event which it has."""
+    keys, codes = _distinct(keys_of(events, names))
+    if len(names) == 1:
+        return pa.table([keys], names=names), codes
+    firsts = _last_of(codes[::-1], len(keys))
+    table = events.select(names).take(pa.array(len(codes) - 1 - firsts))
+    return pa.table({name: plain(table[name]) for name in names}), codes
+
+
+def _distinct(column: pa.ChunkedArray) -> tuple[pa.Array, Codes]:
+    """The distinct values of a column, and for each row which it has."""
     one = column.combine_chunks()
     if isinstance(one, pa.ChunkedArray):
         one = pa.concat_arrays(one.chunks)
@@ -198,7 +209,7 @@ def _keys(column: pa.ChunkedArray) -> tuple[pa.Array, Codes]:
 def _disjoint(shares: Sequence[_Share]) -> bool:
     if len(shares) < 2:
         return True
-    keys = [chunk for share in shares for chunk in share.rows[share.store.log.key].chunks]
+    keys = [chunk for share in shares for chunk in keys_of(share.rows, share.store.log.key_columns).chunks]
     return len(pa.chunked_array(keys).unique()) == sum(len(share.rows) for share in shares)
 
 
@@ -219,11 +230,10 @@ def _unlike(
     if not differ.any():
         return
     index = int(np.flatnonzero(differ)[0])
-    key = part.table[store.log.key][index].as_py()
     one, other = (result.rows.slice(int(codes[index]), 1).to_pylist()[0] for result in (first, second))
     yield NotDeterministic(
         f"The rule of store {store.name!r} is not deterministic: two folds of the same events on the same rows gave "
-        f"{store.log.key} {key!r} {one} and {other}, from {_place(store, part, index)} on at the earliest.",
+        f"{_key_at(store, part, index)} {one} and {other}, from {_place(store, part, index)} on at the earliest.",
         remedy=f"{NOT_ALLOWED} Correct the rule and raise its version.",
         event_index=index,
     )
@@ -233,8 +243,13 @@ def _place(store: Folded, part: Part, index: int) -> str:
     """Where an event is in the log and in landing, with its key."""
     partition, offset, seq = position([part], index)
     origin = f", landing {part.origin(index)}" if part.origin is not None else ""
-    key = f"{store.log.key} {part.table[store.log.key][index].as_py()!r}"
-    return f"log partition {partition}, offset {offset} (log_seq {seq}, {key}{origin})"
+    return f"log partition {partition}, offset {offset} (log_seq {seq}, {_key_at(store, part, index)}{origin})"
+
+
+def _key_at(store: Folded, part: Part, index: int) -> str:
+    """The key of an event, with the names of its columns."""
+    values = {name: part.table[name][index].as_py() for name in store.log.key_columns}
+    return f"{', '.join(values)} {store.log.key_of(values)!r}"
 
 
 def _last_of(codes: Codes, keys: int) -> Rows:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.canonical.digest import BUCKETS, Buckets, DigestTree, buckets_of
-from refold.canonical.encoding import Hashes, encode_rows
+from refold.canonical.encoding import Hashes, as_one, encode_rows
 from refold.canonical.hash_table import HashTable
 from refold.stores.declaration import DELETED, Folded
 from refold.types import arrow_schema, describe
@@ -39,7 +39,7 @@ class State:
         hashes: Hashes | None = None,
     ) -> None:
         self.store = store
-        self._key = store.log.key
+        self._key = store.log.key_columns
         self.schema = pa.schema([field.with_nullable(True) for field in arrow_schema(store.state_columns)])
         self.table: pa.Table = self.schema.empty_table() if table is None else table.cast(self.schema)
         self._hashes = key_hashes(self.table, self._key) if hashes is None else hashes
@@ -64,10 +64,10 @@ class State:
         """The digest of the rows, tombstones and positions included."""
         return self.tree.digest()
 
-    def locate(self, keys: pa.Array) -> Rows:
-        """The row of each key, -1 where it has none yet; shape (keys,)."""
-        keys = keys.cast(self.schema.field(self._key).type)
-        return _places_of(self._index, keys, encode_rows([keys]).hashes(), self.table[self._key])
+    def locate(self, keys: pa.Table) -> Rows:
+        """The row of each key, given by the key's columns, -1 where it has none yet; shape (keys,)."""
+        keys = keys.select(self._key).cast(pa.schema([self.schema.field(name) for name in self._key]))
+        return _places_of(self._index, keys, key_hashes(keys, self._key), self.table, self._key)
 
     def put(self, rows: Rows, table: pa.Table) -> None:
         """Replace the rows at `rows` by `table`'s, one for one; those of -1 are added, in order."""
@@ -95,8 +95,8 @@ class State:
         self._changed[:] = False
 
     def row(self, key: Any) -> dict[str, Any] | None:
-        """The row of one key, tombstone or not; None where the log never had the key."""
-        (place,) = self.locate(pa.array([key], self.schema.field(self._key).type)).tolist()
+        """The row of one key, as `Log.key_of` gives it, tombstone or not; None where the log never had the key."""
+        (place,) = self.locate(keys_table(self.store, [key])).tolist()
         return None if place < 0 else self.table.slice(place, 1).to_pylist()[0]
 
     def published(self) -> pa.Table:
@@ -104,15 +104,15 @@ class State:
         return published_rows(self.store, self.table)
 
 
-def _places_of(table: HashTable, keys: pa.Array | pa.ChunkedArray, hashes: Hashes, among: pa.ChunkedArray) -> Rows:
-    """The place of each key among others, whose hashes `table` has, -1 where it is not there."""
+def _places_of(table: HashTable, keys: pa.Table, hashes: Hashes, among: pa.Table, names: Sequence[str]) -> Rows:
+    """The place of each key, which has the columns `names`, among others, whose hashes `table` has; -1 elsewhere."""
     places = table.find(hashes)
     known = np.flatnonzero(places >= 0)
-    found = among.take(pa.array(places[known]))
+    where = pa.array(places[known])
     asked = keys if len(known) == len(keys) else keys.take(pa.array(known))
-    if found.equals(asked if isinstance(asked, pa.ChunkedArray) else pa.chunked_array([asked])):
+    if all(among[name].take(where).equals(asked[name]) for name in names):
         return places
-    return places_of(keys, among)  # two keys have the same hash
+    return places_of(keys_of(keys, names), keys_of(among, names))  # two keys have the same hash
 
 
 def _distinct(buckets: Buckets) -> Buckets:
@@ -132,13 +132,25 @@ def sort_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     return table.take(order).combine_chunks()
 
 
-def key_hashes(table: pa.Table, key: str) -> Hashes:
+def key_hashes(table: pa.Table, key: Sequence[str]) -> Hashes:
     """The hash of each row's key, encoded as a row of its own."""
-    return encode_rows([table[key]]).hashes()
+    return encode_rows([table[name] for name in key]).hashes()
+
+
+def keys_of(table: pa.Table, key: Sequence[str]) -> pa.ChunkedArray:
+    """The key of each row as one column."""
+    return as_one([table[name] for name in key])
+
+
+def keys_table(store: Folded, keys: Sequence[Any]) -> pa.Table:
+    """The columns of keys that are given as `Log.key_of` gives them."""
+    names, columns = store.log.key_columns, store.log.columns
+    parts = [[key] for key in keys] if len(names) == 1 else keys
+    return pa.table({name: pa.array([p[i] for p in parts], columns[name].arrow) for i, name in enumerate(names)})
 
 
 def replace_rows(
-    base: pa.Table, changes: pa.Table, key: str, hashes: tuple[Hashes, Hashes] | None = None
+    base: pa.Table, changes: pa.Table, key: Sequence[str], hashes: tuple[Hashes, Hashes] | None = None
 ) -> tuple[pa.Table, Rows, Hashes]:
     """`base` with the rows of `changes` in place of those with the same key, the others added in order.
 
@@ -146,12 +158,12 @@ def replace_rows(
     and the hashes of all its keys.
 
     >>> base, changes = pa.table({"k": ["a", "b"], "n": [1, 2]}), pa.table({"k": ["c", "a"], "n": [3, 4]})
-    >>> table, places, _ = replace_rows(base, changes, "k")
+    >>> table, places, _ = replace_rows(base, changes, ["k"])
     >>> table.to_pydict(), places.tolist()
     ({'k': ['a', 'b', 'c'], 'n': [4, 2, 3]}, [2, 0])
     """
     before, new = hashes or (key_hashes(base, key), key_hashes(changes, key))
-    rows = _places_of(HashTable(before), changes[key], new, base[key])
+    rows = _places_of(HashTable(before), changes, new, base, key)
     return *replaced(base, rows, changes), np.concatenate([before, new[rows < 0]])
 
 

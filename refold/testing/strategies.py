@@ -54,12 +54,14 @@ _VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {
 def events(draw: st.DrawFn, log: Log, *, keys_max: int = 4, ids_max: int = 12) -> dict[str, Any]:
     """One record of a log whose columns are at the top of its records."""
     record = {name: draw(values(column)) for name, column in log.columns.items()}
-    for name, most in ((log.key, keys_max), (log.event_id, ids_max)):
-        if log.columns[name].kind is ColumnKind.TEXT:
-            record[name] = draw(st.sampled_from(KEYS[:most]) if name == log.key else st.integers(1, most).map(str))
-        elif log.columns[name].kind is ColumnKind.INT64:
-            low = log.columns[name].minimum or 0
-            record[name] = draw(st.integers(low, low + most - 1))
+    few = dict.fromkeys(log.id_columns, ids_max) | dict.fromkeys(log.key_columns, keys_max)
+    for name, column in log.columns.items():
+        if name in few and column.kind is ColumnKind.TEXT:
+            texts = st.sampled_from(KEYS[: few[name]]), st.integers(1, few[name]).map(str)
+            record[name] = draw(texts[name not in log.key_columns])
+        elif name in few and column.kind is ColumnKind.INT64:
+            low = column.minimum or 0
+            record[name] = draw(st.integers(low, low + few[name] - 1))
     return record
 
 

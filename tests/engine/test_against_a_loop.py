@@ -125,7 +125,8 @@ def test_the_catalogue_is_that_of_a_dictionary(days: dict[str, list[Change]]):
     assert {row["product_id"]: row["description"] for row in rows} == expected
 
 
-SALES = Log("sales", key="shop", event_id="id", columns={"id": text(), "shop": text(), "units": int64()})
+SALES = Log("sales", key="id", event_id="id", columns={"id": text(), "shop": text(null=True), "units": int64()})
+PAIRS = replace(SALES, event_id=("shop", "id"))
 
 
 def _batches(drawn: list[list[tuple[str, str, int]]]) -> list[pa.Table]:
@@ -141,9 +142,11 @@ def _batches(drawn: list[list[tuple[str, str, int]]]) -> list[pa.Table]:
     return tables
 
 
-SALE = st.tuples(st.sampled_from(["1", "2", "3", "", "1 ", "é", "e\u0301"]), st.sampled_from("ab"), st.integers(0, 1))
+IDS, SHOPS = st.sampled_from(["1", "2", "3", "", "1 ", "é", "e\u0301"]), st.sampled_from(["a", "", None])
+SALE = st.tuples(IDS, SHOPS, st.integers(0, 1))
 
 
+@pytest.mark.parametrize("log", [SALES, PAIRS], ids=["one column", "two columns, one of them null at times"])
 @pytest.mark.parametrize("hashes_kept", [2**64 - 1, 3, 0], ids=["true hashes", "two bits", "all hashes collide"])
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
@@ -152,30 +155,30 @@ SALE = st.tuples(st.sampled_from(["1", "2", "3", "", "1 ", "é", "e\u0301"]), st
     memory_bytes=st.sampled_from([0, 40, 1 << 20]),
 )
 def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
-    hashes_kept: int, drawn, shuffle, memory_bytes: int
+    log: Log, hashes_kept: int, drawn, shuffle, memory_bytes: int
 ):
     """Sealing looks ids up by hash; however many collide, it must find what a dictionary of the ids finds."""
     batches = _batches(drawn)
-    expected = _by_dictionary([row for rows in drawn for row in rows])
+    expected = _by_dictionary(log, [row for rows in drawn for row in rows])
     index, sealed = SeenIndex(), []
     for batch in batches:
-        run = SeenRun.of(SALES, batch)
+        run = SeenRun.of(log, batch)
         run = replace(run, hashes=run.hashes & np.uint64(hashes_kept))
-        deliveries, firsts = _seal(batch, run, index, batches)
+        deliveries, firsts = _seal(log, batch, run, index, batches)
         sealed += list(zip(deliveries.tolist(), firsts.tolist(), strict=True))
         index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), int(run.seqs[-1]) + 1)
     assert sealed == expected
     # Replay reads partition by partition: any order of rows within a batch must do.
     turned = [batch.take(shuffle.sample(range(len(batch)), len(batch))) for batch in batches]
 
-    def hashed(ids: pa.ChunkedArray) -> np.ndarray:
-        return event_ids.hashes(ids) & np.uint64(hashes_kept)
+    def hashed(events: pa.Table) -> np.ndarray:
+        return event_ids.hashes_of(events, log.id_columns) & np.uint64(hashes_kept)
 
     repeated = RepeatedHashes(memory_bytes)
     for batch in turned:
-        repeated.add(hashed(batch["id"]))
+        repeated.add(hashed(batch))
     among, dedup = HashTable(repeated.result()), ReplayDedup()
-    hashes = np.concatenate([hashed(batch["id"]) for batch in turned])
+    hashes = np.concatenate([hashed(batch) for batch in turned])
     assert repeated.occurrences == sum(count for count in Counter(hashes.tolist()).values() if count > 1)
     firsts = list(range(len(expected)))
     for batch in turned:
@@ -183,37 +186,37 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
         parts = [Part(0, 0, batch.slice(0, middle)), Part(1, 0, batch.slice(middle))]
         suspects = []
         for part in parts:
-            own = hashed(part.table["id"])
-            suspects.append(Suspects.of(SALES, part, own, np.flatnonzero(among.find(own) >= 0)))
+            own = hashed(part.table)
+            suspects.append(Suspects.of(log, part, own, np.flatnonzero(among.find(own) >= 0)))
         for row in dedup.pairs(suspects).to_pylist():
             firsts[row["log_seq"]] = row["first_seq"]
     assert firsts == [first for _, first in expected]
 
 
-def _seal(batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Table]):
+def _seal(log: Log, batch: pa.Table, run: SeenRun, index: SeenIndex, batches: list[pa.Table]):
     return seal_deliveries(
-        SALES,
+        log,
         run,
         index.candidates(run),
         lambda places: batch.take(pa.array(places)),
-        lambda seqs: _fetch(batches, seqs),
+        lambda seqs: _fetch(log, batches, seqs),
     )
 
 
-def _by_dictionary(rows: list[tuple[str, str, int]]) -> list[tuple[int, int]]:
-    first: dict[str, tuple[int, tuple[str, str, int]]] = {}
+def _by_dictionary(log: Log, rows: list[tuple[str, str, int]]) -> list[tuple[int, int]]:
+    first: dict[object, tuple[int, tuple[str, str, int]]] = {}
     found = []
     for seq, row in enumerate(rows):
-        at, content = first.setdefault(row[0], (seq, row))
+        at, content = first.setdefault(row[0] if log is SALES else row[:2], (seq, row))
         delivery = Delivery.FIRST if at == seq else Delivery.DUPLICATE if content == row else Delivery.CONFLICT
         found.append((int(delivery), at))
     return found
 
 
-def _fetch(batches: list[pa.Table], seqs):
+def _fetch(log: Log, batches: list[pa.Table], seqs):
     together = pa.concat_tables(batches)
     part = together.take(pa.array(list(seqs), pa.int64()))
-    ids, contents = encode_rows([part["id"]]), encode_rows([part[name] for name in SALES.columns])
+    ids, contents = (encode_rows([part[n] for n in names]) for names in (log.id_columns, log.columns))
     return zip(part["log_seq"].to_pylist(), ids, contents, strict=True)
 
 

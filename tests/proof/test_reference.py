@@ -90,7 +90,7 @@ def assert_three_agree(engine: Engine) -> None:
 
 
 def by_key(store: Folded, rows: list[dict[str, Any]]) -> dict[object, dict[str, Any]]:
-    found = {row[store.log.key]: row for row in rows}
+    found = {store.log.key_of(row): row for row in rows}
     assert len(found) == len(rows)
     return found
 

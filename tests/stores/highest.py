@@ -107,8 +107,9 @@ class _Plain(PlainFold):
 
 def highest_by_key(log: Log, name: str, column: str, sinks: Sequence[Sink] = (), at_most: int = 2**62) -> Highest:
     """Declare it."""
-    columns = {log.key: log.columns[log.key], column: int64(null=True), **POSITION}
-    key, declared = (log.key,), tuple(sinks)
+    keys = {name: log.columns[name] for name in log.key_columns}
+    columns = {**keys, column: int64(null=True), **POSITION}
+    key, declared = log.key_columns, tuple(sinks)
     return Highest(
         name=name, version=1, columns=columns, key=key, sinks=declared, log=log, column=column, at_most=at_most
     )

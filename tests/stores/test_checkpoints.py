@@ -238,7 +238,7 @@ def test_replacing_rows_is_a_dictionary_update(old: list[str], new: list[str]):
     schema = pa.schema([("k", pa.string()), ("n", pa.int64())])
     base = pa.table({"k": old, "n": list(range(len(old)))}, schema=schema)
     changes = pa.table({"k": new, "n": [100 + n for n in range(len(new))]}, schema=schema)
-    table, places, hashes = replace_rows(base, changes, "k")
+    table, places, hashes = replace_rows(base, changes, ["k"])
     expected = dict(zip(old, range(len(old)), strict=True)) | {k: 100 + n for n, k in enumerate(new)}
     assert dict(zip(table["k"].to_pylist(), table["n"].to_pylist(), strict=True)) == expected
     assert table["k"].to_pylist() == [*old, *[k for k in new if k not in old]]

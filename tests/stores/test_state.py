@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from assets.stock import stock
 from refold.canonical.digest import table_digest
 from refold.canonical.encoding import EncodedRows
-from refold.stores.state import State, replace_rows
+from refold.stores.state import State, keys_table, replace_rows
 from refold.types import describe
 
 KEYS = st.lists(st.text(max_size=3), unique=True, max_size=20)
@@ -35,16 +35,16 @@ def test_keys_stand_where_a_dictionary_says(bits: int, batches: list[list[str]],
         state, expected = State(stock), dict[str, int]()
         levels: dict[str, int] = {}
         for level, keys in enumerate(batches):
-            found = state.locate(pa.array(keys, pa.string()))
+            found = state.locate(keys_table(state.store, keys))
             assert found.tolist() == [expected.get(key, -1) for key in keys]
             state.put(found, rows(state, keys, level))
             for key in keys:
                 expected.setdefault(key, len(expected))
                 levels[key] = level
-        assert state.locate(pa.array(asked, pa.string())).tolist() == [expected.get(key, -1) for key in asked]
+        assert state.locate(keys_table(state.store, asked)).tolist() == [expected.get(key, -1) for key in asked]
         assert dict(zip(*state.table.select(["product_id", "level"]).to_pydict().values(), strict=True)) == levels
         base = rows(state, batches[0], 7)
-        replaced, places, _ = replace_rows(base, rows(state, asked, 9), "product_id")
+        replaced, places, _ = replace_rows(base, rows(state, asked, 9), ["product_id"])
         assert [replaced["product_id"][place].as_py() for place in places.tolist()] == asked
         assert len(replaced) == len({*batches[0], *asked})
 
@@ -55,7 +55,7 @@ def test_the_digest_is_that_of_all_rows_whenever_it_is_asked_for(batches: list[l
     often, once = State(stock), State(stock)
     for level, keys in enumerate(batches):
         for state in (often, once):
-            state.put(state.locate(pa.array(keys, pa.string())), rows(state, keys, level))
+            state.put(state.locate(keys_table(state.store, keys)), rows(state, keys, level))
         often.digest()
     whole = table_digest(describe(stock.state_columns), often.table, ["product_id"])
     assert often.digest() == once.digest() == whole

@@ -49,7 +49,7 @@ class LatestStore(Folded):
     @property
     def code_version(self) -> str:
         """The declared version and the fingerprint of the declaration."""
-        parts = ["latest", self.log.content, self.log.key, describe(self.picked), repr(self.delete_when)]
+        parts = ["latest", self.log.content, *self.log.key_columns, describe(self.picked), repr(self.delete_when)]
         return f"{self.version}-{fingerprint_text(*parts)[:12]}"
 
     @property
@@ -108,7 +108,7 @@ class LatestStore(Folded):
             how=f"The last event of each key, by columns; there is no rule to compile{deletes}.",
             fingerprint_of={
                 "columns of the log": [f"{name} {kind}" for name, kind in self.log.columns.items()],
-                "key": [self.log.key],
+                "key": list(self.log.key_columns),
                 "columns kept": [f"{name} {kind}" for name, kind in self.picked.items()],
                 "delete_when": when,
             },
@@ -150,8 +150,8 @@ def latest_by_key(
     return LatestStore(
         name=name,
         version=version,
-        columns={log.key: log.columns[log.key], **columns, **POSITION},
-        key=(log.key,),
+        columns={**{name: log.columns[name] for name in log.key_columns}, **columns, **POSITION},
+        key=log.key_columns,
         sinks=tuple(sinks),
         expect=tuple(expect),
         owner=owner or log.owner,

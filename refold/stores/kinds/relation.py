@@ -141,7 +141,7 @@ class Relation(Store):
         """Documents follow the key of every store they join; others, events that have the key's columns."""
         folded = [ledger.store for each in dict.fromkeys(self.inputs) if (ledger := each.ledger) is not None]
         if self.documents:
-            return [(store, {store.log.key: key[0]}) for store in folded]
+            return [(store, dict(zip(store.log.key_columns, key, strict=True))) for store in folded]
         wanted = dict(zip(self.key, key, strict=True))
         found = [(store, wanted) for store in folded if wanted.keys() <= {*store.log.columns, *_dated(store)}]
         if not found:
@@ -233,7 +233,7 @@ def documents(
     Columns are the key, then the values of both; those of a side that may be missing become nullable.
     Raises DeclarationError where the keys differ or a value column is in both.
     """
-    (key,), (other,) = left.key, right.key
+    key, other = (", ".join(store.key) for store in (left, right))
     faults = [f"{left.name} has key {key!r}, {right.name} has key {other!r}"] if key != other else []
     faults += [f"column {c!r} is in both stores" for c in left.values if c in right.values]
     if faults:
@@ -243,14 +243,15 @@ def documents(
     lefts = {c: replace(left.columns[c], null=left.columns[c].null or how == "full") for c in left.values}
     rights = {c: replace(right.columns[c], null=right.columns[c].null or how != "inner") for c in right.values}
     fields = ", ".join([*(f"l.{named(c)}" for c in lefts), *(f"r.{named(c)}" for c in rights)])
-    key_name = named(key)
-    chosen = f"coalesce(l.{key_name}, r.{key_name}) AS {key_name}"
-    joined = f"{named_table(left.name)} l {how.upper()} JOIN {named_table(right.name)} r ON l.{key_name} = r.{key_name}"
+    names = [named(name) for name in left.key]
+    chosen = ", ".join(f"coalesce(l.{k}, r.{k}) AS {k}" for k in names)
+    joined = f"{named_table(left.name)} l {how.upper()} JOIN {named_table(right.name)} r ON "
+    joined += " AND ".join(f"l.{k} = r.{k}" for k in names)
     return Relation(
         name=name,
         version=version,
-        columns={key: replace(left.columns[key], null=False), **lefts, **rights},
-        key=(key,),
+        columns={**{k: replace(left.columns[k], null=False) for k in left.key}, **lefts, **rights},
+        key=left.key,
         sinks=tuple(sinks),
         expect=tuple(expect),
         owner=owner or left.owner,

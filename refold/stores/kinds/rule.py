@@ -48,7 +48,7 @@ class RuleStore(Folded):
     @property
     def lineage(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """Key and position come unchanged from the log; the lineage of values follows from the rule's syntax tree."""
-        own = {name: (name,) for name in (self.log.key, *POSITION)}
+        own = {name: (name,) for name in (*self.log.key_columns, *POSITION)}
         return {c: [(self.log.name, e) for e in {**own, **self.rule.lineage}[c]] for c in self.columns}
 
     @property
@@ -158,8 +158,8 @@ def fold(
         return RuleStore(
             name=rule.name,
             version=version,
-            columns={log.key: log.columns[log.key], **rule.row_columns, **POSITION},
-            key=(log.key,),
+            columns={**{name: log.columns[name] for name in log.key_columns}, **rule.row_columns, **POSITION},
+            key=log.key_columns,
             sinks=tuple(sinks),
             expect=tuple(expect),
             owner=owner or log.owner,
