@@ -133,6 +133,16 @@ class StoreVerified(Event):
         place = f"Store {self.verdict.store.name!r} at snapshot {self.verdict.snapshot.key}"
         return "\n  - ".join([f"{place} is not equal to full replay:", *lines])
 
+    @property
+    def warning(self) -> str:
+        """What is proven and may not be meant, at the last snapshot."""
+        lines = self.verdict.doubts
+        return (
+            "\n  - ".join([f"Store {self.verdict.store.name!r} is proven, and may not be meant:", *lines])
+            if lines
+            else ""
+        )
+
 
 class RelationVerified(StoreVerified):
     """A relation was computed at a snapshot and compared with a second computation."""

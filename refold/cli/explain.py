@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import click
 from rich.console import Console
 
 from refold.cli import terminal as view
 from refold.cli.group import cli
+from refold.config import Settings
+from refold.engine import Engine
+from refold.errors import NotFound, Unproven
 from refold.explain.computation import Explanation, explain
-from refold.project import find_root, load_project
+from refold.project import Project, find_root, load_project
+from refold.storage.objects import ObjectStore
+from refold.stores.declaration import Store
 
 
 @cli.command("explain")
@@ -17,12 +25,25 @@ from refold.project import find_root, load_project
 @click.pass_context
 def explain_command(context: click.Context, store: str, source: bool) -> None:
     """Say how a STORE is computed: compiled or interpreted, and why, what it reads and shares."""
-    project = load_project(find_root(context.obj))
-    found, console = explain(project, project.store(store)), view.console()
+    root = find_root(context.obj)
+    project = load_project(root)
+    declared, console = project.store(store), view.console()
+    found = explain(project, declared)
     if source:
         _print_source(found)
-    else:
-        _print(found, console)
+        return
+    _print(found, console)
+    for doubt in _doubts(project, root, declared):
+        console.print(view.cell(f"Proven, and may not be meant: {doubt}"), soft_wrap=True)
+
+
+def _doubts(project: Project, root: Path, store: Store) -> list[str]:
+    """The doubts of the proof at the newest snapshot; none where nothing is stored or proven yet."""
+    try:
+        engine = Engine(project, Settings.from_environment(root), partial(ObjectStore.open, must_exist=True))
+        return engine.prover.doubts(store, engine.chain.get())
+    except (NotFound, Unproven):
+        return []
 
 
 def _print_source(found: Explanation) -> None:

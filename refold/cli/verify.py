@@ -37,6 +37,9 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
     with view.progress(console):
         drifts = _by_reference(engine, chosen, snapshot) if reference else _by_replay(engine, chosen, snapshot)
     console.print(view.table(f"Verified at snapshot {snapshot.key}", [_row(drift) for drift in drifts]))
+    for drift in drifts:
+        for doubt in drift.verdict.doubts:
+            console.print(view.cell(f"Store {drift.store.name}: {doubt}"), soft_wrap=True)
     differing = [drift for drift in drifts if not _passed(drift)]
     for drift in differing:
         show_differences(console, drift)

@@ -73,6 +73,8 @@ def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
     found: dict[str, Any] = {"method": verdict.method, what: verdict.events, "seconds": verdict.seconds}
     if verdict.record is not None:
         found |= {"state digest": verdict.record.state_digest, "rows": verdict.record.rows}
+    if verdict.doubts:
+        found["may not be meant"] = _listed(verdict.doubts)
     if verdict.differences:
         found["first difference"] = str(verdict.differences[0])
         rows = [

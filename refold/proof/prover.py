@@ -19,6 +19,7 @@ from refold.log.declaration import POSITION
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.divergence import Mark
+from refold.proof.doubts import doubts
 from refold.proof.locate import Locator, rows_in
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
@@ -79,6 +80,12 @@ class Prover:
             )
         return record, found[0]
 
+    def doubts(self, store: Store, snapshot: Snapshot) -> list[str]:
+        """What may not be meant of a proven store, as its proof counted it. Raises Unproven."""
+        record, _ = self.require(store, snapshot)
+        found = self.proofs.find(record.claim)
+        return doubts(store, record.outcomes, found[1].untaken if found is not None else ())
+
     def prove(self, store: Store, snapshot: Snapshot, *, briefly: bool = False) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
@@ -129,7 +136,8 @@ class Prover:
             versions, replayed = library_versions(), verdict.replay
             self.proofs.keep(
                 ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
-                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions)
+                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions,
+                            untaken=list(verdict.untaken))
             )  # fmt: skip
         elif record is not None and verdict.refutes:
             self.proofs.remove(record.claim)
@@ -212,7 +220,8 @@ class Prover:
         trail.differences[-1] += differences
         every = _once([*trail.inherited(), *trail.differences[-1]])
         verdict = Verdict(store, snapshot, mark.record, every, _REPLAY, trail.events,
-                          {"state": boundary.state_digest, "ledger": boundary.ledger_digest})  # fmt: skip
+                          {"state": boundary.state_digest, "ledger": boundary.ledger_digest},
+                          untaken=_untaken(store, boundary) if seen is None else (), last=seen is None)  # fmt: skip
         return self._with_divergence(verdict, store, trail, spaces) if every else verdict
 
     def _with_divergence(
@@ -230,6 +239,12 @@ class Prover:
 
 def _events(boundary: Boundary) -> Iterator[Part]:
     return (part for unread in boundary.unread for part in unread.pieces())
+
+
+def _untaken(store: Folded, boundary: Boundary) -> list[int]:
+    """The branches that no event took; none where they were not counted."""
+    taken = boundary.taken
+    return [] if taken is None else [n for n in range(len(store.branches)) if not taken >> n & 1]
 
 
 def _once(differences: Sequence[Difference]) -> list[Difference]:

@@ -8,7 +8,7 @@ proofs, none can be changed without being seen, and one that is passed off as an
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +34,8 @@ class ProofRecord:
         rows: rows of the state.
         events: events replayed; for a relation the rows of its inputs.
         seconds: how long it took, for people; no decision depends on it.
+        untaken: the branches of a rule that no event of the log took, for people; left out where there are none, and
+            of a snapshot that was not the last of its replay.
         versions: Python, the machine, and the libraries that a result could depend on.
     """
 
@@ -49,6 +51,7 @@ class ProofRecord:
     events: int
     seconds: float
     versions: Mapping[str, str]
+    untaken: Sequence[int] = ()
 
     @property
     def claim(self) -> dict[str, str]:
@@ -87,6 +90,8 @@ class ProofRecords:
             if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
                 return name
         body = asdict(proof)
+        if not proof.untaken:
+            del body["untaken"]
         name = _name(proof.claim, body)
         self._objects.put(name, record_bytes(body))
         return name

@@ -21,7 +21,7 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 from refold.stores.declaration import Folded
 from refold.stores.fold_engine import Engines, LocalEngine, StateRef, describe_fold
-from refold.stores.folding import columns_to_read
+from refold.stores.folding import columns_to_read, either_taken
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -32,7 +32,8 @@ class Boundary:
 
     `part` holds the outcomes of the snapshot's events, which can be read as `unread`, with the columns a fold needs;
     `outcomes` counts each outcome from offset 0.
-    `unstable` is a sentence where the rule gave two results for the same events; else "".
+    `unstable` is a sentence where the rule gave two results for the same events; else "". `taken` are the branches of a
+    rule that events have taken since offset 0, as bits; None where they were not counted.
     """
 
     store: Folded
@@ -43,6 +44,7 @@ class Boundary:
     part: LedgerPart
     unread: Sequence[UnreadPart]
     unstable: str = ""
+    taken: int | None = None
 
 
 def replay(
@@ -70,18 +72,21 @@ def replay(
     refs: dict[str, StateRef | None] = dict.fromkeys(states)
     ledgers = dict.fromkeys(states, EMPTY_DIGEST)
     outcomes = dict.fromkeys(states, NO_EVENTS.counts())
+    taken: dict[str, int | None] = dict.fromkeys(states, 0)
     for snapshot in snapshots:
         unread, deliveries = again.read(snapshot)
         folds = [(store, refs[store.name]) for store in stores]
         task = describe_fold(reader, snapshot, columns, deliveries, folds, twice=True)
         found, folded = {}, engine.fold(task, list(states.values()))
-        for store, (part, unstable) in zip(stores, folded, strict=True):
+        for store, (part, unstable, branches) in zip(stores, folded, strict=True):
             state, name = states[store.name], store.name
             before, cut = ledgers[name], snapshot.cut(log.name)
             work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
             state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
             refs[name] = StateRef(state_digest)
             outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
-            sentence = str(unstable[0]) if unstable else ""
-            found[name] = Boundary(store, state, state_digest, ledgers[name], outcomes[name], part, unread, sentence)
+            sentence, taken[name] = str(unstable[0]) if unstable else "", either_taken([taken[name], branches])
+            found[name] = Boundary(
+                store, state, state_digest, ledgers[name], outcomes[name], part, unread, sentence, taken[name]
+            )
         yield snapshot, found

@@ -12,6 +12,7 @@ from enum import StrEnum
 from refold.log.snapshot import Snapshot
 from refold.proof import picture
 from refold.proof.divergence import Cause, Divergence, Mark, Replayed
+from refold.proof.doubts import doubts
 from refold.proof.picture import Picture
 from refold.proof.replay import Boundary
 from refold.storage.names import ObjectKind, folder_of
@@ -65,6 +66,8 @@ class Verdict:
         sound_through: how many snapshots, from the first on, have sound records that agree with replay.
         divergence: where a fold went wrong, if one did by the digests.
         picture: where in history and key space it differs; empty where nothing does.
+        untaken: the branches of a rule that no event of the log took.
+        last: whether the snapshot is the last of its replay, so that doubts are about the whole log.
     """
 
     store: Store
@@ -78,11 +81,18 @@ class Verdict:
     sound_through: int = 0
     divergence: Divergence | None = None
     picture: Picture = field(default=Picture(), repr=False)
+    untaken: Sequence[int] = ()
+    last: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether state and ledger equal full replay."""
         return not self.differences and self.record is not None
+
+    @property
+    def doubts(self) -> list[str]:
+        """What may not be meant though it is proven, each with its line; see `refold.proof.doubts`."""
+        return doubts(self.store, self.record.outcomes, self.untaken) if self.record is not None and self.last else []
 
     @property
     def refutes(self) -> bool:

@@ -22,7 +22,7 @@ from refold.rules import scaled
 from refold.rules.interpreter import Codes, Interpreter, Live
 from refold.rules.kernel_cache import cache_folder, compiled, is_kept
 from refold.rules.kinds import RowShape
-from refold.rules.lowering import RULE_NAME, Lowering
+from refold.rules.lowering import RULE_NAME, WORD_BITS, Lowering
 from refold.rules.outcome import NOT_FOLDED, FoldResult
 from refold.rules.purity import Program
 from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema, arrow_schema
@@ -128,7 +128,7 @@ def _max(a, b):
 
 _LOOP = """
 
-def _fold(start, codes, live, outcomes, reasons{columns}):
+def _fold(start, codes, live, outcomes, reasons, taken{columns}):
     size = row_0.size
     for i in range(start, codes.size):
         if not live[i]:
@@ -137,9 +137,10 @@ def _fold(start, codes, live, outcomes, reasons{columns}):
         if k < 0 or k >= size:
             return i
         try:
-            row, outcome, reason = {rule}({row}, {event})
+            (row, outcome, reason), words = {rule}({row}, {event})
         except Exception:
             return i
+{taken}
         if outcome == 0:
 {store}
         outcomes[i] = outcome
@@ -149,7 +150,8 @@ def _fold(start, codes, live, outcomes, reasons{columns}):
 
 fold = numba.njit(
     types.int64(
-        types.int64, _array(types.int64), _array(types.boolean), types.uint8[::1], types.uint8[::1]{types}
+        types.int64, _array(types.int64), _array(types.boolean), types.uint8[::1], types.uint8[::1],
+        types.int64[::1]{types}
     ),
     nogil=True,
     cache=True,
@@ -166,13 +168,14 @@ def switched_off() -> str | None:
     return "Compiling is switched off in numba's settings." if off else None
 
 
-def kernel_source(program: Program, shape: RowShape, row_columns: Schema, columns: Schema) -> str:
-    """The source of the module whose `fold` folds events with this rule.
+def kernel_source(program: Program, shape: RowShape, row_columns: Schema, columns: Schema) -> tuple[str, int]:
+    """The source of the module whose `fold` folds events with this rule, and how many integers count its branches.
 
     Raises:
         Unsupported: the rule uses something that cannot be compiled with certainly the same meaning.
     """
-    functions = Lowering(program, shape, columns).rule()
+    lowering = Lowering(program, shape, columns)
+    functions = lowering.rule()
     rows = [f"row_{i}" for i in range(len(row_columns))]
     events = [f"event_{i}" for i in range(len(columns))]
     store = []
@@ -185,7 +188,7 @@ def kernel_source(program: Program, shape: RowShape, row_columns: Schema, column
         "types.boolean[::1]" if k.kind is ColumnKind.BOOLEAN else "types.int64[::1]" for k in row_columns.values()
     ]
     event_types = [f"_array(types.{_event_dtype(kind)})" for kind in columns.values()]
-    return (
+    text = (
         _PRELUDE
         + (
             scaled.PRELUDE
@@ -200,8 +203,10 @@ def kernel_source(program: Program, shape: RowShape, row_columns: Schema, column
             row=f"({' '.join(f'{name}[k],' for name in rows)})",
             event=f"({' '.join(f'{name}[i],' for name in events)})" if events else "(0,)",
             store="\n".join(f"            {line}" for line in store),
+            taken="\n".join(f"        taken[{word}] |= words[{word}]" for word in range(lowering.words)),
         )
     )
+    return text, lowering.words
 
 
 def _event_dtype(kind: ColumnType) -> str:
@@ -222,12 +227,15 @@ def _bounds(kind: ColumnType) -> tuple[int, int]:
 
 @dataclass
 class Kernel:
-    """A rule's compiled fold. It is compiled at the first call of `load`, or loaded where it was compiled before."""
+    """A rule's compiled fold. It is compiled at the first call of `load`, or loaded where it was compiled before.
+
+    `words` is how many integers count the branches of the rule.
+    """
 
     source: str
     row_columns: Schema
     columns: Schema
-    interpreter: Interpreter
+    words: int
     refusal: str | None = None
     _fold: Callable[..., int] | None = None
     _asked_for: int = 0
@@ -260,21 +268,27 @@ class Kernel:
                     self.refusal = f"numba refuses it: {str(error).strip().splitlines()[0]}"
         return self._fold is not None
 
-    def fold(self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live) -> FoldResult | None:
-        """Fold with the same result as the interpreter; None where a column has values that the kernel cannot hold."""
+    def fold(
+        self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live, interpreter: Interpreter
+    ) -> FoldResult | None:
+        """Fold with the same result as the interpreter, which takes over where the kernel stops.
+
+        `taken` of the result are the branches of the events that the kernel folded. None where a column has values
+        that the kernel cannot hold.
+        """
         inputs = [event_values(events.column(name), kind) for name, kind in self.columns.items()]
         state = self._state(rows)
         if state is None or any(values is None for values in inputs):
             return None
         assert self._fold is not None
         outcomes = np.full(len(codes), NOT_FOLDED, dtype=np.uint8)
-        reasons = np.zeros(len(codes), dtype=np.uint8)
+        reasons, taken = np.zeros(len(codes), dtype=np.uint8), np.zeros(self.words, dtype=np.int64)
         start, block = 0, 1024
-        while (stop := self._fold(start, codes, live, outcomes, reasons, *state, *inputs)) >= 0:
+        while (stop := self._fold(start, codes, live, outcomes, reasons, taken, *state, *inputs)) >= 0:
             # The block grows, so that a log full of such events costs little more than interpreting it once.
             start = min(stop + block, len(codes))
             part = slice(stop, start)
-            done = self.interpreter.fold(
+            done = interpreter.fold(
                 self._table(state), codes[part], events.slice(stop, start - stop), live[part], first_index=stop
             )
             outcomes[part], reasons[part] = done.outcomes, done.reasons
@@ -282,7 +296,8 @@ class Kernel:
             if state is None:  # a decimal that needs more than 64 bits: the whole is interpreted
                 return None
             block *= 4
-        return FoldResult(self._table(state), outcomes, reasons, interpreted=start > 0)
+        bits = sum(word << WORD_BITS * place for place, word in enumerate(taken.tolist()))
+        return FoldResult(self._table(state), outcomes, reasons, interpreted=start > 0, taken=bits)
 
     def _state(self, rows: pa.Table) -> list[Column] | None:
         """Copies of the columns of rows that the kernel may write to; None where it cannot hold them."""

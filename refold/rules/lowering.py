@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 
 from refold.rules import scaled
+from refold.rules.branches import branches_of
 from refold.rules.expressions import Expressions, lifted, replacer_name
 from refold.rules.kinds import BOOL, DECISION, EVENT, INT, ROW, Kind, RowShape, Scaled, Typed, Unsupported
 from refold.rules.purity import Program
@@ -24,14 +25,23 @@ RULE_NAME = "_rule"
 
 @dataclass
 class Lowering:
-    """The functions of one kernel while they are lowered; `texts` has callees before their callers."""
+    """The functions of one kernel while they are lowered; `texts` has callees before their callers.
+
+    `branches` are the numbers of the rule's branches, by the identity of their first statement.
+    """
 
     program: Program
     shape: RowShape
     columns: Schema
     texts: list[str] = field(default_factory=list)
     replacers: set[tuple[int, ...]] = field(default_factory=set)
+    branches: dict[int, int] = field(default_factory=dict)
     done: dict[tuple[FunctionType, tuple[tuple[str, Kind], ...]], tuple[str, Kind]] = field(default_factory=dict)
+
+    @property
+    def words(self) -> int:
+        """How many integers hold the bits of the branches."""
+        return len(self.branches) // WORD_BITS + 1
 
     def call(self, helper: FunctionType, kinds: Mapping[str, Kind]) -> tuple[str, Kind]:
         """The name and result kind of a helper function for arguments of these kinds, lowered if it was not before."""
@@ -43,12 +53,13 @@ class Lowering:
         return self.done[key]
 
     def rule(self) -> str:
-        """The source of all functions; the rule is `_rule(row, event)` and returns a decision.
+        """The source of all functions; the rule is `_rule(row, event)` and returns a decision and the branches taken.
 
         Raises:
             Unsupported: something in the rule or a helper function cannot be compiled with certainly the same meaning.
         """
         first, second = self.program.rule.parameters
+        self.branches = {id(branch.body[0]): n for n, branch in enumerate(branches_of(self.program.rule))}
         kind = self._function(RULE_NAME, self.program.rule, {first: ROW, second: EVENT}, lift=True)
         if kind != DECISION:
             raise _noticed("a return of something that is neither a row nor a decision", self.program.rule)
@@ -63,7 +74,8 @@ class Lowering:
     def _function(
         self, name: str, source: Source, kinds: Mapping[str, Kind], lift: bool = False, result: Kind | None = None
     ) -> Kind:
-        body = _Body(Expressions(source, self, dict(kinds), set(kinds)), lift, result)
+        taken = _taken_code(self.words) if name == RULE_NAME else ""
+        body = _Body(Expressions(source, self, dict(kinds), set(kinds)), lift, result, self.branches, taken)
         lines, ended = body.block(source.body)
         if body.returned == {ROW, DECISION}:
             return self._function(name, source, kinds, lift=True)
@@ -73,6 +85,8 @@ class Lowering:
         if len(body.returned) != 1:
             raise _noticed(f"returns of different kinds in {source.name}", source)
         parameters = ", ".join(f"v_{parameter}" for parameter in kinds)
+        if name == RULE_NAME:
+            lines = [*(f"t_{word} = 0" for word in range(self.words)), *lines]
         self.texts.append(_text(f"{name}({parameters})", lines if ended else [*lines, _STOP]))
         return next(iter(body.returned))
 
@@ -85,6 +99,13 @@ def _noticed(what: str, source: Source, node: ast.AST | None = None) -> Unsuppor
 
 
 _STOP = "raise ValueError"
+
+WORD_BITS = 62
+"""How many branches one integer of a kernel counts."""
+
+
+def _taken_code(words: int) -> str:
+    return f"({' '.join(f't_{word},' for word in range(words))})"
 
 
 def _text(head: str, lines: list[str]) -> str:
@@ -102,14 +123,20 @@ Lines = tuple[list[str], bool]
 class _Body:
     """Lowers the statements of one function."""
 
-    def __init__(self, expressions: Expressions, lift: bool, result: Kind | None) -> None:
+    def __init__(
+        self, expressions: Expressions, lift: bool, result: Kind | None, branches: Mapping[int, int], taken: str
+    ) -> None:
         self.expressions, self.lift, self.result = expressions, lift, result
+        self.branches, self.taken = branches, taken
         self.returned: set[Kind] = set()
         self.subjects = 0
 
     def block(self, statements: list[ast.stmt]) -> Lines:
         """Lower statements in order; statements after a certain return are unreachable and left out."""
         lines: list[str] = []
+        number = self.branches.get(id(statements[0])) if statements else None
+        if number is not None:
+            lines.append(f"t_{number // WORD_BITS} |= {1 << number % WORD_BITS}")
         for statement in statements:
             try:
                 more, ended = self._statement(statement)
@@ -144,7 +171,7 @@ class _Body:
         if value.kind == EVENT:
             raise Unsupported("a return of the event")
         self.returned.add(value.kind)
-        return [f"return {value.code}"], True
+        return [f"return {value.code}, {self.taken}" if self.taken else f"return {value.code}"], True
 
     def _assignment(self, node: ast.stmt) -> list[str]:
         if isinstance(node, ast.Assign) and len(node.targets) == 1:

@@ -68,10 +68,12 @@ def ignore() -> Ignored:
 class FoldResult:
     """The rows after a fold, and per event its outcome (255 where it was not live) and reason (0 where none).
 
-    `interpreted` says whether the interpreter folded any of the events.
+    `interpreted` says whether the interpreter folded any of the events. `taken` are the branches of a rule that the
+    live events took, as bits; None where they were not counted.
     """
 
     rows: pa.Table
     outcomes: Outcomes
     reasons: Outcomes
     interpreted: bool = True
+    taken: int | None = None

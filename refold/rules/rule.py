@@ -12,12 +12,14 @@ import decimal
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from refold.errors import DeclarationError
+from refold.rules.branches import Twin, branches_of
 from refold.rules.comparisons import constant_comparisons
 from refold.rules.constants import NotConstant, canonical
 from refold.rules.fingerprint import fingerprint
@@ -29,7 +31,7 @@ from refold.rules.outcome import FoldResult, Outcome
 from refold.rules.paths import missing_answers
 from refold.rules.purity import Program, inspect_program
 from refold.rules.refusal import Refusal, refused_types, rule_place
-from refold.rules.source import Source, SourceFault, is_named_tuple, read_source
+from refold.rules.source import Place, Source, SourceFault, is_named_tuple, read_source
 from refold.rules.values import admits, arrow_rows, field_type
 from refold.types import ColumnKind, ColumnType, Schema
 
@@ -133,12 +135,13 @@ class Rule:
         """The rows of `count` keys before their first event."""
         return arrow_rows([self.row()] * count, self.row_columns)
 
-    def fold(self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live) -> FoldResult:
+    def fold(self, rows: pa.Table, codes: Codes, events: pa.Table, live: Live, *, traced: bool = False) -> FoldResult:
         """Fold events, in order, into the rows of the touched keys.
 
         `rows` has exactly `row_columns`; event i belongs to row `codes[i]`; `events` has at least `columns_read`. An
         event that is not live does not reach the rule, and its outcome is left 255. The inputs are not changed, and a
-        rerun gives the same result, compiled or interpreted.
+        rerun gives the same result, compiled or interpreted. The branches taken are counted where all events are
+        compiled, and with `traced` also where some are interpreted.
 
         Raises:
             RuleError: the rule raised or returned something impossible; `event_index` is the first such event.
@@ -149,12 +152,24 @@ class Rule:
         if not len(codes) == len(live) or (self.columns_read and events.num_rows != len(codes)):
             raise ValueError(f"{len(codes)} codes, {len(live)} live flags and {events.num_rows} events do not match")
         rows, events = rows.select(list(self.row_columns)), events.select(list(self.columns_read))
-        kernel = self._kernel
+        noted: set[int] = set()
+        interpreter = replace(self.interpreter, function=self._twin.noting(noted.add)) if traced else self.interpreter
+        kernel, result = self._kernel, None
         if kernel is not None and kernel.is_due(len(codes), COMPILED_FROM_EVENTS) and kernel.load():
-            result = kernel.fold(rows, codes, events, live)
-            if result is not None:
-                return result
-        return self.interpreter.fold(rows, codes, events, live)
+            result = kernel.fold(rows, codes, events, live, interpreter)
+        result = result or interpreter.fold(rows, codes, events, live)
+        if not result.interpreted:
+            return result
+        return replace(result, taken=sum(1 << n for n in noted) | (result.taken or 0) if traced else None)
+
+    @cached_property
+    def branches(self) -> list[Place]:
+        """Where the branches of the rule begin, in the order of the bits of `FoldResult.taken`."""
+        return [branch.place for branch in branches_of(self.program.rule)]
+
+    @cached_property
+    def _twin(self) -> Twin:
+        return Twin.of(self.program.rule)
 
     @property
     def was_compiled(self) -> bool:
@@ -186,8 +201,8 @@ def _rule_of(
     if refusal is None:
         shape = RowShape(row, {n: kind_of_column(k) for n, k in row_columns.items()}, defaults)
         try:
-            text = kernel_source(program, shape, row_columns, read)
-            kernel = Kernel(text, row_columns, read, interpreter)
+            text, words = kernel_source(program, shape, row_columns, read)
+            kernel = Kernel(text, row_columns, read, words)
         except Unsupported as error:
             refusal = Refusal.of(error)
     return Rule(

@@ -27,7 +27,7 @@ class _Unknown:
 UNKNOWN = _Unknown()
 """A value that is not known before the function runs, or does not exist."""
 
-_FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
 class SourceFault(Exception):
@@ -181,7 +181,7 @@ def _is_what_runs(tree: ast.FunctionDef, function: FunctionType) -> bool:
         return True  # test runners rewrite these; purity refuses them with a better sentence
     code = function.__code__
     lines, _ = inspect.findsource(code)
-    codes = _codes_of("".join(lines), code.co_flags & _FUTURES)
+    codes = _codes_of("".join(lines), code.co_flags & FUTURES)
     return any(found.co_firstlineno == code.co_firstlineno and _shape(found) == _shape(code) for found in codes)
 
 

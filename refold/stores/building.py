@@ -207,7 +207,7 @@ class Builder:
         described = [(state.store, before) for state, before in folds]
         deliveries = self._deliveries(over.reader, snapshot)
         task = describe_fold(over.reader, snapshot, over.columns, deliveries, described)
-        return [part for part, _ in over.engine.fold(task, [state for state, _ in folds])]
+        return [found.ledger for found in over.engine.fold(task, [state for state, _ in folds])]
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
         """Where to resume so that every snapshot gets a sound record: before the first without one."""

@@ -259,6 +259,22 @@ class Folded(Store):
         change nothing; its outcome is ignored. Raises RuleError with `event_index`.
         """
 
+    def fold_again(
+        self, rows: pa.Table, codes: npt.NDArray[np.int64], events: pa.Table, live: npt.NDArray[np.bool_]
+    ) -> FoldResult:
+        """The same fold a second time, in replay; a rule counts the branches that it takes."""
+        return self.fold(rows, codes, events, live)
+
+    @property
+    def branches(self) -> Sequence[Place]:
+        """Where the branches of the fold begin, in the order of the bits of `FoldResult.taken`; none by default."""
+        return ()
+
+    @property
+    def declared_at(self) -> str:
+        """Where the fold is declared, for messages: its file and line where they are known, else the store's name."""
+        return f"Store {self.name!r}"
+
     @abstractmethod
     def plain_fold(self) -> PlainFold:
         """The same fold in plain Python, one event at a time, sharing no code with `fold`: what it is compared with."""

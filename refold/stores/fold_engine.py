@@ -15,19 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from refold.dedup.deliveries import Deliveries
-from refold.errors import FixInput, NotDeterministic
+from refold.errors import FixInput
 from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 from refold.storage.content import StoredObject
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded
-from refold.stores.folding import fold_unread
-from refold.stores.ledger import LedgerPart
+from refold.stores.folding import FoldedPart, fold_unread
 from refold.stores.state import State
-
-FoldedPart = tuple[LedgerPart, list[NotDeterministic]]
-"""The outcomes of a task's events for one store, and how two runs of its fold differed, where it was run twice."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +128,8 @@ class FoldEngine(Protocol):
     def fold(self, task: FoldTask, states: Sequence[State]) -> list[FoldedPart]:
         """Apply the events of a task, in place, to the states that it starts from.
 
-        Returns for each store, in the order of the task, the outcomes of the events in the order (log partition,
-        offset). Raises RuleError where a fold fails, Damaged and Conflict as reading does.
+        Returns a result for each store, in the order of the task. Raises RuleError where a fold fails, Damaged and
+        Conflict as reading does.
         """
 
 

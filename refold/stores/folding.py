@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import or_
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +36,29 @@ NOT_ALLOWED = (
 """What makes a rule answer differently the next time, for messages."""
 
 
+class FoldedPart(NamedTuple):
+    """The result of folding a snapshot's events into one state.
+
+    Attributes:
+        ledger: their outcomes, in the order (log partition, offset).
+        unstable: how two runs of the fold differed, where it was run twice.
+        taken: the branches of a rule that they took, as bits; None where that was not counted.
+    """
+
+    ledger: LedgerPart
+    unstable: list[NotDeterministic]
+    taken: int | None = None
+
+
+def either_taken(taken: Sequence[int | None]) -> int | None:
+    """The branches that any of some folds took; None where one did not count them.
+
+    >>> either_taken([1, 4]), either_taken([1, None])
+    (5, None)
+    """
+    return None if None in taken else reduce(or_, (each for each in taken if each is not None), 0)
+
+
 def columns_to_read(store: Folded) -> list[str]:
     """The segment columns a fold needs: key, what the fold reads, and the position."""
     names = [*store.log.key_columns, *store.columns_read, "log_offset", "log_seq"]
@@ -52,15 +78,15 @@ def fold_events(state: State, events: pa.Table, deliveries: Deliveries, *, twice
     parts = parts_of(events)
     bounds = np.cumsum([0, *map(len, parts)])
     pieces = [deliveries[low:high] for low, high in pairwise(bounds)]
-    ((part, unstable),) = fold_unread([state], [UnreadPart.of(part) for part in parts], pieces, twice=twice)
-    if unstable:
-        raise unstable[0]
-    return part
+    (found,) = fold_unread([state], [UnreadPart.of(part) for part in parts], pieces, twice=twice)
+    if found.unstable:
+        raise found.unstable[0]
+    return found.ledger
 
 
 def fold_unread(
     states: Sequence[State], unread: Sequence[UnreadPart], deliveries: Sequence[Deliveries], *, twice: bool = False
-) -> list[tuple[LedgerPart, list[NotDeterministic]]]:
+) -> list[FoldedPart]:
     """Apply the events of log partitions, in ascending order and without empty ones, to states in place.
 
     Each segment is read once and let go, so that memory holds one for each thread. Log partitions are folded at once by
@@ -68,8 +94,8 @@ def fold_unread(
     one after the other. A key's row exists from its first event, whatever the outcome, and carries the position of its
     last event. With `twice` what is interpreted is run two times over the same rows and events; the first run counts.
 
-    Returns for each state the ledger part, and the errors of a second run that differed. Raises RuleError, naming the
-    first such event, where a rule fails, and what reading raises.
+    Returns a result for each state. Raises RuleError, naming the first such event, where a rule fails, and what reading
+    raises.
     """
     work = list(zip(unread, deliveries, strict=True))
     shares = each(lambda item: _shares(states, *item, twice=twice), work, [len(part) for part in unread])
@@ -78,14 +104,15 @@ def fold_unread(
 
 def _taken(
     state: State, shares: Sequence[_Share], work: Sequence[tuple[UnreadPart, Deliveries]], *, twice: bool
-) -> tuple[LedgerPart, list[NotDeterministic]]:
+) -> FoldedPart:
     """Take the shares of all log partitions into a state: all at once if no key is in two of them, else one by one."""
     if any(share.error for share in shares) or not _disjoint(shares):
         shares = list(_in_turn(state, work, twice=twice))
     elif shares:
         state.put(np.concatenate([share.places for share in shares]), pa.concat_tables([s.rows for s in shares]))
     ledger = [part for share in shares for part in share.ledger]
-    return _joined(ledger), [error for share in shares for error in share.unstable]
+    unstable = [error for share in shares for error in share.unstable]
+    return FoldedPart(_joined(ledger), unstable, either_taken([share.taken for share in shares]))
 
 
 def _in_turn(state: State, work: Sequence[tuple[UnreadPart, Deliveries]], *, twice: bool) -> Iterator[_Share]:
@@ -122,6 +149,7 @@ class _Share:
         self.ledger: list[LedgerPart] = []
         self.unstable: list[NotDeterministic] = []
         self.error: RuleError | None = None
+        self.taken: int | None = 0
         self._state = state
         self._twice = twice
 
@@ -164,8 +192,12 @@ class _Share:
         before = values_at(self.table.select(store.folded_columns), encoded.rows, store.row_before)
         try:
             result = store.fold(before, codes, part.table, live)
+            taken = result.taken
             if self._twice and result.interpreted:
-                self.unstable += _unlike(store, part, codes, result, store.fold(before, codes, part.table, live))
+                again = store.fold_again(before, codes, part.table, live)
+                self.unstable += _unlike(store, part, codes, result, again)
+                taken = again.taken
+            self.taken = either_taken([self.taken, taken])
         except RuleError as error:
             raise _named(store, part, error) from error
         outcomes = np.where(live, result.outcomes, deliveries).astype(np.uint8)

@@ -37,8 +37,8 @@ def built(engine: Engine) -> None:
 class BrokenFold(Rule):
     """A rule whose fold is wrong by one, as a fault in the engine would be; the user's function is as it was."""
 
-    def fold(self, rows: pa.Table, codes: Any, events: pa.Table, live: Any) -> FoldResult:
-        result = super().fold(rows, codes, events, live)
+    def fold(self, rows: pa.Table, codes: Any, events: pa.Table, live: Any, *, traced: bool = False) -> FoldResult:
+        result = super().fold(rows, codes, events, live, traced=traced)
         levels = pc.add(result.rows["level"], 1)
         outcomes = np.where(result.outcomes == Outcome.REJECTED, np.uint8(Outcome.IGNORED), result.outcomes)
         return FoldResult(pa.table({"level": levels}, schema=result.rows.schema), outcomes, result.reasons)

@@ -189,6 +189,6 @@ def test_of_several_log_partitions_the_first_is_named_whichever_thread_is_faster
     parts = LogReader(engine.objects, engine.chain, stock_events).unread(snapshot, columns_to_read(charged))
     assert len(parts) > 1 and len(parts[0]) < max(map(len, parts))
     deliveries = [np.zeros(len(part), dtype=np.uint8) for part in parts]
-    ((_, unstable),) = fold_unread([State(charged)], parts, deliveries, twice=True)
+    ((_, unstable, _),) = fold_unread([State(charged)], parts, deliveries, twice=True)
     named = [str(error) for error in unstable]
     assert [part.partition for part in parts] == [int(text.split("log partition ")[1][0]) for text in named]

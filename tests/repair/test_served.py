@@ -61,7 +61,8 @@ class TestAChangedCell:
     def test_is_published_again_by_a_rebuild_that_says_so(self, house: House, caplog: pytest.LogCaptureFixture):
         _change_a_cell(house)
         rebuild_all(house.engine(), SERVED)
-        (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        (warning,) = (text for text in warnings if "may not be meant" not in text)
         assert "column level: expected 14, found 999" in warning
         assert warning.endswith("It was published again and is equal now.")
         assert _differing(house) == {}

@@ -249,7 +249,7 @@ def test_what_numba_refuses_is_told_with_the_line_of_the_rule():
         return row._replace(level=row.level + event.quantity)
 
     rule = Rule.of(counted, COLUMNS, 1)
-    rule._kernel.source = rule._kernel.source.replace("row, outcome, reason = ", "row, outcome, reason = 'x' + ")
+    rule._kernel.source = rule._kernel.source.replace("|= words[0]", "|= 'x'")
     assert not rule.compile()
     assert "numba refuses it" in rule.refusal.sentence
     assert rule.refusal.place.line == inspect.getsourcelines(counted)[1]

@@ -14,6 +14,7 @@ import pytest
 
 from refold.rules import Rule, kernel_cache
 from refold.types import int64
+from tests.rules.test_compiled_equals_interpreted import by_kernel
 
 
 class Kind(Enum):
@@ -29,8 +30,8 @@ def total(row: Total, event):
 
 
 def folded(rule):
-    result = rule._kernel.fold(
-        rule.default_rows(2), np.array([0, 1, 0]), pa.table({"number": [1, 2, 3]}), np.ones(3, bool)
+    result = by_kernel(
+        rule, rule.default_rows(2), np.array([0, 1, 0]), pa.table({"number": [1, 2, 3]}), np.ones(3, bool)
     )
     return result.rows.to_pydict()
 
@@ -87,7 +88,7 @@ def test_the_cache_folder_follows_numbas_setting(tmp_path, monkeypatch):
 def test_a_rule_that_numba_refuses_is_interpreted_and_says_so():
     """The kernel's source is replaced by one that numba cannot type."""
     rule = Rule.of(total, {"number": int64()}, 1)
-    rule._kernel.source = rule._kernel.source.replace("row, outcome, reason = ", "row, outcome, reason = 'x' + ")
+    rule._kernel.source = rule._kernel.source.replace("|= words[0]", "|= 'x'")
     assert rule.interpreted_because is None
     assert not rule.compile()
     assert "numba refuses it" in rule.interpreted_because
@@ -185,7 +186,7 @@ sys.stdin.readline()
 fold = compiled(source)
 rows, outcomes, reasons = np.zeros(2, np.int64), np.full(3, 255, np.uint8), np.zeros(3, np.uint8)
 numbers = np.array([1, 2, 3])
-fold(0, np.array([0, 1, 0]), np.ones(3, bool), outcomes, reasons, rows, numbers)
+fold(0, np.array([0, 1, 0]), np.ones(3, bool), outcomes, reasons, np.zeros(1, np.int64), rows, numbers)
 print(*rows, *outcomes)
 """
 

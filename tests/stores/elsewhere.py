@@ -26,7 +26,8 @@ from refold.project import Project
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import Checkpoints
 from refold.stores.declaration import Folded
-from refold.stores.fold_engine import FoldedPart, FoldTask, LocalEngine, states_of
+from refold.stores.fold_engine import FoldTask, LocalEngine, states_of
+from refold.stores.folding import FoldedPart
 from refold.stores.ledger import LedgerPart
 from refold.stores.state import State
 from tests.stores.highest import PROJECT as HIGHEST
@@ -64,7 +65,7 @@ class Elsewhere:
         state.put(state.locate(rows), rows)
         assert state.digest() == found["digest"]
         ledger = LedgerPart.from_table(pq.read_table(self._folder / found["ledger"]))
-        return ledger, [NotDeterministic(text) for text in found["unstable"]]
+        return FoldedPart(ledger, [NotDeterministic(text) for text in found["unstable"]], found["taken"])
 
 
 def run(sent: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,17 +82,17 @@ def run(sent: dict[str, Any]) -> list[dict[str, Any]]:
     for state in states:
         state.begin_changes()
     parts = LocalEngine(reader).fold(task, states)
-    return [_written(folder, state, *part) for state, part in zip(states, parts, strict=True)]
+    return [_written(folder, state, part) for state, part in zip(states, parts, strict=True)]
 
 
-def _written(folder: Path, state: State, part: LedgerPart, unstable: list[NotDeterministic]) -> dict[str, Any]:
+def _written(folder: Path, state: State, part: FoldedPart) -> dict[str, Any]:
     digest, name = state.digest(), state.store.name
     pq.write_table(state.table, folder / f"{name}-{digest}.parquet")
     pq.write_table(state.changed(), folder / f"{name}-{digest}-changed.parquet")
-    pq.write_table(_ledger(part), folder / f"{name}-{digest}-ledger.parquet")
+    pq.write_table(_ledger(part.ledger), folder / f"{name}-{digest}-ledger.parquet")
     files = {what: f"{name}-{digest}-{what}.parquet" for what in ("changed", "ledger")}
     found = {"digest": digest, "rows": files["changed"], "ledger": files["ledger"]}
-    return {**found, "unstable": [str(each) for each in unstable]}
+    return {**found, "unstable": [str(each) for each in part.unstable], "taken": part.taken}
 
 
 def _ledger(part: LedgerPart) -> pa.Table:

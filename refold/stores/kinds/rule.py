@@ -16,7 +16,9 @@ import pyarrow as pa
 from refold.log.declaration import POSITION, Log
 from refold.rules.kernel_cache import cache_folder, kernel_file, unusable_because
 from refold.rules.outcome import FoldResult
+from refold.rules.refusal import rule_place
 from refold.rules.rule import Rule
+from refold.rules.source import Place
 from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
 from refold.stores.declaration import Account, Folded, Work, repeats_text
@@ -61,6 +63,22 @@ class RuleStore(Folded):
     ) -> FoldResult:
         """The rule over all events, compiled or interpreted."""
         return self.rule.fold(rows, codes, events, live)
+
+    def fold_again(
+        self, rows: pa.Table, codes: npt.NDArray[np.int64], events: pa.Table, live: npt.NDArray[np.bool_]
+    ) -> FoldResult:
+        """The rule, or where it is interpreted its twin that notes branches."""
+        return self.rule.fold(rows, codes, events, live, traced=True)
+
+    @property
+    def branches(self) -> Sequence[Place]:
+        """Those of the rule."""
+        return self.rule.branches
+
+    @property
+    def declared_at(self) -> str:
+        """File and line of the rule."""
+        return str(rule_place(self.rule.program))
 
     def plain_fold(self) -> PlainFold:
         """The user's function, called for each event."""
