@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
-    from refold.log.declaration import ConflictLimits, Log, QuarantineLimits
+    from refold.log.declaration import PLACE, ConflictLimits, Log, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
+    "PLACE",
     "BulkNdjson",
     "ConflictLimits",
     "Daily",
@@ -61,7 +62,7 @@ _NAMES_OF = {
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
-    "log.declaration": "ConflictLimits Log QuarantineLimits",
+    "log.declaration": "ConflictLimits Log PLACE QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily",
     "release.reader": "OpenRelease open_release",

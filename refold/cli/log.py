@@ -12,6 +12,7 @@ from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.errors import Damaged
 from refold.log.compaction import Compactor
+from refold.log.declaration import BY_PLACE
 
 
 @cli.group()
@@ -55,6 +56,8 @@ def log_show(context: click.Context, log: str, place: str) -> None:
     console.print(view.cell(f"log_seq {found.log_seq}, from landing {found.origin}"), soft_wrap=True)
     console.print(view.cell(f"Segment: {found.segment}"), soft_wrap=True)
     console.print(view.cell(f"Delivery: {found.repeats or 'the first of its id'}"))
+    if declared.by_place:
+        console.print(view.cell(f"Identity: {BY_PLACE}"))
     for store, outcome in found.outcomes.items():
         console.print(view.cell(f"Store {store}: {outcome}"))
 

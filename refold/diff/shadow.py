@@ -275,8 +275,8 @@ def _matcher(store: Folded, wanted: Mapping[str, str]) -> Callable[[pa.Table], p
 def _told(store: Folded, events: pa.Table, *, running: bool) -> pa.Table:
     """The events as `Shadow.running` gives them."""
     log = store.log
-    dated = [log.event_time] if log.event_time else []
-    shown = dict.fromkeys([*log.id_columns, *log.key_columns, *dated, *store.columns_read])
+    ids, dated = [name for name in log.id_columns if name in log.columns], [log.event_time] if log.event_time else []
+    shown = dict.fromkeys([*ids, *log.key_columns, *dated, *store.columns_read])
     lines = pc.cast(events["source_line"], pa.string())
     return pa.table(
         {

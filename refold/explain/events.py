@@ -238,8 +238,8 @@ def _without_mark(values: Mapping[str, Any]) -> Row:
 
 def _explained(store: Folded, snapshot: Snapshot, segment: str, event: Mapping[str, Any], row: Row) -> ExplainedEvent:
     log = store.log
-    dated = [log.event_time] if log.event_time else []
-    shown = dict.fromkeys([*log.id_columns, *log.key_columns, *dated, *store.columns_read])
+    ids, dated = [name for name in log.id_columns if name in log.columns], [log.event_time] if log.event_time else []
+    shown = dict.fromkeys([*ids, *log.key_columns, *dated, *store.columns_read])
     return ExplainedEvent(
         store=store.name,
         snapshot=snapshot.key,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -25,6 +26,19 @@ PROVENANCE = pa.schema([pa.field("source_object", pa.string()), pa.field("source
 """The columns of a segment that say which landing record an event was; `source_line` is the decoder's number for it."""
 
 _RESERVED = {*POSITION, *PROVENANCE.names, "outcome", "reason", "event_date", "deleted"}
+
+
+class Identity(Enum):
+    """How events are identified where no declared columns do."""
+
+    PLACE = "place"
+
+
+PLACE: Final = Identity.PLACE
+"""As `event_id`: an event is identified by its place, the landing object and the number of the record in it."""
+
+BY_PLACE = "events are identified by place: a record landed again in another object counts as another event"
+"""What identity by place means, for people."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,9 @@ class Log:
         key: the column, or the columns in order, of the entity an event belongs to. Never null; compared byte for byte,
             several as tuples.
         event_id: the column, or the columns, whose values make two deliveries the same event. One column is never null.
-            Of several some may be null: null is a value, and equals null.
+            Of several some may be null: null is a value, and equals null. `PLACE` for a log without ids: no event
+            repeats another unless the same record is delivered twice, so what is landed again under another name counts
+            again. Where landing has log partition and source offset as columns, name these two instead.
         event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
         partitions: the number of log partitions; fixed for a log once its first snapshot is sealed. Where landing names
             none, that of an event is Kafka's murmur2 of its key: the bytes of a text or binary, the digits of an
@@ -78,7 +94,7 @@ class Log:
     name: str
     columns: Schema
     key: str | Sequence[str]
-    event_id: str | Sequence[str]
+    event_id: str | Sequence[str] | Identity
     event_time: str | None = None
     partitions: int = 4
     decoder: Decoder = field(default_factory=JsonLines)
@@ -94,8 +110,8 @@ class Log:
             faults.append(f"its name {self.name!r} is no identifier")
         if not 1 <= self.partitions <= 1024:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
-        for role, names in (("key", self.key_columns), ("event_id", self.id_columns)):
-            faults += _identifying(role, names, self.columns)
+        faults += _identifying("key", self.key_columns, self.columns)
+        faults += [] if self.by_place else _identifying("event_id", self.id_columns, self.columns)
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
         faults += [f"the column name {name!r} is reserved" for name in self.columns if name in _RESERVED]
@@ -114,8 +130,15 @@ class Log:
 
     @property
     def id_columns(self) -> tuple[str, ...]:
-        """The columns of the event id, in declared order."""
+        """The columns of the event id, in declared order; by place object, number and key: one may change two."""
+        if isinstance(self.event_id, Identity):
+            return (*PROVENANCE.names, *self.key_columns)
         return _names(self.event_id)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether events are identified by place."""
+        return self.event_id is PLACE
 
     def key_of(self, event: Mapping[str, Any]) -> Any:
         """The key of an event, or of a row: the value of one column, or a tuple of those of several."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from refold.errors import Damaged, Unproven
-from refold.log.declaration import POSITION
+from refold.log.declaration import BY_PLACE, POSITION, Log
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.divergence import Mark
@@ -37,6 +37,10 @@ __all__ = ["Difference", "Differs", "Prover", "Verdict"]
 
 _ROWS_SHOWN = 5
 _REPLAY = "full replay from offset 0"
+
+
+def _method(log: Log) -> str:
+    return f"{_REPLAY}; {BY_PLACE}" if log.by_place else _REPLAY
 
 
 class Prover:
@@ -219,7 +223,7 @@ class Prover:
                 trail.marks[-1] = replace(mark, sound=False)
         trail.differences[-1] += differences
         every = _once([*trail.inherited(), *trail.differences[-1]])
-        verdict = Verdict(store, snapshot, mark.record, every, _REPLAY, trail.events,
+        verdict = Verdict(store, snapshot, mark.record, every, _method(store.log), trail.events,
                           {"state": boundary.state_digest, "ledger": boundary.ledger_digest},
                           untaken=_untaken(store, boundary) if seen is None else (), last=seen is None)  # fmt: skip
         return self._with_divergence(verdict, store, trail, spaces) if every else verdict

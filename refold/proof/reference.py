@@ -56,8 +56,9 @@ def reference(
     reader = LogReader(objects, chain, log)
     folds = [_PlainStore(store) for store in stores]
     contents: dict[object, tuple[object, ...]] = {}
+    names = list(dict.fromkeys(["log_offset", "log_seq", *log.columns, *log.id_columns]))
     for snapshot in chain.through(through.key):
-        events = reader.events(snapshot, ["log_offset", "log_seq", *log.columns]).to_pylist()
+        events = reader.events(snapshot, names).to_pylist()
         repeats = _repeats(log, events, contents)
         events.sort(key=lambda event: (event["log_partition"], event["log_offset"]))
         yield snapshot, {fold.store.name: fold.take(snapshot.cut(log.name), events, repeats) for fold in folds}

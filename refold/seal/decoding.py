@@ -20,6 +20,7 @@ from refold.errors import FixInput
 from refold.landing.decoder import BadRecord
 from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
+from refold.storage.names import places_of
 from refold.storage.objects import ObjectStore, sha256_hex
 
 AHEAD_BYTES = 32 << 20
@@ -96,12 +97,19 @@ class Decoding:
         data = (self._objects if item.folder == "" else self._landing).get(item.name)
         decoded = self._log.decoder.decode(item.name, data, self._log.columns)
         events = decoded.rows.combine_chunks()  # else it is done once for each log partition
-        source = pa.DictionaryArray.from_arrays(np.zeros(len(events), dtype=np.int32), pa.array([item.name]))
-        table = events.append_column("source_object", source).append_column("source_line", pa.array(decoded.lines))
+        table = self._with_places(item, events, decoded.lines)
         partitions = self._partitions(item, events)
         places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
         return DecodedObject(item, len(data), sha256_hex(data), decoded.read, decoded.control, decoded.bad, table,
                              places)  # fmt: skip
+
+    def _with_places(self, item: LandingObject, events: pa.Table, lines: Seqs) -> pa.Table:
+        """The events with object and line; those of a retry keep their place in landing, where it identifies them."""
+        source = pa.DictionaryArray.from_arrays(np.zeros(len(events), dtype=np.int32), pa.array([item.name]))
+        if item.folder == "" and self._log.by_place:
+            names, numbers = zip(*self._objects.get_json(places_of(item.name)), strict=True)
+            source, lines = pa.array(names).take(pa.array(lines - 1)).dictionary_encode(), np.array(numbers)[lines - 1]
+        return events.append_column("source_object", source).append_column("source_line", pa.array(lines))
 
     def _partitions(self, item: LandingObject, rows: pa.Table) -> Seqs:
         if item.partition is None:

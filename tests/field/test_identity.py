@@ -7,6 +7,7 @@ test, which Refold then knows nothing of.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import tempfile
 from dataclasses import replace
@@ -20,9 +21,11 @@ from hypothesis import strategies as st
 from refold import ConflictLimits, Daily, Log, Project, Sql, fold, latest_by_key, open_release
 from refold.errors import DeclarationError
 from refold.log.compaction import Compactor, MergeLimits
+from refold.log.reader import LogReader
 from refold.stores.declaration import Folded
 from refold.stores.state import sort_by
 from refold.types import date, int64, text
+from tests.field import placed
 from tests.field.salaries import LOG, PROJECT
 from tests.support import Shop, copy_landing, seal_and_prove, verify_reference
 
@@ -201,3 +204,80 @@ def test_tuples_that_cannot_identify_are_refused(changes: dict[str, Any], fault:
     with pytest.raises(DeclarationError) as refused:
         replace(LOG, **changes)
     assert fault in str(refused.value)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    days=st.lists(
+        st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2)), max_size=6), max_size=3),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_by_place_every_record_counts(days: list[list[list[tuple[str, int]]]]) -> None:
+    """Records that are alike in every column, in one object and in several, as in a log with a number for each."""
+    numbered = replace(placed.LOG, event_id="number", columns={"number": int64(), **placed.LOG.columns})
+    numbers = itertools.count()
+    with tempfile.TemporaryDirectory() as folder:
+        logs = {"numbered": numbered, "placed": placed.LOG}
+        shops = {name: by_day(Path(folder) / name, stores_of(log)) for name, log in logs.items()}
+        for day, objects in enumerate(days):
+            for name, moves in enumerate([*objects, [("c", 1), ("c", 1)]]):
+                records = [{"number": next(numbers), "shop": where, "n": n} for where, n in moves]
+                for shop in shops.values():
+                    shop.land(f"moves/dt=2026-01-{day + 1:02}/{name}.jsonl", *records)
+        found = {}
+        for name, shop in shops.items():
+            seal_and_prove(shop.engine())
+            engine = shop.engine()
+            snapshot = engine.chain.get()
+            assert verify_reference(engine, snapshot) == []
+            ledgers = [engine.builder.ledger_rows(store, snapshot) for store in engine.project.folded]
+            assert {outcome for ledger in ledgers for outcome in ledger["outcome"].to_pylist()} == {"applied"}
+            found[name] = [engine.rows(store, snapshot).to_pylist() for store in engine.project.folded]
+        assert found["placed"] == found["numbered"]
+
+
+def by_day(root: Path, stores: list[Folded]) -> Shop:
+    return Shop(root, Project("field", Daily(dt.date(2026, 1, 1)), stores))
+
+
+def test_a_record_retried_by_place_keeps_its_place_and_a_copy_counts_again(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, placed.PROJECT)
+    good = {"shop": "a", "n": 1}
+    shop.land("moves/dt=2026-01-01/a.jsonl", good, {"shop": "a", "n": 5}, good)
+    narrow = replace(placed.LOG, columns={"shop": text(), "n": int64(0, 3)})
+    seal_and_prove(by_day(tmp_path, [latest_by_key(narrow, "sums", version=1, columns={"n": int64()})]).engine())
+    assert [len(items) for items in shop.engine().retry_quarantine().values()] == [1]
+    assert [len(items) for items in shop.engine().retry_quarantine().values()] == [0]
+    shop.land("moves/dt=2026-01-02/copy.jsonl", good)
+    seal_and_prove(shop.engine())
+    engine = shop.engine()
+    assert engine.rows(placed.sums, engine.chain.get())["units"].to_pylist() == [8]
+    assert verify_reference(engine, engine.chain.get()) == []
+    events = LogReader(engine.objects, engine.chain, placed.LOG).events(engine.chain.get()).to_pylist()
+    assert {(event["source_object"], event["source_line"], event["n"]) for event in events} == {
+        ("moves/dt=2026-01-01/a.jsonl", 2, 5),
+        ("moves/dt=2026-01-02/copy.jsonl", 1, 1),
+    }
+    reader = LogReader(engine.objects, engine.chain, placed.LOG)
+    damaged = reader.files(engine.chain.get())[0].name
+    before = (shop.store / damaged).read_bytes()
+    (shop.store / damaged).unlink()
+    (tmp_path / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.field.placed:PROJECT"\n')
+    assert shop.refold("repair", project=tmp_path).exit_code == 0
+    assert (shop.store / damaged).read_bytes() == before
+
+
+def test_what_identity_by_place_means_is_said_where_it_is_proven_and_shown(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, placed.PROJECT)
+    shop.land("moves/dt=2026-01-01/a.jsonl", {"shop": "a", "n": 1})
+    (tmp_path / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.field.placed:PROJECT"\n')
+    assert shop.refold("rebuild", project=tmp_path).exit_code == 0
+    for words in (["verify"], ["explain", "sums"], ["log", "show", "moves", "0:0"]):
+        done = shop.refold(*words, project=tmp_path)
+        assert done.exit_code == 0, done.output
+        said = " ".join(done.output.split()).lower()
+        assert "identified by place: a record landed again in another object counts as another" in said
+    (proof,) = shop.store.glob("proofs/sums/*/*.json")
+    assert "identified by place" in json.loads(proof.read_text())["body"]["method"]

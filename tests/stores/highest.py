@@ -80,7 +80,9 @@ class Highest(Folded):
 
     def account(self) -> Account:
         covered = {"column": [self.column]}
-        return Account(how="The highest value by key.", fingerprint_of=covered, repeats=repeats_text("the comparison"))
+        return Account(
+            how="The highest value by key.", fingerprint_of=covered, repeats=repeats_text("the comparison", self.log)
+        )
 
 
 class _Plain(PlainFold):

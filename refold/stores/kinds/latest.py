@@ -112,7 +112,7 @@ class LatestStore(Folded):
                 "columns kept": [f"{name} {kind}" for name, kind in self.picked.items()],
                 "delete_when": when,
             },
-            repeats=repeats_text("the row's values"),
+            repeats=repeats_text("the row's values", self.log),
         )
 
 

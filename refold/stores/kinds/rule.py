@@ -120,7 +120,7 @@ class RuleStore(Folded):
             if compiled
             else "A rule, interpreted: Python runs it event by event, with equal result.",
             fingerprint_of=_fingerprinted(rule),
-            repeats=repeats_text("the rule"),
+            repeats=repeats_text("the rule", self.log),
             because=None if rule.refusal is None else rule.refusal.sentence,
             place=None if rule.refusal is None else rule.refusal.place,
             kept=_kept(rule, before) if compiled else "",
