@@ -9,7 +9,7 @@ product_catalog = latest_by_key(
     version=1,
     columns={"description": text(null=True), "unit_price": decimal(18, 4, null=True)},
     delete_when=("op", Op.DELETE),
-    sinks=[Sql("product_catalog")],
+    sinks=[Sql("product_catalog", round_decimals=True)],
     expect=[
         expect("column_values_to_be_unique", column="product_id"),
         expect("column_values_to_not_be_null", column="unit_price", severity="warn"),

@@ -96,6 +96,10 @@ class Engine:
         """Giving up old versions in the sinks."""
         return Pruner(self.project, self.releaser, self.publisher)
 
+    def require_fit(self) -> None:
+        """Refuse sinks that do not fit their stores' columns, before any work. Raises DeclarationError, listing all."""
+        self.publisher.require_fit((store, sink) for store in self.project.stores for sink in store.sinks)
+
     def audit_objects(self) -> list[Damage]:
         """Every damaged object of the store except what sinks hold, by name; reads all of them once."""
         return audit_objects(self.project, self.objects, self.chain, self.releaser.pointer, self.prover.proofs)

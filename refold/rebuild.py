@@ -248,7 +248,8 @@ class RebuildRun:
         return self.engine.chain.get(self.through)
 
     def seal(self) -> Iterator[Event]:
-        """Seal what has landed."""
+        """Seal what has landed. Raises DeclarationError first where a sink does not fit its store."""
+        self.engine.require_fit()
         vanished: set[str] = set()
         for report in self._timed(Stage(StageKind.SEAL), self.engine.sealing.seal(self.through)):
             vanished |= set(report.vanished)

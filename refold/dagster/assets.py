@@ -97,6 +97,7 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
         opened = engine.open(project)
         try:
             key = partition_of(context.run)
+            opened.require_fit()
             reports = {report.snapshot.key: report for report in opened.sealing.seal(key)}
             snapshot = opened.chain.get(key)
         except RefoldError as error:

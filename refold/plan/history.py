@@ -65,8 +65,9 @@ class Day:
 def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
     """Every snapshot up to a key (None: the last folder in landing), oldest first, sealed or to be sealed.
 
-    Raises what sealing raises before it reads an object, and NotFound where nothing landed and nothing is sealed.
+    Raises what a rebuild raises before it reads an object, and NotFound where nothing landed and nothing is sealed.
     """
+    engine.require_fit()
     engine.chain.refresh()
     logs = [log.name for log in engine.project.logs]
     known = [_known(logs, snapshot) for snapshot in engine.chain]

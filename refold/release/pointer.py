@@ -115,6 +115,7 @@ class Release:
         rolled_back_from: the highest ordinal that a rollback left; snapshots up to it are not released by themselves.
         retired: by title of sink, the versions that were given up; no release takes one before all are dropped.
         retired_by: the number of the record that gave them up.
+        unserved: the number before this one, where some sink did not serve it when this one was made.
     """
 
     number: int
@@ -134,6 +135,7 @@ class Release:
     retired_by: int | None = None
     connections: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    unserved: int | None = None
     format: int = FORMAT
 
     @property
@@ -200,7 +202,7 @@ class Pointer:
     def move(self, wanted: Release) -> Release:
         """Create the next number; of two that want it, one gets it. Returns the record that has it.
 
-        Raises Conflict where somebody else moved the pointer elsewhere first; the message says who and where to.
+        Raises Conflict where another process moved the pointer elsewhere first; the message says who and where to.
         """
         try:
             self._objects.create(_name(wanted.number), record_bytes(_body(wanted)))
@@ -210,7 +212,8 @@ class Pointer:
             if _intent(winner) == _intent(wanted):
                 return winner
             raise Conflict(
-                f"Somebody else was first: {winner} stands where snapshot {wanted.snapshot} was to be released.",
+                f"Another process moved the pointer first: {winner} has the number meant for snapshot "
+                f"{wanted.snapshot}.",
                 remedy="Nothing else was changed. Run it again if it is still wanted.",
             ) from error
         return wanted
@@ -241,13 +244,13 @@ def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
 
 
 def _body(release: Release) -> dict[str, Any]:
-    """A release as it is written: without connections and digests where it has none, as before there were any."""
-    added = [name for name in ("connections", "digests") if not getattr(release, name)]
+    """A release as it is written: without fields that were added later, where it has none of them."""
+    added = [name for name in ("connections", "digests", "unserved") if not getattr(release, name)]
     return {name: value for name, value in asdict(release).items() if name not in added}
 
 
 def _intent(release: Release) -> bytes:
-    return canonical_json({**_body(release), "released_at": "", "released_by": ""})
+    return canonical_json({**_body(release), "released_at": "", "released_by": "", "unserved": None})
 
 
 def _name(number: int) -> str:
@@ -259,7 +262,7 @@ def _retired_name(number: int) -> str:
 
 
 def _parse(body: Mapping[str, Any], name: str) -> Release:
-    """A record of any format up to this one; fields that are not known were added since and are left aside."""
+    """A record of any format up to this one; unknown fields, which a later Refold added, are ignored."""
     found = body.get("format", 1)
     if found > FORMAT:
         raise FixInput(f"The record {name} has format {found}, expected at most {FORMAT}.", remedy="Update Refold.")

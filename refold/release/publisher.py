@@ -5,14 +5,16 @@ Nothing here decides what readers see; that is `refold.release.releaser`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from refold.canonical.digest import table_digest
-from refold.errors import Damaged
+from refold.errors import Damaged, DeclarationError
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord
+from refold.release.pointer import title_of
 from refold.sinks.base import Content, Sink, Target
 from refold.sinks.connections import Connections
 from refold.sinks.expectations import ExpectationResult, validate
@@ -51,6 +53,16 @@ class Publisher:
         """A store's sink, connected."""
         return sink.open(self.connections, store.name, store.key, store.columns)
 
+    def require_fit(self, sinks: Iterable[tuple[Store, Sink]]) -> None:
+        """Refuse sinks that do not fit the columns of their stores. Raises DeclarationError, listing all."""
+        faults = [
+            f"{title_of(sink)} of store {store.name!r}: {fault}"
+            for store, sink in sinks
+            for fault in sink.unfit(self.connections, store.columns)
+        ]
+        if faults:
+            raise DeclarationError("The project", faults)
+
     def version(self, snapshot: Snapshot, record: StateRecord | ProofRecord) -> str:
         """The name of a version: the snapshot's ordinal, then content. Equal names have equal content."""
         return version_name(snapshot.ordinal, sha256_hex(canonical_json(record.claim)))
@@ -59,9 +71,11 @@ class Publisher:
         """Write a proven state into one sink, unseen, and read it back.
 
         Raises:
+            DeclarationError: the sink does not fit the store's columns.
             Unproven: the state has no passing full replay for exactly its digest.
             Damaged: what the sink gives back is not what was written.
         """
+        self.require_fit([(store, sink)])
         record, proof = self._prover.require(store, snapshot)
         content = self._content(store, snapshot, record, proof)
         target = self.target(store, sink)

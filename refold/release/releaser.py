@@ -1,8 +1,8 @@
 """Release: move the readers of all sinks to one proven snapshot at once, or back to what was served before.
 
-The pointer (`refold.release.pointer`) is the only commit: sinks roll forward from it, and a run that was killed in
-between is finished by the next. Backfilling the past never moves the pointer backwards; only a rollback does, and what
-it left is not released again by itself:
+The pointer (`refold.release.pointer`) is the only commit. Every sink is asked first whether it can follow (`prepare`);
+sinks then roll forward from the pointer, and a run that was killed in between is finished by the next. Backfilling the
+past never moves the pointer backwards; only a rollback does, and what it left is not released again by itself:
 
 - a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
   for it; every sink must still hold those versions, and the proofs must still be there;
@@ -17,12 +17,14 @@ it left is not released again by itself:
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from refold.errors import Conflict, FixInput, NotFound, Unproven
+from refold.errors import Conflict, Damaged, FixInput, NotFound, Unproven
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Prover
@@ -35,6 +37,8 @@ from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
 __all__ = ["Release", "Releaser", "this_process", "utc_now"]
+
+_log = logging.getLogger("refold")
 
 Move = tuple[Target, str, Mapping[str, str]]
 """A target, the version to serve, and the lineage that goes with it."""
@@ -90,8 +94,8 @@ class Releaser:
 
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
-            FixInput: a rollback left this snapshot or a later one; the message names the rollback.
-            Conflict: somebody else moved the pointer meanwhile; the message says who and where to.
+            FixInput: a rollback left this snapshot or a later one, or a sink could not follow; nothing was changed.
+            Conflict: another process moved the pointer meanwhile; the message says who and where to.
         """
         current = self.current()
         if current is not None and current.ordinal > snapshot.ordinal:
@@ -102,7 +106,7 @@ class Releaser:
             if current is not None and not again:
                 _refuse_undoing(current, snapshot)
             self._refuse_retiring(wanted, current)
-            current = self.pointer.move(wanted)
+            current = self._commit(wanted, current)
         self.roll_forward()
         return current
 
@@ -126,20 +130,22 @@ class Releaser:
     def rollback(self, number: int | None = None) -> Release:
         """Serve the content of an earlier release again (None: of the one before), under a new number.
 
-        Rebuilds nothing; a rerun with the same number changes nothing.
+        Rebuilds nothing; a rerun with the same number changes nothing. A release that some sink never served is passed
+        over, or where it is asked for by its number, a warning says so.
 
         Raises:
             NotFound: there is no such release, or a sink or proof of it is gone; all that is missing is named.
-            Conflict: somebody else moved the pointer meanwhile, and the message says who and where to; or a prune is
+            FixInput: a sink could not follow; nothing was changed.
+            Conflict: another process moved the pointer meanwhile, and the message says who and where to; or a prune is
                 giving up one of its versions.
         """
         current = self.current()
         if current is None:
             raise NotFound("Nothing was released yet, so there is nothing to roll back.")
-        old = self.pointer.get(number) if number is not None else self._before(current)
+        old = self._asked(number) if number is not None else self._before(current)
         if old.versions != current.versions:
             self._refuse_retiring(old, current)
-            current = self.pointer.move(self._restored(old, current))
+            current = self._commit(self._restored(old, current), current)
         self.roll_forward()
         return current
 
@@ -160,6 +166,23 @@ class Releaser:
             if self.pointer.number() == release.number:
                 return
             release = self.current()
+
+    def _commit(self, wanted: Release, current: Release | None) -> Release:
+        """Move the pointer once every sink can follow. Raises FixInput, listing all faults, and Conflict."""
+        faults = []
+        for sink, moves in self._moves(wanted):
+            try:
+                sink.prepare(moves)
+            except FixInput as error:
+                faults.append(str(error))
+        if faults:
+            raise FixInput(
+                f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - "
+                + "\n  - ".join(faults),
+                remedy="\nNothing was changed, and what is served stays as it is.",
+            )
+        unserved = current.number if current is not None and not self._is_served(current) else None
+        return self.pointer.move(replace(wanted, unserved=unserved))
 
     def _confirm(self, number: int) -> Callable[[], None]:
         def confirm() -> None:
@@ -204,15 +227,35 @@ class Releaser:
             **places(self._publisher.connections, sinks),
         )
 
+    def _is_served(self, release: Release) -> bool:
+        """Whether every sink serves a release; one that is damaged says nothing, and is not counted."""
+        for name, version in release.versions.items():
+            for _, _, target in self.sinks_of(release, name):
+                with suppress(Damaged):
+                    if target.released() != version:
+                        return False
+        return True
+
     def _describe(self, store: Store, sink: Sink) -> ServedSink:
         return describe_sink(sink, self._publisher.target(store, sink).place, store.key, store.columns)
 
+    def _asked(self, number: int) -> Release:
+        release = self.pointer.get(number)
+        if number < self.pointer.number() and self.pointer.get(number + 1).unserved == number:
+            _log.warning(f"Some sink never served {release}.")
+        return release
+
     def _before(self, current: Release) -> Release:
         """What was served before the content of a release; two rollbacks in a row go two releases back."""
-        origin = current.rolled_back_to or current.number
+        origin, unserved = current.rolled_back_to or current.number, set[int | None]()
         for release in self.pointer.newest_first():
+            if release.number in unserved and not release.moves_readers:
+                unserved.add(release.number - 1)  # a prune served what the number before it did
             if release.number < origin and release.moves_readers and release.versions != current.versions:
-                return release
+                if release.number not in unserved:
+                    return release
+                _log.warning(f"Passed over, because some sink never served it: {release}.")
+            unserved.add(release.unserved)
         raise NotFound(f"There is nothing to roll back to: nothing was served before {current}.")
 
     def _restored(self, old: Release, current: Release) -> Release:

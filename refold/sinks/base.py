@@ -230,6 +230,21 @@ class Sink(ABC):
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> Target:
         """Connect. Nothing is written before `publish`. Raises DeclarationError where the columns cannot be held."""
 
+    def unfit(self, connections: Connections, columns: Schema) -> list[str]:
+        """Why this sink should not be given columns that it can open, by default nothing; each says what to declare.
+
+        Asked before anything is sealed or published; what was published earlier is still read and released.
+        """
+        return []
+
+    def prepare(self, moves: Sequence[tuple[Target, str, Mapping[str, str]]]) -> None:
+        """Find out whether `release_together` can do these moves, before the release is committed; by default nothing.
+
+        Readers notice nothing, and a release that is killed afterwards leaves nothing behind.
+        Raises FixInput (NotFound included) where it cannot, naming what is in the way, and Unavailable.
+        """
+        return
+
     def release_together(
         self, moves: Sequence[tuple[Target, str, Mapping[str, str]]], confirm: Callable[[], None] = lambda: None
     ) -> None:

@@ -27,7 +27,6 @@ from refold.types import Schema
 
 _WAIT_SECONDS = 30
 _TOO_LARGE = "54000"
-_DEPENDENTS = "2BP01"
 _PASSING = ("08", "40", "53", "55", "57", "58")
 """Classes of PostgreSQL's error codes that pass: connection, rollback, resources, locks, operator, system."""
 
@@ -176,11 +175,8 @@ def _explained(error: BaseException, place: str) -> RefoldError:
     code = getattr(error, "pgcode", None) or ""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if code == _TOO_LARGE:
-        remedy = "A key must fit in an index: about 2,700 bytes on PostgreSQL."
+        remedy = "A row of PostgreSQL fits a page: about 8,000 bytes beside its long texts."
         return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
-    if code == _DEPENDENTS:
-        remedy = "Drop the objects that depend on the view, release again, and create them again."
-        return FixInput(f"{place} cannot change the columns of a view: {first}.", remedy=remedy)
     if code[:2] == "23" or isinstance(error, sqlite3.IntegrityError):
         remedy = "A store has one row per key, and nulls only in columns declared nullable."
         return FixInput(f"{place} refused rows: {first}.", remedy=remedy)

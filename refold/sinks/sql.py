@@ -4,21 +4,23 @@ For a sink `Sql("stock_view")` the database holds
 
 - `stock_view`: the view that readers use. It is made once and then left alone, because on PostgreSQL even
   `CREATE OR REPLACE VIEW` waits behind any idle reader, and every later reader queues behind it;
-- `stock_view__<hash>`: the rows of all versions; the hash is of the columns, so that other columns are another table;
+- `stock_view__<hash>`: the rows of all versions; the hash is of the columns, so that other columns are another table,
+  as is content that PostgreSQL cannot hold plainly (`refold.sinks.sql_exact`);
 - `refold_release`: one row a table with the version that its view shows and that version's lineage: number and time
   of the release, snapshot, digest, code version, proof;
 - `refold_versions`: one row for every version that is held whole, written in the transaction that loads it.
 
 A release is the update of one row, or of several in one transaction, so that readers of several views see one
-snapshot. Only when columns changed does a release replace the view, in the same transaction.
+snapshot. Only when columns changed does a release change the view, in the same transaction; `prepare` tries that
+before the release is committed, and rolls it back (`refold.sinks.sql_views`).
 
 How the types are stored:
 
 | type | SQLite | PostgreSQL |
 |---|---|---|
 | int64 | BIGINT | bigint |
-| text, enum | TEXT, collation BINARY | text, collation "C", no U+0000 |
-| decimal(p, s) | TEXT `12.3400`, since its NUMERIC is a double | numeric(p, s) |
+| text, enum | TEXT, collation BINARY | text, collation "C", U+0000 shown as U+FFFD and held exactly beside |
+| decimal(p, s) | TEXT `12.3400`; the view shows a number, and this text as `<column>_exact` | numeric(p, s) |
 | date | TEXT `2020-01-31` | date |
 | timestamp | TEXT `2020-01-31T08:00:00.000000Z` | timestamptz |
 | boolean | BOOLEAN, 0 or 1 | boolean |
@@ -31,9 +33,9 @@ Both compare keys byte for byte and hold the empty text and null apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -42,20 +44,21 @@ from refold.errors import Conflict, DeclarationError, FixInput, NotFound, Refold
 from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, repeated_but_for_case, require_columns
 from refold.sinks.connections import DATABASE, Connections
 from refold.sinks.database import Database
+from refold.sinks.sql_exact import exact_columns, exactly, needs_exact, with_exact
 from refold.sinks.sql_faults import release_faults, remake, stray_faults, version_faults, view_faults
 from refold.sinks.sql_tables import (
+    HIDDEN,
     LINEAGE,
     VERSION,
     add_missing_columns,
-    create_view,
     has_registry,
     missing_columns,
     registry,
     releases,
-    replace_view,
     rows_table_of,
     versions,
 )
+from refold.sinks.sql_views import decimal_faults, follow_columns, shown, shows_columns, shows_exactly
 from refold.sinks.values import require_storable
 from refold.storage.objects import canonical_json
 from refold.types import Schema, describe
@@ -71,11 +74,15 @@ Move = tuple[Target, str, Mapping[str, str]]
 class Sql(Sink):
     """A table in the project's database, SQLite or PostgreSQL, read through the view `table`.
 
+    SQLite computes exactly with decimals of at most 15 digits (18 where they have no scale), so that wider columns are
+    refused there, unless `round_decimals` permits its view to show them rounded, with the exact text beside.
+
     >>> Sql("stock_view").name
     'stock_view'
     """
 
     table: str
+    round_decimals: bool = False
     kind: ClassVar[str] = "sql"
     label: ClassVar[str] = "SQL view"
 
@@ -94,6 +101,10 @@ class Sql(Sink):
         """The database; a subclass may name another one."""
         return DATABASE
 
+    def options(self) -> dict[str, Any]:
+        """What a release records: the default of `round_decimals` is left out, as before there was one."""
+        return {name: value for name, value in super().options().items() if value is not False}
+
     def open(self, connections: Connections, store: str, key: Sequence[str], columns: Schema) -> SqlTarget:
         """The table in the database. Raises DeclarationError where it cannot hold the columns."""
         faults = [
@@ -102,11 +113,20 @@ class Sql(Sink):
             if len(name.encode()) > _COLUMN_SIZE_BYTES_MAX
         ]
         faults += repeated_but_for_case(columns)
-        if VERSION in (name.lower() for name in columns):
-            faults.append(f"the column name {VERSION} is taken")
+        faults += [f"the column name {name} is taken" for name in columns if name.lower() in HIDDEN]
         if faults:
             raise DeclarationError(f"{self} of store {store}", sorted(faults))
         return SqlTarget(self.table, Database(connections.url(self.connection)), store, key, columns)
+
+    def unfit(self, connections: Connections, columns: Schema) -> list[str]:
+        """Decimals that SQLite cannot compute with, and names that it needs for their exact text."""
+        sqlite = connections.urls.get(self.connection, "").startswith("sqlite")
+        return decimal_faults(columns, may_round=self.round_decimals) if sqlite else []
+
+    def prepare(self, moves: Sequence[Move]) -> None:
+        """Move several tables and roll it back. Raises NotFound, FixInput where a view cannot change its columns."""
+        for group in _by_database(moves):
+            _release_all(group, dry=True)
 
     def release_together(self, moves: Sequence[Move], confirm: Callable[[], None] = lambda: None) -> None:
         """Release several tables, in one transaction for all that are in one database; none where all show it already.
@@ -114,11 +134,7 @@ class Sql(Sink):
         `confirm` is called with the release rows locked, so that of two releases the newer one is always the last.
         Raises NotFound where one of the versions is unknown; then nothing of that database is released.
         """
-        groups: dict[str, list[tuple[SqlTarget, str, Mapping[str, str]]]] = {}
-        for target, version, lineage in moves:
-            assert isinstance(target, SqlTarget), f"{target.place} is not a SQL target"
-            groups.setdefault(target.database.url, []).append((target, version, lineage))
-        for group in groups.values():
+        for group in _by_database(moves):
             _release_all(group, confirm)
 
 
@@ -132,6 +148,7 @@ class SqlTarget(Target):
         self.columns = dict(columns)
         self.description = describe(columns)
         self.rows_table = rows_table_of(table, key, columns, sqlite=database.sqlite)
+        self._exact_table = rows_table_of(table, key, columns, sqlite=database.sqlite, exact=True)
 
     @property
     def place(self) -> str:
@@ -143,14 +160,17 @@ class SqlTarget(Target):
 
         Raises FixInput where a value cannot be stored, Unavailable where the database does not answer.
         """
-        require_storable(content, self.place, nul=self.database.sqlite)
-        self._make_tables(content)
+        require_storable(content, self.place)
+        table = self._table_of(content)
+        exact = table is self._exact_table
+        rows = with_exact(content, self.place) if exact else content.rows
+        self._make_tables(table)
         whole = self._whole(content)
         held = {name: whole[name] for name in ("table_name", "version")}
         with self.database.writing(self.lock(content.version)) as connection:
-            connection.execute(sa.delete(self.rows_table).where(self.rows_table.c[VERSION] == content.version))
+            connection.execute(sa.delete(table).where(table.c[VERSION] == content.version))
             connection.execute(_of_version(sa.delete(versions), held))
-            self.database.load(connection, self.rows_table, content.version, content.rows, self.columns)
+            self.database.load(connection, table, content.version, rows, self.columns)
             connection.execute(sa.insert(versions).values(whole))
 
     def read(self, version: str | None = None) -> pa.Table:
@@ -163,14 +183,13 @@ class SqlTarget(Target):
             if sought is None or found is None:
                 raise NotFound(no_version(self.place, version))
             require_columns(self.place, sought, found.columns, self.description)
-            names = list(self.columns)
-            query = sa.select(*(self.rows_table.c[name] for name in names))
-            query = query.where(self.rows_table.c[VERSION] == sought)
-            if version is None:
-                # What readers get is what the view gives, not what its definition is believed to be.
-                view = sa.table(self.table, *(sa.column(n, self.rows_table.c[n].type) for n in names))
-                query = sa.select(*(view.c[name] for name in names))
-            return self.database.fetch(connection, query, self.columns)
+            table = self._exact_table if found.rows_table == self._exact_table.name else self.rows_table
+            if version is not None:
+                return self._rows(connection, table, sought)
+            # What readers get is what the view gives, not what its definition is believed to be.
+            if table is self._exact_table and shows_exactly(connection, self.table, table, sought):
+                return self._rows(connection, table, sought)
+            return self.database.fetch(connection, shown(connection, self.table, self.columns), self.columns)
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Move the view to a version by updating one row. Raises NotFound, Unavailable."""
@@ -215,12 +234,13 @@ class SqlTarget(Target):
         with self.database.reading() if self.database.sqlite else self.database.writing() as connection:
             if not has_registry(connection):
                 return [SinkFault(self.place, f"version {content.version}", "no table refold_release")]
-            found = version_faults(connection, self.database.place, self.rows_table, self._whole(content))
+            table = self._table_of(content)
+            found = version_faults(connection, self.database.place, table, self._whole(content))
             if lineage is not None:
-                found += stray_faults(connection, self.database.place, self.table, self.rows_table)
-                row = self._row(content.version, lineage) | {"rows_table": self.rows_table.name}
+                found += stray_faults(connection, self.database.place, self.table, table)
+                row = self._row(content.version, lineage) | {"rows_table": table.name}
                 found += release_faults(connection, self.database.place, row)
-                found += view_faults(connection, self.database.place, self.table, self.rows_table.name)
+                found += view_faults(connection, self.database.place, self.table, table.name, self.description)
             return found
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
@@ -231,10 +251,10 @@ class SqlTarget(Target):
         except RefoldError:
             pass  # the view or the registry is at fault; the rows may still be well
         with self.database.reading() as connection:
-            if not sa.inspect(connection).has_table(self.rows_table.name):
-                return None
-            query = sa.select(*(self.rows_table.c[name] for name in self.columns))
-            return self.database.fetch(connection, query.where(self.rows_table.c[VERSION] == version), self.columns)
+            known = set(sa.inspect(connection).get_table_names())
+            tables = [table for table in (self.rows_table, self._exact_table) if table.name in known]
+            found = [self._rows(connection, table, version) for table in tables]
+            return next((rows for rows in found if rows.num_rows), found[0]) if found else None
 
     def mend(self, content: Content) -> None:
         """Create tables, release row and view again where they differ; delete rows of no version.
@@ -243,12 +263,22 @@ class SqlTarget(Target):
         """
         with self.database.writing("tables", self.lock(content.version)) as connection:
             self.database.limit_waiting(connection)
-            remake(connection, self.table, self.rows_table, self.store)
+            remake(connection, self.table, self._table_of(content), self.store, self.description)
 
     def _whole(self, content: Content) -> dict[str, object]:
         """The registry row of a version that is held whole."""
-        held = {"table_name": self.table, "version": content.version, "rows_table": self.rows_table.name}
+        held = {"table_name": self.table, "version": content.version, "rows_table": self._table_of(content).name}
         return held | {"columns": self.description, "row_count": content.rows.num_rows}
+
+    def _table_of(self, content: Content) -> sa.Table:
+        return self._exact_table if not self.database.sqlite and needs_exact(content) else self.rows_table
+
+    def _rows(self, connection: sa.Connection, table: sa.Table, version: str) -> pa.Table:
+        """The rows of a version in one of its tables, exactly."""
+        columns = exact_columns(self.columns) if table is self._exact_table else self.columns
+        query = sa.select(*(table.c[name] for name in columns)).where(table.c[VERSION] == version)
+        found = self.database.fetch(connection, query, columns)
+        return exactly(found, self.columns) if table is self._exact_table else found
 
     def _row(self, version: str, lineage: Mapping[str, str]) -> dict[str, object]:
         """The release row of a version, but for its table of rows."""
@@ -268,28 +298,32 @@ class SqlTarget(Target):
         held = self._held(connection, version)
         if row is None or held is None:
             return False
+        if self.database.sqlite and not shows_columns(connection, self.table, held.rows_table, held.columns):
+            return False
         return dict(row._mapping) == self._row(version, lineage) | {"rows_table": held.rows_table}
 
     def move(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> None:
-        """Point the release row to a version, and where that has other columns, replace the view."""
+        """Point the release row to a version, and where the view shows other columns, make it follow."""
         found = self._held(connection, version)
         if found is None:
             raise NotFound(no_version(self.place, version))
         here = releases.c.table_name == self.table
         # Updated, and thereby locked, before it is read: two releases that both swap the view would trip else.
         connection.execute(sa.update(releases).where(here).values(self._row(version, lineage)))
-        shown = connection.scalar(sa.select(releases.c.rows_table).where(here))
-        if shown != found.rows_table:
+        shows = connection.scalar(sa.select(releases.c.rows_table).where(here)) == found.rows_table
+        if self.database.sqlite:  # which waits for no reader, so that a view made by an earlier Refold follows as well
+            shows = shows and shows_columns(connection, self.table, found.rows_table, found.columns)
+        if not shows:
             self.database.limit_waiting(connection)
-            replace_view(connection, self.table, found.rows_table)
+            follow_columns(connection, self.table, found.rows_table, found.columns)
             connection.execute(sa.update(releases).where(here).values(rows_table=found.rows_table))
 
-    def _make_tables(self, content: Content) -> None:
+    def _make_tables(self, table: sa.Table) -> None:
         """Make what is missing of the registry, the table of rows, the release row and the view."""
         with self.database.writing("tables") as connection:
             registry.create_all(connection)
             add_missing_columns(connection)
-            self.rows_table.metadata.create_all(connection)
+            table.metadata.create_all(connection)
             query = sa.select(releases.c.table_name).where(releases.c.table_name == self.table)
             if connection.scalar(query) is not None:
                 return
@@ -299,9 +333,9 @@ class SqlTarget(Target):
                     f"Expected no {self.place}, found one that Refold did not make.",
                     remedy="Give the sink another name, or move that table away.",
                 )
-            row = {"table_name": self.table, "rows_table": self.rows_table.name, "store": content.store}
+            row = {"table_name": self.table, "rows_table": table.name, "store": self.store}
             connection.execute(sa.insert(releases).values(row))
-            create_view(connection, self.table, self.rows_table.name)
+            follow_columns(connection, self.table, table.name, self.description)
 
     def _released(self, connection: sa.Connection) -> str | None:
         if not has_registry(connection):
@@ -315,9 +349,21 @@ class SqlTarget(Target):
         return connection.execute(query).one_or_none()
 
 
+def _by_database(moves: Sequence[Move]) -> Iterable[Sequence[tuple[SqlTarget, str, Mapping[str, str]]]]:
+    groups: dict[str, list[tuple[SqlTarget, str, Mapping[str, str]]]] = {}
+    for target, version, lineage in moves:
+        assert isinstance(target, SqlTarget), f"{target.place} is not a SQL target"
+        groups.setdefault(target.database.url, []).append((target, version, lineage))
+    return groups.values()
+
+
 def _release_all(
-    moves: Sequence[tuple[SqlTarget, str, Mapping[str, str]]], confirm: Callable[[], None] = lambda: None
+    moves: Sequence[tuple[SqlTarget, str, Mapping[str, str]]],
+    confirm: Callable[[], None] = lambda: None,
+    *,
+    dry: bool = False,
 ) -> None:
+    """Release tables of one database in one transaction, which a dry run rolls back."""
     database = moves[0][0].database
     if database.empty():
         raise NotFound(no_version(moves[0][0].place, moves[0][1]))
@@ -339,8 +385,11 @@ def _release_all(
         rows = sa.select(releases.c.table_name).where(releases.c.table_name.in_(names))
         connection.execute(rows.order_by(releases.c.table_name).with_for_update()).all()
         confirm()
+        trial = connection.begin_nested() if dry else None
         for target, version, lineage in ordered:
             target.move(connection, version, lineage)
+        if trial is not None:
+            trial.rollback()
 
 
 def _lineage_text(lineage: Mapping[str, str]) -> str:

@@ -18,10 +18,9 @@ from refold.sinks.sql_tables import (
     add_missing_columns,
     registry,
     releases,
-    replace_view,
     versions,
-    view_texts,
 )
+from refold.sinks.sql_views import follow_columns, view_texts
 
 
 def version_faults(
@@ -68,15 +67,15 @@ def _cells(row: sa.Row[Any]) -> dict[str, object]:
     return {str(name): value for name, value in row._mapping.items()}
 
 
-def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[SinkFault]:
+def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str, description: str) -> list[SinkFault]:
     """A view that is missing or differs from the one that Refold creates over the table of rows."""
     if not sa.inspect(connection).has_table(rows_table):
         return []  # `version_faults` reports the missing table
-    expected, found = view_texts(connection, view, rows_table)
+    expected, found = view_texts(connection, view, rows_table, description)
     return [] if found == expected else [SinkFault(f"view {view} in {place}", expected, found or "no view")]
 
 
-def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str) -> None:
+def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str, description: str) -> None:
     """Create or replace registry, table of rows, release row and view where they differ; delete rows of no version.
 
     Raises FixInput where a table that Refold did not make has the view's name.
@@ -86,9 +85,11 @@ def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: st
     rows_table.metadata.create_all(connection)
     here = releases.c.table_name == view
     row = connection.execute(sa.select(releases).where(here)).one_or_none()
-    held = sa.select(versions.c.rows_table).where(versions.c.table_name == view)
-    shown = connection.scalar(held.where(versions.c.version == row.version)) if row is not None else None
-    shown = shown if shown is not None and sa.inspect(connection).has_table(shown) else rows_table.name
+    held = sa.select(versions.c.rows_table, versions.c.columns).where(versions.c.table_name == view)
+    served = connection.execute(held.where(versions.c.version == row.version)).first() if row is not None else None
+    shown = rows_table.name
+    if served is not None and sa.inspect(connection).has_table(served.rows_table):
+        shown, description = served.rows_table, served.columns
     if row is None:
         connection.execute(sa.insert(releases).values(table_name=view, rows_table=shown, store=store))
     else:
@@ -98,9 +99,9 @@ def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: st
             f"Expected the view {view}, found a table of that name that Refold did not make.",
             remedy="Move that table away, then repair again.",
         )
-    expected, found = view_texts(connection, view, shown)
+    expected, found = view_texts(connection, view, shown, description)
     if found != expected:
-        replace_view(connection, view, shown)
+        follow_columns(connection, view, shown, description)
     column = rows_table.c[VERSION]
     named = sa.select(versions.c.version).where(versions.c.table_name == view)
     connection.execute(sa.delete(rows_table).where(column.not_in(named)))

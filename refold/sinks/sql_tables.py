@@ -1,6 +1,7 @@
-"""The tables and views of SQL sinks: their columns and types, and what the database's catalogue reports about them.
+"""The tables of SQL sinks: their columns and types, and what the database's catalogue reports about them.
 
-`refold.sinks.sql` writes to them; `refold.sinks.sql_faults` checks and repairs them.
+`refold.sinks.sql` writes to them, `refold.sinks.sql_views` shows them to readers, and `refold.sinks.sql_faults` checks
+and repairs both.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateView, DropView
 
 from refold.types import ColumnKind, ColumnType, Schema, describe
 
 VERSION = "refold_version"
 """The first column of every table of rows."""
+
+EXACT = "refold_exact"
+"""The last column of a table of rows for content that PostgreSQL cannot hold plainly; see `refold.sinks.sql_exact`."""
+
+HIDDEN = (VERSION, EXACT)
+"""The columns of a table of rows that its view does not show."""
 
 LINEAGE = ("release", "released_at", "snapshot", "snapshot_id", "digest", "code_version", "proof")
 """The columns of a release row that say where its content comes from."""
@@ -63,69 +69,23 @@ def missing_columns(connection: sa.Connection) -> list[str]:
     return [name for name in LINEAGE if name not in held]
 
 
-def create_view(connection: sa.Connection, view: str, rows_table: str) -> None:
-    """Create the view over the rows of the version that its release row names."""
-    connection.execute(_view(connection, view, view, rows_table))
+def rows_table_of(view: str, key: Sequence[str], columns: Schema, *, sqlite: bool, exact: bool = False) -> sa.Table:
+    """The table of a view's rows; where a key column may be null, a plain index takes the place of the primary key.
 
-
-def replace_view(connection: sa.Connection, view: str, rows_table: str) -> None:
-    """Drop the view if it exists, and create it."""
-    connection.execute(DropView(sa.Table(view, sa.MetaData()), if_exists=True))
-    create_view(connection, view, rows_table)
-
-
-def _view(connection: sa.Connection, name: str, view: str, rows_table: str, *, temporary: bool = False) -> CreateView:
-    names = [str(column["name"]) for column in sa.inspect(connection).get_columns(rows_table)]
-    rows = sa.table(rows_table, *(sa.column(name) for name in names))
-    shown: sa.ColumnElement[str | None] = releases.c.version
-    if connection.dialect.name == "postgresql":
-        # A transaction that began before a view was replaced finds the new view and the old release row, by which the
-        # table of the new one is empty. No rows would be a mix with what it reads of other views; so it is an error.
-        stale = shown + ": the columns of this view have changed since this transaction began; begin another"
-        refused = sa.cast(sa.cast(stale, sa.BigInteger), sa.Text)
-        shown = sa.case((releases.c.rows_table == rows_table, shown), else_=refused)
-    shown = sa.select(shown).where(releases.c.table_name == view).scalar_subquery()
-    columns = [rows.c[name] for name in names if name != VERSION]
-    return CreateView(sa.select(*columns).where(rows.c[VERSION] == shown), name, temporary=temporary)
-
-
-def view_texts(connection: sa.Connection, view: str, rows_table: str) -> tuple[str, str | None]:
-    """The definition that a view should have, and the one it has; None where there is no view of that name.
-
-    PostgreSQL rewrites definitions, so the same view is created for a moment and its definition is compared; the
-    transaction must be allowed to write, and the temporary view is rolled back.
+    With `exact` the table of the same columns for content that `refold.sinks.sql_exact` describes.
     """
-    if connection.dialect.name == "sqlite":
-        query = sa.text("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :view")
-        expected = str(_view(connection, view, view, rows_table).compile(dialect=connection.dialect))
-        found = connection.scalar(query, {"view": view})
-        return _flat(expected), None if found is None else _flat(found)
-    query = sa.text(
-        "SELECT pg_get_viewdef(oid) FROM pg_class WHERE relname = :view AND relkind = 'v' AND pg_table_is_visible(oid)"
-    )
-    found = connection.scalar(query, {"view": view})
-    probe = f"refold_probe_{view}"[:63]
-    with connection.begin_nested() as nested:
-        connection.execute(_view(connection, probe, view, rows_table, temporary=True))
-        expected = str(connection.scalar(query, {"view": probe}))
-        nested.rollback()
-    return _flat(expected), None if found is None else _flat(found)
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
-
-
-def rows_table_of(view: str, key: Sequence[str], columns: Schema, *, sqlite: bool) -> sa.Table:
-    """The table of a view's rows; where a key column may be null, a plain index takes the place of the primary key."""
     layout = sha256(f"{describe(columns)}\n\n{chr(10).join(key)}".encode()).hexdigest()[:8]
     nullable = any(columns[name].null for name in key)
     collation = "BINARY" if sqlite else "C"
-    name = f"{view}__{layout}"
+    name = f"{view}__{layout}{'x' if exact else ''}"
     stored = [sa.Column(part, _stored_as(column, sqlite), nullable=column.null) for part, column in columns.items()]
+    if exact:
+        stored.append(sa.Column(EXACT, sa.LargeBinary()))
     table = sa.Table(name, sa.MetaData(), sa.Column(VERSION, sa.Text(collation=collation), nullable=False), *stored)
     ordered = [table.c[VERSION], *(table.c[part] for part in key)]
-    if nullable:
+    if exact:
+        sa.Index(f"{name}_key", table.c[key[0]], postgresql_using="hash")
+    elif nullable:
         sa.Index(f"{name}_key", *ordered)
     else:
         table.append_constraint(sa.PrimaryKeyConstraint(*ordered))

@@ -34,15 +34,15 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
 """What reading a damaged document can raise."""
 
 
-def require_storable(content: Content, place: str, *, nul: bool = True) -> None:
-    """Refuse content with values that the sink at `place` cannot hold; `nul` says whether text may hold U+0000.
+def require_storable(content: Content, place: str) -> None:
+    """Refuse content with values that no sink can hold.
 
     Raises:
         FixInput: naming the first key and the remedy for every column at fault.
     """
     faults = []
     for name, column in content.columns.items():
-        mask, remedy = _unstorable(content.rows[name], column, nul)
+        mask, remedy = _unstorable(content.rows[name], column)
         if mask is not None and (row := pc.index(mask, True).as_py()) >= 0:
             key = {part: content.rows[part][row].as_py() for part in content.key}
             faults.append(f"\n  - column {name}, key {key}: {remedy}")
@@ -50,9 +50,7 @@ def require_storable(content: Content, place: str, *, nul: bool = True) -> None:
         raise FixInput(f"The store {content.store} holds values that {place} cannot store:{''.join(faults)}")
 
 
-def _unstorable(values: pa.ChunkedArray, column: ColumnType, nul: bool) -> tuple[pa.ChunkedArray | None, str]:
-    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM) and not nul:
-        return pc.match_substring(values, "\x00"), "text with U+0000. Quarantine or replace it before it is folded."
+def _unstorable(values: pa.ChunkedArray, column: ColumnType) -> tuple[pa.ChunkedArray | None, str]:
     if column.kind is ColumnKind.RATIO:
         return pc.invert(
             pc.is_finite(values)

@@ -126,7 +126,7 @@ def test_daily_movement_in_the_delta_table_is_that_expected(retail: SimpleNamesp
 
 
 def test_the_catalogue_in_the_database_is_that_expected(retail: SimpleNamespace, database: sqlite3.Connection):
-    rows = database.execute("SELECT product_id, description, unit_price FROM product_catalog").fetchall()
+    rows = database.execute("SELECT product_id, description, unit_price_exact FROM product_catalog").fetchall()
     assert len(rows) == retail.expected["summary"]["catalog_products"]
     assert _catalogue(rows) == _catalogue(
         (row["product_id"], row["description"], row["unit_price"]) for row in retail.expected["catalog"]

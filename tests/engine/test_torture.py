@@ -44,7 +44,7 @@ def _seen(shop: Shop) -> SimpleNamespace:
     ledger = engine.builder.ledger_rows(engine.project.store("stock"), head)
     connection = sqlite3.connect(shop.root / "refold.db")
     stock = connection.execute("SELECT product_id, level FROM stock_view").fetchall()
-    catalogue = connection.execute("SELECT product_id, description, unit_price FROM product_catalog").fetchall()
+    catalogue = connection.execute("SELECT product_id, description, unit_price_exact FROM product_catalog").fetchall()
     connection.close()
     return SimpleNamespace(
         reports=reports,

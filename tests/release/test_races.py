@@ -26,7 +26,7 @@ def settled(little: Little, told: dict[int, list[str]], rounds: int) -> None:
     for turns in told.values():
         assert len(turns) == rounds
         for turn in turns:
-            lost = re.match(r"Somebody else was first: release (\d+) of snapshot (\S+?),", turn)
+            lost = re.match(r"Another process moved the pointer first: release (\d+) of snapshot (\S+?),", turn)
             assert turn == "published" or turn.isdigit() or lost, turn
             if lost:
                 assert pointer.get(int(lost[1])).snapshot == lost[2]

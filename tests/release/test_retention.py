@@ -133,7 +133,7 @@ def test_a_rollback_that_was_overtaken_by_a_prune_stops(little: Little):
     releaser = little.releaser()
     wanted = releaser._restored(releaser.pointer.get(1), releaser.current())
     prune(little, 1)
-    with pytest.raises(Conflict, match="Somebody else was first: number 4, a prune that left snapshot 2026-01-03"):
+    with pytest.raises(Conflict, match="moved the pointer first: number 4, a prune that left snapshot 2026-01-03"):
         releaser.pointer.move(wanted)
     assert little.released() == everywhere(2)
 

@@ -1,0 +1,97 @@
+"""A release that a sink cannot follow is refused before it is committed, and one that none served is passed over."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+
+from refold.errors import FixInput
+from tests import shop
+from tests.release.little import DAYS, Little, database, last_move
+from tests.release.little import on_hand as stored
+
+
+class Stock(NamedTuple):
+    stock: int = 0
+
+
+def on_hand(row: Stock, event: Any):
+    """Units on hand, under another name of the column."""
+    return row._replace(stock=row.stock + event.quantity)
+
+
+RENAMED = shop.little({"on_hand": stored.sinks, "last_move": last_move.sinks}, rule=on_hand, version=2)
+
+
+def renamed(little: Little, day: int) -> Little:
+    """The shop with the column `level` renamed, its history folded anew and proven, and a day published."""
+    other = replace(little, project=RENAMED)
+    engine = other.engine()
+    for log in engine.project.logs:
+        list(engine.fold_history(log.name, engine.chain.get()))
+        list(engine.prove_history(log.name, engine.chain.get()))
+    other.publish(day)
+    return other
+
+
+def do(little: Little, *statements: str) -> None:
+    with database(little).begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
+
+def test_a_release_that_a_view_of_others_prevents_is_not_committed(either: Little):
+    either.release(0)
+    other = renamed(either, 1)
+    do(either, "CREATE VIEW theirs AS SELECT level FROM on_hand")
+    with pytest.raises(FixInput, match=r"(?s)Snapshot 2026-01-02 cannot be released.*theirs.*Nothing was changed"):
+        other.release(1)
+    pointer = other.releaser().pointer
+    assert pointer.number() == 1
+    assert set(either.released().values()) == {0}
+    do(either, "DROP VIEW theirs")
+    assert other.release(1).number == 2
+    assert set(other.released().values()) == {1}
+
+
+def test_a_rollback_that_a_view_of_others_prevents_is_not_committed(either: Little):
+    either.release(0)
+    other = renamed(either, 1)
+    other.release(1)
+    do(either, "CREATE VIEW theirs AS SELECT stock FROM on_hand")
+    with pytest.raises(FixInput, match=r"(?s)Snapshot 2026-01-01 cannot be released.*theirs.*Nothing was changed"):
+        other.releaser().rollback()
+    assert other.releaser().pointer.number() == 2
+    assert set(other.released().values()) == {1}
+
+
+def unfollowed(little: Little, day: int) -> None:
+    """A release that is committed and that no sink has followed, as a kill leaves it."""
+    releaser = little.releaser()
+    current = releaser.current()
+    wanted = releaser._wanted(little.engine().chain.get(DAYS[day]), current)
+    releaser.pointer.move(wanted)
+
+
+def test_a_rollback_passes_over_a_release_that_no_sink_served_and_says_so(
+    little: Little, caplog: pytest.LogCaptureFixture
+):
+    little.release(0)
+    unfollowed(little, 1)
+    assert little.release(2).unserved == 2
+    with caplog.at_level(logging.WARNING, "refold"):
+        assert little.releaser().rollback().rolled_back_to == 1
+    assert "Passed over, because some sink never served it: release 2 of snapshot 2026-01-02" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "refold"):
+        little.releaser().rollback(2)
+    assert "Some sink never served release 2" in caplog.text
+    assert set(little.released().values()) == {1}
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "refold"):
+        assert little.releaser().rollback(3).unserved is None
+    assert caplog.text == ""
