@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold.errors import DeclarationError
 from refold.sinks import Connections, Sql
 from refold.sinks.sql_views import decimal_number, exact_name, is_exact_integer
 from refold.testing.sink_conformance import assert_holds, content_of
@@ -128,17 +126,3 @@ def test_a_view_that_shows_another_number_than_its_text_is_read_as_it_is_shown(c
                     f"FROM {target.rows_table.name}")  # fmt: skip
     assert target.read()["price"].to_pylist() == [Decimal("8.50")]
     assert "8.5" in str(target.faults(content, {}))
-
-
-def test_the_sample_is_refused_without_permission_to_round_before_anything_is_sealed(
-    connections: Connections,
-) -> None:
-    """The fault names store, sink and column; with it the sample is as it was."""
-    from assets.product_catalog import product_catalog
-
-    [sink] = product_catalog.sinks
-    assert isinstance(sink, Sql)
-    assert sink.unfit(connections, product_catalog.columns) == []
-    assert "'unit_price' has 18 digits" in Sql(sink.table).unfit(connections, product_catalog.columns)[0]
-    with pytest.raises(DeclarationError, match="round_decimals"):
-        raise DeclarationError("The project", Sql(sink.table).unfit(connections, product_catalog.columns))
