@@ -1,7 +1,7 @@
-"""The plain bytes of a landing object: gzip undone, with a limit, and refused where it is damaged.
+"""The plain bytes of a landing object: decompresses gzip, with a limit, and refuses what is damaged.
 
-Comes before every decoder and knows no format. An object that cannot be read as a whole is an `UnreadableObject`,
-never a part of itself: half a file would be sealed as if it were all.
+Comes before every decoder and knows no format. An object that cannot be read as a whole is an `UnreadableObject`: its
+first half would be sealed as if it were everything.
 """
 
 from __future__ import annotations
@@ -14,32 +14,39 @@ OBJECT_BYTES_MAX = 1 << 30
 """Default limit of one object's plain bytes: 1 GiB."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_FEED_BYTES = 1 << 17  # of a header in two pieces ISA-L loses the place, and one may have 64 KiB and a name
-_GZIP_FLAGS_MAX = b"\x1f"  # more are reserved: RFC 1952 wants them refused, and ISA-L passes over them
-_GZIP_WINDOW = 31  # as zlib says it: gzip framing, largest window
+_FEED_BYTES = 1 << 17  # ISA-L cannot read a header in two pieces, and one may have 64 KiB and a name
+_GZIP_FLAGS_MAX = b"\x1f"  # higher flags are reserved: RFC 1952 demands to refuse them, and ISA-L ignores them
+_GZIP_WINDOW = 31  # zlib's number for gzip framing with the largest window
 
 
 def inflate(name: str, data: bytes, object_bytes_max: int = OBJECT_BYTES_MAX) -> bytes:
-    """The plain bytes of an object; names that end in `.gz` are gzip, of one member or several.
+    """The plain bytes of an object, which is gzip (of one member or several) or text, whatever its name.
 
-    Zero bytes are a plain object without records, but no gzip. Zeros after the last member are padding.
+    Bytes that begin like gzip are gzip, since no text begins so. Other bytes are plain, but under a name that ends in
+    `.gz` only if they are UTF-8 without NUL: else they are taken for damaged gzip. No bytes are an empty object. Zeros
+    after the last member are padding.
 
     Raises:
-        UnreadableObject: the gzip is empty, truncated, damaged or no gzip at all, a plain name holds gzip, or there
-            are more than `object_bytes_max` plain bytes.
+        UnreadableObject: the gzip is truncated or damaged, or there are more than `object_bytes_max` plain bytes.
 
     >>> inflate("a.jsonl", b"{}")
     b'{}'
     """
-    if name.endswith(".gz"):
+    if data.startswith(_GZIP_MAGIC) or (name.endswith(".gz") and not _is_text(data)):
         return _inflate_gzip(name, data, object_bytes_max)
-    if data.startswith(_GZIP_MAGIC):
-        raise UnreadableObject(
-            f"Expected plain text in the object {name}, found gzip.", remedy="Deliver it under a name that ends in .gz."
-        )
     if len(data) > object_bytes_max:
         raise _too_large(name, object_bytes_max)
     return data
+
+
+def _is_text(data: bytes) -> bool:
+    if data.startswith(_GZIP_MAGIC[:1]) or b"\0" in data:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _inflate_gzip(name: str, data: bytes, object_bytes_max: int) -> bytes:
@@ -49,10 +56,10 @@ def _inflate_gzip(name: str, data: bytes, object_bytes_max: int) -> bytes:
     end = len(data.rstrip(b"\0"))
     while position < len(data) and (position == 0 or position < end):
         if data[position + 3 : position + 4] > _GZIP_FLAGS_MAX:
-            raise _damaged(name, f"flags after byte {position} that gzip does not know")
+            raise _damaged(name, f"flags after byte {position} that gzip does not have")
         member = isal_zlib.decompressobj(_GZIP_WINDOW)
         while not member.eof and position < len(data):
-            # Fed in small pieces: all bytes after a member are copied, so thousands of members would be quadratic.
+            # In small pieces: all bytes after a member are copied, so thousands of members would take quadratic time.
             piece = data[position : position + _FEED_BYTES]
             try:
                 parts.append(member.decompress(piece, left_bytes + 1))
@@ -64,8 +71,6 @@ def _inflate_gzip(name: str, data: bytes, object_bytes_max: int) -> bytes:
             position += len(piece) - len(member.unused_data)
         if not member.eof:
             raise _damaged(name, f"an end in the middle, after {len(data)} bytes")
-    if not data:
-        raise _damaged(name, "no bytes at all")
     return b"".join(parts)
 
 

@@ -1,16 +1,16 @@
-"""Many lines of JSON at once, by Arrow's reader: accepts only what the line by line reading accepts, with equal values.
+"""The lines of an object, and many of them read at once by Arrow, with the results of reading them one by one.
 
-Here lives the fast path alone. `refold.landing.json_line` is its specification and comes before it; whatever this
-module is not sure of it refuses, and leaves to that one. Arrow 26 reads laxer than the specification in these
-ways, each of which is fenced here (measured, and held by a property test):
+`refold.landing.json_line` comes before this module and is the specification of a record. What this module cannot be
+sure of it refuses, and leaves to that one. Arrow 26 is laxer than the specification in these ways, each of which is
+prevented here and covered by a property test:
 
-- it takes two objects on a line and objects over several lines: plain lines start with `{` and end with `}`, and there
-  are as many rows as lines (`}` is never followed by `{` inside a value, so no object can span two plain lines);
-- it takes NaN and Inf, bytes that are not UTF-8 in fields it skips, a byte order mark, and nesting without end;
+- it reads objects that span lines: plain lines start with `{` and end with `}`, and there are as many rows as lines
+  (`}` is never followed by `{` inside a value, so an object cannot span two plain lines);
+- it accepts NaN and Inf, bytes that are not UTF-8 in fields it skips, a byte order mark, and any depth of nesting;
 - it stops at a NUL byte;
-- it reads a decimal from a number or a string alike, lets it exceed its precision, wraps around 128 bits when it
-  rescales (174 as decimal(38, 38)), and ends the process with a segmentation fault on the decimal `1e-999999999`:
-  decimals are read as texts, or as number literals seen to be short enough.
+- it reads a decimal from a number or a string alike, lets it exceed its precision, overflows 128 bits when it rescales
+  (174 as decimal(38, 38)), and crashes on the decimal `1e-999999999`: decimals are read as texts, or as number literals
+  that are known to be short enough.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from refold.canonical.encoding import compiled
+from refold.canonical.encoding import called_by_compiled, compiled
 from refold.landing import texts
 from refold.landing.contract import ValueFault
-from refold.landing.json_line import BLANK, DEPTH_MAX, Place
+from refold.landing.json_line import BLANK, BYTE_ORDER_MARK, DEPTH_MAX, Place
 from refold.types import ColumnKind, ColumnType
 
 _CONSTANT = re.compile(rb"[:\[,\s]-?(?:NaN|Inf(?:inity)?)\s*[,}\]]")
@@ -45,10 +45,17 @@ _Paths: TypeAlias = frozenset[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class LineIndex:
-    """Where the lines of an object stand: line i (from 0) is `data[starts[i]:ends[i]]`, without its newline.
+    """The lines of an object: line i (from 0) is `data[starts[i]:ends[i]]`, without its newline.
 
-    `openings` counts the `{` and `[` of each line, `has_nul` says which hold a NUL byte, and `may_have_constants`
-    whether `NaN` or `Inf` stands anywhere.
+    JSON objects that follow one another on a line without a blank between them (`}{`, or a carriage return alone) are
+    lines of their own, as if each began on a new line.
+
+    Attributes:
+        data: the bytes of the object.
+        starts, ends: where lines start and end.
+        openings: how many `{` and `[` each line has.
+        has_nul: which lines have a NUL byte.
+        may_have_constants: whether `NaN` or `Inf` occurs anywhere.
     """
 
     data: bytes
@@ -60,17 +67,21 @@ class LineIndex:
 
     @classmethod
     def of(cls, data: bytes) -> LineIndex:
-        """The lines between newlines; bytes after the last newline are a line, nothing after it is none.
+        """The lines of some bytes; those after the last newline are a line, if there are any.
 
-        >>> len(LineIndex.of(b"{}\\n\\n{}").starts)
-        3
+        >>> len(LineIndex.of(b"{}\\n\\n{}{}").starts)
+        4
         """
         array = np.frombuffer(data, np.uint8)
         lines = int(_newlines(array)) + bool(data and not data.endswith(b"\n"))
         ends, openings = np.full(lines, len(data), dtype=np.int64), np.zeros(lines, dtype=np.int64)
-        has_nul = np.zeros(lines, dtype=np.bool_)
-        constants = bool(_scan(array, _INTERESTING, ends, openings, has_nul))
+        has_nul, crowded = np.zeros(lines, dtype=np.bool_), np.zeros(lines, dtype=np.bool_)
+        constants = bool(_scan(array, _INTERESTING, ends, openings, has_nul, crowded))
         starts = np.concatenate([np.zeros(min(lines, 1), np.int64), ends[:-1] + 1])
+        if crowded.any():
+            parts = np.empty((4, lines + int(openings[crowded].sum())), dtype=np.int64)
+            parts = parts[:, : _part(array, starts, ends, openings, crowded, parts)]
+            starts, ends, openings, has_nul = *parts[:3], has_nul[parts[3]]
         return cls(data, starts, ends, openings, has_nul, constants)
 
     def raw(self, index: int) -> bytes:
@@ -78,16 +89,21 @@ class LineIndex:
         return self.data[self.starts[index] : self.ends[index]]
 
     def blank(self) -> npt.NDArray[np.bool_]:
-        """Which lines are nothing but white space, and therefore no records."""
+        """Which lines have nothing but blanks, perhaps after a byte order mark, and are therefore not records."""
         array = np.frombuffer(self.data, np.uint8)
         blank: npt.NDArray[np.bool_] = np.equal(self.starts, self.ends)
         heads = array[self.starts]
-        for index in np.flatnonzero(~blank & np.isin(heads, np.frombuffer(BLANK, np.uint8))).tolist():
-            blank[index] = not self.raw(index).strip(BLANK)
+        first = np.frombuffer(BLANK + BYTE_ORDER_MARK[:1], np.uint8)
+        for index in np.flatnonzero(~blank & np.isin(heads, first)).tolist():
+            blank[index] = not self.raw(index).removeprefix(BYTE_ORDER_MARK).strip(BLANK)
         return blank
 
+    def line_at(self, place: int) -> int:
+        """The line (from 0) of a byte."""
+        return int(np.searchsorted(self.ends, place, side="right"))
+
     def plain(self, line_bytes_max: int) -> npt.NDArray[np.bool_]:
-        """Which lines may be read many at once: `{…}`, not too long, not too deep, without NUL and NaN."""
+        """Which lines can be read many at once: `{…}`, not too long, not too deep, without NUL and NaN."""
         if not len(self.starts):
             return np.zeros(0, np.bool_)
         array = np.frombuffer(self.data, np.uint8)
@@ -101,12 +117,12 @@ class LineIndex:
 
 
 _INTERESTING = np.isin(np.arange(256), np.frombuffer(b"\n{[NI\0", np.uint8))
-"""The bytes that `_scan` looks at."""
+"""The bytes that `_scan` stops at."""
 
 
 @compiled
 def _newlines(array):  # type: ignore[no-untyped-def]
-    """How many there are, several at once, unlike `bytes.count`."""
+    """How many newlines there are; faster than `bytes.count`."""
     count = 0
     for c in array:
         count += c == 10
@@ -114,8 +130,8 @@ def _newlines(array):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _scan(array, interesting, ends, openings, has_nul):  # type: ignore[no-untyped-def]
-    """Fill in what is known of each line; whether `NaN` or `Inf` stands anywhere."""
+def _scan(array, interesting, ends, openings, has_nul, crowded):  # type: ignore[no-untyped-def]
+    """Fill in what is known of each line, and whether it may have several objects; whether `NaN` or `Inf` occurs."""
     line, constants = 0, False
     for i in range(array.size):
         c = array[i]
@@ -128,10 +144,59 @@ def _scan(array, interesting, ends, openings, has_nul):  # type: ignore[no-untyp
             has_nul[line] = True
         elif c in (123, 91):
             openings[line] += 1
+            if c == 123 and i > 0 and (array[i - 1] == 125 or array[i - 1] == 13):
+                crowded[line] = True
         elif i + 2 < array.size:
             two = (array[i + 1], array[i + 2])
             constants = constants or (c == 78 and two == (97, 78)) or (c == 73 and two == (110, 102))
     return constants
+
+
+@compiled
+def _part(array, starts, ends, openings, crowded, parts):  # type: ignore[no-untyped-def]
+    """Fill in start, end, openings and line of every line once crowded ones are parted; how many there are then."""
+    count = 0
+    for line in range(starts.size):
+        if crowded[line]:
+            count = _part_line(array, starts[line], ends[line], line, count, parts)
+        else:
+            parts[0, count], parts[1, count], parts[2, count] = starts[line], ends[line], openings[line]
+            parts[3, count] = line
+            count += 1
+    return count
+
+
+@called_by_compiled
+def _part_line(array, start, end, line, count, parts):  # type: ignore[no-untyped-def]
+    """Part one line before each `{` that follows a whole object; brackets in strings do not count."""
+    depth, in_string, whole_ends_at = 0, False, -1
+    parts[0, count], parts[2, count], parts[3, count] = start, 0, line
+    at = start + 3 if end - start > 2 and array[start] == 0xEF else start
+    while at < end and array[at] in (32, 9, 13):
+        at += 1
+    end_of_objects = end if at < end and array[at] == 123 else start
+    while at < end_of_objects:
+        c = array[at]
+        if in_string:
+            at += c == 92
+            in_string = c != 34
+        elif c == 34:
+            in_string, whole_ends_at = True, -1
+        elif c in (123, 91):
+            if c == 123 and whole_ends_at >= 0:
+                parts[1, count] = whole_ends_at
+                count += 1
+                parts[0, count], parts[2, count], parts[3, count] = at, 0, line
+            depth, whole_ends_at = depth + 1, -1
+            parts[2, count] += 1
+        elif c in (125, 93):
+            depth -= 1
+            whole_ends_at = at + 1 if c == 125 and depth == 0 else -1
+        elif c != 13:
+            whole_ends_at = -1
+        at += 1
+    parts[1, count] = end
+    return count + 1
 
 
 Faults: TypeAlias = dict[int, dict[int, ValueFault]]
@@ -147,17 +212,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Refused:
-    """A block that is not read at once; `row`, if known, is a hint which of its rows is the first that is to blame."""
+    """A block that cannot be read at once; `row`, or the byte at `place`, is a hint where the cause is, if known."""
 
     row: int | None = None
+    place: int | None = None
 
 
 @dataclass
 class BlockReader:
-    """Reads blocks of plain lines; several threads may ask at once.
+    """Reads blocks of plain lines; several threads may use it at once.
 
-    It remembers how decimals were written last, so that a file is not guessed at anew with every block, and no more:
-    what is read does not depend on it.
+    It remembers how decimals were written last, to save attempts; the result does not depend on that.
     """
 
     places: Sequence[Place]
@@ -170,11 +235,11 @@ class BlockReader:
         self.usable = alike and _tree(self.places, {}) is not None
 
     def read(self, block: bytes, rows: int) -> Block | Refused:
-        """The block, which has so many rows, at once."""
+        """A block of `rows` lines at once."""
         try:
             block.decode()
         except UnicodeDecodeError as error:
-            return Refused(block.count(b"\n", 0, error.start))
+            return Refused(place=error.start)
         parsed = self._parse(block)
         if isinstance(parsed, Refused):
             return parsed
@@ -186,9 +251,9 @@ class BlockReader:
         return Block(pa.table(columns, names=[str(index) for index in range(len(columns))]), faults)
 
     def _parse(self, block: bytes) -> tuple[pa.Table, _Paths] | Refused:
-        """The block as Arrow reads it, trying the other way of writing a decimal where Arrow complains of the one.
+        """The block as Arrow reads it, and which decimals were read as numbers.
 
-        And which decimals were read as numbers.
+        Where Arrow refuses one way of writing a decimal, the other is tried.
         """
         turned: set[tuple[str, ...]] = set()
         as_numbers = self._as_numbers
@@ -214,10 +279,10 @@ class BlockReader:
         if not as_numbers:
             return _read_json(block, _tree(self.places, {}))
         numbers = [place for place in self.places if place.path in as_numbers]
-        # Arrow's decimals admit strings too; read as floats first, which no string passes, they are number literals.
+        # Arrow reads decimals from strings too, but not floats: what can be read as a float is a number literal.
         _read_json(block, _tree(numbers, dict.fromkeys(as_numbers, pa.float64())))
         if long := _LONG_NUMBER.search(block):
-            return Refused(block.count(b"\n", 0, long.start()))
+            return Refused(place=long.start())
         table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in as_numbers}))
         fits = all(_fits(_at(table, path)) for path in as_numbers)
         return table if fits else Refused()
@@ -247,7 +312,7 @@ def _read_json(block: bytes, tree: Tree | None) -> pa.Table:
 
 
 def _tree(places: Sequence[Place], instead: Mapping[tuple[str, ...], pa.DataType]) -> Tree | None:
-    """The places as nested fields with the types they are read as; None where two places exclude each other."""
+    """The places as nested fields with the types they are read as; None if two places exclude each other."""
     tree: Tree = {}
     for place in places:
         kind = instead.get(place.path, _read_as(place.type)) if place.type else None
@@ -279,7 +344,7 @@ def _at(table: pa.Table, path: tuple[str, ...]) -> pa.Array:
 
 
 def _fits(values: pa.Array) -> bool:
-    """Whether decimals keep their precision, which Arrow's reader does not see to."""
+    """Whether decimals keep their precision, which Arrow's reader does not check."""
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:

@@ -1,14 +1,15 @@
 """One line of JSON Lines, read strictly: the specification that the fast path by columns must equal.
 
-Here lives what a record is and how the values at declared places are taken from it. The fast path is
-`refold.landing.json_block`; lines, blocks and their order are `refold.landing.json_records`. Types are never guessed:
-an integer is an integer literal, a text is a string.
+This module defines what a record is and how the values of declared fields are taken from it. The fast path is
+`refold.landing.json_block`, which also finds lines; their order is `refold.landing.json_records`. Types are never
+guessed: an integer is an integer literal, a text is a string.
 
-- A line is UTF-8 without a byte order mark, at most `line_bytes_max` long, nested at most `DEPTH_MAX` deep.
+- A line is UTF-8, at most `line_bytes_max` long, nested at most `DEPTH_MAX` deep. It may start with a byte order mark,
+  as files of Windows do, also after they were concatenated.
 - It is one JSON object and nothing else; NaN, Infinity, raw control characters and escapes that are half a surrogate
-  pair are refused anywhere in it.
-- A key may appear once in an object where it is, or leads to, a place that is read. Other fields may be any JSON and
-  may repeat, for what is not declared is not ours to judge.
+  pair are refused anywhere in it. Objects that follow one another on a line (`}{`) are lines of their own.
+- A key may appear once in an object if it is, or leads to, a field that is read. Other fields may be any JSON and may
+  repeat: what is not declared is not checked.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class _Repeating(dict[str, object]):
 
 
 def read_line(raw: bytes, places: Sequence[Place], line_bytes_max: int) -> Record | Finding:
-    """The values at `places` in one line that is not blank, or why the line is no record."""
+    """The values at `places` in one line that is not blank, or why the line is not a record."""
     found = _parse(raw, line_bytes_max)
     if isinstance(found, Finding):
         return found
@@ -94,11 +95,9 @@ def read_line(raw: bytes, places: Sequence[Place], line_bytes_max: int) -> Recor
 
 
 def _refused(raw: bytes, line_bytes_max: int) -> Finding | None:
-    """Why the bytes of a line must not even be shown to a parser."""
+    """Why a line must not be parsed."""
     if len(raw) > line_bytes_max:
         return Finding("line-too-long", f"Expected at most {line_bytes_max} bytes on a line, found {len(raw)}.")
-    if raw.startswith(BYTE_ORDER_MARK):
-        return Finding("byte-order-mark", "Expected UTF-8 without a byte order mark, found one before the record.")
     if _deeper_than(raw, DEPTH_MAX):
         return Finding("too-deep", f"Expected at most {DEPTH_MAX} levels of nesting, found more.")
     return None
@@ -113,10 +112,12 @@ def _parse(raw: bytes, line_bytes_max: int) -> dict[str, object] | Finding:
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         return Finding("not-utf8", f"Expected UTF-8, found the byte 0x{byte:02x} at position {error.start + 1}.")
+    has_mark = raw.startswith(BYTE_ORDER_MARK)
     try:
-        value = _DECODER.decode(text)
+        value = _DECODER.decode(text[has_mark:])
     except json.JSONDecodeError as error:
-        return Finding("not-json", f"Expected one JSON object, found a syntax error at character {error.pos + 1}.")
+        place = error.pos + has_mark + 1
+        return Finding("not-json", f"Expected one JSON object, found a syntax error at character {place}.")
     except _ConstantError as error:
         return Finding("not-json", f"Expected one JSON object, found {error} in it, which is no JSON.")
     if "\\u" in text and _half_pair(text):
@@ -173,7 +174,7 @@ def _shown(node: object) -> str:
 
 
 def _deeper_than(raw: bytes, depth_max: int) -> bool:
-    """Whether brackets outside strings nest deeper, found without recursion and before any parser sees the line."""
+    """Whether brackets outside strings nest deeper; without recursion, and before a parser reads the line."""
     if raw.count(b"{") + raw.count(b"[") <= depth_max:
         return False
     brackets = _BRACKETS.findall(_STRING.sub(b"", raw))
@@ -182,7 +183,7 @@ def _deeper_than(raw: bytes, depth_max: int) -> bool:
 
 
 def _half_pair(text: str) -> bool:
-    """Whether an escape is half of a surrogate pair; found in the text, so that repeated keys cannot hide one."""
+    """Whether an escape is half of a surrogate pair; looks at the text, so that repeated keys cannot hide one."""
     high_ends_at = -1
     for match in _ESCAPE.finditer(text):
         code = int(match[1], 16) if match[1] else 0

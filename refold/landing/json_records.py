@@ -1,8 +1,8 @@
-"""The records of a JSON Lines object: lines found, read many at once where that is safe and one by one elsewhere.
+"""The records of a JSON Lines object: many lines read at once where that is safe, one by one elsewhere.
 
 Comes after `json_line` (what a record is) and `json_block` (many at once), and before the decoders, which say which
-places make up a column. The result never depends on the way: a block that the fast path refuses is read in shorter
-ones up to the lines it objects to, and these one by one, so that one bad line costs no more than its neighbours.
+fields make up a column. The result does not depend on the way: a block that the fast path refuses is read in shorter
+ones up to the lines that it refuses, and these one by one, so that a bad line costs no more than its neighbours.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LINE_BYTES_MAX = 1 << 20
 
 BLOCK_BYTES = 1 << 20
 FEW_LINES = 16
-"""Runs shorter than this are read line by line, which is faster there than to set up a reader for them."""
+"""Shorter runs are read line by line, which is faster there than setting up a reader."""
 SINGLY_MAX = 1024
-"""So many lines at most are read one by one before the reader is tried again."""
+"""The most lines that are read one by one before the reader is tried again."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Records:
         table: one row per record that could be parsed, by line; one column per place, named by its position.
         lines: the line (from 1) of each row.
         faults: by row and place, the values that could not be read; they are null in the table.
-        bad: the lines that are no record, by ascending line.
-        index: where the lines stand in the bytes.
+        bad: the lines that are not records, by ascending line.
+        index: where the lines are in the bytes.
     """
 
     table: pa.Table
@@ -100,9 +100,9 @@ def _read_refused(
 ) -> None:
     """Read as many lines at once as the reader takes: up to where it stopped, then twice as many with each success.
 
-    `refused` is what the reader said of all the lines. Where it stops at once, some lines are read one by one, and
-    twice as many each time in a row that it does. What is read in vain is therefore in proportion to what is read,
-    wherever the lines stand that it refuses.
+    `refused` is what the reader returned for all the lines. If it refuses the first ones, some lines are read one by
+    one, and twice as many each further time in a row. What is read in vain is therefore in proportion to what is read,
+    wherever the refused lines are.
     """
     reach, singly = high - low, FEW_LINES
     while low < high:
@@ -117,7 +117,7 @@ def _read_refused(
         clean = (cut - low) // 2 if what.row is None or what.row >= len(lines) else int(lines[what.row]) - 1 - low
         if clean >= FEW_LINES:
             reach = clean
-        else:  # bad lines come in company: one at a time, they would cost a read each
+        else:  # bad lines often follow one another: one at a time, each would cost a read
             cut = min(low + singly, high)
             collected.read_lines(low, cut, blank)
             singly = min(2 * singly, SINGLY_MAX)
@@ -125,7 +125,7 @@ def _read_refused(
 
 
 def _blocks(index: LineIndex, low: int, high: int) -> list[tuple[int, int]]:
-    """Lines as blocks of some `BLOCK_BYTES`, and no fewer than `FEW_LINES` but for the last."""
+    """Lines as blocks of about `BLOCK_BYTES`, with at least `FEW_LINES` except in the last."""
     blocks = []
     while low < high:
         cut = max(int(np.searchsorted(index.ends, int(index.starts[low]) + BLOCK_BYTES)), low + FEW_LINES)
@@ -145,12 +145,16 @@ def _read_block(
     count = int(np.count_nonzero(~blank[low:high]))
     if high - low < FEW_LINES or not count:
         return Refused()
-    return reader.read(index.data[index.starts[low] : index.ends[high - 1]], count)
+    found = reader.read(index.data[index.starts[low] : index.ends[high - 1]], count)
+    if isinstance(found, Refused) and found.place is not None:
+        line = index.line_at(int(index.starts[low]) + found.place)
+        return Refused(int(np.count_nonzero(~blank[low:line])))
+    return found
 
 
 @dataclass
 class _Collector:
-    """Gathers rows in the order of lines, whichever way they were read."""
+    """Collects rows in the order of lines, however they were read."""
 
     index: LineIndex
     places: Sequence[Place]

@@ -1,8 +1,8 @@
-"""JSON Lines, plain or gzip: one JSON object per line is one record.
+"""JSON Lines, plain or gzip: each JSON object is one record.
 
-Here lives the declaration, and how declared columns come from places in a record. What a record is, is told in
-`refold.landing.json_line`; columns are checked in `refold.landing.contract`. Change events in Debezium's envelope
-build on this module, in `refold.landing.debezium`.
+This module has the declaration, and takes declared columns from the fields of records. `refold.landing.json_line`
+defines a record, `refold.landing.contract` checks columns. Change events in Debezium's envelope build on this module,
+in `refold.landing.debezium`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ Sources = Mapping[str, tuple[tuple[int, int], ...]]
 
 @dataclass(frozen=True)
 class JsonLines:
-    """Decodes JSON Lines: lines end in `\\n`, a `\\r` before it is white space, blank lines are counted but no records.
+    """Decodes JSON Lines: lines end in `\\n`, a `\\r` before it is a blank, blank lines are counted but not records.
+
+    JSON objects that follow one another without a blank (`}{`, as Amazon Data Firehose writes them) are records of
+    their own, and are numbered as if each began on a new line. Blanks between them make the line a bad record.
 
     Attributes:
         paths: for a column that is not found under its own name at the top of a record, the dotted places to look in;

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from refold.landing.decoder import BadRecord, Decoded
+from refold.errors import UnreadableObject
+from refold.landing.decoder import BadRecord
 from refold.log.declaration import Log
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -75,10 +76,9 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     readable = []
     for snapshot in chain:
         for item in read_quarantine(objects, chain, log, snapshot):
-            if (item.object, item.record.number) not in taken and not is_retry(item.object):
-                decoded = _decoded(log, item.record.raw)
-                if len(decoded.rows) == 1 and decoded.read == 1:
-                    readable.append(item)
+            is_new = (item.object, item.record.number) not in taken and not is_retry(item.object)
+            if is_new and _is_readable(log, item.record.raw):
+                readable.append(item)
     if not readable:
         return [], None
     data = log.decoder.encode([item.record.raw for item in readable])
@@ -95,8 +95,13 @@ def _suffix(log: Log) -> str:
     return log.decoder.suffixes[0]
 
 
-def _decoded(log: Log, raw: bytes) -> Decoded:
-    return log.decoder.decode("retry" + _suffix(log), log.decoder.encode([raw]), log.columns)
+def _is_readable(log: Log, raw: bytes) -> bool:
+    """Whether the bytes of a quarantined record are events now, and nothing else."""
+    try:
+        decoded = log.decoder.decode("retry" + _suffix(log), log.decoder.encode([raw]), log.columns)
+    except UnreadableObject:  # bytes that make an object unreadable if it begins with them
+        return False
+    return len(decoded.rows) == decoded.read > 0
 
 
 def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places: bytes) -> bytes | None:

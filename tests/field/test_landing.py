@@ -93,6 +93,19 @@ def test_fifteen_forms_of_a_time_are_read_or_refused_with_their_reason(shared_da
     }
 
 
+def test_many_objects_on_a_line_are_events_of_their_own(shared_data: Path, tmp_path: Path) -> None:
+    shop = case(shared_data, "many_objects_on_a_line", tmp_path)
+    assert bad_records(shop) == []
+    assert shop.engine().chain.get().events == sum(sums(shop).values()) == 540
+
+
+def test_empty_objects_hold_no_records_and_are_recorded(shared_data: Path, tmp_path: Path) -> None:
+    shop = case(shared_data, "empty_gzip", tmp_path)
+    assert sums(shop) == {"lamp": 1}
+    objects = {Path(o.name).name: o.records for o in shop.engine().chain.get().cut("moves").objects}
+    assert objects == {"a.jsonl.gz": 1, "b.jsonl.gz": 0, "c.jsonl.gz": 0, "d.jsonl": 0}
+
+
 def test_folders_of_unfinished_writes_are_not_data(shared_data: Path, tmp_path: Path) -> None:
     assert sums(case(shared_data, "uncommitted_folders", tmp_path)) == {"lamp": 2}
 

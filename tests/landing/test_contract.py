@@ -149,7 +149,8 @@ def read_by_python(text: str) -> dt.datetime | None:
     plain = re.sub(r" (?=[+-]\d\d(:?\d\d)?$)", "", plain, flags=re.ASCII)
     plain = re.sub(r" ?(Z|z|UTC|GMT)$", "+00:00", plain)
     plain = re.sub(r"([.,]\d{6})0+(?=[+-])", r"\1", plain, flags=re.ASCII)
-    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,6})?)?[+-]", plain, re.ASCII):
+    shape = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,6})?)?[+-]\d\d(:?[0-5]\d)?"
+    if not re.fullmatch(shape, plain, re.ASCII):
         return None
     try:
         return dt.datetime.fromisoformat(plain).astimezone(dt.UTC)

@@ -151,7 +151,7 @@ def test_the_declaration_can_be_hashed_and_its_paths_are_checked() -> None:
 
 def test_a_damaged_gzip_is_unreadable() -> None:
     with pytest.raises(UnreadableObject):
-        Debezium().decode("a.jsonl.gz", b"", PRODUCTS)
+        Debezium().decode("a.jsonl.gz", b"\x1f", PRODUCTS)
 
 
 odd = st.sampled_from([None, "", "p", 5, 1.5, True, [], {}, {"lsn": 1}, {"product_id": None}])

@@ -33,8 +33,9 @@ def test_gzip_of_several_members_and_padding_is_read_whole() -> None:
 
 def test_a_damaged_gzip_is_unreadable_wherever_it_breaks_off() -> None:
     whole = gzip.compress(b"".join(f'{{"x": "{n * 7919 % 1000}"}}\n'.encode() for n in range(500)), mtime=0)
-    damaged = [whole[:cut] for cut in (0, 1, 5, 10, 11, len(whole) // 2, len(whole) - 8, len(whole) - 1)]
-    damaged += [whole + whole[:20], whole + b"rubbish", LINES, b"\0" * 64, whole[:-8] + b"\1" * 8]
+    damaged = [whole[:cut] for cut in (1, 2, 3, 5, 10, 11, len(whole) // 2, len(whole) - 8, len(whole) - 1)]
+    damaged += [whole + whole[:20], whole + b"rubbish", b"\0" * 64, whole[:-8] + b"\1" * 8, LINES + b"\0"]
+    damaged += [b"{" + whole[1:], b"{}" + whole[2:], whole[10:], b'{"x": "\xff"}']
     for data in damaged:
         with pytest.raises(UnreadableObject, match=r"a\.jsonl\.gz, found .*Deliver"):
             rows(data, {"x": text()}, "a.jsonl.gz")
@@ -88,13 +89,20 @@ def test_a_member_may_have_a_header_of_64_kib_and_a_name() -> None:
 def test_flags_that_gzip_does_not_know_are_damage(flag: int) -> None:
     whole = bytearray(gzip.compress(LINES) * 2)
     whole[len(whole) // 2 + 3] |= flag
-    with pytest.raises(UnreadableObject, match=f"flags after byte {len(whole) // 2} that gzip does not know"):
+    with pytest.raises(UnreadableObject, match=f"flags after byte {len(whole) // 2} that gzip does not have"):
         inflate("a.gz", bytes(whole))
 
 
-def test_gzip_under_a_plain_name_is_unreadable_rather_than_all_bad() -> None:
-    with pytest.raises(UnreadableObject, match=r"ends in \.gz"):
-        rows(gzip.compress(LINES), {"x": text()})
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("data", [LINES, "\ufeff{}\r\n".encode(), b" ", b"oops", b"", "é".encode()])
+def test_gzip_and_plain_bytes_are_told_apart_whatever_the_name(name: str, data: bytes) -> None:
+    """Proxies decompress what they pass on, and a sink may compress without a suffix."""
+    assert inflate(name, data) == inflate(name, gzip.compress(data)) == data
+
+
+def test_damaged_gzip_under_a_plain_name_is_unreadable_rather_than_all_bad() -> None:
+    with pytest.raises(UnreadableObject, match=r"a\.jsonl, found an end in the middle"):
+        rows(gzip.compress(LINES)[:-9], {"x": text()})
 
 
 def test_an_object_larger_than_its_limit_is_unreadable_before_it_is_unpacked() -> None:

@@ -213,8 +213,13 @@ def test_a_ratio_cannot_be_read_from_landing() -> None:
     [
         (b"not json", "not-json"),
         (b'{"x": "a"', "not-json"),
+        (b'{"x": "a"}, {"x": "b"}', "not-json"),
         (b'{"x": "a"} {"x": "b"}', "not-json"),
-        (b'{"x": "a"}{"x": "b"}', "not-json"),
+        (b'[{"x": "a"}{"x": "b"}]', "not-json"),
+        (b'{"y": {"x": "a"}{"x": "b"}', "not-json"),
+        (b'{"x": "a}{"x": "b"}', "not-json"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"x": "a"}', "not-json"),
+        (b'\xef\xbb\xbf{"x": "\xff"}', "not-utf8"),
         (b'{"x": "a",}', "not-json"),
         (b"{'x': 'a'}", "not-json"),
         (b'{"x": "tab\there"}', "not-json"),
@@ -230,7 +235,6 @@ def test_a_ratio_cannot_be_read_from_landing() -> None:
         (b'{"x": "\xe9t\xe9"}', "not-utf8"),
         (b'{"x": "\xed\xa0\x80"}', "not-utf8"),
         (b'{"y": "\x80", "x": "a"}', "not-utf8"),
-        (b'\xef\xbb\xbf{"x": "a"}', "byte-order-mark"),
         (b'{"x": "\\ud800"}', "lone-surrogate"),
         (b'{"x": "a", "y": "\\udc00\\ud800"}', "lone-surrogate"),
         (b'{"y": "\\ud800", "y": 1, "x": "a"}', "lone-surrogate"),
@@ -261,6 +265,8 @@ def test_a_line_that_is_no_record_is_kept_whole_with_its_reason(line: bytes, rea
         b'{"\\u0078": "a"}',
         b'{"x\\u0000": "b", "x": "a"}',
         b'{"x":\r"a"}',
+        b'\xef\xbb\xbf{"x": "a"}\r',
+        b'\xef\xbb\xbf \t{"x": "a", "y": "}{"}',
     ],
 )
 def test_what_is_not_declared_is_not_judged_and_white_space_is_no_matter(line: bytes) -> None:
@@ -275,12 +281,38 @@ def test_blank_lines_count_for_line_numbers_and_are_no_records() -> None:
     assert [bad.number for bad in decode(b'\n\n{"x', {"x": text()}).bad] == [3]
 
 
-def test_an_object_over_two_lines_is_not_made_up_for_by_two_objects_on_one() -> None:
-    """Rows and lines are equally many here; only the form of each line tells."""
+def test_an_object_over_two_lines_is_not_read() -> None:
     odd = [b'{"x": "a", "y":', b'{"z": 1}}', b'{"x": "b"}{"x": "c"}']
     data = b"\n".join([b'{"x": "good"}'] * 20 + odd + [b'{"x": "good"}'] * 20)
     decoded = decode(data, {"x": text()})
-    assert [(bad.number, bad.reason) for bad in decoded.bad] == [(21, "not-json"), (22, "not-json"), (23, "not-json")]
+    assert [(bad.number, bad.reason) for bad in decoded.bad] == [(21, "not-json"), (22, "not-json")]
+    assert decoded.rows.column("x").to_pylist()[20:22] == ["b", "c"]
+
+
+def test_objects_on_one_line_are_numbered_as_if_each_began_on_a_new_line() -> None:
+    line = b'{"x": "a"}{"x": 7}\r{"x": "b}{\\"}{", "y": [{}]}\r{"x": null}'
+    decoded = decode(b'{"x": "first"}\n' + line + b'\r\n{"x": "last"}', {"x": text()})
+    assert decoded.rows.column("x").to_pylist() == ["first", "a", 'b}{"}{', "last"]
+    assert decoded.lines.tolist() == [1, 2, 4, 6]
+    assert [(bad.number, bad.reason, bad.raw) for bad in decoded.bad] == [
+        (3, "wrong-type", b'{"x": 7}'),
+        (5, "missing", b'{"x": null}\r'),
+    ]
+
+
+def test_the_limit_of_a_line_is_that_of_each_object_on_it() -> None:
+    """Amazon Data Firehose writes megabytes of objects without a newline."""
+    one = b'{"x": "%06d"}'
+    data = b"".join(one % n for n in range(200_000))
+    decoded = decode(data, {"x": text()}, line_bytes_max=len(one % 0))
+    assert (len(decoded.rows), len(decoded.bad)) == (200_000, 0)
+    assert decoded.lines.tolist() == list(range(1, 200_001))
+
+
+def test_a_byte_order_mark_alone_is_not_a_record() -> None:
+    assert decode(b"\xef\xbb\xbf\r\n\xef\xbb\xbf", {"x": text()}).read == 0
+    joined = b'\xef\xbb\xbf{"x": "a"}\n\xef\xbb\xbf{"x": "b"}\n' * 20
+    assert decode(joined, {"x": text()}).rows.column("x").to_pylist() == ["a", "b"] * 20
 
 
 def test_a_nul_byte_keeps_a_line_from_the_fast_path_whatever_arrow_makes_of_it() -> None:

@@ -113,9 +113,16 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(line).replace(b"\n", b"")
 
 
+@st.composite
+def crowded(draw: st.DrawFn) -> bytes:
+    """Several records on a line, some of them broken."""
+    blank = st.sampled_from([b"", b"", b" ", b"\t\r"])
+    return b"".join(part for one in draw(st.lists(records() | mutated(), min_size=2)) for part in (draw(blank), one))
+
+
 ODD = [b"", b"", b" \t", b"\r", b"null", b"[1]", b"{}", b'{"id"', b"\xef\xbb\xbf{}", b"\x0b", b"{}{}", b"[" * 200]
 odd_lines = st.sampled_from(ODD) | st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b""))
-lines = st.one_of(records(), records(), mutated(), odd_lines)
+lines = st.one_of(records(), records(), mutated(), crowded(), odd_lines)
 
 
 @given(st.lists(st.one_of(records(), mutated()), min_size=1, max_size=4))
@@ -127,13 +134,51 @@ def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[byte
     if not index.plain(1 << 20).all():
         event("not plain")
         return
-    found = BlockReader(places).read(index.data, len(block))
+    found = BlockReader(places).read(index.data, len(index.starts))
     event(type(found).__name__)
     if isinstance(found, Block):
         general = read_records(index.data, places, 1 << 20, fast=False)
         assert not general.bad
         assert found.table.equals(general.table)
         assert found.faults == general.faults
+
+
+@given(st.lists(lines, max_size=12).map(b"\n".join))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_lines_hold_every_byte_but_newlines_and_blanks_between_objects(data: bytes) -> None:
+    index = LineIndex.of(data)
+    ends = [0, *index.ends.tolist()]
+    gaps = [data[end:start] for end, start in zip(ends, [*index.starts.tolist(), len(data)], strict=True)]
+    assert not b"".join(gaps).strip(b" \t\r\n")
+    assert b"".join(gaps).count(b"\n") == data.count(b"\n")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["}{", '"}{"', "\\", '\\"', "[{]}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), json_values, max_size=3), max_size=20),
+    st.lists(st.sampled_from(["", "", "\r", "\r\r", "\n", "\r\n", " \n\t", "\n\n"]), min_size=20, max_size=20),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_objects_in_a_row_are_the_records_that_python_reads(records: list[dict], gaps: list[str], ascii: bool) -> None:
+    data = "".join(
+        json.dumps({**record, "n": n}, ensure_ascii=ascii) + gap
+        for n, (record, gap) in enumerate(zip(records, gaps, strict=False))
+    )
+    decoded = decode(data.encode(), {"n": int64()})
+    expected, at = [], 0
+    while at < len(data):
+        record, at = json.JSONDecoder().raw_decode(data, at)
+        expected.append(record["n"])
+        at += len(data[at:]) - len(data[at:].lstrip())
+    assert decoded.rows.column("n").to_pylist() == expected
+    assert decoded.bad == []
 
 
 @given(st.lists(lines, max_size=12), st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\n"]))

@@ -13,7 +13,7 @@ import pytest
 
 from assets.logs import stock_events
 from assets.stock import stock
-from refold import Daily, Log, Project, fold, int64, latest_by_key, text
+from refold import Daily, Log, Project, QuarantineLimits, fold, int64, latest_by_key, text
 from refold.engine import Engine
 from refold.errors import ChangedObject, FixInput, NotFound, RuleError, UnreadableObject
 from refold.rebuild import rebuild_all
@@ -24,11 +24,11 @@ WHOLE = gzip.compress(line(moved("2", "lamp", 7)) * 50, mtime=0)
 UNREADABLE: dict[str, tuple[str, bytes]] = {
     "a gzip cut off": ("b.jsonl.gz", WHOLE[:-9]),
     "a gzip cut off in its header": ("b.jsonl.gz", WHOLE[:5]),
-    "no bytes where gzip should be": ("b.jsonl.gz", b""),
+    "half a header under a plain name": ("b.jsonl", WHOLE[:5]),
     "a damaged gzip": ("b.jsonl.gz", WHOLE[:30] + bytes([WHOLE[30] ^ 255]) + WHOLE[31:]),
     "a wrong checksum": ("b.jsonl.gz", WHOLE[:-8] + bytes(4) + WHOLE[-4:]),
-    "plain text under a gzip name": ("b.jsonl.gz", line(moved("2", "lamp", 7))),
-    "gzip under a plain name": ("b.jsonl", WHOLE),
+    "neither text nor gzip under a gzip name": ("b.jsonl.gz", b"{" + WHOLE[1:]),
+    "a gzip cut off under a plain name": ("b.jsonl", WHOLE[:-9]),
 }
 
 
@@ -54,6 +54,22 @@ def test_empty_plain_objects_hold_no_records(shop: Shop):
     shop.land("dt=2026-01-01/nothing.jsonl.gz")
     (report,) = sealed(shop)
     assert [o.records for o in report.snapshot.logs["stock_events"].objects] == [1, 0, 0]
+
+
+def test_empty_objects_and_gzip_under_any_name_are_read(shop: Shop):
+    folder = shop.landing / "stock_events" / "dt=2026-01-01"
+    shop.land("dt=2026-01-01/a.jsonl", moved("1", "lamp", 5)).rename(folder / "b.jsonl.gz")
+    shop.land("dt=2026-01-01/c.jsonl.gz", moved("2", "lamp", 5)).rename(folder / "d.json")
+    (folder / "e.jsonl.gz").write_bytes(b"")
+    (report,) = sealed(shop)
+    assert [o.records for o in report.snapshot.logs["stock_events"].objects] == [1, 1, 0]
+
+
+def test_a_quarantined_record_that_begins_like_gzip_is_not_retried(shop: Shop):
+    shop = with_log(shop, quarantine=QuarantineLimits(share_max=1.0))
+    shop.land("dt=2026-01-01/a.jsonl", GOOD, b"\x1f\x8b\x08\0", b"oops")
+    assert sealed(shop)[0].snapshot.logs["stock_events"].quarantined == 2
+    assert shop.engine().retry_quarantine() == {"stock_events": []}
 
 
 def test_a_changed_object_is_refused_with_both_hashes_and_what_was_sealed_stands(shop: Shop):
