@@ -51,10 +51,10 @@ def compare_reordered(
         inputs = builder.tables(store, snapshot)
     except (Damaged, Unproven) as error:
         return replace(verdict, differences=[Difference(Differs.CHECKPOINT, where, "a sound result", str(error))])
-    verdict = replace(verdict, events=sum(map(len, inputs.values())))
-    comparison = _Comparison(builder, store, inputs, where, record.state_digest)
-    read = store.columns_read_of
-    return comparison.settled(verdict, stored, two_orders(read, snapshot.ordinal) if briefly else all_orders(read))
+    rows, read = sum(map(len, inputs.values())), store.columns_read_of
+    verdict = replace(verdict, events=rows)
+    orders = two_orders(read, rows, snapshot.ordinal) if briefly else all_orders(read, rows)
+    return _Comparison(builder, store, inputs, where, record.state_digest).settled(verdict, stored, orders)
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from refold.errors import DeclarationError, RuleError
 from refold.stores.kinds.relation import Relation
 from refold.stores.row_orders import STORED, RowOrder
-from refold.stores.sql_binding import connect, quoted, sql_type
+from refold.stores.sql_binding import as_table, connect, quoted, sql_type
 from refold.stores.state import sort_by
 from refold.types import ColumnKind, ColumnType, arrow_schema
 
@@ -68,7 +68,7 @@ def _typed(relation: Relation) -> str:
     columns = ", ".join(
         f"CAST({quoted(name)} AS {sql_type(column)}) AS {quoted(name)}" for name, column in relation.columns.items()
     )
-    return f"SELECT {columns} FROM (\n{relation.sql}\n) AS result"
+    return as_table(relation.sql, columns)
 
 
 def _nullable(relation: Relation, table: pa.Table) -> pa.Table:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _BATCHES_MAX = 100
-_SORTED_MAX = 24
+_COLUMNS_MIN, _COLUMNS_MAX = 6, 24
+_ROWS_SORTED = 3_000_000
 
 
 class Arrangement(StrEnum):
@@ -79,17 +80,24 @@ _REVERSED = RowOrder(Arrangement.REVERSED, threads=2, batch_rows=999)
 _PERMUTED = [
     RowOrder(Arrangement.PERMUTED, 1, threads=3, batch_rows=499, keeps_insertion_order=False),
     RowOrder(Arrangement.PERMUTED, 2, threads=2, batch_rows=1999),
+    RowOrder(Arrangement.PERMUTED, 3),
+    RowOrder(Arrangement.PERMUTED, 4, threads=2, batch_rows=4999, keeps_insertion_order=False),
 ]
 
 
-def all_orders(reads: Mapping[str, Sequence[str]]) -> list[RowOrder]:
-    """The orders that a proof needs, for the columns that are read of each input."""
-    count = min(max(map(len, reads.values()), default=0), _SORTED_MAX)
+def all_orders(reads: Mapping[str, Sequence[str]], rows: int) -> list[RowOrder]:
+    """The orders that a proof needs, for the columns that are read of each input and the rows of all.
+
+    By so many columns that some three million rows are sorted, and by six at least: a choice among rows that tie shows
+    in the reverse and in permutations as well, but for few ties for certain in these alone.
+    """
+    most = max(_COLUMNS_MIN, min(_COLUMNS_MAX, _ROWS_SORTED // max(rows, 1)))
+    count = min(max(map(len, reads.values()), default=0), most)
     directions = (Arrangement.ASCENDING, Arrangement.DESCENDING)
     return [_REVERSED, *_PERMUTED, *(RowOrder(way, place) for place in range(count) for way in directions)]
 
 
-def two_orders(reads: Mapping[str, Sequence[str]], turn: int) -> list[RowOrder]:
+def two_orders(reads: Mapping[str, Sequence[str]], rows: int, turn: int) -> list[RowOrder]:
     """Two of them: the reverse, and another in each turn, so that all are taken over a history."""
-    rest = all_orders(reads)[1:]
+    rest = all_orders(reads, rows)[1:]
     return [_REVERSED, rest[turn % len(rest)]]

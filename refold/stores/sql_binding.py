@@ -81,20 +81,35 @@ def bind(sql: str, tables: Mapping[str, pa.Schema], returns: Schema) -> BoundQue
     faults = _error_of(tree) or refused_before_binding(tree)
     if faults:
         return BoundQuery({}, [*faults, *_unquoted(tree, sql, tables)])
-    with _cursor() as cursor:
-        for name, schema in tables.items():
-            columns = ", ".join(f"{quoted(field.name)} {_sql_type_of(field.type)}" for field in schema)
-            cursor.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
-        plan = _answered(cursor, "json_serialize_plan", sql)
-        if faults := _error_of(plan):
-            return BoundQuery({}, faults)
-        found = cursor.execute(f"DESCRIBE {sql}").fetchall()
-        faults = [fault for fault in bare_names(tree) if _is_function(cursor, fault.text, tables)]
+    try:
+        with _cursor() as cursor:
+            return _bound(cursor, sql, tree, tables, returns)
+    except duckdb.Error as error:
+        return BoundQuery({}, [QueryFault(str(error).partition("\n")[0])])
+
+
+def _bound(
+    cursor: duckdb.DuckDBPyConnection, sql: str, tree: Node, tables: Mapping[str, pa.Schema], returns: Schema
+) -> BoundQuery:
+    for name, schema in tables.items():
+        columns = ", ".join(f"{quoted(field.name)} {_sql_type_of(field.type)}" for field in schema)
+        cursor.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
+    plan = _answered(cursor, "json_serialize_plan", sql)
+    if faults := _error_of(plan):
+        return BoundQuery({}, faults)
+    found = cursor.execute(f"DESCRIBE {sql}").fetchall()
+    cursor.execute(f"DESCRIBE {as_table(sql)}")
+    faults = [fault for fault in bare_names(tree) if _is_function(cursor, fault.text, tables)]
     names = [name for schema in tables.values() for name in schema.names]
     faults = [QueryFault(f"it reads {name}, which depends on more than its inputs", at) for name, at in faults]
     faults += impurities(tree, plan, list(tables), names)
     faults += [QueryFault(text) for text in _misfits(returns, [(str(name), str(kind)) for name, kind, *_ in found])]
     return BoundQuery(_reads(tree, plan, tables), faults)
+
+
+def as_table(sql: str, columns: str = "*") -> str:
+    """A query that reads columns of another's result."""
+    return f"SELECT {columns} FROM (\n{sql}\n) AS result"
 
 
 def ties_of(sql: str) -> list[str]:

@@ -93,8 +93,10 @@ def _faults_of(node: Node, tables: set[str], columns: set[str]) -> Iterator[Quer
 
 def _call_faults(node: Node) -> Iterator[QueryFault]:
     name, arguments = _lower(node["function_name"]), node.get("arguments") or []
-    if name not in REVIEWED or (name == "age" and len(arguments) == 1):
-        yield _fault(node, _unreviewed(node["function_name"] + ("" if name != "age" else " of one time")))
+    if name not in REVIEWED:
+        yield _fault(node, _unreviewed(node["function_name"]))
+    elif name == "age" and len(arguments) != 2:  # of one time until today
+        yield _fault(node, "it calls age of one time, which depends on today; write age(later, earlier)")
     elif name in ORDERED and not (node.get("order_bys") or {}).get("orders"):
         better = ORDERED[name].format("x")
         yield _fault(node, f"it calls {name}(x), which gives what the order of rows gives; write {better}")

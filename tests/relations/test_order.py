@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from refold import text
 from refold.errors import DeclarationError
+from refold.stores.kinds.relation import Relation
 from refold.types import ColumnType
 from tests.relations.house import MANY, SAME_ENDS, TWO, asked, is_caught
 from tests.relations.queries import dependent, independent
@@ -15,12 +18,19 @@ DEPENDENT, INDEPENDENT = list(dependent()), list(independent())
 DIFFERS = "another order of rows gives another result"
 
 
-def _outcome(sql: str, kind: ColumnType, rows: str) -> str:
-    """Why a query is refused, or that it is caught; "" where it is neither."""
+@cache
+def _declared(sql: str, kind: ColumnType) -> Relation | str:
     try:
-        declared = asked(sql, {"k": text(null=True), "v": kind})
+        return asked(sql, {"k": text(null=True), "v": kind})
     except DeclarationError as error:
         return str(error)
+
+
+def _outcome(sql: str, kind: ColumnType, rows: str) -> str:
+    """Why a query is refused, or that it is caught; "" where it is neither."""
+    declared = _declared(sql, kind)
+    if isinstance(declared, str):
+        return declared
     return DIFFERS if is_caught(declared, ROWS[rows]) else ""
 
 
@@ -42,6 +52,6 @@ def test_what_is_refused_is_refused_for_the_order_of_rows():
     assert {sql: why for sql, why in found.items() if why and not any(reason in why for reason in reasons)} == {}
 
 
-@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("rows", ["same ends", "many"])
 def test_a_query_that_depends_on_rows_alone_is_neither_refused_nor_caught(rows: str):
     assert {sql: why for sql, kind in INDEPENDENT if (why := _outcome(sql, kind, rows))} == {}
