@@ -144,7 +144,7 @@ class Engine:
     def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first.
 
-        The last snapshot is verified over every order of rows that a proof needs, those before it over two each.
+        The last snapshot is verified over every order of rows that a proof needs, those before it over one or two each.
         """
         snapshots = self.chain.through(through.key)
         before, verdicts = "", dict[str, Verdict]()

@@ -93,8 +93,8 @@ class Prover:
     def prove(self, store: Store, snapshot: Snapshot, *, briefly: bool = False) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
-        `briefly` computes a relation over two other orders of rows, which change from snapshot to snapshot; else over
-        all. A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and
+        `briefly` computes a relation over one or two other orders of rows, which change from snapshot to snapshot; else
+        over all. A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and
         RuleError where a rule fails.
         """
         started = time.perf_counter()

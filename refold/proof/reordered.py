@@ -20,7 +20,7 @@ from refold.proof.picture import Picture
 from refold.proof.verdict import Difference, Differs, Verdict
 from refold.stores.building import Builder
 from refold.stores.declaration import Store
-from refold.stores.row_orders import STORED, RowOrder, all_orders, two_orders
+from refold.stores.row_orders import STORED, RowOrder, all_orders, brief_orders
 from refold.types import describe
 
 METHOD = "the same query over proven inputs with permuted rows"
@@ -32,7 +32,7 @@ def compare_reordered(
 ) -> Verdict:
     """Compare a computed store with its query over inputs in other orders; `require` raises Unproven for an input.
 
-    `briefly` takes two orders, another pair at each snapshot; else all.
+    `briefly` takes one order, or two where the query takes one of the rows that tie; else all that a proof needs.
     """
     where = f"snapshot {snapshot.key}"
     verdict = Verdict(store, snapshot, None, [], METHOD, 0)
@@ -53,7 +53,10 @@ def compare_reordered(
         return replace(verdict, differences=[Difference(Differs.CHECKPOINT, where, "a sound result", str(error))])
     rows, read = sum(map(len, inputs.values())), store.columns_read_of
     verdict = replace(verdict, events=rows)
-    orders = two_orders(read, rows, snapshot.ordinal) if briefly else all_orders(read, rows)
+    if briefly:
+        orders = brief_orders(read, rows, snapshot.ordinal, ties=bool(store.takes_of_ties))
+    else:
+        orders = all_orders(read, rows)
     return _Comparison(builder, store, inputs, where, record.state_digest).settled(verdict, stored, orders)
 
 

@@ -97,7 +97,7 @@ def all_orders(reads: Mapping[str, Sequence[str]], rows: int) -> list[RowOrder]:
     return [_REVERSED, *_PERMUTED, *(RowOrder(way, place) for place in range(count) for way in directions)]
 
 
-def two_orders(reads: Mapping[str, Sequence[str]], rows: int, turn: int) -> list[RowOrder]:
-    """Two of them: the reverse, and another in each turn, so that all are taken over a history."""
+def brief_orders(reads: Mapping[str, Sequence[str]], rows: int, turn: int, *, ties: bool) -> list[RowOrder]:
+    """The reverse; and for a query that takes one of the rows that tie another in each turn, so that all are taken."""
     rest = all_orders(reads, rows)[1:]
-    return [_REVERSED, rest[turn % len(rest)]]
+    return [_REVERSED, *([rest[turn % len(rest)]] if ties else [])]

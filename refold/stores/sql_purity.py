@@ -60,11 +60,13 @@ def chooses_among_ties(tree: Node) -> list[str]:
 
 
 def _choices(node: Node) -> Iterator[str]:
-    name = _lower(node.get("function_name"))
-    if node.get("class") == "WINDOW" and name in ORDERED_WINDOWS:
+    name, kind = _lower(node.get("function_name")), node.get("class")
+    if kind == "WINDOW" and (name in ORDERED_WINDOWS or name in ORDERED or name in TIED or _is_framed(node)):
         yield f"{name}() OVER (… ORDER BY …)"
-    elif node.get("class") == "FUNCTION" and (name in TIED or name in ORDERED):
+    elif kind == "FUNCTION" and (name in TIED or name in ORDERED or (node.get("order_bys") or {}).get("orders")):
         yield f"{name}(…)"
+    elif kind == "COLLATE":
+        yield "COLLATE"
     if node.get("ref_type") == "ASOF":
         yield "ASOF JOIN"
     modifiers = _types(node)
@@ -105,13 +107,18 @@ def _call_faults(node: Node) -> Iterator[QueryFault]:
 def _window_faults(node: Node) -> Iterator[QueryFault]:
     name = _lower(node["function_name"])
     ordered = node["orders"] or node["arg_orders"]
-    framed = "_ROWS" in f"{node['start']} {node['end']}" or "_GROUPS" in f"{node['start']} {node['end']}"
     if name not in REVIEWED:
         yield _fault(node, _unreviewed(node["function_name"]))
     elif not ordered and (name in ORDERED_WINDOWS or name in ORDERED):
         yield _fault(node, f"it calls {name}() over a window without an order; add ORDER BY to the window")
-    elif not node["orders"] and framed:
+    elif not node["orders"] and _is_framed(node):
         yield _fault(node, f"it calls {name}() over a frame of rows without an order; add ORDER BY to the window")
+
+
+def _is_framed(node: Node) -> bool:
+    """Whether a window's frame counts rows, and not values of its order alone."""
+    bounds = f"{node['start']} {node['end']}"
+    return "_ROWS" in bounds or "_GROUPS" in bounds or node["exclude_clause"] != "NO_OTHER"
 
 
 def _table_faults(node: Node, tables: set[str]) -> Iterator[QueryFault]:
