@@ -70,20 +70,26 @@ class NotDeterministic(RuleError):
     kind = "not-deterministic"
 
 
-class UnreadableObject(FixInput):
-    """A landing object cannot be decoded, so its snapshot was not sealed."""
+class RefusedLanding(FixInput):
+    """What has landed for a log cannot be sealed. The log stays where it ended; other logs are sealed without it."""
+
+    kind = "refused-landing"
+
+
+class UnreadableObject(RefusedLanding):
+    """A landing object cannot be decoded, so its log was not sealed."""
 
     kind = "unreadable-object"
 
 
-class ChangedObject(FixInput):
+class ChangedObject(RefusedLanding):
     """The bytes of a landing object have changed since it was sealed."""
 
     kind = "changed-object"
 
 
-class QuarantineLimit(FixInput):
-    """More records than the log allows would be quarantined, so the snapshot was not sealed."""
+class QuarantineLimit(RefusedLanding):
+    """More than the log allows would be quarantined, so the log was not sealed; `reasons` counts the bad records."""
 
     kind = "quarantine-limit"
 
@@ -92,8 +98,8 @@ class QuarantineLimit(FixInput):
         self.reasons = dict(reasons)
 
 
-class ConflictLimit(FixInput):
-    """More deliveries than the log allows repeat an event id with other content, so the snapshot was not sealed."""
+class ConflictLimit(RefusedLanding):
+    """More deliveries than the log allows repeat an event id with other content, so the log was not sealed."""
 
     kind = "conflict-limit"
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from refold.base.progress import Timings, track
 from refold.engine import Engine
-from refold.errors import NotFound, Unproven
+from refold.errors import NotFound, RefoldError, Unproven
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
@@ -23,6 +23,7 @@ from refold.proof.prover import Verdict
 from refold.release.pointer import Release, title_of
 from refold.release.publisher import Published
 from refold.repair.served import Served
+from refold.seal.refusal import DryRun, joined
 from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
@@ -75,6 +76,10 @@ class Event:
     def warning(self) -> str:
         """What somebody should know though the rebuild goes on; "" where there is nothing."""
         return ""
+
+    def error(self, remedy: str) -> RefoldError:
+        """The problem as an error."""
+        return Unproven(self.problem, remedy=f"\n{remedy}")
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,33 @@ class Released(Event):
     release: Release
 
 
+@dataclass(frozen=True)
+class LandingRefused(Event):
+    """Landing of some logs is refused: all else was done without what waits for them. A dry run for each has errors."""
+
+    last: Snapshot
+    stopped: Sequence[DryRun]
+
+    @property
+    def problem(self) -> str:
+        """Why."""
+        return "\n".join(str(error) for run in self.stopped for error in run.errors)
+
+    @property
+    def warning(self) -> str:
+        """What is served without what."""
+        return " ".join(
+            f"Snapshot {self.last.key} was released without the {run.objects} objects that wait for log "
+            f"{run.log.name!r}."
+            for run in self.stopped
+            if run.objects
+        )
+
+    def error(self, remedy: str) -> RefoldError:
+        """Why, of the kind that sealing raises."""
+        return joined([error for run in self.stopped for error in run.errors])
+
+
 class RebuildRun:
     """A rebuild of every store at every snapshot up to a key, phase by phase.
 
@@ -295,6 +327,16 @@ class RebuildRun:
             if self._verifies:
                 yield ServedVerified(self.engine.served.check())
 
+    def check_landing(self) -> Iterator[Event]:
+        """Find the logs for which something waits in landing that sealing refuses, or whose sealed objects changed."""
+        try:
+            runs = self.engine.sealing.dry_run(self.last.key)
+        except NotFound:
+            return  # sealed snapshots outlive their landing
+        stopped = [run for run in runs if run.errors]
+        if stopped:
+            yield LandingRefused(self.last, stopped)
+
     def _publish(self) -> Iterator[Event]:
         """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""
         last, engine = self.last, self.engine
@@ -333,18 +375,21 @@ class Phase:
     remedy: str = ""
 
 
-_FROM_SCRATCH = "Rebuild with `--from-scratch` (in Dagster `fresh: true`): it folds from offset 0."
+_KEPT = "What is served has not changed. "
+_FROM_SCRATCH = f"{_KEPT}Rebuild with `--from-scratch` (in Dagster `fresh: true`): it folds from offset 0."
 PHASES = (
     Phase("seal_history", "Seal every key and check the log's structure.", RebuildRun.seal,
-          "The check of the logs' structure", "Restore the object from a copy."),
+          "The check of the logs' structure", f"{_KEPT}Restore the object from a copy."),
     Phase("fold_history", "Fold every store, one pass a log.", RebuildRun.fold),
     Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", RebuildRun.replay,
           "Full replay", _FROM_SCRATCH),
     Phase("relate_history", "Compute every relation, and again to compare.", RebuildRun.relate,
-          "The check of the relations", "Give the query a total order, or aggregates without one."),
+          "The check of the relations", f"{_KEPT}Give the query a total order, or aggregates without one."),
     Phase("publish_and_release", "Publish the newest snapshot to all sinks, check expectations, and release it.",
           RebuildRun.publish_and_release, "The check of the expectations",
-          "Fix the rule, the events or the expectation."),
+          f"{_KEPT}Fix the rule, the events or the expectation."),
+    Phase("check_landing", "Fail where a log was stopped because its landing was refused.",
+          RebuildRun.check_landing, "The check of landing"),
 )  # fmt: skip
 """The phases of a rebuild in order; each needs all before it to have passed."""
 
@@ -360,6 +405,7 @@ def rebuild_all(
     Raises:
         Unproven: a store differs from full replay, or an expectation is not met; nothing was released.
         NotFound: landing holds no data and nothing is sealed.
+        RefusedLanding: landing of a log is refused. All else was rebuilt and released where other logs go on.
     """
     rebuild = RebuildRun(engine, through, fresh=fresh, timings=timings)
     for phase in PHASES:
@@ -367,5 +413,5 @@ def rebuild_all(
             if event.warning:
                 _log.warning(event.warning)
             if event.problem:
-                raise Unproven(event.problem, remedy=f"\nWhat is served has not changed. {phase.remedy}")
+                raise event.error(phase.remedy)
     return rebuild.last

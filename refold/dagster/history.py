@@ -116,7 +116,7 @@ def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: RebuildRun
     if problems:
         times = f"{len(problems)} times; the first" if len(problems) > 1 else "once"
         text = f"{phase.check} failed {times}: {problems[0]}\n"
-        raise dg.Failure(f"{text}{phase.remedy} What is served has not changed.", allow_retries=False)
+        raise dg.Failure(f"{text}{phase.remedy}".rstrip(), allow_retries=False)
 
 
 class _History:

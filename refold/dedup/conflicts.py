@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +22,7 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 
 _SHOWN = 5
+_TOGETHER = 1000
 
 EventsAt = Callable[[Seqs], Iterable[pa.Table]]
 
@@ -77,26 +79,56 @@ def rows_by_seq(tables: Iterable[pa.Table]) -> dict[int, dict[str, Any]]:
     return {row["log_seq"]: row for table in tables for row in table.to_pylist()}
 
 
-def check_conflicts(log: Log, key: str, seqs: Seqs, deliveries: Deliveries, firsts: Seqs, events_at: EventsAt) -> None:
-    """Refuse new events of which more than the log's limit are conflicts.
+@dataclass(frozen=True)
+class NewDeliveries:
+    """New events of a log after deduplication, before they are sealed.
 
-    `seqs`, `deliveries` and `firsts` are of shape (events,); `events_at` gives new and sealed events by ascending
-    `log_seq`. Raises ConflictLimit with examples.
+    Attributes:
+        log: the log.
+        snapshot: the key of the snapshot that takes them in.
+        days: the landing folder of each; like the following of shape (events,), in the order of `log_seq`.
+        seqs, deliveries, firsts: `log_seq`, the result of deduplication, and the `log_seq` of the first delivery.
+        events_at: gives new and sealed events by ascending `log_seq`.
     """
-    places = np.flatnonzero(deliveries == Delivery.CONFLICT)
-    limits, count = log.conflicts, len(places)
-    if count <= limits.records_max and count <= limits.share_max * len(seqs):
-        return
-    some = places[:_SHOWN]
-    rows = rows_by_seq(events_at(np.unique(np.concatenate([seqs[some], firsts[some]]))))
-    shown = [ConflictingDelivery.of(log, key, rows[int(firsts[p])], rows[int(seqs[p])]) for p in some]
-    more = f"\n  … and {count - len(shown)} more" if count > len(shown) else ""
-    raise ConflictLimit(
-        f"Snapshot {key} was not sealed: {count} of {len(seqs)} new events of log {log.name!r} repeat an event id with "
-        f"other content (allowed {limits.records_max} and {limits.share_max:.1%}):\n  "
-        + "\n  ".join(each.text(log) for each in shown)
-        + more,
-        remedy=f"\nIf these are different events, {', '.join(log.id_columns)!r} does not identify one: declare another "
-        "event_id. If they are corrections of one event, only the first counts: raise the log's ConflictLimits to "
-        "accept that.",
-    )
+
+    log: Log
+    snapshot: str
+    days: npt.NDArray[np.str_]
+    seqs: Seqs
+    deliveries: Deliveries
+    firsts: Seqs
+    events_at: EventsAt
+
+    def conflicts(self) -> Iterator[ConflictingDelivery]:
+        """The conflicts among them, in the order of `log_seq`. Raises Damaged."""
+        return self._at(np.flatnonzero(self.deliveries == Delivery.CONFLICT))
+
+    def check(self) -> None:
+        """Refuse them where the conflicts of a day pass the log's limits. Raises ConflictLimit with examples."""
+        conflicts = self.deliveries == Delivery.CONFLICT
+        for day in np.unique(self.days[conflicts]):
+            mine = self.days == day
+            places = np.flatnonzero(conflicts & mine)
+            if self.log.conflicts.passed(len(places), int(mine.sum())):
+                raise self._limit(str(day), places, int(mine.sum()))
+
+    def _at(self, places: Seqs) -> Iterator[ConflictingDelivery]:
+        for start in range(0, len(places), _TOGETHER):
+            some = places[start : start + _TOGETHER]
+            rows = rows_by_seq(self.events_at(np.unique(np.concatenate([self.seqs[some], self.firsts[some]]))))
+            for p in some:
+                first, later = rows[int(self.firsts[p])], rows[int(self.seqs[p])]
+                yield ConflictingDelivery.of(self.log, self.snapshot, first, later)
+
+    def _limit(self, day: str, places: Seqs, events: int) -> ConflictLimit:
+        log, limits, count = self.log, self.log.conflicts, len(places)
+        shown = [each.text(log) for each in self._at(places[:_SHOWN])]
+        shown += [f"… and {count - len(shown)} more"] if count > len(shown) else []
+        return ConflictLimit(
+            f"Log {log.name!r} was not sealed at snapshot {self.snapshot}: {count} of {events} new events of "
+            f"{day or 'retries'} repeat an event id with other content (allowed {limits.records_max} and "
+            f"{limits.share_max:.1%}):" + "".join(f"\n  {text}" for text in shown),
+            remedy=f"\nIf these are different events, {', '.join(log.id_columns)!r} does not identify one: declare another "
+            "event_id. If they are corrections of one event, only the first counts: raise the log's ConflictLimits to "
+            f"accept that. `refold conflicts {log.name} --refused` lists all of them.",
+        )

@@ -143,6 +143,7 @@ def settle(
     known: Mapping[str, Mapping[int, ValueFault]] | None = None,
     early: Mapping[int, Finding] | None = None,
     control: int = 0,
+    plain_bytes: int = 0,
 ) -> Decoded:
     """Part good rows from bad records, after `check`.
 
@@ -155,6 +156,7 @@ def settle(
         known: as in `check`.
         early: findings about whole rows; they come before any about a column.
         control: how many control records there were.
+        plain_bytes: the size of the object before compression.
     """
     findings = {**check(table, columns, known), **(early or {})}
     failed = [BadRecord(int(lines[row]), *finding, raw(int(lines[row]))) for row, finding in findings.items()]
@@ -162,7 +164,8 @@ def settle(
     good[list(findings)] = False
     rows = table.filter(pa.array(good)) if findings else table
     rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
-    return Decoded(rows, lines[good], sorted([*bad, *failed], key=lambda record: record.number), control)
+    found = sorted([*bad, *failed], key=lambda record: record.number)
+    return Decoded(rows, lines[good], found, control, plain_bytes)
 
 
 def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, ValueFault]]:

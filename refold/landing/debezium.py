@@ -104,9 +104,8 @@ class Debezium:
             finder.add(Place(self._path("before"), None)),
         )
         sources = {column: self._sources(finder, column, columns) for column in columns}
-        records = read_records(
-            inflate(name, data, self.object_bytes_max), finder.places, self.line_bytes_max, fast=fast
-        )
+        plain = inflate(name, data, self.object_bytes_max)
+        records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
         table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
         bad = [record for record in records.bad if not _is_tombstone(record)]
         return settle(
@@ -118,6 +117,7 @@ class Debezium:
             known=known,
             early=_row_findings(records, envelope, self.enveloped),
             control=len(records.bad) - len(bad),
+            plain_bytes=len(plain),
         )
 
     def _path(self, dotted: str) -> tuple[str, ...]:

@@ -39,12 +39,14 @@ class Decoded:
         lines: the number (from 1) that the decoder gives the record of each row; int64, shape (rows,).
         bad: the records that cannot be events, by ascending number.
         control: records that the format uses for itself and that are no events (heartbeats and the like).
+        plain_bytes: the size of the object before compression; 0 where the decoder does not say.
     """
 
     rows: pa.Table
     lines: npt.NDArray[np.int64]
     bad: Sequence[BadRecord]
     control: int = 0
+    plain_bytes: int = 0
 
     @property
     def read(self) -> int:

@@ -92,7 +92,7 @@ class JsonLines:
         plain = inflate(name, data, self.object_bytes_max)
         records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
         table, known = pick(records, sources)
-        return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known)
+        return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known, plain_bytes=len(plain))
 
 
 class PlaceFinder:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from refold.errors import FixInput
+from refold.errors import RefusedLanding
 from refold.landing.layout import DATED, Layout, has_offset, landing_order
 from refold.storage.objects import ObjectInfo, ObjectStore
 
@@ -75,9 +75,9 @@ class Landing:
 def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str], layout: Layout = DATED) -> Landing:
     """List one log's landing, in the order of `landing_order`; symbolic links are followed, also out of the folder.
 
-    Raises FixInput, naming every object that is neither data nor skipped (the layout refuses its name, the decoder does
-    not take its suffix, or it holds Kafka keys or headers without the values), and every entry of a local folder that
-    cannot be read as an object.
+    Raises RefusedLanding, naming every object that is neither data nor skipped (the layout refuses its name, the
+    decoder does not take its suffix, or it holds Kafka keys or headers without the values), and every entry of a local
+    folder that cannot be read as an object.
     """
     landing, strange, alone = Landing(log), [], []
     infos = store.list(log)
@@ -119,7 +119,9 @@ def _folders(names: Iterable[str]) -> set[str]:
     return folders
 
 
-def _refusal(store: ObjectStore, log: str, strange: Sequence[str], alone: Sequence[str], expected: str) -> FixInput:
+def _refusal(
+    store: ObjectStore, log: str, strange: Sequence[str], alone: Sequence[str], expected: str
+) -> RefusedLanding:
     """The error for names that the log does not take, and for keys or headers that have no values beside them."""
     faults = []
     if strange:
@@ -133,7 +135,7 @@ def _refusal(store: ObjectStore, log: str, strange: Sequence[str], alone: Sequen
             f"object of values beside them: {_shown(alone)}. Keys alone are deletes whose order is unknown."
         )
     remedy = "Move them, rename them, or start their names with '_' if they are not data."
-    return FixInput("\n".join(faults), remedy=remedy)
+    return RefusedLanding("\n".join(faults), remedy=remedy)
 
 
 def _shown(names: Collection[str]) -> str:
@@ -144,7 +146,7 @@ def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Lay
     """Refuse what a local folder holds and cannot be read: links that lead nowhere, pipes, names like `b.jsonl#1`."""
     dropped = [name for name in store.unlisted(log, listed) if name == log or layout.is_data(name)]
     if dropped:
-        raise FixInput(
+        raise RefusedLanding(
             f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "
             f"{_shown(dropped)}. Expected files, or links to files, whose names do not end in '#' and digits.",
             remedy="Mend or remove links that lead nowhere, and rename the others once they are written.",

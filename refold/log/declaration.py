@@ -43,25 +43,54 @@ BY_PLACE = "events are identified by place: a record landed again in another obj
 
 @dataclass(frozen=True)
 class QuarantineLimits:
-    """How many records of one log's part of a snapshot may be quarantined before sealing stops.
+    """How much of a day of one log may be quarantined; sealing stops where one of these is passed.
 
-    `share_max` is a share of the records read (0 to 1); `records_max` a count; passing either stops.
+    A day is what a snapshot takes in of one landing folder, so objects that land late count by themselves.
+
+    Attributes:
+        share_max: a share (0 to 1) of the records of the day, and of their bytes.
+        records_max, bytes_max: a number of records, and of their bytes.
+        records_min, bytes_min: so many may be any share of a small day.
     """
 
     share_max: float = 0.05
     records_max: int = 1000
+    records_min: int = 3
+    bytes_max: int = 64 << 20
+    bytes_min: int = 64 << 10
+
+    def passed(self, records: int, of_records: int, size_bytes: int, of_bytes: int) -> bool:
+        """Whether so many bad records, and their bytes, are too many; `of_bytes` is 0 where it is not known."""
+        share = self.share_max * of_bytes if of_bytes else size_bytes
+        return _passed(records, self.records_min, self.share_max * of_records, self.records_max) or _passed(
+            size_bytes, self.bytes_min, share, self.bytes_max
+        )
 
 
 @dataclass(frozen=True)
 class ConflictLimits:
-    """How many new events of a snapshot may repeat an event id with other content; by default none, else sealing stops.
+    """How many new events of a day of one log may repeat an event id with other content; by default none.
 
-    Such events count for no store, since the first delivery of an id does. `records_max` is a count, `share_max` a
-    share of the new events (0 to 1); passing either stops.
+    Such events count for no store, since the first delivery of an id does. Sealing stops where one of these is passed;
+    a day is the same as in `QuarantineLimits`.
+
+    Attributes:
+        records_max: a number of events.
+        share_max: a share (0 to 1) of the new events of the day.
+        records_min: so many may be any share of a small day.
     """
 
     records_max: int = 0
     share_max: float = 1.0
+    records_min: int = 0
+
+    def passed(self, records: int, of_records: int) -> bool:
+        """Whether so many conflicts among so many events are too many."""
+        return _passed(records, self.records_min, self.share_max * of_records, self.records_max)
+
+
+def _passed(found: int, least: int, share: float, most: int) -> bool:
+    return found > most or (found > least and found > share)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from refold.base.parallel import cores
 from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
-from refold.errors import FixInput
+from refold.errors import UnreadableObject
 from refold.landing.decoder import BadRecord
 from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
@@ -32,11 +32,13 @@ class DecodedObject:
     """A landing object as `rows`, and the `places` of the rows of each log partition that has some.
 
     Rows have the declared columns, `source_object` and `source_line`; `read` counts them, bad and control records.
+    `plain_bytes` is the size before compression, or 0 where the decoder does not say.
     """
 
     item: LandingObject
     size_bytes: int
     sha256: str
+    plain_bytes: int
     read: int
     control: int
     bad: Sequence[BadRecord]
@@ -100,8 +102,8 @@ class Decoding:
         table = self._with_places(item, events, decoded.lines)
         partitions = self._partitions(item, events)
         places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
-        return DecodedObject(item, len(data), sha256_hex(data), decoded.read, decoded.control, decoded.bad, table,
-                             places)  # fmt: skip
+        return DecodedObject(item, len(data), sha256_hex(data), decoded.plain_bytes, decoded.read, decoded.control,
+                             decoded.bad, table, places)  # fmt: skip
 
     def _with_places(self, item: LandingObject, events: pa.Table, lines: Seqs) -> pa.Table:
         """The events with object and line; those of a retry keep their place in landing, where it identifies them."""
@@ -116,7 +118,7 @@ class Decoding:
             keys = as_one([rows[name] for name in self._log.key_columns])
             return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int64)
         if item.partition >= self._log.partitions:
-            raise FixInput(
+            raise UnreadableObject(
                 f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "
                 f"{self._log.partitions}.",
                 remedy="Declare as many partitions as the landing has.",

@@ -8,60 +8,62 @@ next run writes the same ones.
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from refold.base.parallel import each
-from refold.canonical.encoding import encode_rows
-from refold.dedup.conflicts import check_conflicts
-from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, SeenRun, Seqs, seal_deliveries
-from refold.errors import ChangedObject, Conflict, Damaged, DeclarationError, FixInput, QuarantineLimit
-from refold.landing.decoder import BadRecord
+from refold.errors import ChangedObject, Conflict, DeclarationError, FixInput, RefusedLanding
 from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
-from refold.log.reader import LogReader
-from refold.log.segment import encoded, to_parquet, write_segments
+from refold.log.segment import write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
 from refold.seal.decoding import DecodedObject, Decoding
-from refold.seal.new_events import NewEvents, order_events, rows_at, run_of
-from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
-from refold.storage.content import StoredObject, put_content
-from refold.storage.names import ObjectKind, is_retry
+from refold.seal.deduplication import Deduplication
+from refold.seal.new_events import NewEvents, order_events
+from refold.seal.refusal import DryRun, bad_records, check_quarantine, joined
+from refold.seal.seen_index import newest_seen
+from refold.storage.content import StoredObject
+from refold.storage.names import is_retry
 from refold.storage.objects import ObjectInfo, ObjectStore, sha256_hex
-
-_log = logging.getLogger("refold")
 
 
 @dataclass(frozen=True)
 class SealReport:
     """What sealing one key did: the snapshot, the late objects it took in, and sealed objects that are gone.
 
-    `skipped` are the objects in landing that are not data, of all keys alike.
+    `skipped` are the objects in landing that are not data, of all keys alike. `stopped` says by log why the snapshot
+    has nothing new of it.
     """
 
     snapshot: Snapshot
     late: Sequence[str]
     vanished: Sequence[str]
     skipped: Sequence[Skipped]
+    stopped: Mapping[str, RefusedLanding]
 
 
 class Sealer:
-    """Seals snapshots of a project's logs, key by key; lists landing once when it starts."""
+    """Seals snapshots of a project's logs, key by key; lists landing once when it starts.
+
+    A log whose landing is refused is stopped: at this key and all later ones it stays where it ended, and what waits
+    enters a snapshot when it can be read, like objects that land late. The other logs are sealed, unless none of them
+    has anything to seal. A log of which nothing is sealed yet stops all of them where more keys follow: its first
+    objects show whether its declaration is right, and its history would end in one snapshot.
+
+    Raises RefusedLanding where no log has landing that can be listed.
+    """
 
     def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, logs: Sequence[Log]) -> None:
         self._objects = objects
         self._chain = chain
         self._parts = [_LogSealer(landing, objects, chain, log) for log in logs]
+        if self._stopped() and not self.folders():
+            raise self._refusal()
 
     def folders(self) -> list[str]:
         """The keys of all landing folders that hold data, ascending."""
@@ -97,31 +99,53 @@ class Sealer:
         A key takes in all unsealed objects of folders up to itself. Yields a report for each key as it is sealed.
 
         Raises:
-            ChangedObject: an object that was sealed has other bytes now.
-            UnreadableObject: an object cannot be decoded at all.
-            QuarantineLimit: too many records are bad.
-            ConflictLimit: too many events repeat an id with other content.
+            RefusedLanding: the landing of a log is refused, and the other logs do not go on either.
             Conflict: another sealer was faster; what it sealed stands.
         """
-        for part in self._parts:
-            part.refuse_changed()
         waiting = [key for key in keys if key not in self._chain]
+        for part in self._parts:
+            part.check_changed()
         try:
             for key, following in zip_longest(waiting, waiting[1:]):
                 for part in self._parts:
                     part.start(key, following)
-                yield self._seal(key)
+                yield self._seal(key, waiting[-1])
         finally:
             for part in self._parts:
                 part.close()
 
-    def _seal(self, key: str) -> SealReport:
+    def dry_run(self, key: str) -> list[DryRun]:
+        """What sealing a key would make of what waits, by log; also of a sealed key. Nothing is stored."""
+        for part in self._parts:
+            part.check_changed()
+        try:
+            return [part.dry_run(key) for part in self._parts]
+        finally:
+            for part in self._parts:
+                part.close()
+
+    def _stopped(self) -> dict[str, RefusedLanding]:
+        return {part.log.name: part.stopped for part in self._parts if part.stopped is not None}
+
+    def _refusal(self) -> RefusedLanding:
+        return joined(list(self._stopped().values()))
+
+    def _check_stopped(self, cuts: Mapping[str, LogCut], key: str, last: str) -> None:
+        """Refuse to seal a key where logs are stopped and the others do not go on up to the last key."""
+        going = [part for part in self._parts if part.stopped is None]
+        waits = any(cuts[part.log.name].objects or part.due(last) for part in going)
+        begins = key != last and any(part.stopped is not None and part.is_new for part in self._parts)
+        if self._stopped() and (begins or not waits):
+            raise self._refusal()
+
+    def _seal(self, key: str, last: str) -> SealReport:
         parent = self._chain.head
         if parent is not None and key < parent.key:
             raise FixInput(f"The key {key} lies before the newest snapshot {parent.key} and can no longer be sealed.")
         cuts, layouts = {}, {}
         for part in self._parts:
             cuts[part.log.name], layouts[part.log.name] = part.seal(key, parent)
+        self._check_stopped(cuts, key, last)
         for name, cut in (parent.logs if parent else {}).items():
             if name not in cuts:  # a log that is declared no more stays where it ended, and may come back
                 cuts[name], layouts[name] = unchanged(cut), NO_FILES
@@ -141,7 +165,7 @@ class Sealer:
             ) from error
         late = [o.name for cut in cuts.values() for o in cut.objects if o.late]
         gone = [name for part in self._parts for name in part.vanished]
-        return SealReport(snapshot, late, gone, self.skipped())
+        return SealReport(snapshot, late, gone, self.skipped(), self._stopped())
 
 
 class _LogSealer:
@@ -149,16 +173,29 @@ class _LogSealer:
 
     def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
         self.log = log
-        self.landing: Landing = list_landing(landing, log.name, log.decoder.suffixes, log.layout)
+        self.stopped: RefusedLanding | None = None
+        self.landing = self._listed(landing)
         self._store = landing
         self._objects = objects
         self._chain = chain
-        self._reader = LogReader(objects, chain, log)
+        self._deduplication = Deduplication(objects, chain, log)
         self._decoding = Decoding(landing, objects, log)
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
-        self._index: SeenIndex | None = None
-        self.vanished = vanished(self.landing, (name for name in self._sealed if not is_retry(name)))
+        sealed = (name for name in self._sealed if not is_retry(name))
+        self.vanished = [] if self.stopped else vanished(self.landing, sealed)
         self._refuse_other_declaration()
+
+    def _listed(self, landing: ObjectStore) -> Landing:
+        try:
+            return list_landing(landing, self.log.name, self.log.decoder.suffixes, self.log.layout)
+        except RefusedLanding as error:
+            self.stopped = error
+            return Landing(self.log.name)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no snapshot holds anything of the log."""
+        return not self._sealed
 
     def _cut(self, snapshot: Snapshot) -> LogCut:
         return snapshot.cut(self.log.name)
@@ -184,8 +221,8 @@ class _LogSealer:
                 f"Log {self.log.name!r}", [*faults, "declare it as sealed, or give REFOLD_STORE a new place"]
             )
 
-    def refuse_changed(self) -> None:
-        """Raise ChangedObject, naming every sealed object whose bytes are others now."""
+    def check_changed(self) -> None:
+        """Stop the log where bytes of sealed objects have changed, naming each."""
         tags = {name: tag for snapshot in self._chain for name, tag in self._layout(snapshot).e_tags.items()}
         changed = []
         for info in suspicious(self.landing, tags):
@@ -193,8 +230,8 @@ class _LogSealer:
             if found != self._sealed[info.name].sha256:
                 changed.append(f"{info.name}: sealed with sha256 {self._sealed[info.name].sha256}, now {found}")
         if changed:
-            raise ChangedObject(
-                "Landing objects changed after they were sealed:\n  " + "\n  ".join(changed),
+            self.stopped = ChangedObject(
+                f"Log {self.log.name!r}: landing objects changed after they were sealed:\n  " + "\n  ".join(changed),
                 remedy="\nThe sealed events stand. Restore the objects, and land corrections as new objects.",
             )
 
@@ -206,27 +243,68 @@ class _LogSealer:
         retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
         return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
 
+    def due(self, key: str) -> list[LandingObject]:
+        """The objects that wait for a snapshot up to a key, in the order of sealing."""
+        return [item for item in self.unsealed() if item.folder <= key]
+
     def start(self, key: str, following: str | None) -> None:
         """Start to decode the objects of the next key and of the one that follows."""
-        self._decoding.start([item for item in self.unsealed() if item.folder <= (following or key)])
+        if self.stopped is None:
+            self._decoding.start(self.due(following or key))
 
     def close(self) -> None:
         """Give up what was begun."""
         self._decoding.close()
 
     def seal(self, key: str, parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
-        """Decode, order, deduplicate and store what is new up to a key; nothing is visible before the manifest."""
-        before = parent.logs.get(self.log.name) if parent else None
-        objects = list(self._decoding.decode([item for item in self.unsealed() if item.folder <= key]))
-        self._check_limit(key, objects)
-        starts = list(before.ends) if before else [0] * self.log.partitions
-        parts = order_events(self.log, objects, starts, before.seq_end if before else 0)
+        """Decode, order, deduplicate and store what is new up to a key; nothing is visible before the manifest.
+
+        Where that is refused, the log is stopped, and this and every later key has nothing new of it.
+        """
+        if self.stopped is None:
+            try:
+                return self._seal(key, list(self._decoding.decode(self.due(key))), parent)
+            except RefusedLanding as error:
+                self.stopped = error
+                self.close()
+        return self._seal(key, [], parent)
+
+    def _seal(self, key: str, objects: Sequence[DecodedObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
+        check_quarantine(self.log, key, objects)
+        parts, starts = self._ordered(objects, parent)
         cut = self._new_cut(objects, parts, starts, parent)
-        segments, repeats, seen = self._write(key, parts, cut.seq_end)
+        segments, repeats, seen = self._write(key, objects, parts, cut.seq_end)
         self._sealed |= {o.name: o for o in cut.objects}
-        quarantine = write_quarantine(self._objects, self.log, _bad(objects))
+        quarantine = write_quarantine(self._objects, self.log, bad_records(objects))
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
         return cut, LogLayout(segments, repeats, quarantine, seen, tags)
+
+    def _ordered(
+        self, objects: Sequence[DecodedObject], parent: Snapshot | None
+    ) -> tuple[list[NewEvents], Sequence[int]]:
+        """The new events by log partition, and the offset at which each partition goes on."""
+        before = parent.logs.get(self.log.name) if parent else None
+        starts = list(before.ends) if before else [0] * self.log.partitions
+        return order_events(self.log, objects, starts, before.seq_end if before else 0), starts
+
+    def dry_run(self, key: str) -> DryRun:
+        """What sealing a key would make of what waits. Nothing is stored."""
+        errors, objects, due = [self.stopped] if self.stopped else [], list[DecodedObject](), self.due(key)
+        self._decoding.start(due)
+        for item in due:
+            try:
+                objects += self._decoding.decode([item])
+            except RefusedLanding as error:
+                errors.append(error)
+        parts, _ = self._ordered(objects, self._chain.head)
+        new = self._deduplication.found(key, objects, parts, *self._deduplication.run(parts)) if objects else None
+        checks: list[Callable[[], None]] = [partial(check_quarantine, self.log, key, objects)]
+        for check in [*checks, new.check] if new else checks:
+            try:
+                check()
+            except RefusedLanding as error:
+                errors.append(error)
+        return DryRun(self.log, key, len(due), errors, bad_records(objects), new)
 
     def _new_cut(
         self,
@@ -255,107 +333,25 @@ class _LogSealer:
             objects=[_sealed_object(decoded, parent) for decoded in objects],
         )
 
-    def _check_limit(self, key: str, objects: Sequence[DecodedObject]) -> None:
-        limits, read = self.log.quarantine, sum(decoded.read for decoded in objects)
-        bad = _bad(objects)
-        count = len(bad)
-        if count <= limits.records_max and count <= limits.share_max * read:
-            return
-        reasons = Counter(record.reason for _, record in bad)
-        name, first = bad[0]
-        raise QuarantineLimit(
-            f"Snapshot {key} was not sealed: {count} of {read} records of log {self.log.name!r} cannot be events "
-            f"(allowed {limits.share_max:.1%} and {limits.records_max}); "
-            + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
-            + f". The first is {name} {self.log.decoder.unit} {first.number}: {first.detail}",
-            reasons=reasons,
-            remedy="Correct the landing or the declaration, or raise the log's QuarantineLimits.",
-        )
-
     def _write(
-        self, key: str, parts: Sequence[NewEvents], seq_end: int
+        self, key: str, objects: Sequence[DecodedObject], parts: Sequence[NewEvents], seq_end: int
     ) -> tuple[list[SegmentFile], StoredObject | None, list[SeenFile]]:
         """Write segments and, beside that, deduplicate."""
         sizes = [len(new) for new in parts]
         if not sum(sizes):
-            return [], None, list(self._seen_files())
-        run = run_of(parts, seq_end - sum(sizes), seq_end)
+            return [], None, list(newest_seen(self._chain, self.log.name)[1])
         write = partial(write_segments, self._objects, self.log)
         work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
-        work.append(partial(self._deduplicate, key, parts, run, self._earlier(run), seq_end))
-        *written, (repeats, seen) = each(lambda job: job(), work, [*sizes, len(run)])
+        run, earlier = self._deduplication.run(parts)
+
+        def deduplicate() -> tuple[StoredObject | None, list[SeenFile]]:
+            new = self._deduplication.found(key, objects, parts, run, earlier)
+            new.check()
+            return self._deduplication.store(new, run, parts)
+
+        work.append(deduplicate)
+        *written, (repeats, seen) = each(lambda job: job(), work, [*sizes, sum(sizes)])
         return [file for files in written for file in files], repeats, seen
-
-    def _earlier(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
-        """Pairs of a place in `run` and an entry of the seen index that has the same hash."""
-        try:
-            self._index = self._open_index() if self._index is None else self._index
-            return self._index.candidates(run)
-        except Damaged as error:
-            self._index = self._index_again(error)
-            return self._index.candidates(run)
-
-    def _deduplicate(
-        self, key: str, parts: Sequence[NewEvents], run: SeenRun, earlier: tuple[Seqs, SeenRun], seq_end: int
-    ) -> tuple[StoredObject | None, list[SeenFile]]:
-        """The repeats among the new events, and the seen index with their first deliveries."""
-        assert self._index is not None
-        start = seq_end - len(run)
-        deliveries, firsts = seal_deliveries(
-            self.log, run, earlier, lambda places: rows_at(parts, start + places), self._fetch
-        )
-        check_conflicts(self.log, key, run.seqs, deliveries, firsts, partial(self._events_at, parts, start))
-        new = run.take(run.by_hash[deliveries[run.by_hash] == Delivery.FIRST])
-        try:
-            self._index.add(new, seq_end)
-        except Damaged as error:
-            self._index = self._index_again(error)
-            self._index.add(new, seq_end)
-        repeats = self._store_repeats(parts, deliveries, firsts, start)
-        return repeats, self._index.store(self._objects, self.log.name)
-
-    def _index_again(self, error: Damaged) -> SeenIndex:
-        _log.warning("%s Computing the seen index again from all segments.", error)
-        return seen_index(self._reader, self._chain)
-
-    def _store_repeats(
-        self, parts: Sequence[NewEvents], deliveries: Deliveries, firsts: Seqs, start: int
-    ) -> StoredObject | None:
-        tables = [REPEATS.empty_table()]  # not on import: pyarrow imports pandas then
-        for partition, part in enumerate(parts):
-            rows = part.seqs - start
-            again = np.flatnonzero(deliveries[rows] != Delivery.FIRST)
-            where, seqs = part.events["log_offset"].to_numpy()[again], part.seqs[again]
-            columns = [np.full(len(again), partition), where, seqs, deliveries[rows[again]], firsts[rows[again]]]
-            tables.append(pa.table(columns, schema=REPEATS))
-        repeats = pa.concat_tables(tables)
-        if not len(repeats):
-            return None
-        return put_content(self._objects, ObjectKind.REPEATS, to_parquet(repeats), log=self.log.name)
-
-    def _open_index(self) -> SeenIndex:
-        head = self._chain.head
-        return SeenIndex.open(self._objects, self._seen_files(), self._cut(head).seq_end if head else 0)
-
-    def _seen_files(self) -> Sequence[SeenFile]:
-        return newest_seen(self._chain, self.log.name)[1]
-
-    def _events_at(self, parts: Sequence[NewEvents], start: int, seqs: Seqs) -> Iterator[pa.Table]:
-        """New and sealed events by `log_seq`, which rises; new ones are those from `start` on."""
-        yield from self._reader.at(seqs[seqs < start].tolist())
-        yield rows_at(parts, seqs[seqs >= start])
-
-    def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
-        """Ids and contents of sealed events, for the exact comparison of candidates."""
-        for events in self._reader.at(seqs):
-            ids = encode_rows([events[name] for name in self.log.id_columns])
-            contents = encoded(self.log, events)
-            yield from zip(events["log_seq"].to_pylist(), ids, contents, strict=True)
-
-
-def _bad(objects: Sequence[DecodedObject]) -> list[tuple[str, BadRecord]]:
-    """The bad records, each with the name of its object, in order."""
-    return [(decoded.item.name, record) for decoded in objects for record in decoded.bad]
 
 
 def _sealed_object(decoded: DecodedObject, parent: Snapshot | None) -> SealedObject:

@@ -13,6 +13,7 @@ from refold.base.progress import track
 from refold.log.declaration import Log
 from refold.log.snapshot import SnapshotChain
 from refold.seal.cadence import Daily
+from refold.seal.refusal import DryRun
 from refold.seal.sealer import Sealer, SealReport
 from refold.storage.objects import ObjectStore
 
@@ -56,6 +57,17 @@ class Sealing:
         keys = self.unsealed(sealer, through)
         if keys is not None:
             yield from track(sealer.seal(keys), "seal", len(keys), lambda report: report.snapshot.events)
+
+    def dry_run(self, key: str | None = None) -> list[DryRun]:
+        """What sealing a key would make of what waits, by log; nothing is stored.
+
+        `key` is that of the next snapshot if not given; where none is to be sealed, the newest: what waits came late.
+        Raises NotFound where there is no landing.
+        """
+        self._chain.refresh()
+        sealer = self.sealer()
+        key = key or next(iter(self.unsealed(sealer) or []), self._chain.head.key if self._chain.head else None)
+        return sealer.dry_run(key) if key else []
 
     def unsealed(self, sealer: Sealer, through: str | None = None) -> list[str] | None:
         """The keys up to `through` (None: the last folder in landing) that are not sealed; None where nothing landed.

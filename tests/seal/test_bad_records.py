@@ -66,7 +66,7 @@ BAD: dict[str, tuple[Any, str]] = {
 @pytest.fixture(scope="module")
 def quarantined(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Every bad record between good ones; enough good ones that the limit lets them pass."""
-    shop = Shop(tmp_path_factory.mktemp("bad"), STOCK_ONLY)
+    shop = with_log(Shop(tmp_path_factory.mktemp("bad"), STOCK_ONLY), quarantine=QuarantineLimits(bytes_min=20 << 20))
     bad = [record if isinstance(record, str | bytes) else json.dumps(record) for record, _ in BAD.values()]
     good = [moved(f"good {number}", "lamp", 1) for number in range(len(BAD))]
     between = [item for pair in zip(bad, good, strict=True) for item in pair]
@@ -131,13 +131,17 @@ def test_no_line_end_after_the_last_record_loses_nothing(shop: Shop):
 def test_too_much_quarantine_stops_the_snapshot_and_counts_the_reasons(shop: Shop, tmp_path: Path):
     shop.land("dt=2026-01-01/a.jsonl", moved("1", "lamp", 5))
     sealed(shop)
-    bad = [GOOD | {"quantity": -1}, "{", "{"]
+    bad = [GOOD | {"quantity": -1}, "{", "{", "{"]
     path = shop.land("dt=2026-01-02/a.jsonl", *(moved(str(n), "lamp", 1) for n in range(2, 20)), *bad)
     error = refused(
-        shop, QuarantineLimit, "Snapshot 2026-01-02", "3 of 21", "stock_events/dt=2026-01-02/a.jsonl line 19"
+        shop,
+        QuarantineLimit,
+        "Log 'stock_events' was not sealed at snapshot 2026-01-02: 4 of 22 records",
+        "of 2026-01-02 cannot be events",
+        "stock_events/dt=2026-01-02/a.jsonl line 19",
     )
     assert isinstance(error, QuarantineLimit)
-    assert error.reasons == {"not-json": 2, "out-of-range": 1}
+    assert error.reasons == {"not-json": 3, "out-of-range": 1}
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:18]))
     sealed(shop)
     assert ids(shop) == ids_of(tmp_path / "other", shop.landing)
@@ -145,7 +149,7 @@ def test_too_much_quarantine_stops_the_snapshot_and_counts_the_reasons(shop: Sho
 
 def test_the_limit_is_a_share_and_a_count(tmp_path: Path):
     for share, count, passes in ((0.5, 1, False), (0.5, 2, True), (0.4, 2, False), (1.0, 10, True)):
-        limits = QuarantineLimits(share_max=share, records_max=count)
+        limits = QuarantineLimits(share_max=share, records_max=count, records_min=0)
         shop = with_log(Shop(tmp_path / f"{share} {count}", STOCK_ONLY), quarantine=limits)
         shop.land("dt=2026-01-01/a.jsonl", moved("1", "lamp", 5), "{", "{", moved("2", "lamp", 1))
         if passes:

@@ -40,7 +40,7 @@ class TestByDefault:
             sealed += [report.snapshot.key for report in house.engine().sealing.seal()]
         assert [snapshot.key for snapshot in house.engine().chain] == [DAYS[0]]
         message = str(stopped.value)
-        assert f"Snapshot {DAYS[1]} was not sealed: 1 of 2 new events of log 'moves'" in message
+        assert f"Log 'moves' was not sealed at snapshot {DAYS[1]}: 1 of 2 new events of {DAYS[1]} repeat" in message
         assert f"id 'a': moves/dt={DAYS[0]}/a.jsonl line 1 (quantity 1, note None), then " in message
         assert f"moves/dt={DAYS[1]}/a.jsonl line 2 (quantity 5, note '?')" in message
         assert "declare another event_id" in message and "ConflictLimits" in message
