@@ -129,6 +129,6 @@ class NewDeliveries:
             f"{day or 'retries'} repeat an event id with other content (allowed {limits.records_max} and "
             f"{limits.share_max:.1%}):" + "".join(f"\n  {text}" for text in shown),
             remedy=f"\nIf these are different events, {', '.join(log.id_columns)!r} does not identify one: declare "
-            "another event_id. If they are corrections of one event, only the first counts: raise the log's ConflictLimits to "
-            f"accept that. `refold conflicts {log.name} --refused` lists all of them.",
+            "another event_id. If they are corrections of one event, only the first counts: raise the log's "
+            f"ConflictLimits to accept that. `refold conflicts {log.name} --refused` lists all of them.",
         )
