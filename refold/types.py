@@ -8,7 +8,9 @@ because sums of floats depend on their order.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -146,6 +148,9 @@ def ratio(*, null: bool = True) -> ColumnType:
 
 Schema = Mapping[str, ColumnType]
 
+_COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
+_DESCRIBED = re.compile(r"(.*) ([a-z0-9]+(?:\(\d+, \d+\))?\??)", re.DOTALL)
+
 
 def arrow_schema(columns: Schema) -> pa.Schema:
     """The Arrow schema of declared columns, in their declared order."""
@@ -159,6 +164,44 @@ def describe(columns: Schema) -> str:
     'level int64\\ncountry text?'
     """
     return "\n".join(f"{name} {column}" for name, column in columns.items())
+
+
+def parse_column(text: str) -> ColumnType:
+    """The type that `str(ColumnType)` wrote; it does not include bounds and choices.
+
+    >>> parse_column("decimal(18, 4)?") == ColumnType(ColumnKind.DECIMAL, null=True, precision=18, scale=4)
+    True
+
+    Raises FixInput.
+    """
+    found = _COLUMN.fullmatch(text)
+    if found is not None and (found[1] == "decimal") == (found[2] is not None):
+        kind, precision, scale, null = found.groups()
+        digits = (int(precision), int(scale)) if precision else (None, None)
+        with suppress(ValueError):
+            return ColumnType(ColumnKind(kind), null=null is not None, precision=digits[0], scale=digits[1])
+    raise FixInput(f"The column type {text!r} is not one of this Refold's.", remedy="Read it with a newer one.")
+
+
+def holds_all_of(column: ColumnType, former: ColumnType) -> bool:
+    """Whether every value of a former type is one of a type, unchanged, by what their texts say.
+
+    >>> holds_all_of(decimal(12, 2, null=True), decimal(10, 2)), holds_all_of(decimal(12, 4), decimal(10, 2))
+    (True, False)
+    """
+    if (column.kind, column.scale) != (former.kind, former.scale):
+        return False
+    return (column.precision or 0) >= (former.precision or 0) and (column.null or not former.null)
+
+
+def parse_schema(text: str) -> Schema:
+    """The columns that `describe` wrote, with what types say there. Raises FixInput.
+
+    >>> list(parse_schema("level int64\\nunit price decimal(18, 4)?"))
+    ['level', 'unit price']
+    """
+    found = (_DESCRIBED.fullmatch(line) for line in text.splitlines())
+    return {each[1]: parse_column(each[2]) for each in found if each is not None}
 
 
 def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.ChunkedArray:

@@ -16,15 +16,15 @@ from tests.support import Shop
 GOLDEN = {
     "checked": (43, "5302f2420b621f46"),
     "delta": (8, "fa7f699e4b9ca389"),
-    "expectations": (6, "db68b78f1e1a28ca"),
+    "expectations": (6, "e8d38ecdd9ad082c"),
     "layouts": (39, "625b135029cc89a7"),
     "logs": (172, "477bf617d609d39b"),
-    "proofs": (151, "71bfbd233fc641b9"),
+    "proofs": (151, "9eb43de35c4228d9"),
     "releases": (1, "fe953c1cf2cbcdac"),
     "search": (4, "58a061cbccbd982b"),
     "sinks": (8, "f38046e9c95bce30"),
     "snapshots": (39, "68e3932116d09406"),
-    "states": (332, "5331c9747395e44f"),
+    "states": (332, "12644b1ff53d7477"),
 }
 
 

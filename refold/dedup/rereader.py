@@ -203,6 +203,7 @@ class Rereader:
     def _contents(self, snapshot: Snapshot, seqs: Seqs) -> tuple[EncodedRows, dict[int, str]]:
         """The contents of the suspects `seqs`, which ascend, and the `content_digest` of each log partition."""
         log, suspects = self._reader.log, self._suspects[snapshot.key]
+        sealed = log.as_sealed(snapshot.cut(log.name).schema)
         self._suspects.let_go(snapshot.key)
 
         def read(unread: UnreadPart, mine: Suspects) -> tuple[Seqs, EncodedRows, str]:
@@ -210,11 +211,12 @@ class Rereader:
             offsets = mine.offsets[wanted]
             for part in unread.pieces():
                 for place in range(0, len(part), ENCODED_EVENTS):
-                    rows = encoded(log, declared(log, part.table.slice(place, ENCODED_EVENTS)))
+                    events = declared(log, part.table.slice(place, ENCODED_EVENTS))
+                    rows = encoded(log, events)
                     start = part.start + place
                     first, last = np.searchsorted(offsets, [start, start + len(rows)])
                     contents.append(rows.take(offsets[first:last] - start))
-                    digest.update(rows.data.data)
+                    digest.update((rows if sealed is log else encoded(sealed, events)).data.data)
             return mine.seqs[wanted], EncodedRows.joined(contents), digest.hexdigest()
 
         unread = self._reader.unread(snapshot, list(log.columns))

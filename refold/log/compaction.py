@@ -205,11 +205,13 @@ class Compactor:
     def _require_content(self, snapshot: Snapshot, partition: int, again: dict[int, pa.Table]) -> None:
         """Raise Damaged where the events of a log partition, some given by `again`, are not those that were sealed."""
         reader, digest = LogReader(self._objects, self._chain, self._log), sha256()
+        cut = snapshot.cut(self._log.name)
+        sealed = self._log.as_sealed(cut.schema)
         files = [file for file in reader.files(snapshot) if file.partition == partition]
         for file in files:
             events = again[file.start] if file.start in again else reader.segment(file)
-            digest.update(encoded(self._log, events).data.data)
-        expected = snapshot.cut(self._log.name).content[partition]
+            digest.update(encoded(sealed, events).data.data)
+        expected = cut.content[partition]
         if digest.hexdigest() != expected:
             raise Damaged(
                 f"The events of log {self._log.name!r}, snapshot {snapshot.key}, log partition {partition} are not "

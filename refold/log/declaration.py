@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from refold.errors import DeclarationError
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
 from refold.landing.layout import DATED, Layout
-from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe, holds_all_of, parse_schema
 
 POSITION: Mapping[str, ColumnType] = {
     "log_partition": ColumnType(ColumnKind.INT64),
@@ -99,7 +99,8 @@ class Log:
 
     Attributes:
         name: its folder in landing, and its name everywhere.
-        columns: the declared columns in order; fields of a record that are not declared are ignored.
+        columns: the declared columns in order; fields of a record that are not declared are ignored. Once sealed, a log
+            may grow (`faults_of_growth`).
         key: the column, or the columns in order, of the entity an event belongs to. Never null; compared byte for byte,
             several as tuples.
         event_id: the column, or the columns, whose values make two deliveries the same event. One column is never null.
@@ -181,6 +182,32 @@ class Log:
     def content(self) -> str:
         """The text of the declared columns, which enters identities: a changed declaration is another log."""
         return describe(self.columns)
+
+    def as_sealed(self, content: str) -> Log:
+        """This log as it was declared when its content was that of a snapshot's cut ("" if it was not declared yet)."""
+        if content in ("", self.content):
+            return self
+        former = {
+            name: replace(self.columns[name], null=column.null, precision=column.precision)
+            for name, column in parse_schema(content).items()
+        }
+        return replace(self, columns=former, event_time=self.event_time if self.event_time in former else None)
+
+    def faults_of_growth(self, content: str) -> list[str]:
+        """What keeps a log that was sealed with some `content` from being read as this one; empty if nothing does.
+
+        A log may grow by columns that may be null, a column that may be null now, and more digits of a decimal before
+        the point. Members of enums and bounds of integers are not part of its content.
+        """
+        former = parse_schema(content)
+        faults = [f"column {name!r} was dropped" for name in former if name not in self.columns]
+        for name, column in self.columns.items():
+            before = former.get(name)
+            if before is None:
+                faults += [] if column.null else [f"column {name!r} was added and may not be null"]
+            elif not holds_all_of(column, before):
+                faults.append(f"column {name!r} was {before} and is declared {column}")
+        return faults
 
     @property
     def schema(self) -> pa.Schema:

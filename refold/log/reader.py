@@ -28,6 +28,7 @@ from refold.log.slices import Held, own_events
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.names import OBJECTS, ObjectKind
 from refold.storage.objects import ObjectStore, sha256_hex
+from refold.types import ColumnKind
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,30 @@ class LogReader:
 
     def _read_object(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool) -> pa.Table:
         """Columns of all events of an object; all of its bytes, or those of the columns, are checked."""
+        wanted = self.log.schema.names if columns is None else columns
+        added = [name for name in wanted if name not in file.pieces and self._may_be_added(name)]
+        there = columns if columns is None or not added else [name for name in columns if name not in added]
+        return self._grown(self._read_stored(file, there, dictionaries=dictionaries), added, dictionaries=dictionaries)
+
+    def _may_be_added(self, name: str) -> bool:
+        """Whether a column that a segment does not have can have been added to the log after it was written."""
+        return name in self.log.columns and self.log.columns[name].null
+
+    def _grown(self, table: pa.Table, added: Sequence[str], *, dictionaries: bool) -> pa.Table:
+        """The events of an object as the log is declared now: `added` columns are null, decimals have its digits."""
+        for name in added:
+            kind = self.log.schema.field(name).type
+            if dictionaries and pa.types.is_string(kind):
+                kind = pa.dictionary(pa.int32(), kind)
+            table = table.append_column(name, pa.nulls(len(table), kind))
+        for place, field in enumerate(table.schema):
+            declared = self.log.columns.get(field.name)
+            if declared is not None and declared.kind is ColumnKind.DECIMAL and field.type != declared.arrow:
+                table = table.set_column(place, field.name, table[field.name].cast(declared.arrow))
+        return table
+
+    def _read_stored(self, file: SegmentFile, columns: list[str] | None, *, dictionaries: bool) -> pa.Table:
+        """Columns of an object in their stored types."""
         if columns is None:
             data = pa.py_buffer(self._objects.get_checked(file.name, file.sha256))
             with self._opened(file, data, dictionaries=dictionaries) as opened:
@@ -277,7 +302,8 @@ class LogReader:
     @contextmanager
     def _opened(self, file: SegmentFile, data: pa.Buffer, *, dictionaries: bool) -> Iterator[pq.ParquetFile]:
         """The Parquet file of an object, whose place and length must match its layout. Raises Damaged."""
-        texts = [f.name for f in self.log.schema if pa.types.is_string(f.type)] if dictionaries else None
+        names = [f.name for f in self.log.schema if pa.types.is_string(f.type) and f.name in file.pieces]
+        texts = names if dictionaries else None
         try:
             with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
                 found = (opened.schema_arrow.metadata or {}).get(PLACE, b"no place")

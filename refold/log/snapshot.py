@@ -41,7 +41,7 @@ class LogCut:
         starts, ends: per log partition, the offset range [start, end) that this snapshot added.
         seq_start, seq_end: the same for `log_seq`, across log partitions.
         content: per log partition, the sha256 of the canonical bytes of the added events.
-        schema: the text of the declared columns at sealing.
+        schema: the text of the declared columns at sealing; a log may grow from one snapshot to the next.
         read, quarantined, control: counts of landing records; read = events + quarantined + control.
         objects: the landing objects it took in.
     """

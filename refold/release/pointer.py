@@ -9,9 +9,7 @@ it, is `refold.release.releaser`; forgetting is `refold.release.retention`; read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -21,12 +19,10 @@ from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
-from refold.types import ColumnKind, ColumnType, Schema
+from refold.types import Schema, parse_column
 
 FORMAT = 2
 """The format of records written now. Format 1 had no sinks, times and rollbacks, and is still read."""
-
-_COLUMN = re.compile(r"([a-z0-9]+)(?:\((\d+), (\d+)\))?(\?)?")
 
 
 @dataclass(frozen=True)
@@ -76,23 +72,6 @@ def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -
     pairs = [[name, str(column)] for name, column in columns.items()]
     options = sink.options() if registered else {}
     return ServedSink(type(sink).__name__, sink.name, place, list(key), pairs, options)
-
-
-def parse_column(text: str) -> ColumnType:
-    """The type that `str(ColumnType)` wrote; it does not include bounds and choices.
-
-    >>> parse_column("decimal(18, 4)?") == ColumnType(ColumnKind.DECIMAL, null=True, precision=18, scale=4)
-    True
-
-    Raises FixInput.
-    """
-    found = _COLUMN.fullmatch(text)
-    if found is not None and (found[1] == "decimal") == (found[2] is not None):
-        kind, precision, scale, null = found.groups()
-        digits = (int(precision), int(scale)) if precision else (None, None)
-        with suppress(ValueError):
-            return ColumnType(ColumnKind(kind), null=null is not None, precision=digits[0], scale=digits[1])
-    raise FixInput(f"The column type {text!r} is not one of this Refold's.", remedy="Read it with a newer one.")
 
 
 @dataclass(frozen=True)

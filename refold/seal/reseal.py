@@ -47,29 +47,32 @@ class Resealing:
 
         Raises Damaged where landing no longer gives them, and NotFound where it no longer has an object.
         """
-        events = []
+        events, sealed = [], self._log
         for snapshot, file in placed:
             cut = snapshot.cut(self._log.name)
-            mine = self._events(cut)[file.partition].events
+            sealed = self._log.as_sealed(cut.schema)
+            mine = self._events(cut, sealed)[file.partition].events
             events.append(mine.slice(file.start - cut.starts[file.partition], file.end - file.start))
-        return write_segment(self._objects, self._log, placed[0][1].partition, pa.concat_tables(events))
+        found = pa.concat_tables(events, promote_options="permissive").select(sealed.schema.names).cast(sealed.schema)
+        return write_segment(self._objects, sealed, placed[0][1].partition, found)
 
     def quarantine(self, snapshot: Snapshot, stored: StoredObject) -> None:
         """Store the quarantined records of a snapshot again. Raises as `segment` does."""
-        decoded = self._decoded(snapshot.cut(self._log.name))
+        cut = snapshot.cut(self._log.name)
+        decoded = self._decoded(cut, self._log.as_sealed(cut.schema))
         data = quarantine_bytes([(d.item.name, bad) for d in decoded for bad in d.bad])
         if sha256_hex(data) != stored.sha256:
             raise Damaged(_READ_DIFFERENTLY.format(self._log.name, "quarantined records"))
         self._objects.put(stored.name, data)
 
-    def _events(self, cut: LogCut) -> list[NewEvents]:
-        found = order_events(self._log, self._decoded(cut), cut.starts, cut.seq_start)
+    def _events(self, cut: LogCut, sealed: Log) -> list[NewEvents]:
+        found = order_events(sealed, self._decoded(cut, sealed), cut.starts, cut.seq_start)
         if [part.content for part in found] != list(cut.content):
             raise Damaged(_READ_DIFFERENTLY.format(self._log.name, "events"))
         return found
 
-    def _decoded(self, cut: LogCut) -> list[DecodedObject]:
-        decoding = Decoding(self._landing, self._objects, self._log)
+    def _decoded(self, cut: LogCut, sealed: Log) -> list[DecodedObject]:
+        decoding = Decoding(self._landing, self._objects, sealed)
         try:
             found = list(decoding.decode([self._item(sealed) for sealed in cut.objects]))
         finally:

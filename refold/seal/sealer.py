@@ -207,18 +207,19 @@ class _LogSealer:
         cut = self._cut(head)
         if cut is NO_EVENTS_YET:
             return
-        faults = []
-        if cut.schema != self.log.content:
-            faults.append(
-                f"its columns changed since it was sealed: expected {cut.schema!r}, found {self.log.content!r}"
-            )
+        faults = self.log.faults_of_growth(cut.schema)
         if len(cut.ends) != self.log.partitions:
             faults.append(
                 f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}"
             )
         if faults:
             raise DeclarationError(
-                f"Log {self.log.name!r}", [*faults, "declare it as sealed, or give REFOLD_STORE a new place"]
+                f"Log {self.log.name!r}",
+                [
+                    *faults,
+                    "a sealed log may gain columns that may be null, allow null, and allow more digits of a decimal; "
+                    "for anything else declare it as sealed, or give REFOLD_STORE a new place",
+                ],
             )
 
     def check_changed(self) -> None:

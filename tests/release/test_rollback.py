@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from refold.errors import Conflict, FixInput, NotFound
-from refold.release.pointer import parse_column, places
+from refold.release.pointer import places
 from refold.storage.records import record_bytes
-from refold.types import binary, boolean, date, decimal, int64, ratio, text, timestamp
+from refold.types import binary, boolean, date, decimal, int64, parse_column, ratio, text, timestamp
 from tests.release.little import DAYS, NOW, Little, database, on_hand, shown
 
 LATER = NOW + dt.timedelta(days=1)

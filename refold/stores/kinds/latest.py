@@ -49,7 +49,8 @@ class LatestStore(Folded):
     @property
     def code_version(self) -> str:
         """The declared version and the fingerprint of the declaration."""
-        parts = ["latest", self.log.content, *self.log.key_columns, describe(self.picked), repr(self.delete_when)]
+        read = describe({name: self.log.columns[name] for name in (*self.log.key_columns, *self.columns_read)})
+        parts = ["latest", read, *self.log.key_columns, describe(self.picked), repr(self.delete_when)]
         return f"{self.version}-{fingerprint_text(*parts)[:12]}"
 
     @property
