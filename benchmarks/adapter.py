@@ -42,7 +42,7 @@ class ParquetLanding:
         assert not raws
         return b""
 
-    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
         """The rows as they are."""
         rows = (
             pq.ParquetFile(pa.BufferReader(data)).read(list(columns)).select(list(columns)).cast(arrow_schema(columns))

@@ -150,7 +150,7 @@ def settle(
     Args:
         table: as in `check`.
         columns: the declared columns.
-        lines: the line (from 1) of each row, ascending.
+        lines: the line (from 1) of each row, ascending; a record that is several rows is good if all of them are.
         raw: the raw bytes of a line.
         bad: records that never became a row.
         known: as in `check`.
@@ -159,13 +159,12 @@ def settle(
         plain_bytes: the size of the object before compression.
     """
     findings = {**check(table, columns, known), **(early or {})}
-    failed = [BadRecord(int(lines[row]), *finding, raw(int(lines[row]))) for row, finding in findings.items()]
-    good = np.ones(len(lines), dtype=np.bool_)
-    good[list(findings)] = False
-    rows = table.filter(pa.array(good)) if findings else table
+    failed = {int(lines[row]): finding for row, finding in sorted(findings.items(), reverse=True)}
+    good = ~np.isin(lines, list(failed)) if failed else np.ones(len(lines), dtype=np.bool_)
+    rows = table.filter(pa.array(good)) if failed else table
     rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
-    found = sorted([*bad, *failed], key=lambda record: record.number)
-    return Decoded(rows, lines[good], found, control, plain_bytes)
+    records = [*bad, *(BadRecord(line, *finding, raw(line)) for line, finding in failed.items())]
+    return Decoded(rows, lines[good], sorted(records, key=lambda record: record.number), control, plain_bytes)
 
 
 def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, ValueFault]]:

@@ -5,6 +5,9 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 
 - `c`, `r` and `u` carry the row in `after`; `d` carries it in `before`. Without it the record is bad: `missing-after`,
   `missing-before`. Other operations (`t` truncate, `m` message) change no single row: `unsupported-op`.
+- A `u` whose key in `before` is not that in `after` moves a row: it is read as a delete of the old key, with the
+  columns of `before`, and then the update. Where `before` has one part of the key and lacks another, the record is bad
+  (`incomplete-key`); where it has none of the key, as with most settings of PostgreSQL, the key did not change.
 - A line `null` is the tombstone that follows a delete in Kafka; it is a control record, counted and passed over.
 - A delete may carry the key alone, depending on the source's settings. Declare value columns with `null=True` where a
   log has deletes; the key is found missing where it is.
@@ -26,10 +29,11 @@ from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
 from refold.landing.json_line import BLANK, Place
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
 from refold.landing.jsonl import NO_PATHS, SUFFIXES, Paths, PlaceFinder, freeze_paths, join_lines, pick
+from refold.landing.key_moves import KeyMoves
 from refold.types import Schema, text
 
-WRITES = ("c", "r", "u")
-DELETE = "d"
+UPDATE, DELETE = "u", "d"
+WRITES = ("c", "r", UPDATE)
 ROW = "row"
 
 
@@ -86,16 +90,16 @@ class Debezium:
         """Lines, each with its newline."""
         return join_lines(raws)
 
-    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
         """Decode one object; see `refold.landing.decoder.Decoder`.
 
         Raises:
             UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
             DeclarationError: a column type that no landing may hold.
         """
-        return self._decode(name, data, columns, fast=True)
+        return self._decode(name, data, columns, key, fast=True)
 
-    def _decode(self, name: str, data: bytes, columns: Schema, *, fast: bool) -> Decoded:
+    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
         refuse_ratio(columns)
         finder = PlaceFinder()
         envelope = _Envelope(
@@ -106,6 +110,9 @@ class Debezium:
         sources = {column: self._sources(finder, column, columns) for column in columns}
         plain = inflate(name, data, self.object_bytes_max)
         records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
+        ops = [number for number, place in enumerate(finder.places) if place.path == self._path("op")]
+        moves = KeyMoves({column: sources[column] for column in key}, ops, UPDATE, DELETE)
+        records = moves.apart(records)
         table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
         bad = [record for record in records.bad if not _is_tombstone(record)]
         return settle(
@@ -115,7 +122,7 @@ class Debezium:
             records.raw,
             bad=bad,
             known=known,
-            early=_row_findings(records, envelope, self.enveloped),
+            early={**moves.findings(records), **_row_findings(records, envelope, self.enveloped)},
             control=len(records.bad) - len(bad),
             plain_bytes=len(plain),
         )

@@ -36,7 +36,8 @@ class Decoded:
 
     Attributes:
         rows: one row per good record, in the order of the object, with exactly the declared columns and types.
-        lines: the number (from 1) that the decoder gives the record of each row; int64, shape (rows,).
+        lines: the number (from 1) that the decoder gives the record of each row; int64, shape (rows,). A record that
+            moves a row to another key is two rows of one number.
         bad: the records that cannot be events, by ascending number.
         control: records that the format uses for itself and that are no events (heartbeats and the like).
         plain_bytes: the size of the object before compression; 0 where the decoder does not say.
@@ -50,7 +51,7 @@ class Decoded:
 
     @property
     def read(self) -> int:
-        """All records that the object held: events, bad records and control records."""
+        """All records that the object held: events, bad records and control records; one that is two events is two."""
         return len(self.rows) + len(self.bad) + self.control
 
 
@@ -71,13 +72,14 @@ class Decoder(Protocol):
         """The object, under the first suffix, that holds the raw bytes of some bad records, in order."""
         ...
 
-    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
         """Decode one object into rows of exactly the declared columns.
 
         Args:
             name: the object's name, for errors and to tell compression.
             data: its bytes.
             columns: the declared columns.
+            key: those of the log's key, for formats in which one record can change the rows of two keys.
 
         Raises:
             UnreadableObject: the object as a whole cannot be read, such as a truncated gzip.

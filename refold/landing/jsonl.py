@@ -72,7 +72,7 @@ class JsonLines:
         """Lines, each with its newline."""
         return join_lines(raws)
 
-    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
         """Decode one object; see `refold.landing.decoder.Decoder`.
 
         Raises:

@@ -98,10 +98,11 @@ def _suffix(log: Log) -> str:
 def _is_readable(log: Log, raw: bytes) -> bool:
     """Whether the bytes of a quarantined record are events now, and nothing else."""
     try:
-        decoded = log.decoder.decode("retry" + _suffix(log), log.decoder.encode([raw]), log.columns)
+        decoded = log.decoder.decode("retry" + _suffix(log), log.decoder.encode([raw]), log.columns, log.key_columns)
     except UnreadableObject:  # bytes that make an object unreadable if it begins with them
         return False
-    return len(decoded.rows) == decoded.read > 0
+    one = not log.by_place or len(set(decoded.lines.tolist())) == 1  # else it is not known which has the place
+    return len(decoded.rows) == decoded.read > 0 and one
 
 
 def retried_records(objects: ObjectStore, chain: SnapshotChain, log: Log, places: bytes) -> bytes | None:

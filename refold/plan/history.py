@@ -149,7 +149,7 @@ def _peeked(engine: Engine, log: Log, kind: str, waiting: Sequence[LandingObject
     try:
         name = items[len(items) // 2].name
         data = engine.landing().get(name)
-        records = log.decoder.decode(name, data, log.columns).read
+        records = log.decoder.decode(name, data, log.columns, log.key_columns).read
     except (RefoldError, OSError, ValueError):  # sealing reports what is wrong with it
         return _RECORD_BYTES[kind]
     return len(data) / records if records else _RECORD_BYTES[kind]

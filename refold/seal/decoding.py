@@ -97,10 +97,10 @@ class Decoding:
 
     def _decode(self, item: LandingObject) -> DecodedObject:
         data = (self._objects if item.folder == "" else self._landing).get(item.name)
-        decoded = self._log.decoder.decode(item.name, data, self._log.columns)
+        decoded = self._log.decoder.decode(item.name, data, self._log.columns, self._log.key_columns)
         events = decoded.rows.combine_chunks()  # else it is done once for each log partition
         table = self._with_places(item, events, decoded.lines)
-        partitions = self._partitions(item, events)
+        partitions = self._partitions(item, events, decoded.lines)
         places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
         return DecodedObject(item, len(data), sha256_hex(data), decoded.plain_bytes, decoded.read, decoded.control,
                              decoded.bad, table, places)  # fmt: skip
@@ -113,7 +113,7 @@ class Decoding:
             source, lines = pa.array(names).take(pa.array(lines - 1)).dictionary_encode(), np.array(numbers)[lines - 1]
         return events.append_column("source_object", source).append_column("source_line", pa.array(lines))
 
-    def _partitions(self, item: LandingObject, rows: pa.Table) -> Seqs:
+    def _partitions(self, item: LandingObject, rows: pa.Table, lines: Seqs) -> Seqs:
         if item.partition is None:
             keys = as_one([rows[name] for name in self._log.key_columns])
             return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int64)
@@ -122,6 +122,14 @@ class Decoding:
                 f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "
                 f"{self._log.partitions}.",
                 remedy="Declare as many partitions as the landing has.",
+            )
+        moves = np.flatnonzero(lines[1:] == lines[:-1])
+        if len(moves) and self._log.partitions > 1:
+            raise UnreadableObject(
+                f"{item.name} {self._log.decoder.unit} {lines[moves[0]]} moves a row of log {self._log.name!r} to "
+                "another key, and landing has log partitions: the events of the old key may be in another one, and "
+                "their order against this one is not known.",
+                remedy="Land such a table in one log partition, or let its source write a delete and a create.",
             )
         return np.full(len(rows), item.partition, dtype=np.int64)
 

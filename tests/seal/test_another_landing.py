@@ -40,7 +40,7 @@ class Framed:
     def encode(self, raws: Sequence[bytes]) -> bytes:
         return b"".join(struct.pack(">H", len(raw)) + raw for raw in raws)
 
-    def decode(self, name: str, data: bytes, columns: Schema) -> Decoded:
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
         rows, numbers, bad = [], [], []
         for number, raw in enumerate(_frames(name, data), 1):
             event_id, product_id, units = raw.decode().split("|")
