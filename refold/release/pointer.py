@@ -121,7 +121,7 @@ class Release:
     def content(self) -> bytes:
         """What readers get, as bytes to compare; the place of the store itself does not count."""
         sinks = {s: [{**asdict(sink), "place": ""} for sink in found] for s, found in self.sinks.items()}
-        # By claim: a proof that was lost and passed again has another name, and serves nobody anything else.
+        # By claim: a proof that was lost and passed again has another name, and readers see no change.
         claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
         names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder", "connections")
         return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
@@ -140,8 +140,8 @@ class Release:
         if not self.moves_readers:
             return f"number {self.number}, a prune that left snapshot {self.snapshot} served,"
         back = f", rolled back to {self.rolled_back_to}" if self.rolled_back_to is not None else ""
-        told = "".join(f" {word} {text}" for word, text in (("at", self.released_at), ("by", self.released_by)) if text)
-        return f"release {self.number} of snapshot {self.snapshot}{back}{',' if told else ''}{told}"
+        when = "".join(f" {word} {text}" for word, text in (("at", self.released_at), ("by", self.released_by)) if text)
+        return f"release {self.number} of snapshot {self.snapshot}{back}{',' if when else ''}{when}"
 
 
 class Pointer:

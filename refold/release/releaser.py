@@ -300,19 +300,19 @@ class Releaser:
         With `declared` also those of the project that the release does not list; always where it is of format 1.
         A sink that the project no longer has counts as long as it holds the release's version.
         """
-        told = {described.title: described for described in release.sinks.get(name, ())}
+        recorded = {described.title: described for described in release.sinks.get(name, ())}
         for store in self._project.stores:
             for sink in store.sinks if store.name == name else ():
-                described = told.pop(title_of(sink), None)
+                described = recorded.pop(title_of(sink), None)
                 if described is not None or declared or not release.sinks:
                     yield described or self._describe(store, sink), sink, self._publisher.target(store, sink)
-        for described in told.values():
-            sink_told = described.declared()
-            if sink_told is not None:
+        for described in recorded.values():
+            restored = described.declared()
+            if restored is not None:
                 connections = self._publisher.connections
-                target = sink_told.open(connections, name, described.key, described.schema)
+                target = restored.open(connections, name, described.key, described.schema)
                 if release.versions[name] in target.versions():
-                    yield described, sink_told, target
+                    yield described, restored, target
 
     def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[Move]]]:
         """All targets of a release by kind of sink, also those that serve it already: one alone would make a mix."""

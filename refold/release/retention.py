@@ -145,7 +145,7 @@ class Pruner:
         Returns the versions that were dropped, by sink.
 
         Raises:
-            Conflict: somebody moved the pointer since it was planned; nothing was given up.
+            Conflict: another process moved the pointer since it was planned; nothing was given up.
         """
         current = self._pointer.current()
         if current is None:

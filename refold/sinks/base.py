@@ -120,7 +120,7 @@ class Target(ABC):
 
     @abstractmethod
     def drop(self, version: str) -> None:
-        """Forget a version that readers do not see; one that is not there is no error. Raises Conflict if released."""
+        """Forget a version that readers do not see; an unknown one is accepted. Raises Conflict if it is released."""
 
     @property
     @abstractmethod
@@ -177,7 +177,7 @@ class Target(ABC):
     def mend(self, content: Content) -> None:
         """Put back what neither publishing a version nor releasing it does; nothing, for most sinks.
 
-        Called before both where `faults` found some. Raises FixInput where somebody else's things are in the way.
+        Called before both where `faults` found some. Raises FixInput where objects of others are in the way.
         """
         return
 

@@ -11,7 +11,7 @@ For a sink `Delta("daily_movement")` the store holds
   damaged is noticed and restored. Checkpoints of the log are the Delta library's own.
 
 Any reader of Delta tables (pandas, Polars, Spark, Trino) sees the old or the new version, never a mix. Releasing an
-older version lists its files again, as they are kept until `drop`; therefore **nobody else may vacuum the table**.
+older version lists its files again, as they are kept until `drop`; so **no other tool may vacuum the table**.
 Types are Delta's own: long, string, decimal(p, s), date, timestamp (UTC, µs), boolean, binary, double.
 """
 
@@ -192,7 +192,7 @@ class DeltaTarget(Target):
         raise Conflict(f"{self.place} was committed to by others {_ATTEMPTS_MAX} times.", remedy="Release again.")
 
     def released(self) -> str | None:
-        """The version whose files the table lists; None also where somebody else has rewritten them."""
+        """The version whose files the table lists; None also where another tool has rewritten them."""
         table = self._table()
         if table is None:
             return None

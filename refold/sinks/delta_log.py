@@ -140,4 +140,4 @@ def _of_refold(text: str) -> bool:
 def _author(text: str | None) -> str:
     """Who made a commit that is not Refold's, and how, for people."""
     info = _info(text or "")
-    return f"{info.get('operation', 'a commit that cannot be read')} by {info.get('engineInfo', 'somebody')}"
+    return f"{info.get('operation', 'a commit that cannot be read')} by {info.get('engineInfo', 'an unknown tool')}"

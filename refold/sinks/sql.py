@@ -45,7 +45,7 @@ from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, repe
 from refold.sinks.connections import DATABASE, Connections
 from refold.sinks.database import Database
 from refold.sinks.sql_exact import exact_columns, exactly, needs_exact, with_exact
-from refold.sinks.sql_faults import release_faults, remake, stray_faults, version_faults, view_faults
+from refold.sinks.sql_faults import release_faults, remake, remove_strays, stray_faults, version_faults, view_faults
 from refold.sinks.sql_tables import (
     HIDDEN,
     LINEAGE,
@@ -88,7 +88,7 @@ class Sql(Sink):
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.table) or self.table.lower() in _RESERVED:
-            fault = f"a table's name matches {_NAME.pattern} and is none of {', '.join(sorted(_RESERVED))}"
+            fault = f"a table's name matches {_NAME.pattern} and is not one of {', '.join(sorted(_RESERVED))}"
             raise DeclarationError(f"Sql({self.table!r})", [fault])
 
     @property
@@ -237,7 +237,8 @@ class SqlTarget(Target):
             table = self._table_of(content)
             found = version_faults(connection, self.database.place, table, self._whole(content))
             if lineage is not None:
-                found += stray_faults(connection, self.database.place, self.table, table)
+                for each in (self.rows_table, self._exact_table):
+                    found += stray_faults(connection, self.database.place, self.table, each)
                 row = self._row(content.version, lineage) | {"rows_table": table.name}
                 found += release_faults(connection, self.database.place, row)
                 found += view_faults(connection, self.database.place, self.table, table.name, self.description)
@@ -264,6 +265,7 @@ class SqlTarget(Target):
         with self.database.writing("tables", self.lock(content.version)) as connection:
             self.database.limit_waiting(connection)
             remake(connection, self.table, self._table_of(content), self.store, self.description)
+            remove_strays(connection, self.table, self.rows_table, self._exact_table)
 
     def _whole(self, content: Content) -> dict[str, object]:
         """The registry row of a version that is held whole."""
@@ -283,8 +285,8 @@ class SqlTarget(Target):
     def _row(self, version: str, lineage: Mapping[str, str]) -> dict[str, object]:
         """The release row of a version, but for its table of rows."""
         known = {name: lineage.get(name) for name in LINEAGE}
-        row = {"table_name": self.table, "version": version, "store": self.store, "lineage": _lineage_text(lineage)}
-        return {**row, **known}
+        row = {"table_name": self.table, "version": version, "store": self.store}
+        return {**row, **known, "lineage": canonical_json(dict(lineage)).decode()}
 
     def lock(self, version: str) -> str:
         """The name of the lock that publishing, releasing and dropping one version take."""
@@ -390,10 +392,6 @@ def _release_all(
             target.move(connection, version, lineage)
         if trial is not None:
             trial.rollback()
-
-
-def _lineage_text(lineage: Mapping[str, str]) -> str:
-    return canonical_json(dict(lineage)).decode()
 
 
 def _of_version(statement: sa.Delete, held: Mapping[str, object]) -> sa.Delete:

@@ -1,4 +1,4 @@
-"""Content that PostgreSQL cannot hold as it stands: text with U+0000, and keys that do not fit a B-tree.
+"""Content that PostgreSQL cannot hold in a plain table: text with U+0000, and keys that do not fit a B-tree.
 
 Every version can be published, because a version with such values goes to a table of rows of its own kind. There
 U+0000 is replaced by U+FFFD, which is what readers of the view see, and the exact texts of such a row are beside it in

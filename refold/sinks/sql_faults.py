@@ -76,7 +76,7 @@ def view_faults(connection: sa.Connection, place: str, view: str, rows_table: st
 
 
 def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str, description: str) -> None:
-    """Create or replace registry, table of rows, release row and view where they differ; delete rows of no version.
+    """Create or replace registry, table of rows, release row and view where they differ.
 
     Raises FixInput where a table that Refold did not make has the view's name.
     """
@@ -102,6 +102,13 @@ def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: st
     expected, found = view_texts(connection, view, shown, description)
     if found != expected:
         follow_columns(connection, view, shown, description)
-    column = rows_table.c[VERSION]
-    named = sa.select(versions.c.version).where(versions.c.table_name == view)
-    connection.execute(sa.delete(rows_table).where(column.not_in(named)))
+
+
+def remove_strays(connection: sa.Connection, view: str, *tables: sa.Table) -> None:
+    """Delete the rows that no registered version has in these tables, as far as they exist."""
+    known = set(sa.inspect(connection).get_table_names())
+    for table in tables:
+        if table.name in known:
+            here = (versions.c.table_name == view) & (versions.c.rows_table == table.name)
+            named = sa.select(versions.c.version).where(here)
+            connection.execute(sa.delete(table).where(table.c[VERSION].not_in(named)))

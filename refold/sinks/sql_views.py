@@ -2,8 +2,8 @@
 
 A view that has to show other columns is replaced in the transaction of the release. On PostgreSQL, columns that are
 added go to its end, which keeps everything about it. Where a column is dropped or changes its type, the view has to be
-dropped and created again: its owner, options, grants and comments are kept, and it is refused where something of
-somebody else depends on it. SQLite has none of these; there it is refused where a view of somebody else would fail.
+dropped and created again: its owner, options, grants and comments are kept, and the change is refused where anything
+else depends on the view. SQLite has none of these; there it is refused where another view would fail.
 
 SQLite has no decimal type. Its tables hold decimals as exact text, and its views show them as numbers:
 

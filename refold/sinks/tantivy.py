@@ -7,7 +7,7 @@ For a sink `Tantivy("product_search")` the search folder holds
 - `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
 - `tantivy/product_search/.lock`: held while publishing, releasing and dropping; readers need no lock.
 
-Text columns are indexed in lower-cased words (of less than 40 bytes), the key also as it stands. Index files differ
+Text columns are indexed in lower-cased words (of less than 40 bytes), the key also whole. Index files differ
 from build to build although they hold the same; what is compared is the content that `read` gives back.
 """
 
@@ -44,6 +44,7 @@ _MANIFEST = "refold.json"
 _BUILDING, _DROPPED = ".building-", ".dropped-"
 _HEAP_SIZE_BYTES = 64_000_000
 _KEY_BOOST = 100.0
+_TERM_SIZE_BYTES_MAX = 65_000
 _SHA256 = "sha256 "
 _OF_EVERY_COMMIT = ("meta.json", ".managed.json")
 """The files of an index that every commit rewrites; all others are written once."""
@@ -204,7 +205,7 @@ class TantivyTarget(Target):
         for place, (_, document) in enumerate(documents(content)):
             entry = tantivy.Document()
             entry.add_unsigned(_PLACE, place)
-            entry.add_text(_KEY, keys[place])
+            entry.add_text(_KEY, _term(keys[place]))
             entry.add_bytes(_DOCUMENT, document)
             for name, values in texts.items():
                 if values[place] is not None:
@@ -222,7 +223,7 @@ class TantivyTarget(Target):
         if faults:
             plain = " ".join(f'"{word}"' for word in re.findall(r"[^\W_]+", words))
             query, _ = index.parse_query_lenient(plain, fields)
-        exact = tantivy.Query.term_query(index.schema, _KEY, words, index_option="basic")
+        exact = tantivy.Query.term_query(index.schema, _KEY, _term(words), index_option="basic")
         boosted = tantivy.Query.const_score_query(exact, _KEY_BOOST)
         return tantivy.Query.boolean_query([(tantivy.Occur.Should, query), (tantivy.Occur.Should, boosted)])
 
@@ -284,7 +285,7 @@ class TantivyTarget(Target):
             return None
 
     def _file_faults(self, version: str) -> list[SinkFault]:
-        """The files of an index that are not those it was built of; tantivy's locks are nobody's."""
+        """The files of an index that are not those it was built of; tantivy's locks are left out."""
         folder, expected = self._folder / version, self._manifest(version)["files"]
         found = []
         for name in sorted({*expected, *_names(folder)}):
@@ -370,6 +371,12 @@ def _key_texts(content: Content) -> list[str]:
     """What a person would type to name each row: its key values as text, with spaces between several."""
     columns = [to_json(content.rows[name], content.columns[name]) for name in content.key]
     return [" ".join("" if value is None else str(value) for value in key) for key in zip(*columns, strict=True)]
+
+
+def _term(text: str) -> str:
+    """A key as one term, or its hash where tantivy would leave it out without an error, above 65,530 bytes."""
+    data = text.encode()
+    return text if len(data) <= _TERM_SIZE_BYTES_MAX else f"{_SHA256}{sha256_hex(data)}"
 
 
 def _by_key(content: Content) -> Content:

@@ -172,6 +172,16 @@ def test_the_exact_key_comes_first_and_differs_by_case(connections: Connections)
     assert keys(target, "p-1")[0] == "p-1"
 
 
+def test_a_key_of_any_length_is_found(connections: Connections) -> None:
+    """tantivy drops terms of more than 65,530 bytes without an error."""
+    keys = [letter * size for letter in "ab" for size in (40, 65_000, 65_001, 65_530, 65_531, 200_000)]
+    content = content_of({"key": text(), "n": int64()}, [(key, n) for n, key in enumerate(keys)], "v1")
+    target = Tantivy("products").open(connections, "s", content.key, content.columns)
+    target.publish(content)
+    target.release("v1", {})
+    assert [target.search(key, 1)[0].document["n"] for key in keys] == list(range(len(keys)))
+
+
 def test_rows_of_equal_score_are_in_the_order_of_their_keys(connections: Connections) -> None:
     rows = [(f"{i:03d}", "same words here", None, Decimal(1)) for i in range(300)]
     target = indexed(connections, content_of(PRODUCTS, rows[::-1], "v1"))
