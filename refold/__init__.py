@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
     from refold.sinks.expectations import expect
     from refold.stores.kinds.latest import latest_by_key
+    from refold.stores.kinds.latest_fold import NOT_NULL
+    from refold.stores.kinds.newest import Ties
     from refold.stores.kinds.relation import documents, relation
     from refold.stores.kinds.rule import fold
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
+    "NOT_NULL",
     "PLACE",
     "BulkNdjson",
     "ConflictLimits",
@@ -38,6 +41,7 @@ __all__ = [
     "QuarantineLimits",
     "Sql",
     "Tantivy",
+    "Ties",
     "binary",
     "boolean",
     "date",
@@ -69,6 +73,8 @@ _NAMES_OF = {
     "rules.outcome": "ignore reject",
     "sinks": "BulkNdjson Delta Sql Tantivy",
     "stores.kinds.latest": "latest_by_key",
+    "stores.kinds.latest_fold": "NOT_NULL",
+    "stores.kinds.newest": "Ties",
     "stores.kinds.relation": "documents relation",
     "stores.kinds.rule": "fold",
     "types": "binary boolean date decimal enum int64 ratio text timestamp",

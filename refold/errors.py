@@ -64,6 +64,12 @@ class RuleError(FixInput):
         self.event_index = event_index
 
 
+class EventRefused(RuleError):
+    """A store that keeps values as events give them cannot take one as it is declared; `event_index` as above."""
+
+    kind = "event-refused"
+
+
 class NotDeterministic(RuleError):
     """A rule gave different results for the same rows and events."""
 

@@ -59,6 +59,8 @@ class Debezium:
         enveloped: whether each record is wrapped once more, as `{"schema": …, "payload": …}`.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
         object_bytes_max: an object with more plain bytes is unreadable.
+        placeholder: what stands for a value that an update left as it was, the connector's
+            `unavailable.value.placeholder`. `latest_by_key` keeps the value before; elsewhere it is a text as others.
 
     >>> from refold.types import int64, text
     >>> line = b'{"op": "d", "before": {"id": "x"}, "after": null, "source": {"lsn": 7}}'
@@ -71,6 +73,7 @@ class Debezium:
     enveloped: bool = False
     line_bytes_max: int = LINE_BYTES_MAX
     object_bytes_max: int = OBJECT_BYTES_MAX
+    placeholder: str = "__debezium_unavailable_value"
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
     def __post_init__(self, paths: Paths) -> None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from refold.base.parallel import each
 from refold.dedup.deliveries import Deliveries, Delivery
-from refold.errors import NotDeterministic, RuleError
+from refold.errors import EventRefused, NotDeterministic, RuleError
 from refold.log.reader import Part, UnreadPart, parts_of, plain, position
 from refold.rules.outcome import FoldResult
 from refold.stores.declaration import Folded
@@ -298,6 +298,11 @@ def _named(store: Folded, part: Part, error: RuleError) -> RuleError:
         return error
     partition, offset, _ = position([part], index)
     what = str(error).removesuffix(error.remedy).rstrip()
+    if isinstance(error, EventRefused):
+        return EventRefused(
+            f"Store {store.name!r} cannot take the event at {_place(store, part, index)}: {what}",
+            remedy=f"{error.remedy} `refold log show {store.log.name} {partition}:{offset}` prints the event.",
+        )
     return RuleError(
         f"The rule of store {store.name!r} failed at {_place(store, part, index)}: {what}",
         remedy=f"Correct the rule and raise its version, or handle such an event by reject(...); "

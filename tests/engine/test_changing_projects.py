@@ -171,7 +171,7 @@ def test_an_overflow_in_a_query_is_an_error_of_its_value_and_not_of_its_text(sho
 def test_declarations_that_could_not_work_are_refused_with_all_faults():
     with pytest.raises(DeclarationError, match="is not an identifier"):
         latest_by_key(product_changes, "../x y", version=1, columns={})
-    with pytest.raises(DeclarationError, match="expected an enum column"):
+    with pytest.raises(DeclarationError, match="expected a value of 'description', text"):
         latest_by_key(product_changes, "x", version=1, columns={}, delete_when=("description", Op.DELETE))
     with pytest.raises(DeclarationError, match="two inputs named 'stock_ledger'"):
         relation(reads=[stock.ledger, stock.ledger], key=["k"], returns={"k": int64()})(lambda: "SELECT 1 AS k")

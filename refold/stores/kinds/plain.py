@@ -12,13 +12,14 @@ import decimal
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from bisect import insort
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from refold.errors import RuleError
+from refold.errors import EventRefused, RuleError
 from refold.rules.outcome import Ignored, Outcome, Rejection
 from refold.types import ColumnKind, ColumnType, Schema, member_text
 
@@ -99,25 +100,102 @@ class PlainRule(PlainFold):
 
 
 class PlainLatest(PlainFold):
-    """The last event's columns; before the first event, and after a delete, there are none and the row is deleted."""
+    """The newest event's columns; before the first event, and after a delete, there are none and the row is deleted.
 
-    def __init__(self, names: list[str], delete_when: tuple[str, str] | None) -> None:
-        self._names = names
-        self._delete_when = delete_when
-        self._now: dict[object, Row] = {}
-        self._nothing: Row = dict.fromkeys(names) | {"deleted": True}
+    All events of a key are kept in a list, sorted by the declared order, then by their places in the log; without a
+    declared order by the latter alone. A column takes its value from the newest event that gives it one or deletes.
+
+    Attributes:
+        names: the columns kept.
+        deletes: the column and the values that delete a key; None for any value but null.
+        order_by, ties: the columns that order events, and `refuse`, `first` or `last` of equals.
+        unchanged: by column the placeholder of a value that an event does not give.
+        filled: by name of another state column, the column kept that it is about, or "" for the row, and the event
+            column that fills it.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        names: Sequence[str],
+        deletes: tuple[str, tuple[object, ...] | None] | None,
+        unchanged: Mapping[str, object],
+        order_by: Sequence[str],
+        ties: str,
+        filled: Mapping[str, tuple[str, str]],
+    ) -> None:
+        self._store, self._names, self._deletes, self._unchanged = store, names, deletes, unchanged
+        self._order_by, self._ties, self._filled = order_by, ties, filled
+        self._events: dict[object, list[tuple[tuple[object, ...], int, Row]]] = {}
 
     def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
-        """Keep the event's columns, or nothing of a delete."""
-        if self._delete_when and event[self._delete_when[0]] == self._delete_when[1]:
-            self._now[key] = self._nothing
+        """Put the event where it belongs, and see whether anything comes from it."""
+        mine = self._events.setdefault(key, [])
+        order = tuple(_bytes(event[name]) for name in self._order_by)
+        if self._ties == "refuse" and self._order_by:
+            self._refuse_equal(mine, order, event)
+        if self._order_by:
+            insort(mine, (order, -len(mine) if self._ties == "first" else len(mine), event), key=lambda each: each[:2])
         else:
-            self._now[key] = {name: event[name] for name in self._names} | {"deleted": False}
-        return Outcome.APPLIED, 0
+            mine.append((order, 0, event))
+            del mine[: -1 - max((self._age(mine, name) for name in self._unchanged), default=0)]
+        newest = mine[-1][2]
+        for name in self._unchanged:
+            source = self._source(mine, name)
+            if not self._is_delete(newest) and (source is None or self._is_delete(source)):
+                raise self._error(event, f"no event gave column {name!r} a value for {event[name]!r} to keep")
+        used = any(self._source(mine, name) is event for name in ("", *self._unchanged))
+        return (Outcome.APPLIED, 0) if used else (Outcome.IGNORED, 1)
 
     def values(self, key: object) -> Row:
-        """The kept columns."""
-        return self._now.get(key, self._nothing)
+        """The kept columns, and those that say which event gave what."""
+        mine = self._events.get(key)
+        if mine is None:
+            return dict.fromkeys([*self._names, *self._filled]) | {"deleted": True}
+        gone = self._is_delete(mine[-1][2])
+        kept = {name: None if gone else self._given(mine, name)[name] for name in self._names}
+        return kept | {n: self._given(mine, of)[by] for n, (of, by) in self._filled.items()} | {"deleted": gone}
+
+    def _is_delete(self, event: Row) -> bool:
+        if self._deletes is None:
+            return False
+        column, values = self._deletes
+        return event[column] is not None if values is None else event[column] in values
+
+    def _gives(self, event: Row, name: str) -> bool:
+        return name not in self._unchanged or self._is_delete(event) or event[name] != self._unchanged[name]
+
+    def _age(self, mine: Sequence[tuple[tuple[object, ...], int, Row]], name: str) -> int:
+        """How many events are newer than the one that gives a column its value."""
+        return next((age for age, each in enumerate(reversed(mine)) if self._gives(each[2], name)), len(mine))
+
+    def _source(self, mine: Sequence[tuple[tuple[object, ...], int, Row]], name: str) -> Row | None:
+        age = self._age(mine, name)
+        return None if age == len(mine) else mine[-1 - age][2]
+
+    def _given(self, mine: Sequence[tuple[tuple[object, ...], int, Row]], name: str) -> Row:
+        source = self._source(mine, name)
+        assert source is not None, "an event whose column nothing gives is refused"
+        return source
+
+    def _refuse_equal(
+        self, mine: Sequence[tuple[tuple[object, ...], int, Row]], order: tuple[object, ...], event: Row
+    ) -> None:
+        for name in ("", *self._unchanged):
+            age = self._age(mine, name)
+            if age < len(mine) and mine[-1 - age][0] == order and self._gives(event, name):
+                other = mine[-1 - age][2]["log_seq"]
+                raise self._error(event, f"the event with log_seq {other} has the same {', '.join(self._order_by)}")
+
+    def _error(self, event: Row, what: str) -> EventRefused:
+        return EventRefused(
+            f"Store {self._store!r} cannot take the event at log partition {event['log_partition']}, offset "
+            f"{event['log_offset']} (log_seq {event['log_seq']}): {what}."
+        )
+
+
+def _bytes(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _read_back(column: ColumnType, value: Any) -> Any:

@@ -235,13 +235,14 @@ def documents(
     """
     key, other = (", ".join(store.key) for store in (left, right))
     faults = [f"{left.name} has key {key!r}, {right.name} has key {other!r}"] if key != other else []
-    faults += [f"column {c!r} is in both stores" for c in left.values if c in right.values]
+    lefts, rights = ({c: kind for c, kind in s.columns.items() if c in s.values} for s in (left, right))
+    faults += [f"column {c!r} is in both stores" for c in lefts if c in rights]
     if faults:
         raise DeclarationError(f"Documents {name!r}", faults)
     from refold.stores.sql_binding import named, named_table  # noqa: PLC0415  # projects without relations need no DuckDB
 
-    lefts = {c: replace(left.columns[c], null=left.columns[c].null or how == "full") for c in left.values}
-    rights = {c: replace(right.columns[c], null=right.columns[c].null or how != "inner") for c in right.values}
+    lefts = {c: replace(kind, null=kind.null or how == "full") for c, kind in lefts.items()}
+    rights = {c: replace(kind, null=kind.null or how != "inner") for c, kind in rights.items()}
     fields = ", ".join([*(f"l.{named(c)}" for c in lefts), *(f"r.{named(c)}" for c in rights)])
     names = [named(name) for name in left.key]
     chosen = ", ".join(f"coalesce(l.{k}, r.{k}) AS {k}" for k in names)
