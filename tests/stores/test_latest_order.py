@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold import (
@@ -213,7 +213,7 @@ def named(error: EventRefused) -> list[str]:
     return re.findall(r"log_seq \d+", str(error))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=120)
 @given(events_of_log, stores)
 def test_any_delivery_gives_what_a_query_and_the_reference_say(events: list[dict[str, Any]], declared: Any):
     store, deletes = declared
@@ -232,3 +232,108 @@ def test_any_delivery_gives_what_a_query_and_the_reference_say(events: list[dict
         assert found == outcomes
     published = published_rows(store, state.table).to_pylist()
     assert [tuple(row[name] for name in ("k", *KEPT)) for row in published] == queried(store, deletes, cuts)
+
+
+def delivered(*events: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Events of one key, a snapshot each."""
+    usual = {"k": "x", "version": 1, "at": START, "tag": "", "day": START.date(), "price": Decimal(1), "raw": b""}
+    usual |= {"op": "w", "gone": None, "gone_at": None, "bio": None, "photo": None, "n": 0}
+    usual |= {"delivery": Delivery.FIRST, "partition": 0, "cut": True}
+    return snapshots([{**usual, **event} for event in events])
+
+
+def row_of(store: LatestStore, *events: Mapping[str, Any]) -> dict[str, Any]:
+    state, _ = folded(store, delivered(*events), kept=False)
+    (row,) = state.table.to_pylist()
+    return row
+
+
+BY_VERSION = _store(["version"], delete=("op", Op.DELETE))
+
+
+def test_an_older_delete_deletes_nothing_and_an_older_write_brings_nothing_back():
+    write, delete = {"version": 2, "n": 7}, {"version": 3, "op": "d"}
+    assert row_of(BY_VERSION, write, {**delete, "version": 1})["n"] == 7
+    for late in ([delete, write], [write, delete], [delete, write, {"version": -5}]):
+        row = row_of(BY_VERSION, *late)
+        assert (row["deleted"], row["n"], row["version"]) == (True, None, 3)
+    assert row_of(BY_VERSION, delete, write, {"version": 4, "n": 8})["n"] == 8
+    _, outcomes = folded(BY_VERSION, delivered(delete, write), kept=True)
+    assert outcomes == [(Outcome.APPLIED, 0), (Outcome.IGNORED, 1)]
+    assert BY_VERSION.reasons == {1: "NOT_NEWER"}
+
+
+def test_equal_orders_are_refused_with_both_events_or_decided_by_position():
+    one, other = {"version": 5, "n": 1}, {"version": 5, "n": 2}
+    for between in ([], [{"version": 4, "n": 9}]):
+        cuts = delivered(one, *between, other)
+        later = f"offset {len(between) + 1} .log_seq {len(between) + 1}"
+        with pytest.raises(EventRefused, match=rf"'latest' cannot take the event at .*{later}, k 'x'.*log_seq 0.*5"):
+            folded(_store(["version"]), cuts, kept=False)
+        assert row_of(_store(["version"], Ties.FIRST), one, *between, other)["n"] == 1
+        assert row_of(_store(["version"], Ties.LAST), one, *between, other)["n"] == 2
+    assert row_of(_store(["version"]), {"version": 6, "n": 3}, {"version": 5}, {"version": 5})["n"] == 3
+
+
+def test_a_placeholder_keeps_the_value_before_and_is_refused_where_there_is_none():
+    store = _store([], delete=("op", Op.DELETE), unchanged={"bio": SAME})
+    assert row_of(store, {"bio": "long"}, {"bio": SAME, "n": 2})["bio"] == "long"
+    assert row_of(store, {"bio": None}, {"bio": SAME, "n": 2})["bio"] is None
+    for before in ([], [{"bio": "long"}, {"op": "d", "bio": SAME}]):
+        with pytest.raises(EventRefused, match=r"log_seq \d, k 'x'.*placeholder '\(as it was\)' in column 'bio'"):
+            folded(store, delivered(*before, {"bio": SAME}), kept=False)
+
+
+def test_a_value_that_arrives_after_its_placeholder_is_taken_by_its_own_order():
+    """The update of version 3 left `bio` as version 2 made it, which is delivered last."""
+    store = _store(["version"], delete=("op", Op.DELETE), unchanged={"bio": SAME})
+    first, made, left = {"version": 1, "bio": "old"}, {"version": 2, "bio": "new", "n": 2}, {"version": 3, "bio": SAME}
+    row = row_of(store, first, {**left, "n": 3}, made)
+    assert (row["bio"], row["n"], row["version"], row["version_of_bio"]) == ("new", 3, 3, 2)
+
+
+def test_bytes_of_a_placeholder_keep_the_value_before():
+    store = _store([], unchanged={"photo": SAME})
+    assert row_of(store, {"photo": b"\xff"}, {"photo": SAME.encode()})["photo"] == b"\xff"
+
+
+def test_the_placeholder_of_the_decoder_counts_unless_another_is_declared():
+    columns = {"id": int64(), "k": text(), "bio": text(null=True), "n": int64()}
+    debezium = Log("d", key="k", event_id="id", columns=columns, decoder=Debezium({"id": ("source.lsn",)}))
+    kept = {"bio": text(null=True), "n": int64()}
+    versions = {}
+    for unchanged in (None, {}, "-", {"bio": "__debezium_unavailable_value"}):
+        store = latest_by_key(debezium, "s", version=1, columns=kept, unchanged=unchanged)
+        versions[store.code_version] = dict(store.latest.unchanged)
+    assert list(versions.values()) == [{"bio": "__debezium_unavailable_value"}, {}, {"bio": "-"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"order_by": "nothing"}, "order_by names 'nothing', which is not a declared column"),
+        ({"order_by": "gone_at"}, r"order_by 'gone_at' is timestamp\?; expected .* not null"),
+        ({"order_by": "op"}, "order_by 'op' is enum; expected int64, timestamp, date, decimal, text, binary"),
+        ({"order_by": "k"}, "order_by 'k' is of the key"),
+        ({"order_by": ["at", "at"]}, "order_by names 'at' more than once"),
+        ({"ties": Ties.LAST}, "without order_by"),
+        ({"delete_when": ("nothing", 1)}, "delete_when names 'nothing'"),
+        ({"delete_when": ("version", True)}, "'version' = True; expected a value of 'version', int64"),
+        ({"delete_when": ("version", None)}, "'version' = None; expected a value"),
+        ({"delete_when": ("op", "d")}, "'op' = d; expected a value of 'op', enum: w, d, p"),
+        ({"delete_when": ("op", [])}, "has no value of 'op'"),
+        ({"delete_when": ("at", NOT_NULL)}, "'at' is never null"),
+        ({"unchanged": {"n": "x"}}, "unchanged names 'n'; expected a text or binary column"),
+        ({"unchanged": {"tag": "x"}}, "unchanged names 'tag'; expected a text or binary column that is kept"),
+        ({"unchanged": "x", "columns": {"n": int64()}}, "no column that is kept is text or binary"),
+    ],
+)
+def test_declarations_that_cannot_work_are_refused(changes: dict[str, Any], fault: str):
+    with pytest.raises(DeclarationError, match=fault):
+        latest_by_key(log, "latest", **{"version": 1, "columns": KEPT, **changes})
+
+
+def test_documents_join_what_is_published_and_not_what_orders_it():
+    other = latest_by_key(log, "other", version=1, columns={"tag": text()}, order_by="version")
+    joined = documents("joined", left=BY_VERSION, right=other)
+    assert list(joined.columns) == ["k", *KEPT, "tag"]
