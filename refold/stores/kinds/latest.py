@@ -143,7 +143,7 @@ class LatestStore(Folded):
         return Account(
             how=f"{how}.",
             fingerprint_of={
-                "columns of the log": [f"{name} {kind}" for name, kind in self.log.columns.items()],
+                "columns read": [f"{n} {self.log.columns[n]}" for n in (*self.log.key_columns, *self.columns_read)],
                 "key": list(self.log.key_columns),
                 "columns kept": [f"{name} {kind}" for name, kind in self.picked.items()],
                 "delete_when": when,
