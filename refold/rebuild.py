@@ -211,16 +211,16 @@ class Released(Event):
 
 
 @dataclass(frozen=True)
-class LandingRefused(Event):
-    """Landing of some logs is refused: all else was done without what waits for them. A dry run for each has errors."""
+class LandingChecked(Event):
+    """What waits in landing was sealed in a dry run, by log; what is refused was left out of all else."""
 
     last: Snapshot
-    stopped: Sequence[DryRun]
+    runs: Sequence[DryRun]
 
     @property
     def problem(self) -> str:
         """Why."""
-        return "\n".join(str(error) for run in self.stopped for error in run.errors)
+        return "\n".join(str(error) for run in self.runs for error in run.errors)
 
     @property
     def warning(self) -> str:
@@ -228,13 +228,13 @@ class LandingRefused(Event):
         return " ".join(
             f"Snapshot {self.last.key} was released without the {run.objects} objects that wait for log "
             f"{run.log.name!r}."
-            for run in self.stopped
-            if run.objects
+            for run in self.runs
+            if run.objects and run.errors
         )
 
     def error(self, remedy: str) -> RefoldError:
         """Why, of the kind that sealing raises."""
-        return joined([error for run in self.stopped for error in run.errors])
+        return joined([error for run in self.runs for error in run.errors])
 
 
 class RebuildRun:
@@ -333,9 +333,7 @@ class RebuildRun:
             runs = self.engine.sealing.dry_run(self.last.key)
         except NotFound:
             return  # sealed snapshots outlive their landing
-        stopped = [run for run in runs if run.errors]
-        if stopped:
-            yield LandingRefused(self.last, stopped)
+        yield LandingChecked(self.last, runs)
 
     def _publish(self) -> Iterator[Event]:
         """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""

@@ -106,6 +106,8 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
             context.log.info(
                 f"Sealed {each.snapshot.key}: {each.snapshot.events} events, {len(each.late)} late objects."
             )
+            for why in each.stopped.values():
+                context.log.error(str(why))
             for name in each.vanished:
                 context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
         report = reports.get(snapshot.key)

@@ -8,9 +8,9 @@ import dagster as dg
 
 from refold.dagster.failures import failure_report, repair_reports
 from refold.dagster.resource import EngineResource
-from refold.errors import RefoldError
 from refold.project import Project
 from refold.seal.cadence import Daily
+from refold.seal.refusal import joined
 from refold.storage.objects import canonical_json, sha256_hex
 
 _SENSOR_SECONDS = 60
@@ -25,15 +25,15 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
         job=daily,
         minimum_interval_seconds=_SENSOR_SECONDS,
         description="Seals and rebuilds a day once its landing is complete: marked by _SUCCESS in the folder of every "
-        f"log, or {project.cadence.grace_hours} hours after its end. Later objects enter the next day's snapshot.",
+        f"log, or {project.cadence.grace_hours} hours after its end. Later objects enter the next day's snapshot. "
+        "A tick fails where landing cannot be read.",
     )
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
-        try:
-            opened = engine.open(project)
-            sealer = opened.sealing.sealer()
-            due, tags = opened.sealing.due(engine.now(), sealer), sealer.e_tags()
-        except RefoldError as error:
-            return dg.SensorResult(skip_reason=f"Landing cannot be read: {error}")
+        opened = engine.open(project)
+        sealer = opened.sealing.sealer()
+        due, tags = opened.sealing.due(engine.now(), sealer), sealer.e_tags()
+        if not due and sealer.stopped:  # else the runs fail
+            raise joined(list(sealer.stopped.values()))
         if not due:
             return dg.SensorResult(skip_reason="Nothing new in landing is complete.")
         # The run key depends on the objects found, so that a day is requested again once its objects were corrected.

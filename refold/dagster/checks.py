@@ -1,10 +1,10 @@
 """The asset checks of a project: log structure, full replay, expectations on what is published, what is served.
 
-All are blocking; an expectation declared `severity="warn"` fails as a warning and blocks nothing. A check that cannot
-run fails. `refold.dagster.results` runs the checks and puts their results into words.
+All are blocking but that of landing; an expectation declared `severity="warn"` fails as a warning and blocks nothing.
+A check that cannot run fails. `refold.dagster.results` runs the checks and puts their results into words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -28,7 +28,7 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     sinks = [(store, keys.checked_sink(store)) for store in project.in_order]
     suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
     served = [_served(project, *group) for group in _sink_assets(project)]
-    return [*structure, *replays, *suites, *served]
+    return [*structure, _landing(project, partitions), *replays, *suites, *served]
 
 
 def build_verify_served_job(project: Project) -> Any:
@@ -60,6 +60,43 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
         return _answered(lambda: results.structure_through(opened, log, snapshot_of(context, opened)))
 
     return structure
+
+
+def _landing(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+    """One check for each log, in one step: landing is read once. It fails the run, and blocks nothing in it."""
+    specs = [
+        dg.AssetCheckSpec(
+            keys.LANDING,
+            asset=keys.log_key(log),
+            partitions_def=partitions,
+            description="Nothing in landing that waits for the log is refused. Where it is, the log stays where it "
+            "ended, other logs go on without it, and the run fails.",
+        )
+        for log in project.logs
+    ]
+
+    @dg.multi_asset_check(name="refused_landing", specs=specs)
+    def refused_landing(
+        context: dg.AssetCheckExecutionContext, engine: EngineResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        opened = engine.open(project)
+        try:
+            found = results.check_landing(opened, snapshot_of(context, opened))
+        except RefoldError as error:
+            raise raised(error) from error
+        for log, result in found.items():
+            yield dg.AssetCheckResult(
+                passed=result.passed,
+                check_name=keys.LANDING,
+                asset_key=keys.log_key(log),
+                metadata=result.metadata,
+                description=result.text,
+            )
+        refused = [result.text for result in found.values() if not result.passed]
+        if refused:
+            raise dg.Failure("\n".join(refused), allow_retries=False)
+
+    return refused_landing
 
 
 def _full_replay(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:

@@ -26,6 +26,7 @@ from refold.rebuild import (
     Event,
     ExpectationsChecked,
     HistoryFolded,
+    LandingChecked,
     LogVerified,
     Phase,
     RebuildRun,
@@ -146,6 +147,9 @@ class _History:
                 yield from self._sinks(event)
             case ExpectationsChecked():
                 yield from self._expectations(event)
+            case LandingChecked(last, runs):
+                for run in runs:
+                    yield evaluated((keys.log_key(run.log), last.key), keys.LANDING, results.landing(run))
             case Released(release):
                 yield self._release(release)
             case ServedVerified(served):

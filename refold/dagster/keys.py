@@ -14,7 +14,8 @@ from refold.storage.objects import canonical_json, sha256_hex
 from refold.stores.declaration import Store
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
-STRUCTURE, FULL_REPLAY, EXPECTATIONS, SERVED = "structure", "full_replay", "expectations", "served"
+STRUCTURE, LANDING, FULL_REPLAY = "structure", "landing", "full_replay"
+EXPECTATIONS, SERVED = "expectations", "served"
 
 
 def log_key(log: Log) -> dg.AssetKey:

@@ -1,6 +1,7 @@
 """Metadata that Dagster shows for materializations and checks: numbers, digests and tables."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from refold.proof.prover import Difference, Verdict
 from refold.release.publisher import Published
 from refold.release.releaser import Release
 from refold.repair.served import Served
+from refold.seal.refusal import DryRun
 from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
@@ -49,6 +51,19 @@ def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None)
     if skipped:
         found["objects in landing that are not data"] = _listed(skipped)
     return found | {"log identity": cut.id, "snapshot identity": snapshot.id}
+
+
+def landing_metadata(run: DryRun) -> dict[str, Any]:
+    """What a dry run of sealing found: how much waits, and the first bad records and conflicts."""
+    found: dict[str, Any] = {"waiting objects": run.objects, "bad records in them": len(run.bad)}
+    rows: list[dict[str, Any]] = [
+        {"from": f"{name} {run.log.decoder.unit} {record.number}", "reason": record.reason, "detail": record.detail}
+        for name, record in run.bad[:_ROWS_SHOWN]
+    ]
+    if rows:
+        found["bad records"] = as_table(rows)
+    conflicts = [{"conflict": each.text(run.log)} for each in islice(run.conflicts(), _ROWS_SHOWN)]
+    return found | ({"conflicts": as_table(conflicts)} if conflicts else {})
 
 
 def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:

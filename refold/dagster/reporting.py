@@ -25,6 +25,7 @@ from dagster._core.definitions.data_version import (
     INPUT_EVENT_POINTER_TAG_PREFIX,
 )
 
+from refold.dagster.keys import LANDING
 from refold.dagster.results import Result
 
 if TYPE_CHECKING:
@@ -160,5 +161,5 @@ def evaluated(place: Place, check: str, result: Result) -> dg.AssetCheckEvaluati
         severity=result.severity,
         description=result.text,
         metadata=result.metadata,
-        blocking=True,
+        blocking=check != LANDING,
     )

@@ -12,7 +12,7 @@ import dagster as dg
 
 from refold.dagster import metadata as md
 from refold.engine import Engine
-from refold.errors import RefoldError
+from refold.errors import NotFound, RefoldError
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
@@ -20,6 +20,7 @@ from refold.proof.prover import Verdict
 from refold.release.pointer import title_of
 from refold.release.publisher import Publisher
 from refold.repair.served import Served
+from refold.seal.refusal import DryRun
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.declaration import Store
@@ -56,6 +57,20 @@ def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
     """Verify a log from offset 0 to a snapshot."""
     findings = [finding for _, found in engine.verify_log(log.name, snapshot) for finding in found]
     return structure(findings, snapshot.cut(log.name).seq_end)
+
+
+def landing(run: DryRun) -> Result:
+    """The result of a dry run of sealing what waits for a log."""
+    text = f"Nothing is refused; {run.objects} objects wait for the next snapshot."
+    return Result(not run.errors, "\n".join(map(str, run.errors)) or text, md.landing_metadata(run))
+
+
+def check_landing(engine: Engine, snapshot: Snapshot) -> dict[Log, Result]:
+    """Seal what waits up to a snapshot in a dry run, by log."""
+    try:
+        return {run.log: landing(run) for run in engine.sealing.dry_run(snapshot.key)}
+    except NotFound:  # sealed snapshots outlive their landing
+        return {log: Result(True, "There is no landing, so nothing waits.") for log in engine.project.logs}
 
 
 def replay(verdict: Verdict) -> Result:

@@ -6,11 +6,11 @@ Conflicts are counted in `refold.dedup.conflicts`; `refold.seal.sealer` decides 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from refold.dedup.conflicts import NewDeliveries
+from refold.dedup.conflicts import ConflictingDelivery, NewDeliveries
 from refold.errors import QuarantineLimit, RefusedLanding
 from refold.landing.decoder import BadRecord
 from refold.log.declaration import Log
@@ -36,6 +36,10 @@ class DryRun:
     errors: Sequence[RefusedLanding]
     bad: Sequence[tuple[str, BadRecord]]
     new: NewDeliveries | None
+
+    def conflicts(self) -> Iterator[ConflictingDelivery]:
+        """The conflicts among the new events, in the order of `log_seq`."""
+        return self.new.conflicts() if self.new else iter(())
 
 
 def bad_records(objects: Sequence[DecodedObject]) -> list[tuple[str, BadRecord]]:

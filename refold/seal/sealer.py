@@ -62,7 +62,7 @@ class Sealer:
         self._objects = objects
         self._chain = chain
         self._parts = [_LogSealer(landing, objects, chain, log) for log in logs]
-        if self._stopped() and not self.folders():
+        if self.stopped and not self.folders():
             raise self._refusal()
 
     def folders(self) -> list[str]:
@@ -124,18 +124,20 @@ class Sealer:
             for part in self._parts:
                 part.close()
 
-    def _stopped(self) -> dict[str, RefusedLanding]:
+    @property
+    def stopped(self) -> dict[str, RefusedLanding]:
+        """The logs that are stopped so far, by name, and why."""
         return {part.log.name: part.stopped for part in self._parts if part.stopped is not None}
 
     def _refusal(self) -> RefusedLanding:
-        return joined(list(self._stopped().values()))
+        return joined(list(self.stopped.values()))
 
     def _check_stopped(self, cuts: Mapping[str, LogCut], key: str, last: str) -> None:
         """Refuse to seal a key where logs are stopped and the others do not go on up to the last key."""
         going = [part for part in self._parts if part.stopped is None]
         waits = any(cuts[part.log.name].objects or part.due(last) for part in going)
         begins = key != last and any(part.stopped is not None and part.is_new for part in self._parts)
-        if self._stopped() and (begins or not waits):
+        if self.stopped and (begins or not waits):
             raise self._refusal()
 
     def _seal(self, key: str, last: str) -> SealReport:
@@ -165,7 +167,7 @@ class Sealer:
             ) from error
         late = [o.name for cut in cuts.values() for o in cut.objects if o.late]
         gone = [name for part in self._parts for name in part.vanished]
-        return SealReport(snapshot, late, gone, self.skipped(), self._stopped())
+        return SealReport(snapshot, late, gone, self.skipped(), self.stopped)
 
 
 class _LogSealer:

@@ -12,7 +12,7 @@ from dagster._core.execution.plan.objects import StepFailureData
 from refold import Daily
 from refold.dagster.assets import raised
 from refold.dagster.failures import failure_report, failure_texts
-from refold.errors import Conflict, Damaged, FixInput, RefoldError, Unavailable, Unproven
+from refold.errors import Conflict, Damaged, FixInput, RefoldError, RefusedLanding, Unavailable, Unproven
 from tests.dagster.house import START, House, damage, day
 from tests.support import moved
 
@@ -72,11 +72,13 @@ class TestTheLandingSensor:
         assert first.keys() == again.keys()
         assert first != again
 
-    def test_says_why_it_cannot_read_landing(self, house: House):
+    def test_fails_where_it_cannot_read_landing(self, house: House):
         house.shop.land(f"dt={day(1)}/notes.txt", "not an event")
-        assert "dt=2026-01-01/notes.txt" in asked(house, LATER)
+        with pytest.raises(RefusedLanding, match=r"dt=2026-01-01/notes\.txt"):
+            asked(house, LATER)
         gone = House(house.shop.__class__(house.shop.root / "nowhere", house.shop.project))
-        assert "Expected a folder at" in asked(gone, LATER)
+        with pytest.raises(FixInput, match="Expected a folder at"):
+            asked(gone, LATER)
 
     def test_asks_for_runs_that_succeed(self, house: House):
         for key in asked(house, "2026-01-03T02:00:00+00:00"):

@@ -49,6 +49,7 @@ class TestOnePass:
         _, result = rebuilt
         names = {"log/stock_events": "structure", "state/levels": "full_replay", "state/movement": "full_replay"}
         expected = {(asset, name, key) for asset, name in names.items() for key in DAYS}
+        expected |= {("log/stock_events", "landing", DAYS[-1])}
         expected |= {(name, "served", None) for name in ("sql/levels", "delta/levels", "delta/movement")}
         assert checks_of(result) == dict.fromkeys([*expected, ("sql/levels", "expectations", None)], True)
 

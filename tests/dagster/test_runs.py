@@ -26,6 +26,7 @@ def test_a_run_of_one_snapshot_builds_proves_publishes_and_releases_it(house: Ho
     assert house.versions().keys() == partitioned | {(name, None) for name in (*SINKS, "release")}
     assert checks_of(result) == {
         ("log/stock_events", "structure", day(3)): True,
+        ("log/stock_events", "landing", day(3)): True,
         ("state/levels", "full_replay", day(3)): True,
         ("state/movement", "full_replay", day(3)): True,
         ("sql/levels", "expectations", None): True,
