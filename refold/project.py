@@ -5,8 +5,7 @@ A user declares it once. It holds no connections; `refold.engine` runs it.
 
 from __future__ import annotations
 
-import importlib
-import sys
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from refold.errors import DeclarationError, FixInput, NotFound
+from refold.importing import import_code
 from refold.log.declaration import Log
 from refold.seal.cadence import Daily
 from refold.stores.declaration import Folded, Store
@@ -111,9 +111,11 @@ def _repeated(values: Sequence[_Value]) -> list[_Value]:
 def find_root(start: Path | None = None) -> Path:
     """The nearest folder, from `start` (default: the working folder) upwards, whose pyproject.toml has [tool.refold].
 
-    Raises NotFound, or FixInput where a pyproject.toml on the way cannot be read.
+    Raises NotFound, also if `start` does not exist, or FixInput if a pyproject.toml on the way cannot be read.
     """
     here = (start or Path.cwd()).resolve()
+    if not here.exists():
+        raise NotFound(f"Expected the folder of a project at {here}, found nothing.", remedy="Correct the path.")
     for folder in (here, *here.parents):
         if _setting(folder) is not None:
             return folder
@@ -126,23 +128,32 @@ def find_root(start: Path | None = None) -> Path:
 def load_project(root: Path) -> Project:
     """Import the project that `[tool.refold] project = "module:NAME"` of a root's pyproject.toml names.
 
-    Raises NotFound where it names none that can be imported, and FixInput where that is no project.
+    Raises NotFound if the setting names nothing, FixInput if that is not a project, and what `import_code` raises.
     """
     setting = _setting(root) or ""
     module, _, name = setting.partition(":")
-    if not module or not name:
+    named = name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    if not named or module.endswith(".py"):
+        meant = re.sub(r"[/\\\\]", ".", module.removesuffix(".py"))
         raise NotFound(
             f'Expected [tool.refold] with project = "module:NAME" in {root / "pyproject.toml"}, found {setting!r}.',
-            remedy='Set it, for example to "assets:PROJECT".',
+            remedy=f'Set it, for example to "{meant or "assets"}:{name or "PROJECT"}".',
         )
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    try:
-        project = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise NotFound(f"The project {setting!r} of {root} cannot be imported: {error}.") from error
+    found = vars(import_code(module, root))
+    projects = [f"{module}:{each}" for each, value in found.items() if isinstance(value, Project)]
+    if name not in found:
+        raise NotFound(
+            f"The module {module!r} of the project {setting!r} in {root / 'pyproject.toml'} has no {name!r}; its "
+            f"projects are: {', '.join(projects) or 'none'}.",
+            remedy="Correct the setting, or declare it there.",
+        )
+    project = found[name]
     if not isinstance(project, Project):
-        raise FixInput(f"{setting!r} of {root} is a {type(project).__name__}; expected a refold.Project.")
+        raise FixInput(
+            f"{setting!r} in {root / 'pyproject.toml'} is a {type(project).__name__}; expected a refold.Project, as "
+            f"are: {', '.join(projects) or 'none'}.",
+            remedy="Correct the setting.",
+        )
     return project
 
 

@@ -56,8 +56,9 @@ def test_a_malformed_pyproject_is_told_in_a_sentence(tmp_path: Path, text: bytes
 )
 def test_a_setting_that_names_no_project_is_told_in_a_sentence(tmp_path: Path, project: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f'[tool.refold]\nproject = "{project}"\n')
-    with pytest.raises(NotFound, match="project"):
+    with pytest.raises(NotFound, match=r"project|There is no module 'no_such_module'") as told:
         load_project(tmp_path)
+    assert told.value.remedy
 
 
 def test_a_setting_that_names_something_else_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         rows, seconds = task.fields.get("rows", 0), task.finished_time or task.elapsed or 0
-        return Text(f"{rows:,} rows  {rows / seconds:,.0f}/s" if seconds > 0 else f"{rows:,} rows", style="cyan")
+        return Text(f"{rows:,} rows  {rows / seconds:,.0f}/s" if rows and seconds else f"{rows:,} rows", style="cyan")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -40,11 +40,10 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def error(problem: RefoldError) -> None:
-    """An error as its kind and its sentences on standard error, line by line."""
+    """An error as its kind, its sentences and its notes on standard error, line by line."""
     to = console(stderr=True)
-    to.print(
-        Text(problem.kind, "bold red"), *(cell(line) for line in str(problem).splitlines()), sep="\n", soft_wrap=True
-    )
+    lines = "\n".join([str(problem), *getattr(problem, "__notes__", ())]).splitlines()
+    to.print(Text(problem.kind, "bold red"), *map(cell, lines), sep="\n", soft_wrap=True)
 
 
 @contextmanager

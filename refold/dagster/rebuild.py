@@ -7,7 +7,6 @@ what is sealed and built.
 
 import argparse
 import contextlib
-import importlib
 import os
 import shutil
 import socket
@@ -27,6 +26,7 @@ from refold.dagster.failures import failure_texts
 from refold.dagster.planning import outcome_lines
 from refold.engine import open_engine
 from refold.errors import FixInput, NotFound, RefoldError
+from refold.importing import import_code
 from refold.project import Project, find_root, load_project
 
 _JOB = "rebuild_history"
@@ -96,10 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _definitions(module: str) -> dg.Definitions:
-    try:
-        found = importlib.import_module(module).defs
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise NotFound(f"The definitions {module}.defs cannot be imported: {error}.") from error
+    found = getattr(import_code(module), "defs", None)
+    if found is None:
+        raise NotFound(f"The module {module!r} has no `defs`.", remedy="Name the module that defines them.")
     if not isinstance(found, dg.Definitions):
         raise FixInput(f"{module}.defs is a {type(found).__name__}; expected dagster.Definitions.")
     return found

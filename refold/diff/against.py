@@ -6,7 +6,6 @@ named here.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from refold.diff.shadow import Shadow, Side
 from refold.diff.tree import Commit, find_commit
 from refold.engine import Engine
 from refold.errors import FixInput, NotFound
+from refold.importing import import_code
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.stores.declaration import Store
@@ -102,11 +102,8 @@ def _stores_of(module: str, name: str, *, wanted: str | None) -> dict[str, Store
 
 
 def _variables_of(module: str) -> Mapping[str, object]:
-    """The variables of a module, which is imported. Raises NotFound."""
-    try:
-        return vars(importlib.import_module(module))
-    except (ImportError, ValueError) as error:
-        raise NotFound(f"The module {module!r} cannot be imported: {error}.", remedy="Check its name.") from error
+    """The variables of a module, which is imported. Raises what `import_code` raises."""
+    return vars(import_code(module))
 
 
 def _stores_in(variables: Mapping[str, object]) -> list[Store]:

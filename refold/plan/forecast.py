@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from refold.base.progress import Timings
 from refold.engine import Engine
+from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
 from refold.plan.decisions import Plan, plan_rebuild
 from refold.plan.rates import Measured, Rates
@@ -139,9 +140,15 @@ def _recorded(engine: Engine, expected: Forecast, timings: Timings, seconds: flo
 
 
 def attempt(what: str, work: Callable[[], T]) -> T | None:
-    """The result of some work around a rebuild; None and a warning where it fails, since the rebuild must not fail."""
+    """The result of some work around a rebuild; None where it fails, since the rebuild must not fail.
+
+    A warning says why, unless it is an error of Refold, which the rebuild finds and reports itself.
+    """
     try:
         return work()
+    except RefoldError as error:
+        _log.info("%s could not be made: %s", what, error)
+        return None
     except Exception as error:  # a fault here must not fail a rebuild, which reports its own errors
         _log.warning("%s could not be made: %s: %s", what, type(error).__name__, error)
         return None

@@ -143,7 +143,7 @@ class TestRebuilding:
         assert main([]) == 1
         assert "Expected a folder at" in capsys.readouterr().out
         assert main(["--definitions", "assets.nothing"]) == 1
-        assert "assets.nothing.defs cannot be imported" in capsys.readouterr().out
+        assert "There is no module 'assets.nothing'" in capsys.readouterr().out
 
     def test_stops_where_told_folds_anew_when_told_and_then_changes_nothing(
         self, here: Shop, capsys: pytest.CaptureFixture[str]
