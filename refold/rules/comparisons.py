@@ -28,6 +28,7 @@ from refold.rules.possible import (
     beyond,
     can_equal,
     can_hold,
+    family_of,
     of_column,
     remedy,
 )
@@ -35,22 +36,7 @@ from refold.rules.purity import Program
 from refold.rules.source import UNKNOWN, Source, is_named_tuple
 from refold.types import Schema
 
-_PLAIN: tuple[type, ...] = (int, str, bytes, type(None), Enum, *CLASSES[:4])
-
-_RESULTS: Mapping[Family, frozenset[str]] = {
-    Family.NUMBER: frozenset((
-        "year", "month", "day", "hour", "minute", "second", "microsecond", "days", "seconds", "microseconds",
-        "weekday", "isoweekday", "toordinal", "find", "bit_length", "bit_count", "adjusted", "quantize",
-        "normalize", "scaleb", "copy_abs", "copy_negate", "to_integral_value", "int", "len", "abs", "ord", "round",
-        "Decimal",
-    )),
-    Family.TEXT: frozenset((
-        "lower", "upper", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "zfill", "isoformat", "join",
-        "str", "chr",
-    )),
-    Family.DATE: frozenset(("date",)),
-}  # fmt: skip
-"""The families of what attributes, methods and built-ins give, by name."""
+_PLAIN: tuple[type, ...] = (int, str, bytes, type(None), Enum, type, *CLASSES[:4])
 
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -197,7 +183,7 @@ class _Function:
         only_members = base.comparable and not base.many and all(isinstance(member, Enum) for member in members)
         if node.attr in ("name", "value") and only_members:
             return replace(Values.of(*(getattr(member, node.attr) for member in members)), data=base.data)
-        return _family_of(node.attr) if base.comparable else UNKNOWN_VALUES
+        return family_of(node.attr) if base.comparable else UNKNOWN_VALUES
 
     def _unary(self, node: ast.UnaryOp) -> Values:
         if isinstance(node.op, ast.Not):
@@ -234,12 +220,21 @@ class _Function:
         if isinstance(called, EnumMeta):
             return replace(Values.of(*called), data=True)
         if called is UNKNOWN:
-            return self._attribute(node.func) if isinstance(node.func, ast.Attribute) else UNKNOWN_VALUES
+            return self._method(node, node.func) if isinstance(node.func, ast.Attribute) else UNKNOWN_VALUES
         return self._built_in(node, called)
+
+    def _method(self, node: ast.Call, called: ast.Attribute) -> Values:
+        texts = self.value(called.value)
+        plain = called.attr in ("lower", "upper", "strip") and not node.args
+        if plain and all(isinstance(constant.value, str) for constant in texts.constants):
+            return _mapped(operator.methodcaller(called.attr), texts) or self._attribute(called)
+        return self._attribute(called)
 
     def _built_in(self, node: ast.Call, called: object) -> Values:
         arguments = [self.value(argument) for argument in node.args]
         name = getattr(called, "__name__", "")
+        if name == "str" and len(arguments) == 1:
+            return _mapped(str, arguments[0]) or Values.any(Family.TEXT, data=True)
         if name in ("min", "max") and len(arguments) > 1 and not node.keywords:
             return _joined(arguments)
         if name in ("bool", "isinstance", "any", "all"):
@@ -248,7 +243,7 @@ class _Function:
             constant = _made(called, node, [*arguments, *(self.value(k.value) for k in node.keywords)])
             if constant is not None:
                 return constant
-        return _family_of(name)
+        return family_of(name)
 
     def _items(self, iterated: ast.expr) -> Values:
         """What a loop over an expression may take."""
@@ -318,6 +313,8 @@ class _Function:
             pairs = [] if starred else zip(pattern.patterns, subject.elts, strict=False)
             for part, each in pairs:
                 self._pattern(part, each)
+        elif isinstance(pattern, ast.MatchSequence):
+            self._equality(pattern, subject, Values.any(Family.TUPLE))
 
     def _note(self, node: ast.AST, left: ast.expr, right: ast.expr | Values, what: str) -> None:
         a, b = self.value(left), right if isinstance(right, Values) else self.value(right)
@@ -352,12 +349,22 @@ _BY_NODE: Mapping[type[ast.expr], Callable[[_Function, Any], Values]] = {
     ),
     ast.UnaryOp: _Function._unary,
     ast.JoinedStr: lambda function, node: Values.any(Family.TEXT, data=True),
+    ast.Tuple: lambda function, node: Values.any(Family.TUPLE),
     ast.Call: _Function._call,
 }
 
 
 def _constant(value: object) -> Values:
+    if isinstance(value, tuple):
+        return Values.any(Family.TUPLE)
     return Values.of(value) if isinstance(value, _PLAIN) else UNKNOWN_VALUES
+
+
+def _mapped(function: Callable[[Any], object], values: Values) -> Values | None:
+    """What a function gives of values that are all known; None where they are not."""
+    if not values.comparable or values.many:
+        return None
+    return replace(Values.of(*(function(constant.value) for constant in values.constants)), data=values.data)
 
 
 def _joined(values: Iterable[Values]) -> Values:
@@ -365,11 +372,6 @@ def _joined(values: Iterable[Values]) -> Values:
     for each in values:
         found |= each
     return found
-
-
-def _family_of(name: str) -> Values:
-    family = next((family for family, names in _RESULTS.items() if name in names), None)
-    return UNKNOWN_VALUES if family is None else Values.any(family, data=True)
 
 
 def _made(called: type, node: ast.Call, arguments: list[Values]) -> Values | None:

@@ -36,6 +36,10 @@ class Family(StrEnum):
     BYTES = "bytes"
     DATE = "date"
     TIMESTAMP = "timestamp"
+    TUPLE = "tuple"
+
+
+_CLASSES: Mapping[Family, type] = {Family.TEXT: str, Family.BYTES: bytes, Family.TUPLE: tuple}
 
 
 class Constant(NamedTuple):
@@ -76,13 +80,11 @@ class Many:
             if not _is_number(value) or self.outside(value):
                 return False
             return self.places is None or (Fraction(value) * 10**self.places).denominator == 1
-        if self.family is Family.TEXT:
-            return isinstance(value, str) and (value != "" or self.empty)
-        if self.family is Family.BYTES:
-            return isinstance(value, bytes)
         if self.family is Family.DATE:
             return type(value) is dt.date
-        return isinstance(value, dt.datetime) and value.utcoffset() is not None
+        if self.family is Family.TIMESTAMP:
+            return isinstance(value, dt.datetime) and value.utcoffset() is not None
+        return isinstance(value, _CLASSES[self.family]) and (value != "" or self.empty)
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _is_number(value: object) -> TypeGuard[Number]:
 
 def text_of(value: object) -> str:
     """A constant as a rule writes it."""
+    if isinstance(value, type):
+        return value.__name__
     return f"{type(value).__name__}.{value.name}" if isinstance(value, Enum) else repr(value)
 
 
@@ -193,6 +197,28 @@ _FAMILIES: Mapping[ColumnKind, Family] = {
     ColumnKind.DATE: Family.DATE,
     ColumnKind.TIMESTAMP: Family.TIMESTAMP,
 }
+
+
+def family_of(name: str) -> Values:
+    """What an attribute, method or built-in of this name gives."""
+    family = next((family for family, names in _RESULTS.items() if name in names), None)
+    return UNKNOWN_VALUES if family is None else Values.any(family, data=True)
+
+
+_RESULTS: Mapping[Family, frozenset[str]] = {
+    Family.NUMBER: frozenset((
+        "year", "month", "day", "hour", "minute", "second", "microsecond", "days", "seconds", "microseconds",
+        "weekday", "isoweekday", "toordinal", "find", "bit_length", "bit_count", "adjusted", "quantize",
+        "normalize", "scaleb", "copy_abs", "copy_negate", "to_integral_value", "int", "len", "abs", "ord", "round",
+        "Decimal",
+    )),
+    Family.TEXT: frozenset((
+        "lower", "upper", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "zfill", "isoformat", "join",
+        "str", "chr",
+    )),
+    Family.DATE: frozenset(("date",)),
+}  # fmt: skip
+"""The families of what attributes, methods and built-ins give, by name."""
 
 
 def can_equal(left: Values, right: Values) -> bool:

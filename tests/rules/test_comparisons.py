@@ -6,8 +6,10 @@
 import ast
 import datetime as dt
 import linecache
+import random
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -139,6 +141,11 @@ NEVER = [
     ("str(event.number) == 5", "is always False", "text", ""),
     ("{'add': 1}.get(event.kind)", "can never match", "found 'add'", "write Movement.ADD"),
     ("max(event.quantity, 5) == 'x'", "is always False", "", ""),
+    ("event.kind == ('add', 'remove')", "is always False", "found tuple", ""),
+    ("event.kind == ALL", "is always False", "found tuple", ""),
+    ("event.kind == Movement", "is always False", "found Movement", ""),
+    ("str(event.kind) == 'add'", "is always False", "'Movement.ADD'", ""),
+    ("event.kind.value.upper() == 'add'", "is always False", "one of 'ADD', 'REMOVE'", ""),
 ]  # fmt: skip
 
 POSSIBLE = [
@@ -179,6 +186,10 @@ POSSIBLE = [
     "signed(event.kind, event.quantity) < 0",
     "str(event.number) == '5'",
     "event.code[0] == 5",
+    "(event.kind, event.flag) == (Movement.ADD, True)",
+    "event.note.upper() == 'add'",
+    "event.kind.value.upper() == 'ADD'",
+    "str(event.kind) == 'Movement.ADD'",
 ]
 
 TEXT = """def rule(row: Stock, event):
@@ -220,6 +231,7 @@ BODIES = [
     "    match event.kind:\n        case Movement.ADD | Change.DROP:\n            return row\n    return ignore()",
     "    match event.kind:\n        case None:\n            return row\n    return ignore()",
     "    match (event.kind, event.flag):\n        case ('add', True):\n            return row\n    return ignore()",
+    "    match event.kind:\n        case Movement.ADD, Movement.REMOVE:\n            return row\n    return ignore()",
     "    match event.quantity:\n        case 0 | 1:\n            return row\n    return ignore()",
     "    kind = event.kind\n    if kind == 'add':\n        return row\n    return ignore()",
     "    for wanted in ('add', 'remove'):\n        if event.kind == wanted:\n            return row\n    return ignore()",
@@ -306,6 +318,56 @@ def test_nothing_that_holds_for_some_value_is_said_never_to_hold(one, other):
         except TypeError:
             continue
         assert can_hold(left, op, right) or not holds
+
+
+OPERANDS = [
+    *(f"event.{name}" for name in COLUMNS), "row.total", "row.small", "row.last", "row.kind", "event.kind.value",
+    "event.kind.name", "event.tone.value", "str(event.kind)", "event.at.date()", "event.at.year", "abs(event.number)",
+    "event.quantity * 2", "-event.number", "event.note or 'x'", "max(event.quantity, 5)", "str(event.number)",
+    "event.kind.value.upper()", "(event.flag and event.kind)", "(event.number if event.flag else None)", "len(event.code)",
+    "(event.kind, event.flag)", "signed(event.kind, event.quantity)", "bool(event.number)", "Movement.ADD", "Change.ADD",
+    "Level.LOW", "Tone.SOFT", "None", "True", "''", "'add'", "'ADD'", "'soft'", "'5'", "b'x'", "0", "1", "5", "10", "15",
+    "10**6", "-1", "2**63", "Decimal('0.05')", "Decimal('0.005')", "NOON", "NAIVE", "dt.date(2024, 1, 1)", "KINDS", "ALL",
+    "MODE", "(Movement.ADD, True)",
+]  # fmt: skip
+OPERATORS = ["==", "!=", "<", "<=", ">", ">=", "in"]
+VALUES = {
+    "kind": list(Movement), "maybe": [None, *Movement], "level": list(Level), "tone": list(Tone), "raw": [b"", b"x"],
+    "quantity": [1, 2, 5, 10, 15, 10**6], "number": [-(2**63), -1, 0, 1, 5, 15, 2**63 - 1], "flag": [True, False],
+    "price": list(map(Decimal, ["-999.99", "-1", "0", "0.05", "1", "5.00", "10", "999.99"])),
+    "note": [None, "", "add", "ADD", "soft", "5", "x"], "code": ["add", "ADD", "soft", "5", "lax", "Movement.ADD"],
+    "day": [dt.date(2024, 1, 1), dt.date(2023, 1, 1)], "at": [NOON, dt.datetime(2023, 1, 1, tzinfo=dt.UTC)],
+}  # fmt: skip
+ROWS = {"total": [-5, 0, 1, 15], "small": [0, 5, 10], "last": [None, "", "add"], "kind": list(Movement)}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_comparison_that_holds_for_some_events_and_fails_for_others_is_refused(seed):
+    """Random comparisons, one a line: what is refused gives one result, or an error, for a hundred random events."""
+    chance = random.Random(seed)
+    comparisons = [tuple(map(chance.choice, (OPERANDS, OPERATORS, OPERANDS))) for _ in range(100)]
+    tests = [f"({left}) {op} ({right})" for left, op, right in comparisons]
+    lines = "".join(f"    if {test}: return ignore()\n" for test in tests)
+    try:
+        declared(f"def rule(row: Stock, event):\n{lines}    return row\n")
+    except DeclarationError as error:
+        for fault in error.faults:
+            test = tests[int(fault.partition(" line ")[2].partition(" ")[0]) - 2]
+            # One element of a written tuple that can never match is refused for itself.
+            if "expected a value that" in fault and ") in ((" not in test:
+                assert len(results_of(test, chance)) <= 1, fault
+
+
+def results_of(test, chance):
+    """What a comparison gives for random events and rows, without those for which it is an error."""
+    results, code = set(), compile(test, "<test>", "eval")
+    for _ in range(100):
+        event, row = (SimpleNamespace(**{n: chance.choice(v) for n, v in of.items()}) for of in (VALUES, ROWS))
+        try:
+            results.add(bool(eval(code, globals(), {"event": event, "row": row})))
+        except (TypeError, ArithmeticError):
+            continue
+    return results
 
 
 def test_every_operator_of_order_is_known():
