@@ -37,6 +37,8 @@ def log_ls(context: click.Context, limit: int) -> None:
         row["late objects"] = sum(o.late for cut in snapshot.logs.values() for o in cut.objects)
         rows.append(row)
     console.print(view.table(f"{len(snapshots)} snapshots, the newest {len(rows)}", rows))
+    if snapshots:
+        view.waiting(engine, snapshots[-1], console)
 
 
 @log.command("show")

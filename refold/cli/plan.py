@@ -47,6 +47,8 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     console.print(view.table(f"Plan of a rebuild through {made.through}", rows_of(expected)))
     for sentence in sentences(expected):
         console.print(view.cell(sentence), soft_wrap=True)
+    if engine.chain.head is not None:
+        view.waiting(engine, engine.chain.head, console)
     show_served(console, served)
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from refold.base.progress import Progress, watching
 from refold.engine import Engine
-from refold.errors import NotFound, RefoldError
+from refold.errors import NotFound, RefoldError, RefusedLanding
 from refold.log.snapshot import Snapshot
 from refold.rules.outcome import Outcome
 from refold.stores.declaration import Folded, Store
@@ -40,10 +40,15 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def error(problem: RefoldError) -> None:
-    """An error as its kind, its sentences and its notes on standard error, line by line."""
-    to = console(stderr=True)
-    lines = "\n".join([str(problem), *getattr(problem, "__notes__", ())]).splitlines()
-    to.print(Text(problem.kind, "bold red"), *map(cell, lines), sep="\n", soft_wrap=True)
+    """An error on standard error, as `lines` shows it."""
+    lines(console(stderr=True), [problem])
+
+
+def lines(to: Console, problems: Iterable[RefoldError]) -> None:
+    """Errors, each as its kind, its sentences and its notes, line by line."""
+    for problem in problems:
+        shown = "\n".join([str(problem), *getattr(problem, "__notes__", ())]).splitlines()
+        to.print(Text(problem.kind, "bold red"), *map(cell, shown), sep="\n", soft_wrap=True)
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if reasons:
         rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
         console.print(table("Quarantine", rows))
-    _waiting(engine, snapshot, console)
+    waiting(engine, snapshot, console)
     served = engine.releaser.current()
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
@@ -111,21 +116,25 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     console.print(Text("\n".join(f"{name.capitalize()} {url}" for name, url in places), "dim"))
 
 
-def _waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
-    """Objects that landed late in sealed folders and when they are sealed, and how many are not data."""
+def waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
+    """Objects in landing that are not data, and those that wait in folders sealed before, and when they are sealed."""
     try:
         sealer = engine.sealing.sealer()
     except NotFound:
         return  # sealed snapshots outlive their landing
+    except RefusedLanding as error:
+        lines(console, [error])
+        return
     pending, skipped = sealer.pending(), Counter(each.reason for each in sealer.skipped())
     if skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
         console.print(f"Objects in landing that are not data: {reasons}; `refold log skipped` lists them.")
+    lines(console, sealer.stopped.values())
     names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]
     if names:
         following = engine.project.cadence.following(snapshot.key)
         when = f"from snapshot {following} on" if following else "never: the project's cadence has ended"
-        title = f"Landed late, {len(names)} objects; they are sealed {when}"
+        title = f"{len(names)} objects wait in sealed folders (late, or of a log that was stopped); sealed {when}"
         console.print(table(title, [{"object": name} for name in names[:_WAITING_SHOWN]]))
 
 

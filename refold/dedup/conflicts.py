@@ -74,6 +74,12 @@ def conflicts_of(reader: LogReader, snapshots: Iterable[Snapshot]) -> Iterator[C
             yield ConflictingDelivery.of(reader.log, snapshot.key, rows[first], rows[seq])
 
 
+def count_conflicts(reader: LogReader, snapshots: Iterable[Snapshot]) -> int:
+    """How many sealed conflicts some snapshots have; no event is read. Raises Damaged."""
+    found = filter(None, map(reader.repeats, snapshots))
+    return sum(pc.sum(pc.equal(repeats["delivery"], int(Delivery.CONFLICT))).as_py() or 0 for repeats in found)
+
+
 def rows_by_seq(tables: Iterable[pa.Table]) -> dict[int, dict[str, Any]]:
     """Events by `log_seq`."""
     return {row["log_seq"]: row for table in tables for row in table.to_pylist()}
@@ -126,8 +132,8 @@ class NewDeliveries:
         shown += [f"… and {count - len(shown)} more"] if count > len(shown) else []
         return ConflictLimit(
             f"Log {log.name!r} was not sealed at snapshot {self.snapshot}: {count} of {events} new events of "
-            f"{day or 'retries'} repeat an event id with other content (allowed {limits.records_max} and "
-            f"{limits.share_max:.1%}):" + "".join(f"\n  {text}" for text in shown),
+            f"{day or 'retries'} repeat an event id with other content (at most {limits.records_max} and "
+            f"{limits.share_max:.1%} of a day are allowed):" + "".join(f"\n  {text}" for text in shown),
             remedy=f"\nIf these are different events, {', '.join(log.id_columns)!r} does not identify one: declare "
             "another event_id. If they are corrections of one event, only the first counts: raise the log's "
             f"ConflictLimits to accept that. `refold conflicts {log.name} --refused` lists all of them.",

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from refold.dedup.conflicts import ConflictingDelivery, NewDeliveries
+from refold.dedup.deliveries import Delivery
 from refold.errors import QuarantineLimit, RefusedLanding
 from refold.landing.decoder import BadRecord
 from refold.log.declaration import Log
+from refold.log.quarantine import Quarantined
 from refold.seal.decoding import DecodedObject
 
 
@@ -37,9 +39,17 @@ class DryRun:
     bad: Sequence[tuple[str, BadRecord]]
     new: NewDeliveries | None
 
+    def quarantined(self) -> list[Quarantined]:
+        """The bad records as they would be in quarantine."""
+        return [Quarantined(self.snapshot, self.log.name, name, record) for name, record in self.bad]
+
     def conflicts(self) -> Iterator[ConflictingDelivery]:
         """The conflicts among the new events, in the order of `log_seq`."""
         return self.new.conflicts() if self.new else iter(())
+
+    def count_conflicts(self) -> int:
+        """How many there are; no event is read."""
+        return int((self.new.deliveries == Delivery.CONFLICT).sum()) if self.new else 0
 
 
 def bad_records(objects: Sequence[DecodedObject]) -> list[tuple[str, BadRecord]]:
@@ -66,8 +76,8 @@ def _limit(log: Log, key: str, day: str, bad: Sequence[tuple[str, BadRecord]], f
     limits, reasons = log.quarantine, Counter(record.reason for _, record in bad)
     name, first = bad[0]
     return QuarantineLimit(
-        f"Log {log.name!r} was not sealed at snapshot {key}: {found} of {day or 'retries'} cannot be events (allowed "
-        f"{limits.share_max:.1%}, and {limits.records_max} records of {limits.bytes_max:,} bytes); "
+        f"Log {log.name!r} was not sealed at snapshot {key}: {found} of {day or 'retries'} cannot be events (at "
+        f"most {limits.share_max:.1%}, {limits.records_max} records and {limits.bytes_max:,} bytes are allowed); "
         + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
         + f". The first is {name} {log.decoder.unit} {first.number}: {first.detail}",
         reasons=reasons,
