@@ -182,7 +182,14 @@ class Releaser:
                 remedy="\nNothing was changed, and what is served stays as it is.",
             )
         unserved = current.number if current is not None and not self._is_served(current) else None
-        return self.pointer.move(replace(wanted, unserved=unserved))
+        moved = self.pointer.move(replace(wanted, unserved=unserved))
+        if current is not None:
+            for title in sorted(_titles(current) - _titles(moved)):
+                _log.warning(
+                    f"{title} is no longer part of a release: its readers keep the content of snapshot "
+                    f"{current.snapshot}. Remove it by hand once nobody reads it."
+                )
+        return moved
 
     def _confirm(self, number: int) -> Callable[[], None]:
         def confirm() -> None:
@@ -350,6 +357,10 @@ class Releaser:
                 f"Snapshot {wanted.snapshot} cannot be released while a prune is dropping {', '.join(taken)}.",
                 remedy="Let it end, or run `refold prune --apply` where it was killed; then publish it again.",
             )
+
+
+def _titles(release: Release) -> set[str]:
+    return {sink.title for sinks in release.sinks.values() for sink in sinks}
 
 
 def _refuse_undoing(current: Release, snapshot: Snapshot) -> None:
