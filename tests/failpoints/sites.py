@@ -89,6 +89,8 @@ EXEMPT = {
     ("refold/dedup/repeated_hashes.py", "RepeatedHashes._spill", "self._file().open"): "a temporary file",
     ("refold/sinks/bulk.py", "load_generally", "connection.execute"): "what others are tested to equal",
     ("refold/sinks/bulk.py", "fetch_generally", "connection.execute"): "a query",
+    ("refold/sinks/sql_views.py", "follow_columns", "connection.scalars"): "a query of PostgreSQL's catalogue",
+    ("refold/sinks/sql_views.py", "shows_exactly", "connection.execute"): "a query",
     ("refold/stores/folding.py", "_in_turn", "state.put"): "rows of a state in memory",
     ("refold/stores/folding.py", "_taken", "state.put"): "rows of a state in memory",
     ("refold/stores/sql_binding.py", "connect", "connection.execute"): "a DuckDB in memory",
