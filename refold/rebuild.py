@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from refold.base.progress import Timings, track
 from refold.engine import Engine
@@ -127,6 +127,8 @@ class HistoryFolded(Event):
 class StoreVerified(Event):
     """A folded store was compared with full replay at a snapshot."""
 
+    compared_with: ClassVar[str] = "equal to full replay"
+
     verdict: Verdict
 
     @property
@@ -136,7 +138,7 @@ class StoreVerified(Event):
             return ""
         lines = [str(difference) for difference in self.verdict.differences[:10]]
         place = f"Store {self.verdict.store.name!r} at snapshot {self.verdict.snapshot.key}"
-        return "\n  - ".join([f"{place} is not equal to full replay:", *lines])
+        return "\n  - ".join([f"{place} is not {self.compared_with}:", *lines])
 
     @property
     def warning(self) -> str:
@@ -150,7 +152,15 @@ class StoreVerified(Event):
 
 
 class RelationVerified(StoreVerified):
-    """A relation was computed at a snapshot and compared with a second computation."""
+    """A relation was computed at a snapshot, and computed again over other orders of rows."""
+
+    compared_with: ClassVar[str] = "what its query gives in every order of rows"
+
+    @property
+    def problem(self) -> str:
+        """What differs, and what to do about it."""
+        problem = super().problem
+        return f"{problem}\n{self.verdict.remedy}" if problem else ""
 
 
 @dataclass(frozen=True)
@@ -382,7 +392,7 @@ PHASES = (
     Phase("prove_history", "Replay every log from offset 0 and compare at every snapshot.", RebuildRun.replay,
           "Full replay", _FROM_SCRATCH),
     Phase("relate_history", "Compute every relation, and again to compare.", RebuildRun.relate,
-          "The check of the relations", f"{_KEPT}Give the query a total order, or aggregates without one."),
+          "The check of the relations", _KEPT.rstrip()),
     Phase("publish_and_release", "Publish the newest snapshot to all sinks, check expectations, and release it.",
           RebuildRun.publish_and_release, "The check of the expectations",
           f"{_KEPT}Fix the rule, the events or the expectation."),

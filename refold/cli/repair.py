@@ -84,7 +84,10 @@ def _mend(engine: Engine, console: Console, drift: Drift) -> bool:
     if verdict.passed and not engine.drifts.find(drift.store, drift.snapshot).differences:
         console.print(f"{drift.store.name}: rebuilt and proven equal to full replay.")
         return True
-    console.print(f"{drift.store.name}: still differs; the log or the rule is at fault. Run `refold log verify`.")
+    fault = "the log or the rule is at fault. Run `refold log verify`."
+    if drift.store.ledger is None:
+        fault = "its query or what it reads is at fault."
+    console.print(f"{drift.store.name}: still differs; {fault}")
     return False
 
 

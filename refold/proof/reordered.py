@@ -100,13 +100,13 @@ class _Comparison:
         if found != self.claimed and stored is None:
             differences = [Difference(Differs.STATE, self.where, found, self.claimed)]
         elif found != self.claimed:
-            differences = self._differences(Differs.STATE, fresh, stored, "", " is stored")
+            differences = self._differences(Differs.STATE, fresh, stored, " (computed now)", " (stored)")
         elif isinstance(again, RuleError):
-            expected = f"the same result in every order of rows, as with {STORED}"
-            differences = [Difference(Differs.RELATION, self.where, expected, f"with {order}: {again}")]
+            expected = f"the same result in every order of rows ({STORED})"
+            differences = [Difference(Differs.RELATION, self.where, expected, f"{again} ({order})")]
         else:
             found, drawn = self._digest(again), [(f"keys at {verdict.snapshot.key}", self._buckets(fresh, again))]
-            differences = self._differences(Differs.RELATION, fresh, again, f" with {STORED}", f" with {order}")
+            differences = self._differences(Differs.RELATION, fresh, again, f" ({STORED})", f" ({order})")
         replayed = {"state": found, "ledger": ""}
         return replace(verdict, differences=differences, replay=replayed, picture=Picture((), drawn))
 

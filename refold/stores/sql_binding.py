@@ -7,6 +7,7 @@ its line in the query. What a query must not depend on is found by `refold.store
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,13 +95,13 @@ def _bound(
     for name, schema in tables.items():
         columns = ", ".join(f"{quoted(field.name)} {_sql_type_of(field.type)}" for field in schema)
         cursor.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
+    names = [name for schema in tables.values() for name in schema.names]
     plan = _answered(cursor, "json_serialize_plan", sql)
     if faults := _error_of(plan):
-        return BoundQuery({}, faults)
+        return BoundQuery({}, [*faults, *impurities(tree, {}, list(tables), names)])
     found = cursor.execute(f"DESCRIBE {sql}").fetchall()
     cursor.execute(f"DESCRIBE {as_table(sql)}")
     faults = [fault for fault in bare_names(tree) if _is_function(cursor, fault.text, tables)]
-    names = [name for schema in tables.values() for name in schema.names]
     faults = [QueryFault(f"it reads {name}, which depends on more than its inputs", at) for name, at in faults]
     faults += impurities(tree, plan, list(tables), names)
     faults += [QueryFault(text) for text in _misfits(returns, [(str(name), str(kind)) for name, kind, *_ in found])]
@@ -169,6 +170,7 @@ def connect(settings: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
 
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
+    atexit.register(_connection.cache_clear)  # a connection that outlives the interpreter makes DuckDB report a leak
     return connect({"threads": "1"})
 
 
@@ -205,7 +207,8 @@ def _error_of(answer: Node) -> list[QueryFault]:
     if answer["error_message"].startswith(("Only SELECT", "Cannot plan")):
         return [QueryFault("it is not one SELECT whose columns its text determines; PIVOT needs IN (…)")]
     place = answer.get("position")
-    return [QueryFault(answer["error_message"].replace("\n", "; "), int(place) if place is not None else None)]
+    lines = [line.strip().rstrip(":;!") for line in answer["error_message"].splitlines()]
+    return [QueryFault("; ".join(filter(None, lines)), int(place) if place is not None else None)]
 
 
 def _unquoted(tree: Node, sql: str, tables: Mapping[str, pa.Schema]) -> Iterator[QueryFault]:

@@ -55,6 +55,13 @@ def test_all_faults_are_listed():
     assert len(failure.value.faults) == 4  # k, v, x, and the limit
 
 
+def test_a_misspelt_column_does_not_hide_other_faults():
+    with pytest.raises(DeclarationError) as failure:
+        asked("SELECT id AS k, nn AS v FROM newest_ledger WHERE ts < now() LIMIT 1", {"k": text(), "v": int64()})
+    texts = " ".join(failure.value.faults)
+    assert all(part in texts for part in ('Referenced column "nn" not found', "it calls now", "add ORDER BY"))
+
+
 def test_the_line_of_the_query_is_named():
     with pytest.raises(DeclarationError) as failure:
 

@@ -67,7 +67,7 @@ def test_tied_prices_are_caught_with_two_rows(tmp_path: Path):
     assert not verdict.passed
     assert verdict.refutes
     found = [(d.what, d.where, {d.expected, d.found}) for d in verdict.differences]
-    stored, turned = "with rows as stored, 1 thread", "with rows reversed, 2 threads"
+    stored, turned = "(rows as stored, 1 thread)", "(rows reversed, 2 threads)"
     at = "snapshot 2026-01-01, id 'e1{}', column 'paid'"
     assert [(what, where) for what, where, _ in found] == [(Differs.RELATION, at.format(n)) for n in (0, 1)]
     assert all(values in ({f"10 {stored}", f"20 {turned}"}, {f"20 {stored}", f"10 {turned}"}) for *_, values in found)
@@ -89,7 +89,8 @@ def test_a_key_that_repeats_in_some_orders_only_is_caught(tmp_path: Path):
     engine = _built(tmp_path, winners, [("a", 1), ("a", 2), ("b", 3), ("b", 2)])
     (verdict,) = _verdicts(engine)
     (difference,) = verdict.differences
-    assert difference.found.startswith("with rows reversed, 2 threads: Relation 'winners' gave 2 rows for 1 keys")
+    assert difference.found.startswith("Relation 'winners' gave 2 rows for 1 keys")
+    assert difference.found.endswith("(rows reversed, 2 threads)")
     assert verdict.refutes
     assert "max_by(…)" in verdict.remedy
 
@@ -108,5 +109,7 @@ def test_a_stored_value_that_the_query_does_not_give_is_named_as_such(tmp_path: 
     )
     verdict = Engine(engine.project, engine.settings).prover.prove(priced, head)
     (difference,) = verdict.differences
-    assert str(difference) == ("state at snapshot 2026-01-01, id 'e10', column 'paid': expected 10, found 11 is stored")
+    assert str(difference) == (
+        "state at snapshot 2026-01-01, id 'e10', column 'paid': expected 10 (computed now), found 11 (stored)"
+    )
     assert verdict.remedy.startswith("Run `refold repair priced --as-of 2026-01-01`")
