@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from refold import Daily, Log, Project, QuarantineLimits, fold
+from refold import Daily, Debezium, Log, Project, QuarantineLimits, enum, fold, latest_by_key
 from refold.landing.decoder import BadRecord
 from refold.log.reader import LogReader
+from refold.stores.declaration import Store
 from refold.types import int64, text, timestamp
-from tests.support import Shop, copy_landing, seal_and_prove
+from tests.support import Shop, copy_landing, seal_and_prove, verify_reference
 
 MOVES = Log(
     "moves",
@@ -29,33 +30,33 @@ class Units(NamedTuple):
     units: int = 0
 
 
-def project(log: Log, start: dt.date) -> Project:
-    """A project that sums `n` by `sku`."""
-
-    @fold(log, version=1)
-    def units(row: Units, event):
-        return row._replace(units=row.units + event.n)
-
-    return Project("field", Daily(start), [units])
+@fold(MOVES, version=1)
+def units(row: Units, event):
+    return row._replace(units=row.units + event.n)
 
 
-def case(shared_data: Path, name: str, tmp_path: Path, log: Log = MOVES, **changes: object) -> Shop:
+def case(shared_data: Path, name: str, tmp_path: Path, store: Store = units) -> Shop:
     """A case whose landing is sealed, folded and proven; skipped where there is none."""
     folder = shared_data / "field" / name / "landing"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    days = sorted(path.name[-10:] for path in (folder / log.name).iterdir() if path.is_dir())
-    shop = Shop(tmp_path, project(replace(log, **changes), dt.date.fromisoformat(days[0])))
+    (day,) = [path.name[-10:] for path in folder.glob("*/dt=*") if path.is_dir()]
+    shop = Shop(tmp_path, Project("field", Daily(dt.date.fromisoformat(day)), [store]))
     copy_landing(folder, shop.landing)
     seal_and_prove(shop.engine())
     return shop
 
 
-def sums(shop: Shop) -> dict[str, int]:
-    """The sum of `n` by `sku` at the newest snapshot."""
+def rows(shop: Shop) -> list[dict[str, object]]:
+    """The rows at the newest snapshot."""
     engine = shop.engine()
-    rows = engine.rows(engine.project.stores[0], engine.chain.get())
-    return dict(zip(rows[engine.project.logs[0].key].to_pylist(), rows["units"].to_pylist(), strict=True))
+    (store,) = engine.project.stores
+    return engine.rows(store, engine.chain.get()).to_pylist()
+
+
+def sums(shop: Shop) -> dict[object, object]:
+    """The sum of `n` by `sku`."""
+    return {row["sku"]: row["units"] for row in rows(shop)}
 
 
 def bad_records(shop: Shop) -> list[BadRecord]:
@@ -112,3 +113,36 @@ def test_folders_of_unfinished_writes_are_not_data(shared_data: Path, tmp_path: 
 
 def test_markers_of_folders_are_not_data(shared_data: Path, tmp_path: Path) -> None:
     assert sums(case(shared_data, "folder_marker", tmp_path)) == {"lamp": 2}
+
+
+def test_kafka_keys_beside_values_are_not_data(shared_data: Path, tmp_path: Path) -> None:
+    log = Log("t", key="id", event_id="id", columns={"id": int64(), "name": text()})
+    shop = case(shared_data, "sidecars", tmp_path, latest_by_key(log, "names", version=1, columns={"name": text()}))
+    assert {row["id"]: row["name"] for row in rows(shop)} == {1: "ann", 2: "bob"}
+    assert [Path(each.info.name).name for each in shop.engine().sealing.sealer().skipped()] == [
+        "t+0+0000000000.keys.json"
+    ]
+
+
+class Op(Enum):
+    CREATE = "c"
+    UPDATE = "u"
+    DELETE = "d"
+
+
+def test_offsets_without_padding_are_sealed_in_the_order_of_their_numbers(shared_data: Path, tmp_path: Path) -> None:
+    log = Log(
+        "t",
+        key="id",
+        event_id="lsn",
+        columns={"lsn": int64(), "id": int64(), "status": text(null=True), "op": enum(Op)},
+        decoder=Debezium({"lsn": ("source.lsn",)}),
+    )
+    columns = {"status": text(null=True)}
+    store = latest_by_key(log, "tickets", version=1, columns=columns, delete_when=("op", Op.DELETE))
+    shop = case(shared_data, "unpadded_offsets", tmp_path, store)
+    assert {row["id"]: row["status"] for row in rows(shop)} == {7: "closed"}
+    engine = shop.engine()
+    names = [Path(each.name).stem for each in engine.chain.get().cut("t").objects]
+    assert names == ["t-0-8", "t-0-9", "t-0-10", "t-0-11", "t-0-12"]
+    assert verify_reference(engine, engine.chain.get()) == []
