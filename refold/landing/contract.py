@@ -1,8 +1,8 @@
-"""Whether decoded values keep the declared columns: one vectorised check that every decoder shares.
+"""Whether decoded values satisfy the declared columns: one vectorised check that every decoder uses last.
 
-Here lives what a declared column demands, the reasons for which a record fails, and the step that parts good rows
-from bad records. How texts become times, days, decimals and bytes is `refold.landing.texts`; how a format finds the
-values is each decoder's own room, and each of them ends here. Nothing here knows which column is a log's key.
+This module has what a declared column demands, the reasons why a record fails, and the step that separates good rows
+from bad records. `refold.landing.texts` reads times, days, decimals and bytes from texts; how values are found in a
+format is each decoder's own matter.
 
 The reasons are stable names. From this module and from `texts`: `missing`, `wrong-type`, `out-of-range`,
 `unknown-value`, `empty`, `not-a-time`, `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, `not-a-date`,
@@ -44,7 +44,7 @@ class ValueFault(NamedTuple):
     found: str
 
     def sentence(self, column: str) -> str:
-        """The detail sentence that stands in quarantine."""
+        """The detail sentence in quarantine."""
         return f"Column {column}: expected {self.expected}, found {self.found}."
 
 
@@ -56,20 +56,20 @@ class Finding(NamedTuple):
 
 
 def shorten(value: object) -> str:
-    """A value as a detail sentence shows it: texts quoted, the rest as it reads, never longer than a line.
+    """A value as a detail sentence shows it: texts quoted, cut after `FOUND_CHARS_MAX` characters.
 
     >>> shorten("yesterday"), shorten(-5), shorten(None)
     ("'yesterday'", '-5', 'null')
     """
     if value is None:
         return "null"
-    # Cut before quoting: quoting ten megabytes to show sixty characters was most of the cost of a bad file.
+    # Cut before quoting: quoting ten megabytes to show sixty characters took most of the time of a bad file.
     text = repr(value[: FOUND_CHARS_MAX + 1]) if isinstance(value, str | bytes) else str(value)
     return text if len(text) <= FOUND_CHARS_MAX else text[: FOUND_CHARS_MAX - 1] + "…"
 
 
 def expected(column: ColumnType) -> str:
-    """What a declared column admits, in words.
+    """What a declared column admits, for error messages.
 
     >>> from refold.types import int64
     >>> expected(int64(1, 9))
@@ -145,7 +145,7 @@ def settle(
     control: int = 0,
     plain_bytes: int = 0,
 ) -> Decoded:
-    """Part good rows from bad records, after `check`.
+    """Separate good rows from bad records, after `check`.
 
     Args:
         table: as in `check`.
@@ -182,7 +182,7 @@ def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[in
 
 
 def _broken(values: pa.ChunkedArray, column: ColumnType) -> tuple[str, pa.ChunkedArray | None]:
-    """The reason a column's values can fail for, and which do; None where its type admits every value."""
+    """The reason why values of a column can fail, and which do; None if its type admits every value."""
     if column.kind is ColumnKind.ENUM:
         unknown = pc.invert(pc.is_in(values, pa.array(column.values, pa.string())))
         return "unknown-value", pc.and_(unknown, values.is_valid())
@@ -208,7 +208,7 @@ def _outside(values: pa.ChunkedArray, low: object, high: object) -> pa.ChunkedAr
 
 
 def _shown(values: pa.ChunkedArray, column: ColumnType) -> list[str]:
-    """Values as details show them; times and days by number, since Python cannot hold those out of its range."""
+    """Values as details show them; times and days as numbers, since Python cannot represent those out of range."""
     if column.kind in (ColumnKind.TIMESTAMP, ColumnKind.DATE):
         unit = "µs" if column.kind is ColumnKind.TIMESTAMP else "days"
         numbers = values.cast(pa.int64() if column.kind is ColumnKind.TIMESTAMP else pa.int32())

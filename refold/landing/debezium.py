@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 from refold.landing.contract import Finding, refuse_ratio, settle, shorten
 from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
-from refold.landing.json_line import BLANK, Place
+from refold.landing.json_line import BLANK, Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
-from refold.landing.jsonl import NO_PATHS, SUFFIXES, Paths, PlaceFinder, freeze_paths, join_lines, pick
+from refold.landing.jsonl import NO_PATHS, FieldFinder, LineDecoder, Paths, freeze_paths, pick
 from refold.landing.key_moves import KeyMoves
 from refold.types import Schema, text
 
@@ -46,7 +46,7 @@ class _Envelope(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Debezium:
+class Debezium(LineDecoder):
     """Decodes Debezium change events in JSON Lines.
 
     A declared column is read from the row, `after` or `before` as the operation has it; `op` is read from the top of
@@ -79,41 +79,18 @@ class Debezium:
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("Debezium", paths))
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The file name endings of JSON Lines."""
-        return SUFFIXES
-
-    @property
-    def unit(self) -> str:
-        """Records are numbered by lines."""
-        return "line"
-
-    def encode(self, raws: Sequence[bytes]) -> bytes:
-        """Lines, each with its newline."""
-        return join_lines(raws)
-
-    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
-        """Decode one object; see `refold.landing.decoder.Decoder`.
-
-        Raises:
-            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
-            DeclarationError: a column type that no landing may hold.
-        """
-        return self._decode(name, data, columns, key, fast=True)
-
     def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
         refuse_ratio(columns)
-        finder = PlaceFinder()
+        finder = FieldFinder()
         envelope = _Envelope(
-            finder.add(Place(self._path("op"), text())),
-            finder.add(Place(self._path("after"), None)),
-            finder.add(Place(self._path("before"), None)),
+            finder.add(Field(self._path("op"), text())),
+            finder.add(Field(self._path("after"), None)),
+            finder.add(Field(self._path("before"), None)),
         )
         sources = {column: self._sources(finder, column, columns) for column in columns}
         plain = inflate(name, data, self.object_bytes_max)
-        records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
-        ops = [number for number, place in enumerate(finder.places) if place.path == self._path("op")]
+        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
+        ops = [number for number, place in enumerate(finder.fields) if place.path == self._path("op")]
         moves = KeyMoves({column: sources[column] for column in key}, ops, UPDATE, DELETE)
         records = moves.apart(records)
         table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
@@ -133,23 +110,23 @@ class Debezium:
     def _path(self, dotted: str) -> tuple[str, ...]:
         return ("payload", *dotted.split(".")) if self.enveloped else tuple(dotted.split("."))
 
-    def _sources(self, finder: PlaceFinder, column: str, columns: Schema) -> tuple[tuple[int, int], ...]:
+    def _sources(self, finder: FieldFinder, column: str, columns: Schema) -> tuple[tuple[int, int], ...]:
         kind = columns[column]
         declared = dict(self.places).get(column)
         if declared is None and column != "op":
-            return (self._row_source(finder, Place((column,), kind)),)
+            return (self._row_source(finder, Field((column,), kind)),)
         pairs: list[tuple[int, int]] = []
         for dotted in declared or ("op",):
             first, *rest = dotted.split(".")
             if first == ROW and rest:
-                pairs.append(self._row_source(finder, Place(tuple(rest), kind)))
+                pairs.append(self._row_source(finder, Field(tuple(rest), kind)))
             else:
-                pairs.append((finder.add(Place(self._path(dotted), kind)),) * 2)
+                pairs.append((finder.add(Field(self._path(dotted), kind)),) * 2)
         return tuple(pairs)
 
-    def _row_source(self, finder: PlaceFinder, place: Place) -> tuple[int, int]:
-        after = finder.add(Place((*self._path("after"), *place.path), place.type))
-        return after, finder.add(Place((*self._path("before"), *place.path), place.type))
+    def _row_source(self, finder: FieldFinder, place: Field) -> tuple[int, int]:
+        after = finder.add(Field((*self._path("after"), *place.path), place.type))
+        return after, finder.add(Field((*self._path("before"), *place.path), place.type))
 
 
 def _is_tombstone(record: BadRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What a decoder of landing objects is: bytes in, rows and bad records out, nothing lost.
+"""The interface of decoders of landing objects: bytes in, rows and bad records out, nothing lost.
 
 A decoder knows one file format and the declared columns; it knows neither storage nor logs. `refold.landing.jsonl` and
 `refold.landing.debezium` are decoders; another format implements `Decoder` and is named in a log's declaration.
@@ -76,7 +76,7 @@ class Decoder(Protocol):
         """Decode one object into rows of exactly the declared columns.
 
         Args:
-            name: the object's name, for errors and to tell compression.
+            name: the object's name, for errors and compression.
             data: its bytes.
             columns: the declared columns.
             key: those of the log's key, for formats in which one record can change the rows of two keys.

@@ -29,7 +29,7 @@ import pyarrow.json as pj
 from refold.canonical.encoding import called_by_compiled, compiled
 from refold.landing import texts
 from refold.landing.contract import ValueFault
-from refold.landing.json_line import BLANK, BYTE_ORDER_MARK, DEPTH_MAX, Place
+from refold.landing.json_line import BLANK, BYTE_ORDER_MARK, DEPTH_MAX, Field
 from refold.types import ColumnKind, ColumnType
 
 _CONSTANT = re.compile(rb"[:\[,\s]-?(?:NaN|Inf(?:inity)?)\s*[,}\]]")
@@ -204,7 +204,7 @@ Faults: TypeAlias = dict[int, dict[int, ValueFault]]
 
 @dataclass(frozen=True)
 class Block:
-    """What was read of a block: one column per place, and the faults by row and place."""
+    """What was read of a block: one column per field, and the faults by row and field."""
 
     table: pa.Table
     faults: Faults
@@ -225,14 +225,14 @@ class BlockReader:
     It remembers how decimals were written last, to save attempts; the result does not depend on that.
     """
 
-    places: Sequence[Place]
+    fields: Sequence[Field]
 
     def __post_init__(self) -> None:
-        decimals = [place for place in self.places if place.type and place.type.kind is ColumnKind.DECIMAL]
-        self._decimals = {place.path: place.type for place in decimals if place.type}
+        decimals = [field for field in self.fields if field.type and field.type.kind is ColumnKind.DECIMAL]
+        self._decimals = {field.path: field.type for field in decimals if field.type}
         self._as_numbers: _Paths = frozenset()
-        alike = all(self._decimals[place.path].arrow == place.type.arrow for place in decimals if place.type)
-        self.usable = alike and _tree(self.places, {}) is not None
+        alike = all(self._decimals[field.path].arrow == field.type.arrow for field in decimals if field.type)
+        self.usable = alike and _tree(self.fields, {}) is not None
 
     def read(self, block: bytes, rows: int) -> Block | Refused:
         """A block of `rows` lines at once."""
@@ -247,7 +247,7 @@ class BlockReader:
         if len(table) != rows:
             return Refused()
         faults: Faults = {}
-        columns = [self._column(table, i, place, as_numbers, faults) for i, place in enumerate(self.places)]
+        columns = [self._column(table, i, field, as_numbers, faults) for i, field in enumerate(self.fields)]
         return Block(pa.table(columns, names=[str(index) for index in range(len(columns))]), faults)
 
     def _parse(self, block: bytes) -> tuple[pa.Table, _Paths] | Refused:
@@ -277,23 +277,23 @@ class BlockReader:
 
     def _parse_so(self, block: bytes, as_numbers: _Paths) -> pa.Table | Refused:
         if not as_numbers:
-            return _read_json(block, _tree(self.places, {}))
-        numbers = [place for place in self.places if place.path in as_numbers]
+            return _read_json(block, _tree(self.fields, {}))
+        numbers = [field for field in self.fields if field.path in as_numbers]
         # Arrow reads decimals from strings too, but not floats: what can be read as a float is a number literal.
         _read_json(block, _tree(numbers, dict.fromkeys(as_numbers, pa.float64())))
         if long := _LONG_NUMBER.search(block):
             return Refused(place=long.start())
-        table = _read_json(block, _tree(self.places, {path: self._decimals[path].arrow for path in as_numbers}))
+        table = _read_json(block, _tree(self.fields, {path: self._decimals[path].arrow for path in as_numbers}))
         fits = all(_fits(_at(table, path)) for path in as_numbers)
         return table if fits else Refused()
 
-    def _column(self, table: pa.Table, index: int, place: Place, as_numbers: _Paths, faults: Faults) -> pa.Array:
-        values = _at(table, place.path)
-        if place.type is None:
+    def _column(self, table: pa.Table, index: int, field: Field, as_numbers: _Paths, faults: Faults) -> pa.Array:
+        values = _at(table, field.path)
+        if field.type is None:
             return values.is_valid()
-        if place.type.kind not in texts.TEXT_KINDS or place.path in as_numbers:
+        if field.type.kind not in texts.TEXT_KINDS or field.path in as_numbers:
             return values
-        values, found = texts.convert(values, place.type)
+        values, found = texts.convert(values, field.type)
         for row, fault in found.items():
             faults.setdefault(row, {})[index] = fault
         return values
@@ -311,18 +311,18 @@ def _read_json(block: bytes, tree: Tree | None) -> pa.Table:
     )
 
 
-def _tree(places: Sequence[Place], instead: Mapping[tuple[str, ...], pa.DataType]) -> Tree | None:
-    """The places as nested fields with the types they are read as; None if two places exclude each other."""
+def _tree(fields: Sequence[Field], instead: Mapping[tuple[str, ...], pa.DataType]) -> Tree | None:
+    """The fields as nested fields with the types they are read as; None if two fields exclude each other."""
     tree: Tree = {}
-    for place in places:
-        kind = instead.get(place.path, _read_as(place.type)) if place.type else None
+    for field in fields:
+        kind = instead.get(field.path, _read_as(field.type)) if field.type else None
         node = tree
-        for key in place.path if kind is None else place.path[:-1]:
+        for key in field.path if kind is None else field.path[:-1]:
             inner = node.setdefault(key, {})
             if not isinstance(inner, dict):
                 return None
             node = inner
-        if kind is not None and node.setdefault(place.path[-1], kind) != kind:
+        if kind is not None and node.setdefault(field.path[-1], kind) != kind:
             return None
     return tree
 

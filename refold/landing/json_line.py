@@ -39,10 +39,10 @@ _NO_STRING = frozenset({"int64", "boolean", "decimal"})
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a record that is read: the keys that lead to it, and the type expected there.
+class Field:
+    """A field of a record that is read: the keys that lead to it, and its expected type.
 
-    A place without a type asks only whether an object is there; its value is true or false.
+    The value of a field without a type is whether there is an object.
     """
 
     path: tuple[str, ...]
@@ -55,7 +55,7 @@ class Place:
 
 
 class Record(NamedTuple):
-    """The values of one line, by place, and the faults met on the way; a faulty place has no value."""
+    """The values of one line, by field, and the faults; a faulty field has no value."""
 
     values: list[object]
     faults: dict[int, ValueFault]
@@ -79,15 +79,15 @@ class _Repeating(dict[str, object]):
     repeated: frozenset[str] = frozenset()
 
 
-def read_line(raw: bytes, places: Sequence[Place], line_bytes_max: int) -> Record | Finding:
-    """The values at `places` in one line that is not blank, or why the line is not a record."""
+def read_line(raw: bytes, fields: Sequence[Field], line_bytes_max: int) -> Record | Finding:
+    """The values at `fields` in one line that is not blank, or why the line is not a record."""
     found = _parse(raw, line_bytes_max)
     if isinstance(found, Finding):
         return found
     values: list[object] = []
     faults: dict[int, ValueFault] = {}
-    for index, place in enumerate(places):
-        value = _value(found, place)
+    for index, field in enumerate(fields):
+        value = _value(found, field)
         if isinstance(value, ValueFault):
             faults[index] = value
         values.append(None if isinstance(value, ValueFault) else value)
@@ -116,8 +116,8 @@ def _parse(raw: bytes, line_bytes_max: int) -> dict[str, object] | Finding:
     try:
         value = _DECODER.decode(text[has_mark:])
     except json.JSONDecodeError as error:
-        place = error.pos + has_mark + 1
-        return Finding("not-json", f"Expected one JSON object, found a syntax error at character {place}.")
+        at = error.pos + has_mark + 1
+        return Finding("not-json", f"Expected one JSON object, found a syntax error at character {at}.")
     except _ConstantError as error:
         return Finding("not-json", f"Expected one JSON object, found {error} in it, which is no JSON.")
     if "\\u" in text and _half_pair(text):
@@ -125,22 +125,22 @@ def _parse(raw: bytes, line_bytes_max: int) -> dict[str, object] | Finding:
     return value if isinstance(value, dict) else Finding("not-an-object", f"Expected an object, found {_shown(value)}.")
 
 
-def _value(record: dict[str, object], place: Place) -> object:
-    """The value at a place, None where there is none, or the fault on the way to it."""
+def _value(record: dict[str, object], field: Field) -> object:
+    """The value of a field, None if there is none, or the fault on the way to it."""
     node: object = record
-    for depth, key in enumerate(place.path):
+    for depth, key in enumerate(field.path):
         if not isinstance(node, dict):
-            return ValueFault("wrong-type", f"an object at {'.'.join(place.path[:depth])}", _shown(node))
+            return ValueFault("wrong-type", f"an object at {'.'.join(field.path[:depth])}", _shown(node))
         if isinstance(node, _Repeating) and key in node.repeated:
-            return ValueFault("duplicate-key", f"{'.'.join(place.path[: depth + 1])} once", "it more than once")
+            return ValueFault("duplicate-key", f"{'.'.join(field.path[: depth + 1])} once", "it more than once")
         node = node.get(key)
         if node is None:
-            return None if place.type is not None else False
-    if place.type is None:
+            return None if field.type is not None else False
+    if field.type is None:
         return (
-            True if isinstance(node, dict) else ValueFault("wrong-type", f"an object at {place.dotted}", _shown(node))
+            True if isinstance(node, dict) else ValueFault("wrong-type", f"an object at {field.dotted}", _shown(node))
         )
-    return _typed(node, place.type)
+    return _typed(node, field.type)
 
 
 def _typed(node: object, column: ColumnType) -> object:

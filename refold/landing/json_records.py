@@ -22,7 +22,7 @@ from refold.landing import texts
 from refold.landing.contract import Finding, ValueFault
 from refold.landing.decoder import BadRecord
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
-from refold.landing.json_line import Place, read_line
+from refold.landing.json_line import Field, read_line
 
 LINE_BYTES_MAX = 1 << 20
 """Default limit of one line: 1 MiB."""
@@ -39,9 +39,9 @@ class Records:
     """All records of one object.
 
     Attributes:
-        table: one row per record that could be parsed, by line; one column per place, named by its position.
+        table: one row per record that could be parsed, by line; one column per field, named by its number.
         lines: the line (from 1) of each row.
-        faults: by row and place, the values that could not be read; they are null in the table.
+        faults: by row and field, the values that could not be read; they are null in the table.
         bad: the lines that are not records, by ascending line.
         index: where the lines are in the bytes.
     """
@@ -57,12 +57,12 @@ class Records:
         return self.index.raw(line - 1)
 
 
-def read_records(data: bytes, places: Sequence[Place], line_bytes_max: int, *, fast: bool = True) -> Records:
-    """Read the values at `places` from every record; with `fast=False` line by line throughout, to the same result."""
+def read_records(data: bytes, fields: Sequence[Field], line_bytes_max: int, *, fast: bool = True) -> Records:
+    """Read the values of `fields` from every record; with `fast=False` line by line throughout, to the same result."""
     index = LineIndex.of(data)
-    collected = _Collector(index, places, line_bytes_max)
+    collected = _Collector(index, fields, line_bytes_max)
     blank = index.blank()
-    reader = BlockReader(places)
+    reader = BlockReader(fields)
     plain = index.plain(line_bytes_max) if fast and reader.usable else np.zeros_like(blank)
     for low, high, is_plain in _runs(plain | (blank & fast)):
         if is_plain:
@@ -157,7 +157,7 @@ class _Collector:
     """Collects rows in the order of lines, however they were read."""
 
     index: LineIndex
-    places: Sequence[Place]
+    fields: Sequence[Field]
     line_bytes_max: int
     bad: list[BadRecord] = field(default_factory=list)
     faults: dict[int, dict[int, ValueFault]] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class _Collector:
 
     def _read_line(self, number: int) -> None:
         raw = self.index.raw(number)
-        record = read_line(raw, self.places, self.line_bytes_max)
+        record = read_line(raw, self.fields, self.line_bytes_max)
         if isinstance(record, Finding):
             self.bad.append(BadRecord(number + 1, *record, raw))
             return
@@ -186,15 +186,15 @@ class _Collector:
 
     def add(self, table: pa.Table, lines: npt.NDArray[np.int64], faults: dict[int, dict[int, ValueFault]]) -> None:
         self._flush()
-        self.faults.update((self.rows + row, by_place) for row, by_place in faults.items())
+        self.faults.update((self.rows + row, by_field) for row, by_field in faults.items())
         self.tables.append(table)
         self.lines.append(lines.astype(np.int64))
         self.rows += len(table)
 
     def _flush(self) -> None:
         if self.pending or not self.tables:
-            columns = list(zip(*self.pending, strict=True)) if self.pending else [()] * len(self.places)
-            arrays = [_array(values, place) for values, place in zip(columns, self.places, strict=True)]
+            columns = list(zip(*self.pending, strict=True)) if self.pending else [()] * len(self.fields)
+            arrays = [_array(values, of) for values, of in zip(columns, self.fields, strict=True)]
             self.tables.append(pa.table(arrays, names=[str(index) for index in range(len(arrays))]))
             self.lines.append(np.array(self.pending_lines, dtype=np.int64))
             self.pending, self.pending_lines = [], []
@@ -204,7 +204,7 @@ class _Collector:
         return Records(pa.concat_tables(self.tables), np.concatenate(self.lines), self.faults, self.bad, self.index)
 
 
-def _array(values: Sequence[object], place: Place) -> pa.Array:
-    if place.type is None:
+def _array(values: Sequence[object], of: Field) -> pa.Array:
+    if of.type is None:
         return pa.array([bool(value) for value in values], pa.bool_())
-    return texts.typed(cast("list[texts.Value | None]", list(values)), place.type)
+    return texts.typed(cast("list[texts.Value | None]", list(values)), of.type)

@@ -7,6 +7,7 @@ in `refold.landing.debezium`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from refold.errors import DeclarationError
 from refold.landing.contract import ValueFault, refuse_ratio, settle
 from refold.landing.decoder import Decoded
 from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
-from refold.landing.json_line import Place
+from refold.landing.json_line import Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
 from refold.types import Schema
 
@@ -31,8 +32,39 @@ Sources = Mapping[str, tuple[tuple[int, int], ...]]
 """For each column its alternative places, first wins, each as (usual place, place where the record deletes)."""
 
 
+class LineDecoder(ABC):
+    """What decoders of JSON Lines have in common: file names, numbering by lines, and the form of a retry."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The file name endings of JSON Lines."""
+        return SUFFIXES
+
+    @property
+    def unit(self) -> str:
+        """Records are numbered by lines."""
+        return "line"
+
+    def encode(self, raws: Sequence[bytes]) -> bytes:
+        """Lines, each with its newline."""
+        return b"".join(raw + b"\n" for raw in raws)
+
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
+        """Decode one object; see `refold.landing.decoder.Decoder`.
+
+        Raises:
+            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
+            DeclarationError: a column type that no landing may hold.
+        """
+        return self._decode(name, data, columns, key, fast=True)
+
+    @abstractmethod
+    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
+        """As `decode`; with `fast=False` line by line throughout, to the same result."""
+
+
 @dataclass(frozen=True)
-class JsonLines:
+class JsonLines(LineDecoder):
     """Decodes JSON Lines: lines end in `\\n`, a `\\r` before it is a blank, blank lines are counted but not records.
 
     JSON objects that follow one another without a blank (`}{`, as Amazon Data Firehose writes them) are records of
@@ -58,64 +90,36 @@ class JsonLines:
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("JsonLines", paths))
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The file name endings of JSON Lines."""
-        return SUFFIXES
-
-    @property
-    def unit(self) -> str:
-        """Records are numbered by lines."""
-        return "line"
-
-    def encode(self, raws: Sequence[bytes]) -> bytes:
-        """Lines, each with its newline."""
-        return join_lines(raws)
-
-    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
-        """Decode one object; see `refold.landing.decoder.Decoder`.
-
-        Raises:
-            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
-            DeclarationError: a column type that no landing may hold.
-        """
-        return self._decode(name, data, columns, fast=True)
-
-    def _decode(self, name: str, data: bytes, columns: Schema, *, fast: bool) -> Decoded:
+    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
         refuse_ratio(columns)
         paths = dict(self.places)
-        finder = PlaceFinder()
+        finder = FieldFinder()
         sources = {
             column: tuple((place, place) for place in finder.alternatives(paths.get(column), column, columns))
             for column in columns
         }
         plain = inflate(name, data, self.object_bytes_max)
-        records = read_records(plain, finder.places, self.line_bytes_max, fast=fast)
+        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
         table, known = pick(records, sources)
         return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known, plain_bytes=len(plain))
 
 
-class PlaceFinder:
-    """Collects the places that are read, each once, and numbers them."""
+class FieldFinder:
+    """Collects the fields that are read, each once, and numbers them."""
 
     def __init__(self) -> None:
-        self.places: list[Place] = []
+        self.fields: list[Field] = []
 
-    def add(self, place: Place) -> int:
-        """The number of a place."""
-        if place not in self.places:
-            self.places.append(place)
-        return self.places.index(place)
+    def add(self, wanted: Field) -> int:
+        """The number of a field."""
+        if wanted not in self.fields:
+            self.fields.append(wanted)
+        return self.fields.index(wanted)
 
     def alternatives(self, dotted: tuple[str, ...] | None, column: str, columns: Schema) -> list[int]:
-        """The places of a column: those of its paths, or its own name, dots and all, at the top."""
+        """The fields of a column: those of its paths, or the one of its own name, dots included, at the top."""
         paths = [(column,)] if dotted is None else [tuple(path.split(".")) for path in dotted]
-        return [self.add(Place(path, columns[column])) for path in paths]
-
-
-def join_lines(raws: Sequence[bytes]) -> bytes:
-    """Lines, each with its newline."""
-    return b"".join(raw + b"\n" for raw in raws)
+        return [self.add(Field(path, columns[column])) for path in paths]
 
 
 def freeze_paths(decoder: str, paths: Paths) -> tuple[tuple[str, tuple[str, ...]], ...]:

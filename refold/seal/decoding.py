@@ -16,7 +16,7 @@ import pyarrow as pa
 from refold.base.parallel import cores
 from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
-from refold.errors import UnreadableObject
+from refold.errors import NotFound, UnreadableObject
 from refold.landing.decoder import BadRecord
 from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
@@ -95,8 +95,21 @@ class Decoding:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool, self._begun = None, {}
 
+    def _get(self, item: LandingObject) -> bytes:
+        """The bytes of an object. Raises NotFound if landing lists it and does not have it."""
+        if item.folder == "":
+            return self._objects.get(item.name)
+        try:
+            return self._landing.get(item.name)
+        except NotFound as error:
+            raise NotFound(
+                f"Landing {self._landing.url} lists the object {item.name} and does not have it: it was removed since, "
+                f"or its key ends in '/'.",
+                remedy="Run again, or rename the object.",
+            ) from error
+
     def _decode(self, item: LandingObject) -> DecodedObject:
-        data = (self._objects if item.folder == "" else self._landing).get(item.name)
+        data = self._get(item)
         decoded = self._log.decoder.decode(item.name, data, self._log.columns, self._log.key_columns)
         events = decoded.rows.combine_chunks()  # else it is done once for each log partition
         table = self._with_places(item, events, decoded.lines)

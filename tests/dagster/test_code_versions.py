@@ -40,7 +40,7 @@ def test_another_process_finds_the_same_code_version():
 
 
 def test_a_decoder_whose_declaration_is_unknown_is_refused():
-    class Plain(JsonLines.__base__):  # type: ignore[misc, name-defined]
+    class Plain:
         suffixes = (".txt",)
 
     with pytest.raises(DeclarationError, match="expected a dataclass"):

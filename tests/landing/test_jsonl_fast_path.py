@@ -14,7 +14,7 @@ from refold.base import parallel
 from refold.landing import json_records
 from refold.landing.decoder import Decoded
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
-from refold.landing.json_line import Place
+from refold.landing.json_line import Field
 from refold.landing.json_records import read_records
 from refold.landing.jsonl import JsonLines
 from refold.types import binary, boolean, date, decimal, enum, int64, text, timestamp
@@ -129,7 +129,7 @@ lines = st.one_of(records(), records(), mutated(), crowded(), odd_lines)
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[bytes]) -> None:
     """Asks the fast reader directly, so that no block is too small for it."""
-    places = [Place(tuple(path.split(".")), WIDE[name]) for name in WIDE for path in DEEP.get(name, (name,))]
+    places = [Field(tuple(path.split(".")), WIDE[name]) for name in WIDE for path in DEEP.get(name, (name,))]
     index = LineIndex.of(b"\n".join(block))
     if not index.plain(1 << 20).all():
         event("not plain")

@@ -242,3 +242,12 @@ def test_asking_for_what_is_not_there_is_answered_by_name(shop: Shop, ask: Refus
     sealed(shop)
     with pytest.raises(FixInput, match=says):
         ask(shop.engine())
+
+
+def test_an_object_that_is_listed_and_gone_is_named(shop: Shop):
+    """Object stores list a key that ends in a slash without it, and then do not find it."""
+    shop.land("dt=2026-01-01/a.jsonl", GOOD)
+    sealer = shop.engine().sealing.sealer()
+    (shop.landing / "stock_events/dt=2026-01-01/a.jsonl").unlink()
+    with pytest.raises(NotFound, match=r"lists the object stock_events/dt=2026-01-01/a\.jsonl.*ends in '/'"):
+        list(sealer.seal(["2026-01-01"]))
