@@ -63,7 +63,7 @@ def open_engine(
     settings = Settings(str(landing), str(store), database or f"sqlite:///{store}.db", store / "search")
     if memory_limit_mb is not None:
         settings = replace(settings, memory_limit_mb=memory_limit_mb)
-    return Engine(project(JsonLines() if json else None), settings)
+    return Engine(project(JsonLines() if json else None), settings, now=dt.datetime.now(dt.UTC))
 
 
 def land(events: Iterator[pa.Table], landing: Path, number: int) -> None:
@@ -143,6 +143,6 @@ def answer(engine: Engine) -> Answer:
 def whole_history(project: Project, folder: Path, landing: Path) -> int:
     """Rebuild a project's whole history without an orchestrator; the number of snapshots."""
     settings = Settings(str(landing), str(folder / "store"), f"sqlite:///{folder / 'refold.db'}", folder / "search")
-    engine = Engine(project, settings)
+    engine = Engine(project, settings, now=dt.datetime.now(dt.UTC))
     rebuild_all(engine)
     return len(engine.chain)

@@ -99,7 +99,11 @@ class Places:
         """A new engine, which knows what is stored and nothing else."""
         project = Project("divergence", Daily(START), [levels])
         store = str(self.folder / "store")
-        return Engine(project, Settings(str(self.folder / "landing"), store, "sqlite://", self.folder / "search"))
+        return Engine(
+            project,
+            Settings(str(self.folder / "landing"), store, "sqlite://", self.folder / "search"),
+            now=dt.datetime.now(dt.UTC),
+        )
 
 
 def land(places: Places, seed: int = 1) -> None:

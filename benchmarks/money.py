@@ -120,7 +120,8 @@ def engine(folder: Path, log: str) -> Engine:
     """A new engine over one of the logs."""
     places = folder / log
     project = Project(log, Daily(START), [STORES[log]])
-    return Engine(project, Settings(str(places / "landing"), str(places / "store"), "sqlite://", places / "search"))
+    settings = Settings(str(places / "landing"), str(places / "store"), "sqlite://", places / "search")
+    return Engine(project, settings, now=dt.datetime.now(dt.UTC))
 
 
 def rebuild_seconds(folder: Path, log: str) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
-    from refold.seal.cadence import Daily
+    from refold.seal.cadence import Daily, Hourly
     from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
     from refold.sinks.expectations import expect
     from refold.stores.kinds.latest import latest_by_key
@@ -34,6 +34,7 @@ __all__ = [
     "Debezium",
     "Delta",
     "Folders",
+    "Hourly",
     "JsonLines",
     "Log",
     "OpenRelease",
@@ -68,7 +69,7 @@ _NAMES_OF = {
     "landing.layout": "Folders",
     "log.declaration": "ConflictLimits Log PLACE QuarantineLimits",
     "project": "Project",
-    "seal.cadence": "Daily",
+    "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",
     "rules.outcome": "ignore reject",
     "sinks": "BulkNdjson Delta Sql Tantivy",

@@ -6,6 +6,7 @@ touches nothing but the object store; landing, database and search index are ope
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -47,16 +48,21 @@ class Engine:
         project: what to build.
         settings: where landing, store and database are.
         open_store: how landing and store are opened by their URLs; hand in another way to wrap or replace them.
+        now: the time, aware, by which days are over or not. It does not move while the engine is used, so that a plan
+            and the rebuild after it agree.
     """
 
-    def __init__(self, project: Project, settings: Settings, open_store: OpenStore = ObjectStore.open) -> None:
+    def __init__(
+        self, project: Project, settings: Settings, open_store: OpenStore = ObjectStore.open, *, now: dt.datetime
+    ) -> None:
         share_allocator()
         self.project = project
         self.settings = settings
         self.open_store = open_store
+        self.now = now
         self.objects = open_store(settings.store)
         self.chain = SnapshotChain(self.objects)
-        self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence)
+        self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence, now)
         self.builder = Builder(self.objects, self.chain, settings.memory_limit_mb)
         self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=settings.memory_limit_mb)
         self.explainer = Explainer(self.objects, self.chain, self.builder)
@@ -106,7 +112,7 @@ class Engine:
 
     def reopened(self) -> Engine:
         """Another engine of the same project that has read nothing yet; one that has read damage keeps it."""
-        return Engine(self.project, self.settings, self.open_store)
+        return Engine(self.project, self.settings, self.open_store, now=self.now)
 
     def landing(self) -> ObjectStore:
         """Landing, opened now. Raises NotFound, FixInput."""
@@ -182,6 +188,6 @@ class Engine:
         return {log.name: retry_quarantine(self.objects, self.chain, log)[0] for log in self.project.logs}
 
 
-def open_engine(project: Project, root: Path) -> Engine:
+def open_engine(project: Project, root: Path, now: dt.datetime) -> Engine:
     """An engine over the places that the environment names, with defaults under the project's root."""
-    return Engine(project, Settings.from_environment(root))
+    return Engine(project, Settings.from_environment(root), now=now)

@@ -5,6 +5,7 @@ A user declares it once. It holds no connections; `refold.engine` runs it.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import TypeVar
 from refold.errors import DeclarationError, FixInput, NotFound
 from refold.importing import import_code
 from refold.log.declaration import Log
-from refold.seal.cadence import Daily
+from refold.seal.cadence import Cadence
 from refold.stores.declaration import Folded, Store
 
 _Value = TypeVar("_Value", str, tuple[str, str])
@@ -35,7 +36,7 @@ class Project:
     """
 
     name: str
-    cadence: Daily
+    cadence: Cadence
     stores: Sequence[Store]
     sample: Callable[[Path, bool], object] | None = None
 
@@ -44,10 +45,17 @@ class Project:
         names += [log.name for log in self.logs]
         names += [store.ledger.name for store in self.folded]
         sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
+        probe = self.cadence.key(dt.datetime(2000, 2, 29, 23, tzinfo=dt.UTC))
+        other = (log for log in self.logs if _slot(log, probe) != probe)
         missing = ((store, needed) for store in self.stores for needed in store.inputs if needed not in self.stores)
         faults = [
             *(f"the name {name!r} is used twice" for name in _repeated(names)),
             *(f"the sink {kind}({name!r}) is used twice" for kind, name in _repeated(sinks)),
+            *(
+                f"the folders of log {log.name!r}, {log.layout.expected}, are not those of a cadence whose keys are "
+                f"{self.cadence.shape}"
+                for log in other
+            ),
             *(f"store {store.name!r} reads {needed.name!r}, which is not in the project" for store, needed in missing),
         ]
         if faults:
@@ -98,9 +106,15 @@ class Project:
                 return log
         raise NotFound(f"There is no log {name!r}; this project has {', '.join(log.name for log in self.logs)}.")
 
-    def with_cadence(self, cadence: Daily) -> Project:
+    def with_cadence(self, cadence: Cadence) -> Project:
         """The same stores under another cadence."""
         return replace(self, cadence=cadence)
+
+
+def _slot(log: Log, key: str) -> str | None:
+    """The key of an object that lies in the folder of a key."""
+    slot = log.layout.slot(f"{log.name}/{log.layout.folder(key)}/object")
+    return slot.folder if slot else None
 
 
 def _repeated(values: Sequence[_Value]) -> list[_Value]:

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar
 
 from refold.base.progress import Timings, track
 from refold.engine import Engine
-from refold.errors import NotFound, RefoldError, Unproven
+from refold.errors import NotFound, RefoldError, RefusedLanding, Unproven
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
@@ -25,6 +25,7 @@ from refold.release.publisher import Published
 from refold.repair.served import Served
 from refold.seal.refusal import DryRun, joined
 from refold.seal.sealer import SealReport
+from refold.seal.sealing import Waiting, shortened
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.declaration import Store
@@ -99,6 +100,27 @@ class Sealed(Event):
     """A snapshot was sealed."""
 
     report: SealReport
+
+    @property
+    def warning(self) -> str:
+        """That it is not over, where it was sealed all the same."""
+        key = self.report.snapshot.key
+        early = (
+            f"{key} is not over and was sealed since it was asked for by name: what lands in its folder later enters "
+        )
+        return f"{early}a later snapshot, as late." if self.report.early else ""
+
+
+@dataclass(frozen=True)
+class Left(Event):
+    """Something in landing is not sealed, and will not be by itself for long or ever."""
+
+    waiting: Waiting
+
+    @property
+    def warning(self) -> str:
+        """Where, why, and what to do."""
+        return str(self.waiting)
 
 
 @dataclass(frozen=True)
@@ -253,7 +275,7 @@ class RebuildRun:
     Phases hand over through object storage alone, so each may run in a process of its own. A rerun changes nothing.
 
     Args:
-        through: the last snapshot key; None for the last folder in landing.
+        through: the last snapshot key, sealed even where it is not over; None for all that is over.
         fresh: ignore all checkpoints and fold from offset 0.
         verifies: whether the logs' structure is checked after sealing and what is served after the release; each reads
             all of it.
@@ -280,24 +302,26 @@ class RebuildRun:
 
     @property
     def last(self) -> Snapshot:
-        """The last snapshot of the rebuild, once it is sealed. Raises NotFound, also where nothing landed."""
+        """The last snapshot of the rebuild, once it is sealed. Raises NotFound, also where nothing can be sealed."""
         if self.engine.chain.head is None:
-            raise NotFound(
-                f"Landing {self.engine.settings.shown()['landing']} holds no data folders.",
-                remedy=f"Expected <log>/{self.engine.project.logs[0].layout.expected}/; "
-                "`refold sample` writes one to try.",
-            )
+            raise nothing_sealed(self.engine, self.engine.sealing.left())
         return self.engine.chain.get(self.through)
 
     def seal(self) -> Iterator[Event]:
         """Seal what has landed. Raises DeclarationError first where a sink does not fit its store."""
         self.engine.require_fit()
         vanished: set[str] = set()
-        for report in self._timed(Stage(StageKind.SEAL), self.engine.sealing.seal(self.through)):
-            vanished |= set(report.vanished)
-            yield Sealed(report)
+        try:
+            for report in self._timed(Stage(StageKind.SEAL), self.engine.sealing.seal(self.through)):
+                vanished |= set(report.vanished)
+                yield Sealed(report)
+        except RefusedLanding:
+            if self.through is not None or not self._refused_late():
+                raise
         yield from map(Vanished, sorted(vanished))
         last = self.last
+        if self.through is None:
+            yield from (Left(each) for each in self.engine.sealing.left() if not each.is_usual)
         for log in self.engine.project.logs if self._verifies else ():
             verified = self.engine.verify_log(log.name, last)
             for snapshot, findings in self._timed(Stage(StageKind.STRUCTURE, log.name), verified):
@@ -344,6 +368,11 @@ class RebuildRun:
         except NotFound:
             return  # sealed snapshots outlive their landing
         yield LandingChecked(self.last, runs)
+
+    def _refused_late(self) -> bool:
+        """Whether sealed keys lack objects that are refused: what is sealed goes on, and `check_landing` fails."""
+        head = self.engine.chain.head
+        return head is not None and any(run.errors for run in self.engine.sealing.dry_run(head.key))
 
     def _publish(self) -> Iterator[Event]:
         """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""
@@ -402,6 +431,20 @@ PHASES = (
 """The phases of a rebuild in order; each needs all before it to have passed."""
 
 
+def nothing_sealed(engine: Engine, waiting: Sequence[Waiting]) -> NotFound:
+    """The error of a project of which nothing is sealed and nothing can be."""
+    place = f"Landing {engine.settings.shown()['landing']}"
+    if not waiting:
+        return NotFound(
+            f"{place} holds no data folders.",
+            remedy=f"Expected <log>/{engine.project.logs[0].layout.expected}/; `refold sample` writes one to try.",
+        )
+    return NotFound(
+        f"{place} holds nothing that can be sealed yet:\n  - " + "\n  - ".join(shortened(waiting)),
+        remedy="\nA period that is not over is sealed where it is asked for by name: `refold rebuild --through KEY`.",
+    )
+
+
 def rebuild_all(
     engine: Engine, through: str | None = None, *, fresh: bool = False, timings: Timings | None = None
 ) -> Snapshot:
@@ -412,7 +455,7 @@ def rebuild_all(
 
     Raises:
         Unproven: a store differs from full replay, or an expectation is not met; nothing was released.
-        NotFound: landing holds no data and nothing is sealed.
+        NotFound: nothing is sealed, and landing holds nothing that can be; what waits is named.
         RefusedLanding: landing of a log is refused. All else was rebuilt and released where other logs go on.
     """
     rebuild = RebuildRun(engine, through, fresh=fresh, timings=timings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,15 @@ from refold.storage.objects import ObjectStore, OpenStore, sha256_hex
 
 ROOT = Path(__file__).parents[1]
 
+LONG_AFTER = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+"""A time at which every day of the tests is over."""
+
 
 @dataclass(frozen=True)
 class Shop:
     """A project in a folder: `landing`, `store`, `refold.db` and the folder of the search sinks are below its root.
 
-    `database` is the URL of another database for its tables.
+    `database` is the URL of another database for its tables; `now` the time by which days are over.
     """
 
     root: Path
@@ -36,6 +40,7 @@ class Shop:
     open_store: OpenStore = ObjectStore.open
     database: str = ""
     search: str = "search"
+    now: dt.datetime = LONG_AFTER
 
     @property
     def landing(self) -> Path:
@@ -60,7 +65,7 @@ class Shop:
 
     def engine(self) -> Engine:
         """A new engine, which knows what is stored and nothing else, like one in another process."""
-        return Engine(self.project, self.settings, self.open_store)
+        return Engine(self.project, self.settings, self.open_store, now=self.now)
 
     def refold(self, *words: str, project: Path = ROOT) -> Result:
         """Run a command on this folder; `project` has the pyproject.toml that names the project."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from refold.log.snapshot import Snapshot
 
 
+THROUGH = "The last snapshot, sealed even where it is not over; by default all that is over."
+
+
 class Listed(NamedTuple):
     """The module of a command, and its sentence in `refold --help`: the first of the command's own docstring."""
 
@@ -110,9 +113,10 @@ def open_project(context: click.Context) -> Engine:
     """The engine over the project of the working folder, or of --project."""
     from refold.engine import open_engine  # noqa: PLC0415  # half a second that `--help` need not wait for
     from refold.project import find_root, load_project  # noqa: PLC0415
+    from refold.release.releaser import utc_now  # noqa: PLC0415
 
     root = find_root(context.obj)
-    return open_engine(load_project(root), root)
+    return open_engine(load_project(root), root, utc_now())
 
 
 def snapshot_of(engine: Engine, as_of: str | None) -> Snapshot:

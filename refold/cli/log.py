@@ -38,7 +38,7 @@ def log_ls(context: click.Context, limit: int) -> None:
         rows.append(row)
     console.print(view.table(f"{len(snapshots)} snapshots, the newest {len(rows)}", rows))
     if snapshots:
-        view.waiting(engine, snapshots[-1], console)
+        view.waiting(engine, console)
 
 
 @log.command("show")

@@ -11,7 +11,7 @@ import click
 
 from refold.cli import terminal as view
 from refold.cli.audit import show_served
-from refold.cli.group import cli, open_project
+from refold.cli.group import THROUGH, cli, open_project
 from refold.plan.decisions import plan_rebuild, totals
 from refold.plan.forecast import Forecast, bytes_text, forecast, resident_mb, seconds_text, sentences
 from refold.plan.runs import RunRecord, Via, read_runs, runs_file
@@ -20,7 +20,7 @@ _SHOWN = 20
 
 
 @cli.command()
-@click.option("--through", metavar="SNAPSHOT", help="The last snapshot; by default the last folder in landing.")
+@click.option("--through", metavar="SNAPSHOT", help=THROUGH)
 @click.option("--fresh", "--from-scratch", is_flag=True, help="Plan to ignore all checkpoints and fold from offset 0.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.option(
@@ -48,7 +48,7 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     for sentence in sentences(expected):
         console.print(view.cell(sentence), soft_wrap=True)
     if engine.chain.head is not None:
-        view.waiting(engine, engine.chain.head, console)
+        view.skipped_and_stopped(engine, console)
     show_served(console, served)
 
 
@@ -99,6 +99,8 @@ def as_object(expected: Forecast) -> dict[str, Any]:
         "changed_sinks": made.changed_sinks,
         "release": made.release,
         "note": made.note,
+        "early": made.early,
+        "waiting": [asdict(each) for each in made.waiting],
         "steps": steps,
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from refold.cli import terminal as view
-from refold.cli.group import cli, open_project
+from refold.cli.group import THROUGH, cli, open_project
 from refold.errors import NotFound
 from refold.plan.forecast import foreseen
 from refold.project import find_root, load_project
@@ -33,7 +33,7 @@ def sample(context: click.Context, folder: Path | None, late: bool) -> None:
 
 
 @cli.command()
-@click.option("--through", metavar="SNAPSHOT", help="The last snapshot; by default the last folder in landing.")
+@click.option("--through", metavar="SNAPSHOT", help=THROUGH)
 @click.option("--from-scratch", is_flag=True, help="Ignore all checkpoints and fold from offset 0.")
 @click.pass_context
 def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sqlite3
 import sys
 import tempfile
@@ -22,12 +21,13 @@ from refold.errors import NotFound
 from refold.project import find_root, load_project
 from refold.proof.prover import Difference
 from refold.rebuild import rebuild_all
+from refold.release.releaser import utc_now
 from refold.repair.drift import Drift
 from refold.sinks import Sql
 from refold.stores.declaration import Store
 from refold.types import ColumnKind
 
-_DEMO_DAYS = 20
+_DEMO_PERIODS = 20
 
 
 @cli.command("repair")
@@ -111,10 +111,10 @@ def demo(context: click.Context, damage: bool) -> None:
             connections={name: str(place / name) for name in names},
         )
         project.sample(place / "landing", False)
-        engine = Engine(project, settings)
-        last = project.cadence.start + dt.timedelta(days=_DEMO_DAYS)
+        engine, cadence = Engine(project, settings, now=utc_now()), project.cadence
+        last = cadence.key(cadence.begins(cadence.first) + _DEMO_PERIODS * cadence.period) if cadence.first else None
         with view.progress(console):
-            snapshot = rebuild_all(engine, last.isoformat())
+            snapshot = rebuild_all(engine, last)
         view.summary(engine, snapshot, console)
         if damage:
             _break_and_mend(engine, console, place / "shop.db")

@@ -20,9 +20,9 @@ from refold.engine import Engine
 from refold.errors import NotFound, RefoldError, RefusedLanding
 from refold.log.snapshot import Snapshot
 from refold.rules.outcome import Outcome
+from refold.seal.sealer import Sealer
+from refold.seal.sealing import shortened
 from refold.stores.declaration import Folded, Store
-
-_WAITING_SHOWN = 20
 
 
 class _Rate(ProgressColumn):
@@ -108,7 +108,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if reasons:
         rows = ({"log": log, "reason": reason, "records": count} for (log, reason), count in sorted(reasons.items()))
         console.print(table("Quarantine", rows))
-    waiting(engine, snapshot, console)
+    waiting(engine, console)
     served = engine.releaser.current()
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
@@ -116,26 +116,31 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     console.print(Text("\n".join(f"{name.capitalize()} {url}" for name, url in places), "dim"))
 
 
-def waiting(engine: Engine, snapshot: Snapshot, console: Console) -> None:
-    """Objects in landing that are not data, and those that wait in folders sealed before, and when they are sealed."""
+def waiting(engine: Engine, console: Console) -> None:
+    """What in landing is not sealed and why, beside what `skipped_and_stopped` shows."""
+    sealer = skipped_and_stopped(engine, console)
+    left = engine.sealing.waiting(sealer, ()) if sealer else []
+    if left:
+        console.print(f"In landing and not sealed: {len(left)} places")
+    for line in shortened(left):
+        console.print(cell(line), soft_wrap=True)
+
+
+def skipped_and_stopped(engine: Engine, console: Console) -> Sealer | None:
+    """How many objects in landing are not data, and the logs that are stopped; None where landing cannot be listed."""
     try:
         sealer = engine.sealing.sealer()
     except NotFound:
-        return  # sealed snapshots outlive their landing
+        return None  # sealed snapshots outlive their landing
     except RefusedLanding as error:
         lines(console, [error])
-        return
-    pending, skipped = sealer.pending(), Counter(each.reason for each in sealer.skipped())
+        return None
+    skipped = Counter(each.reason for each in sealer.skipped())
     if skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
         console.print(f"Objects in landing that are not data: {reasons}; `refold log skipped` lists them.")
     lines(console, sealer.stopped.values())
-    names = [name for folder, found in pending.items() if folder <= snapshot.key for name in found]
-    if names:
-        following = engine.project.cadence.following(snapshot.key)
-        when = f"from snapshot {following} on" if following else "never: the project's cadence has ended"
-        title = f"{len(names)} objects wait in sealed folders (late, or of a log that was stopped); sealed {when}"
-        console.print(table(title, [{"object": name} for name in names[:_WAITING_SHOWN]]))
+    return sealer
 
 
 def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from refold.engine import Engine
 from refold.errors import FixInput, RefoldError, Retry
 from refold.log.snapshot import Snapshot
 from refold.project import Project
+from refold.seal.sealing import shortened
 from refold.sinks.base import Sink
 from refold.stores.declaration import Store
 
@@ -98,8 +99,9 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
         try:
             key = partition_of(context.run)
             opened.require_fit()
-            reports = {report.snapshot.key: report for report in opened.sealing.seal(key)}
+            reports = {report.snapshot.key: report for report in opened.sealing.seal(key, only_due=True)}
             snapshot = opened.chain.get(key)
+            waiting = opened.sealing.left() if reports else []
         except RefoldError as error:
             raise raised(error) from error
         for each in reports.values():
@@ -110,6 +112,8 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
                 context.log.error(str(why))
             for name in each.vanished:
                 context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
+        for wrong in shortened([each for each in waiting if not each.is_usual]):
+            context.log.warning(wrong)
         report = reports.get(snapshot.key)
         for log in project.logs:
             yield dg.MaterializeResult(

@@ -9,33 +9,38 @@ import dagster as dg
 from refold.dagster.failures import failure_report, repair_reports
 from refold.dagster.resource import EngineResource
 from refold.project import Project
-from refold.seal.cadence import Daily
+from refold.seal.cadence import Cadence
 from refold.seal.refusal import joined
+from refold.seal.sealing import shortened
 from refold.storage.objects import canonical_json, sha256_hex
 
 _SENSOR_SECONDS = 60
-_BACKFILL_DAYS = 7
+_BACKFILL_KEYS = 7
 
 
 def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
     """The landing sensor, which requests the job `daily`, and the run-failure sensor."""
 
+    unit = project.cadence.unit
+
     @dg.sensor(
         name="landing",
         job=daily,
         minimum_interval_seconds=_SENSOR_SECONDS,
-        description="Seals and rebuilds a day once its landing is complete: marked by _SUCCESS in the folder of every "
-        f"log, or {project.cadence.grace_hours} hours after its end. Later objects enter the next day's snapshot. "
+        description=f"Seals and rebuilds a snapshot once it is due: {project.cadence.grace} after the end of its "
+        f"{unit}, or when it has begun and _SUCCESS marks it in every log. Later objects enter the next snapshot. "
         "A tick fails where landing cannot be read.",
     )
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
         opened = engine.open(project)
         sealer = opened.sealing.sealer()
-        due, tags = opened.sealing.due(engine.now(), sealer), sealer.e_tags()
+        due, tags = opened.sealing.due(sealer), sealer.e_tags()
+        waiting = opened.sealing.waiting(sealer, list(due))
         if not due and sealer.stopped:  # else the runs fail
             raise joined(list(sealer.stopped.values()))
         if not due:
-            return dg.SensorResult(skip_reason="Nothing new in landing is complete.")
+            wrong = shortened([each for each in waiting if not each.is_usual])
+            return dg.SensorResult(skip_reason="\n".join(["Nothing new in landing is complete.", *wrong]))
         # The run key depends on the objects found, so that a day is requested again once its objects were corrected.
         requests = [
             dg.RunRequest(run_key=f"{key}-{_digest([[name, tags.get(name, '')] for name in names])}", partition_key=key)
@@ -64,32 +69,34 @@ def _digest(value: Any) -> str:
 
 
 def build_schedules(project: Project, *, daily: Any, weekly: Any, served: Any) -> list[dg.ScheduleDefinition]:
-    """The daily rebuild after the grace, a weekly backfill of seven snapshots, and the hourly check of what is served.
+    """The rebuild after each grace, a weekly backfill of seven snapshots, and the hourly check of what is served.
 
     `daily`, `weekly` and `served` are their jobs.
     """
     cadence = project.cadence
-    hour = cadence.grace_hours % 24
+    minutes = cadence.grace // dt.timedelta(minutes=1)
+    hour, minute = minutes // 60 % 24, minutes % 60
+    each = {"day": "daily", "hour": "hourly"}[cadence.unit]
 
     @dg.schedule(
-        name="daily_rebuild",
+        name=f"{each}_rebuild",
         job=daily,
-        cron_schedule=f"0 {hour} * * *",
-        description="Seals, builds, proves, publishes and releases the day whose grace has just ended.",
+        cron_schedule=f"{minute} {hour if cadence.unit == 'day' else '*'} * * *",
+        description=f"Seals, builds, proves, publishes and releases the {cadence.unit} whose grace has just ended.",
     )
-    def daily_rebuild(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        yield from _requests("daily", cadence, [_closed(cadence, context.scheduled_execution_time)])
+    def rebuild(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        yield from _requests(each, cadence, [cadence.newest_closed(context.scheduled_execution_time)])
 
     @dg.schedule(
         name="weekly_backfill",
         job=weekly,
         cron_schedule=f"30 {hour} * * 0",
-        description=f"Builds and proves the last {_BACKFILL_DAYS} snapshots again. Nothing is published.",
+        description=f"Builds and proves the last {_BACKFILL_KEYS} snapshots again. Nothing is published.",
     )
     def weekly_backfill(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        last = _closed(cadence, context.scheduled_execution_time)
-        days = [last - dt.timedelta(days=n) for n in reversed(range(_BACKFILL_DAYS))]
-        yield from _requests(f"weekly-{last}", cadence, days)
+        last = cadence.newest_closed(context.scheduled_execution_time)
+        first = cadence.key(cadence.begins(last) - (_BACKFILL_KEYS - 1) * cadence.period)
+        yield from _requests(f"weekly-{last}", cadence, cadence.between(first, last))
 
     verified = dg.ScheduleDefinition(
         name="hourly_verification",
@@ -97,18 +104,12 @@ def build_schedules(project: Project, *, daily: Any, weekly: Any, served: Any) -
         cron_schedule="45 * * * *",
         description="Reads back what readers see of every sink and compares it with its proof.",
     )
-    return [daily_rebuild, weekly_backfill, verified]
+    return [rebuild, weekly_backfill, verified]
 
 
-def _closed(cadence: Daily, now: dt.datetime) -> dt.date:
-    """The last day whose time and grace are over."""
-    return (now - dt.timedelta(days=1, hours=cadence.grace_hours)).date()
-
-
-def _requests(name: str, cadence: Daily, days: list[dt.date]) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    inside = [day.isoformat() for day in days if cadence.contains(day.isoformat())]
+def _requests(name: str, cadence: Cadence, keys: list[str]) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    inside = [key for key in keys if cadence.contains(key)]
     if not inside:
-        until = f"to {cadence.end - dt.timedelta(days=1)}" if cadence.end else "on"
-        yield dg.SkipReason(f"This project's snapshots run from {cadence.start} {until}; {days[-1]} is outside.")
+        yield dg.SkipReason(f"This project's snapshots run {cadence.range}; {keys[-1]} is outside.")
     for key in inside:
         yield dg.RunRequest(run_key=f"{name}-{key}", partition_key=key)

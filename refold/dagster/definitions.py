@@ -12,16 +12,19 @@ from refold.dagster.checks import build_checks, build_verify_served_job
 from refold.dagster.history import build_history_job
 from refold.dagster.resource import EngineResource
 from refold.dagster.verification import build_verify_job
+from refold.errors import DeclarationError
 from refold.project import Project
-from refold.seal.cadence import Daily
+from refold.seal.cadence import Cadence
 
 
-def partitions_of(cadence: Daily) -> dg.DailyPartitionsDefinition:
-    """The snapshots' keys as daily partitions."""
-    return dg.DailyPartitionsDefinition(
-        start_date=cadence.start.isoformat(),
-        end_date=cadence.end.isoformat() if cadence.end else None,
-    )
+def partitions_of(cadence: Cadence) -> dg.TimeWindowPartitionsDefinition:
+    """The snapshots' keys as daily or hourly partitions. Raises DeclarationError where the cadence has no start."""
+    if cadence.first is None:
+        fault = "expected a start: the partitions in Dagster begin there, and definitions are loaded without landing"
+        raise DeclarationError(type(cadence).__name__, [fault])
+    if cadence.unit == "day":
+        return dg.DailyPartitionsDefinition(start_date=cadence.first, end_date=cadence.stop)
+    return dg.HourlyPartitionsDefinition(start_date=cadence.first, end_date=cadence.stop, fmt="%Y-%m-%dT%H")
 
 
 def build_defs(

@@ -46,7 +46,7 @@ class HistoryConfig(dg.Config):
     """How far to rebuild."""
 
     through: str | None = None
-    """The last snapshot key; None takes the last folder in landing."""
+    """The last snapshot key; it is sealed even where it is not over. None takes all that is over."""
     fresh: bool = False
     """Ignore all checkpoints and fold from offset 0."""
 

@@ -28,6 +28,7 @@ from refold.engine import open_engine
 from refold.errors import FixInput, NotFound, RefoldError
 from refold.importing import import_code
 from refold.project import Project, find_root, load_project
+from refold.release.releaser import utc_now
 
 _JOB = "rebuild_history"
 _RUNNER_TAG = "refold/process"
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the history job. Returns the exit code: 0 when everything was proven and released."""
     parser = argparse.ArgumentParser(prog="refold.dagster.rebuild", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--definitions", default="dagster_project.definitions", help="module that defines `defs`")
-    parser.add_argument("--through", metavar="SNAPSHOT", help="the last snapshot; by default the last in landing")
+    parser.add_argument("--through", metavar="SNAPSHOT", help="the last snapshot, over or not; by default all over")
     parser.add_argument("--from-scratch", action="store_true", help="ignore all checkpoints and fold from offset 0")
     given = parser.parse_args(arguments)
     console, started = view.console(), time.monotonic()
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = _run(_definitions(given.definitions), given.through, given.from_scratch)
         if not result.success:
             return _failed(console, failure_texts(result.all_events))
-        engine = open_engine(project, root)
+        engine = open_engine(project, root, utc_now())
         view.summary(engine, engine.chain.get(given.through), console)
     except RefoldError as error:
         return _failed(console, [f"{error.kind}: {error}"])

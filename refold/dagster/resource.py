@@ -19,12 +19,12 @@ class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster
         """The locations of this project, read when a run starts and never before."""
 
     def now(self) -> dt.datetime:
-        """The time in UTC, from which the landing sensor decides which days are over."""
+        """The time in UTC, by which days are over or not."""
         return dt.datetime.now(dt.UTC)
 
     def open(self, project: Project) -> Engine:
         """An engine for one step of a run."""
-        return Engine(project, self.settings(), self.open_store)
+        return Engine(project, self.settings(), self.open_store, now=self.now())
 
     def open_store(self, url: str, *, must_exist: bool = False) -> ObjectStore:
         """Opens landing and store by URL; override it to wrap or replace them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import NamedTuple, Protocol
@@ -24,12 +25,15 @@ _DIGITS = 20
 _OFFSET = re.compile(r"(.*(?:([+_-])[0-9]+\2|\([0-9]+_))([0-9]+)(?=\)?(?:\.|$))", re.DOTALL)
 _NUMBERED_FOLDER = re.compile(r"(?<=/)(?!partition=)([^/=]+=)([0-9]+)(?=/)")
 _PARTITION = re.compile(r"partition=(\d+)", re.ASCII)
-_FIELDS = {"date": r"\d{4}-\d{2}-\d{2}", "year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}"}
-_SHOWN = {"date": "YYYY-MM-DD", "year": "YYYY", "month": "MM", "day": "DD"}
+_FIELDS = {"date": r"\d{4}-\d{2}-\d{2}", "year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}", "hour": r"\d{2}"}
+_SHOWN = {"date": "YYYY-MM-DD", "year": "YYYY", "month": "MM", "day": "DD", "hour": "HH"}
 
 
 class Slot(NamedTuple):
-    """Where an object belongs: the snapshot key of its folder, and its log partition if its name has one."""
+    """Where an object belongs: the snapshot key of its folder, and its log partition if its name has one.
+
+    The folder may name a day that no calendar has; whether it is a key is for the project's cadence to say.
+    """
 
     folder: str
     partition: int | None
@@ -40,7 +44,7 @@ class Layout(Protocol):
 
     @property
     def expected(self) -> str:
-        """The folders of a day, as error messages show them."""
+        """The folders of a day or hour, as error messages show them."""
         ...
 
     def folder(self, key: str) -> str:
@@ -62,20 +66,24 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class Folders:
-    """A folder for each day, anywhere between the folder of the log and the object.
+    """A folder for each day or hour, anywhere between the folder of the log and the object.
 
     A folder `partition=N` on the way names the log partition. As in Spark and Hive, objects below a folder whose name
     starts with `_` or `.` are not data (one that starts with `_` and contains `=` is a column, and may be), and neither
-    are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` marks its day as complete.
+    are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` marks its day or hour as
+    complete.
 
     Attributes:
-        template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`.
+        template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`; with `{hour}`
+            after it, of an hour of UTC, for a project whose cadence is `Hourly`.
 
-    Raises DeclarationError where the template does not name exactly one day.
+    Raises DeclarationError where the template does not name exactly one day or hour.
 
     >>> Folders("year={year}/month={month}/day={day}").slot("sales/year=2026/month=01/day=31/partition=3/a.jsonl")
     Slot(folder='2026-01-31', partition=3)
-    >>> Folders().slot("sales/dt=2026-02-30/a.jsonl") is None
+    >>> Folders("dt={date}/hour={hour}").slot("sales/dt=2026-01-31/hour=05/a.jsonl").folder
+    '2026-01-31T05'
+    >>> Folders().slot("sales/2026-01-31/a.jsonl") is None
     True
     """
 
@@ -86,19 +94,21 @@ class Folders:
             names = [name for _, name, _, _ in Formatter().parse(self.template) if name is not None]
         except ValueError:
             names = []
-        if sorted(names) not in (["date"], ["day", "month", "year"]):
+        days = sorted(name for name in names if name != "hour")
+        if days not in (["date"], ["day", "month", "year"]) or names.count("hour") > 1:
             fault = f"expected {{date}}, or {{year}}, {{month}} and {{day}}, each once, found {self.template!r}"
             raise DeclarationError("Folders", [fault])
 
     @property
     def expected(self) -> str:
-        """The template with YYYY, MM and DD."""
+        """The template with YYYY, MM, DD and HH."""
         return self.template.format(**_SHOWN)
 
     def folder(self, key: str) -> str:
-        """The folders of a day."""
-        year, month, day = key.split("-")
-        return self.template.format(date=key, year=year, month=month, day=day)
+        """The folders of a day or hour."""
+        date, _, hour = key.partition("T")
+        year, month, day = date.split("-")
+        return self.template.format(date=date, year=year, month=month, day=day, hour=hour)
 
     def is_data(self, name: str) -> bool:
         """Whether neither the object nor a folder on the way is hidden or unfinished."""
@@ -106,7 +116,10 @@ class Folders:
         return not (file.startswith(("_", ".")) or file.endswith(UNFINISHED) or self._is_hidden(folder))
 
     def slot(self, name: str) -> Slot | None:
-        """The first day of the calendar and the first `partition=N` among the folders of a name."""
+        """The first day or hour, and the first `partition=N`, among the folders of a name.
+
+        A day that no calendar has counts where there is no other.
+        """
         folders = name.split("/")[1:-1]
         day, _ = self._day("/".join(folders))
         partition = next((int(found[1]) for part in folders if (found := _PARTITION.fullmatch(part))), None)
@@ -126,20 +139,30 @@ class Folders:
         return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in others.split("/"))
 
     def _day(self, path: str) -> tuple[str | None, str]:
-        """The day among some folders, None if there is none, and the other folders."""
-        for found in self._pattern().finditer(path):
-            parts = found.groupdict()
-            try:
-                day = dt.date.fromisoformat(parts.get("date") or "{year}-{month}-{day}".format(**parts)).isoformat()
-            except ValueError:
-                continue  # a day that no calendar has
-            return day, path[: found.start()] + path[found.end("all") :]
-        return None, path
+        """The day or hour among some folders, None if there is none, and the other folders."""
+        named = [(_key(found.groupdict()), found) for found in self._pattern().finditer(path)]
+        if not named:
+            return None, path
+        key, found = next((each for each in named if _is_real(each[0])), named[0])
+        return key, path[: found.start()] + path[found.end("all") :]
 
     def _pattern(self) -> re.Pattern[str]:
         parsed = Formatter().parse(self.template)
         days = "".join(re.escape(t) + (f"(?P<{name}>{_FIELDS[name]})" if name else "") for t, name, _, _ in parsed)
         return re.compile(rf"(?<![^/])(?=(?P<all>{days})(?![^/]))", re.ASCII)
+
+
+def _key(parts: Mapping[str, str]) -> str:
+    date = parts.get("date") or "{year}-{month}-{day}".format(**parts)
+    return f"{date}T{parts['hour']}" if "hour" in parts else date
+
+
+def _is_real(key: str) -> bool:
+    try:
+        dt.datetime.fromisoformat(key)
+    except ValueError:
+        return False
+    return True
 
 
 DATED = Folders()

@@ -15,11 +15,12 @@ from refold.engine import Engine
 from refold.errors import Damaged, FixInput, RefoldError
 from refold.log.snapshot import SnapshotChain
 from refold.plan.claims import Claims
-from refold.plan.history import Day, days_ahead, sealed_days
+from refold.plan.history import Day, history_ahead, sealed_days
 from refold.proof.records import ProofRecords
 from refold.rebuild import Stage
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
+from refold.seal.sealing import Waiting
 from refold.sinks.base import Sink
 from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.storage.objects import ObjectStore
@@ -85,6 +86,8 @@ class Plan:
         days: every snapshot, sealed or to be sealed, oldest first.
         release: why a release would be made; "" where what is served stays.
         note: what else a person should know about the release.
+        waiting: what in landing would still not be sealed, and why.
+        early: the keys that would be sealed though they are not over.
     """
 
     days: Sequence[Day]
@@ -95,6 +98,8 @@ class Plan:
     versions: Sequence[PlannedVersion]
     release: str
     note: str
+    waiting: Sequence[Waiting] = ()
+    early: Sequence[str] = ()
 
     @property
     def through(self) -> str:
@@ -136,7 +141,8 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
     Raises what a rebuild raises before it begins: NotFound where nothing landed, FixInput outside the cadence.
     """
     project, builder, objects = engine.project, engine.builder, engine.objects
-    days = days_ahead(engine, through)
+    history = history_ahead(engine, through)
+    days = history.days
     folded = [store for log in project.logs for store in engine.stores_of(log.name)]
     folds = [_fold(builder, objects, store, days, fresh) for store in folded]
     claims = Claims(builder.checkpoints, engine.prover.proofs, objects)
@@ -144,7 +150,7 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
     proofs = list(_proofs(engine.prover.proofs, claims, project.in_order, days, thorough))
     publishing = list(_publishing(engine.publisher, claims, project.in_order, days[-1]))
     release, note = _release(engine.releaser, claims, project.stores, days[-1])
-    return Plan(days, fresh, folds, proofs, relations, publishing, release, note)
+    return Plan(days, fresh, folds, proofs, relations, publishing, release, note, history.waiting, history.early)
 
 
 def _fold(builder: Builder, objects: ObjectStore, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:

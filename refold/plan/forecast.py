@@ -26,6 +26,7 @@ from refold.plan.rates import Measured, Rates
 from refold.plan.runs import RunRecord, Via, read_runs, record
 from refold.plan.workload import PlannedStage, stages_of
 from refold.rebuild import rebuild_all
+from refold.seal.sealing import shortened
 
 T = TypeVar("T")
 _log = logging.getLogger("refold")
@@ -167,7 +168,11 @@ def sentences(expected: Forecast) -> list[str]:
     )
     found.append(f"Sinks that change: {', '.join(plan.changed_sinks) or 'none'}.")
     found.append(f"A release would be made: {plan.release}." if plan.release else "What is served stays as it is.")
-    return [*found, *([plan.note] if plan.note else [])]
+    if plan.early:
+        found.append(
+            f"Sealed by name before it is over: {', '.join(plan.early)}. What lands there later enters later snapshots."
+        )
+    return [*found, *([plan.note] if plan.note else []), *shortened(plan.waiting)]
 
 
 def outcome_line(run: RunRecord) -> str:

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refold.engine import Engine
-from refold.errors import FixInput, NotFound, RefoldError
+from refold.errors import RefoldError
 from refold.landing.listing import LandingObject
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.rebuild import nothing_sealed
+from refold.seal.sealing import Waiting
 
 _PEEKED_BYTES = 4 << 20
 """The largest landing object that is decoded to count its records, where none of its log was sealed yet."""
@@ -62,27 +64,39 @@ class Day:
         return sum(ahead.events for ahead in self.logs.values())
 
 
-def days_ahead(engine: Engine, through: str | None = None) -> list[Day]:
-    """Every snapshot up to a key (None: the last folder in landing), oldest first, sealed or to be sealed.
+@dataclass(frozen=True)
+class History:
+    """The history as it will be.
 
-    Raises what a rebuild raises before it reads an object, and NotFound where nothing landed and nothing is sealed.
+    Attributes:
+        days: every snapshot, oldest first, sealed or to be sealed.
+        waiting: what in landing would still not be sealed, and why; unknown where `through` is sealed already.
+        early: the keys that would be sealed though they are not over, since one was named.
+    """
+
+    days: Sequence[Day]
+    waiting: Sequence[Waiting] = ()
+    early: Sequence[str] = ()
+
+
+def history_ahead(engine: Engine, through: str | None = None) -> History:
+    """The history up to a key (None: all that is due), by the decisions of sealing itself.
+
+    Raises what a rebuild raises before it reads an object, and NotFound where nothing is sealed and nothing can be.
     """
     engine.require_fit()
     engine.chain.refresh()
     logs = [log.name for log in engine.project.logs]
     known = [_known(logs, snapshot) for snapshot in engine.chain]
     if through is not None and through in engine.chain:
-        return known[: engine.chain.get(through).ordinal + 1]
-    sealer = engine.sealing.sealer()
-    keys = engine.sealing.unsealed(sealer, through) or []
+        return History(known[: engine.chain.get(through).ordinal + 1])
+    sealing = engine.sealing
+    sealer = sealing.sealer()
+    keys = sealing.keys(sealer, through)
+    waiting = sealing.waiting(sealer, keys)
     if not known and not keys:
-        raise NotFound(
-            f"Landing {engine.settings.shown()['landing']} holds no data folders.",
-            remedy=f"Expected <log>/{engine.project.logs[0].layout.expected}/; `refold sample` writes one to try.",
-        )
-    if keys and known and keys[0] < known[-1].key:
-        raise FixInput(f"The key {keys[0]} is before the newest snapshot {known[-1].key} and cannot be sealed.")
-    return [*known, *_coming(engine, sealer.waiting(), keys, known)]
+        raise nothing_sealed(engine, waiting)
+    return History([*known, *_coming(engine, sealer.ready(), keys, known)], waiting, sealing.early(sealer, keys))
 
 
 def sealed_days(chain: SnapshotChain, days: Sequence[Day]) -> list[Day]:

@@ -8,7 +8,7 @@ next run writes the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -22,6 +22,7 @@ from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.segment import write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
+from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
 from refold.seal.new_events import NewEvents, order_events
@@ -37,7 +38,7 @@ class SealReport:
     """What sealing one key did: the snapshot, the late objects it took in, and sealed objects that are gone.
 
     `skipped` are the objects in landing that are not data, of all keys alike. `stopped` says by log why the snapshot
-    has nothing new of it.
+    has nothing new of it. `early` is whether the key was asked for by name before it was due.
     """
 
     snapshot: Snapshot
@@ -45,6 +46,7 @@ class SealReport:
     vanished: Sequence[str]
     skipped: Sequence[Skipped]
     stopped: Mapping[str, RefusedLanding]
+    early: bool = False
 
 
 class Sealer:
@@ -55,29 +57,38 @@ class Sealer:
     has anything to seal. A log of which nothing is sealed yet stops all of them where more keys follow: its first
     objects show whether its declaration is right, and its history would end in one snapshot.
 
-    Raises RefusedLanding where no log has landing that can be listed.
+    `cadence` is the project's; it begins at the first snapshot, or at the first folder of landing, where the project
+    declares no start.
+
+    Raises FixInput where that folder is far from the next.
     """
 
-    def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, logs: Sequence[Log]) -> None:
+    def __init__(
+        self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, logs: Sequence[Log], cadence: Cadence
+    ) -> None:
         self._objects = objects
         self._chain = chain
         self._parts = [_LogSealer(landing, objects, chain, log) for log in logs]
-        if self.stopped and not self.folders():
+        folders = {folder for part in self._parts for folder in part.landing.folders()}
+        self.cadence = cadence.started(next((each.key for each in chain), None), folders)
+        for part in self._parts:
+            part.keys = {folder for folder in folders if self.cadence.contains(folder)}
+        if self.stopped and not folders:
             raise self._refusal()
 
-    def folders(self) -> list[str]:
-        """The keys of all landing folders that hold data, ascending."""
-        return sorted({folder for part in self._parts for folder in part.landing.folders()})
+    def ready(self) -> dict[str, list[LandingObject]]:
+        """For each log the objects that a snapshot can take in and none holds, in order; retries in folder ''."""
+        return {part.log.name: part.ready() for part in self._parts}
 
-    def waiting(self) -> dict[str, list[LandingObject]]:
-        """For each log the objects that no snapshot holds yet, in the order of sealing; retries in folder ''."""
-        return {part.log.name: part.unsealed() for part in self._parts}
+    def unsealed(self) -> list[LandingObject]:
+        """All objects that no snapshot holds, also those in folders that are no keys of the cadence, by log."""
+        return [item for part in self._parts for item in part.unsealed()]
 
     def pending(self) -> dict[str, list[str]]:
-        """For each folder key the names of the objects that no snapshot holds yet, sorted; retries under ''."""
+        """For each key the names of the objects that `ready` gives, sorted; retries under ''."""
         found: dict[str, list[str]] = {}
         for part in self._parts:
-            for item in part.unsealed():
+            for item in part.ready():
                 found.setdefault(item.folder, []).append(item.name)
         return {folder: sorted(names) for folder, names in sorted(found.items())}
 
@@ -143,7 +154,7 @@ class Sealer:
     def _seal(self, key: str, last: str) -> SealReport:
         parent = self._chain.head
         if parent is not None and key < parent.key:
-            raise FixInput(f"The key {key} lies before the newest snapshot {parent.key} and can no longer be sealed.")
+            raise FixInput(f"The key {key} is before the newest snapshot {parent.key} and can no longer be sealed.")
         cuts, layouts = {}, {}
         for part in self._parts:
             cuts[part.log.name], layouts[part.log.name] = part.seal(key, parent)
@@ -171,7 +182,9 @@ class Sealer:
 
 
 class _LogSealer:
-    """The part of sealing that belongs to one log."""
+    """The part of sealing that belongs to one log; objects in folders other than `keys` wait."""
+
+    keys: Collection[str] = ()
 
     def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
         self.log = log
@@ -246,9 +259,13 @@ class _LogSealer:
         retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
         return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
 
+    def ready(self) -> list[LandingObject]:
+        """Those of them that are retries, or lie in the folder of a key of the cadence."""
+        return [item for item in self.unsealed() if not item.folder or item.folder in self.keys]
+
     def due(self, key: str) -> list[LandingObject]:
         """The objects that wait for a snapshot up to a key, in the order of sealing."""
-        return [item for item in self.unsealed() if item.folder <= key]
+        return [item for item in self.ready() if item.folder <= key]
 
     def start(self, key: str, following: str | None) -> None:
         """Start to decode the objects of the next key and of the one that follows."""

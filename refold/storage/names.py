@@ -95,7 +95,7 @@ class StoredKind:
         return re.compile("".join(re.escape(text) + _group(part, spec) for text, part, spec, _ in fields), re.ASCII)
 
 
-_PARTS = {"snapshot": r"\d{4}-\d{2}-\d{2}", "suffix": r"\.[^/]+(?<!\.places)", "path": ".+"}
+_PARTS = {"snapshot": r"\d{4}-\d{2}-\d{2}(?:T\d{2})?", "suffix": r"\.[^/]+(?<!\.places)", "path": ".+"}
 
 
 def _group(part: str | None, spec: str | None) -> str:

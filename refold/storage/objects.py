@@ -150,6 +150,11 @@ class ObjectStore(ABC):
         """All objects below a folder, sorted by the bytes of their names."""
         return sorted(self.scan(prefix), key=lambda info: info.name.encode())
 
+    def top(self) -> Sequence[str]:
+        """The first parts of all names, sorted; a folder ends in `/`."""
+        heads = (info.name.partition("/") for info in self.scan(""))
+        return sorted({head + slash for head, slash, _ in heads})
+
     def create(self, name: str, data: bytes) -> None:
         """Write an object that must not exist yet; that it already has exactly these bytes is success.
 
@@ -301,6 +306,12 @@ class _ObstoreStore(ObjectStore):
                 for batch in obstore.list(self._store, prefix or None)
                 for meta in batch
             ]
+
+    def top(self) -> Sequence[str]:
+        with explained(f"Cannot list objects in {self.url}"):
+            found = obstore.list_with_delimiter(self._store)
+            folders = [prefix.rstrip("/") + "/" for prefix in found["common_prefixes"]]
+            return sorted([*folders, *(meta["path"] for meta in found["objects"])])
 
     def _reading(self, name: str) -> Any:
         return explained(f"Cannot read {name} in {self.url}")

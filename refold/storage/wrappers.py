@@ -86,6 +86,10 @@ class WrapperStore(ObjectStore):
         """As the other store's; it passes `around` as LIST."""
         return self.around(Operation.LIST, prefix, 0, lambda: self._inner.scan(prefix))
 
+    def top(self) -> Sequence[str]:
+        """As the other store's; it passes `around` as LIST."""
+        return self.around(Operation.LIST, "", 0, self._inner.top)
+
     def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
         """As the other store's."""
         return self._inner.unlisted(prefix, listed)

@@ -1,6 +1,6 @@
 """An object store that fails on command, to test what your project and your sinks do then.
 
-Plan faults, and open stores through them, as in `Engine(project, settings, faults.open)`:
+Plan faults, and open stores through them, as in `Engine(project, settings, faults.open, now=now)`:
 
 >>> faults = Faults()
 >>> faults.plan(Operation.CREATE, Effect.LOSE_ANSWER, names="snapshots/")

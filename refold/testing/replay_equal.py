@@ -21,7 +21,7 @@ from refold.errors import FixInput
 from refold.log.declaration import POSITION, ConflictLimits, Log, QuarantineLimits
 from refold.project import Project
 from refold.proof.prover import Verdict
-from refold.seal.cadence import Daily
+from refold.seal.cadence import Cadence, Daily, Hourly
 from refold.seal.sealer import Sealer
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
@@ -68,11 +68,13 @@ def assert_replay_equal(
     [{'id': 'a', 'name': 'Anna'}]
     """
     stores = [*_inputs(store), store]
-    by_log = _by_log(Project(store.name, Daily(dt.date.min), stores).logs, days)
-    keys = sorted({key for log_days in by_log.values() for key in log_days})
+    keys = sorted({key for name, found in days.items() for key in (found if isinstance(found, Mapping) else [name])})
     if not keys:
         raise FixInput("Expected at least one day, found none.")
-    project = Project(store.name, Daily(dt.date.fromisoformat(keys[0])), stores)
+    cadence: Cadence = Hourly() if Hourly().is_key(keys[0]) else Daily()
+    cadence.require(keys[0])
+    project = Project(store.name, cadence.beginning(keys[0]), stores)
+    by_log = _by_log(project.logs, days)
     with tempfile.TemporaryDirectory(prefix="refold-") as folder:
         root = Path(folder)
         _write(root / "landing", project.logs, by_log)
@@ -85,6 +87,10 @@ def assert_replay_equal(
         engine = resumed.engine()
         rows = cast("list[dict[str, Any]]", engine.rows(store, engine.chain.get()).to_pylist())
     return rows if position else [{n: v for n, v in row.items() if n not in POSITION} for row in rows]
+
+
+_ALL_OVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+"""A time at which every day is over; keys are named here in any case."""
 
 
 @dataclass
@@ -104,7 +110,8 @@ class _Way:
         """An engine that knows nothing but what is stored."""
         database = f"sqlite:///{self.folder / 'refold.db'}"
         store = str(self.folder / "store")
-        return Engine(self.project, Settings(str(self.root / "landing"), store, database, self.folder / "search"))
+        settings = Settings(str(self.root / "landing"), store, database, self.folder / "search")
+        return Engine(self.project, settings, now=_ALL_OVER)
 
     def step_by_step(self, keys: Sequence[str]) -> _Way:
         for key in self.project.cadence.keys(keys[-1]):
@@ -135,7 +142,7 @@ class _Way:
         engine = self.engine()
         # A hand-written day is so small that one bad record passes any share.
         logs = [replace(log, quarantine=_ANY_BAD, conflicts=_ANY_CONFLICTS) for log in self.project.logs]
-        for _ in Sealer(engine.landing(), engine.objects, engine.chain, logs).seal(keys):
+        for _ in Sealer(engine.landing(), engine.objects, engine.chain, logs, self.project.cadence).seal(keys):
             pass
 
     def _note(self, verdicts: Mapping[str, Verdict]) -> None:

@@ -8,13 +8,14 @@ import sys
 import pytest
 
 OPEN_AN_ENGINE = """
+import datetime as dt
 import sys
 from pathlib import Path
 import pyarrow as pa
 from assets import PROJECT
 from refold.config import Settings
 from refold.engine import Engine
-Engine(PROJECT, Settings.from_environment(Path(sys.argv[1]), {}))
+Engine(PROJECT, Settings.from_environment(Path(sys.argv[1]), {}), now=dt.datetime.now(dt.UTC))
 print(pa.default_memory_pool().backend_name)
 """
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from refold.config import Settings
 from refold.engine import Engine
+from tests.support import LONG_AFTER
 
 PYPROJECT = '[tool.refold]\nproject = "till:PROJECT"\n'
 
@@ -113,4 +114,4 @@ def till_engine(places: Path) -> Engine:
     settings = Settings(
         str(places / "landing"), str(places / "store"), f"sqlite:///{places / 'till.db'}", places / "store" / "search"
     )
-    return Engine(module.PROJECT, settings)
+    return Engine(module.PROJECT, settings, now=LONG_AFTER)

@@ -16,6 +16,7 @@ from refold.config import Settings
 from refold.engine import Engine
 from tests import shop
 from tests.shop import Kind, Why, move
+from tests.support import LONG_AFTER
 
 DAYS = shop.DAYS[:4]
 PRODUCTS = ("bolt", "nail", "screw")
@@ -136,8 +137,8 @@ class Shop:
 
     def engine(self) -> Engine:
         """A new engine, like one in another process."""
-        folder = Path.cwd()
-        return Engine(PROJECTS[self.project], Settings("landing", "store", self.database, folder / "store" / "search"))
+        settings = Settings("landing", "store", self.database, Path.cwd() / "store" / "search")
+        return Engine(PROJECTS[self.project], settings, now=LONG_AFTER)
 
 
 POSITION = ("log_partition", "log_offset", "log_seq")

@@ -85,7 +85,9 @@ class Shop(support.Shop):
         Two things are shared with the others, because making them takes most of the time: DuckDB's connections, which
         keep nothing between queries, and a store's connected sinks, for as long as the engine lives.
         """
-        engine = Engine(COMPILED if compiled else INTERPRETED, self.settings, wrapped(self.wrap, open_store))
+        engine = Engine(
+            COMPILED if compiled else INTERPRETED, self.settings, wrapped(self.wrap, open_store), now=self.now
+        )
         engine.builder.runner = _runner
         engine.publisher.target = cache(engine.publisher.target)  # type: ignore[method-assign]
         return engine

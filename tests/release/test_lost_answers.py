@@ -19,6 +19,7 @@ from refold.storage.wrappers import WRITES, Operation
 from refold.testing.faulty_store import Effect, Faults
 from tests.release.little import DAYS, NOW, PROJECT
 from tests.s3 import BUCKET, Proxy, s3, s3_address
+from tests.support import LONG_AFTER
 
 __all__ = ["s3", "s3_address"]
 
@@ -42,7 +43,7 @@ def _history(root: Path, store: str, landing: Path, open_store: OpenStore) -> En
     """Seal, fold, prove, publish and release two days, and replace the layout of the first; what is done stays."""
     root.mkdir(exist_ok=True)
     settings = Settings(str(landing), store, f"sqlite:///{root / 'refold.db'}", root / "search")
-    engine = Engine(PROJECT, settings, open_store)
+    engine = Engine(PROJECT, settings, open_store, now=LONG_AFTER)
     for _ in engine.sealing.seal(DAYS[1]):
         pass
     head = engine.chain.get(DAYS[1])

@@ -13,6 +13,7 @@ from refold.config import Settings
 from refold.engine import Engine
 from refold.rebuild import rebuild_all
 from refold.stores.checkpoint import record_name
+from tests.support import LONG_AFTER
 
 LAST = "2010-12-03"
 
@@ -26,7 +27,7 @@ def places(folder: Path) -> Settings:
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rebuilt")
     write(folder / "landing", days=7)
-    rebuild_all(Engine(PROJECT, places(folder)), LAST)
+    rebuild_all(Engine(PROJECT, places(folder), now=LONG_AFTER), LAST)
     return folder
 
 
@@ -37,7 +38,7 @@ def settings(rebuilt: Path, tmp_path: Path) -> Settings:
 
 
 def drift_of(settings: Settings, store: str):
-    engine = Engine(PROJECT, settings)
+    engine = Engine(PROJECT, settings, now=LONG_AFTER)
     return engine, engine.drifts.find(PROJECT.store(store), engine.chain.get(LAST))
 
 
@@ -120,7 +121,7 @@ def test_a_changed_search_document_is_named_and_mended(settings: Settings) -> No
 
 
 def test_a_damaged_checkpoint_is_named_and_folded_again(settings: Settings) -> None:
-    engine = Engine(PROJECT, settings)
+    engine = Engine(PROJECT, settings, now=LONG_AFTER)
     stock, snapshot = PROJECT.store("stock"), engine.chain.get(LAST)
     record = engine.builder.require(stock, snapshot)
     file = Path(settings.store) / record.objects[0].name
@@ -135,7 +136,7 @@ def test_a_damaged_checkpoint_is_named_and_folded_again(settings: Settings) -> N
 
 
 def test_a_damaged_state_record_is_named_and_written_again(settings: Settings) -> None:
-    engine = Engine(PROJECT, settings)
+    engine = Engine(PROJECT, settings, now=LONG_AFTER)
     stock, snapshot = PROJECT.store("stock"), engine.chain.get(LAST)
     name = record_name(stock.name, stock.code_version, engine.builder.inputs(stock, snapshot))
     file = Path(settings.store) / name

@@ -19,7 +19,7 @@ from refold.cli.group import cli
 from refold.errors import DeclarationError, FixInput, UnreadableObject
 from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.layout import Folders
-from refold.plan.history import days_ahead
+from refold.plan.history import history_ahead
 from refold.rebuild import rebuild_all
 from refold.types import Schema, arrow_schema
 from tests.seal.sealing import STOCK_ONLY, refused, sealed
@@ -85,7 +85,7 @@ def test_frames_are_sealed_quarantined_retried_and_planned(shop: Shop, layout: F
     _land(small, layout.folder("2026-01-01"), b"1|lamp|5", b"2|lamp|500", b"3|rug|7")
     _land(small, layout.folder("2026-01-02") + "/partition=2", b"4|desk|1")
     (small.landing / "stock_events" / layout.folder("2026-01-01") / "_SUCCESS").touch()
-    ahead = days_ahead(small.engine())
+    ahead = history_ahead(small.engine()).days
     assert [(day.key, day.events) for day in ahead] == [("2026-01-01", 3), ("2026-01-02", 1)]  # by records, not lines
     assert small.engine().sealing.sealer().complete("2026-01-01")
     rebuild_all(small.engine())
@@ -103,7 +103,7 @@ def test_frames_are_sealed_quarantined_retried_and_planned(shop: Shop, layout: F
     wide = _shop(shop, layout, units_max=1000)
     assert [item.record.number for item in wide.engine().retry_quarantine()["stock_events"]] == [2]
     _land(wide, layout.folder("2026-01-03"), b"5|rug|1")
-    assert [(day.key, day.is_new) for day in days_ahead(wide.engine())][-1] == ("2026-01-03", True)
+    assert [(day.key, day.is_new) for day in history_ahead(wide.engine()).days][-1] == ("2026-01-03", True)
     rebuild_all(wide.engine())
     engine = wide.engine()
     assert levels(engine) == {"desk": 1, "lamp": 505, "rug": 8}
@@ -120,7 +120,7 @@ def test_a_late_object_enters_the_next_snapshot(shop: Shop, layout: Folders):
     late = f"stock_events/{layout.folder('2026-01-01')}/late.frames"
     (small.landing / late).write_bytes(Framed().encode([b"9|sofa|2"]))
     _land(small, layout.folder("2026-01-03"), b"3|rug|1")
-    assert [(day.key, day.events) for day in days_ahead(small.engine())][-1] == ("2026-01-03", 2)
+    assert [(day.key, day.events) for day in history_ahead(small.engine()).days][-1] == ("2026-01-03", 2)
     (report,) = sealed(small)
     assert list(report.late) == [late]
     assert [o.late for o in report.snapshot.cut("stock_events").objects] == [True, False]

@@ -82,7 +82,7 @@ class Cached(Little):
     """The little project with its levels in a view and in the cache."""
 
     def engine(self) -> refold.engine.Engine:
-        return refold.engine.Engine(self.project, settings_of(self.root))
+        return refold.engine.Engine(self.project, settings_of(self.root), now=self.now)
 
 
 @pytest.fixture(scope="module")
