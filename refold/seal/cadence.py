@@ -17,8 +17,8 @@ from refold.errors import DeclarationError, FixInput
 class Cadence(ABC):
     """Consecutive periods of equal length, one snapshot each; `Daily` and `Hourly` are the two there are.
 
-    A period is closed when it is over and its grace has passed. Markers in the landing of all logs close it earlier, but
-    not before it has begun.
+    A period is closed when it is over and its grace has passed. Markers in the landing of all logs close it earlier,
+    but not before it has begun.
     """
 
     period: dt.timedelta

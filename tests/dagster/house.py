@@ -64,7 +64,7 @@ class Places(EngineResource):
     store: str
     database: str
     search: str
-    time: str = "2026-06-01T00:00:00+00:00"
+    time: str
 
     def settings(self) -> Settings:
         return Settings(self.landing, self.store, self.database, Path(self.search))
@@ -85,6 +85,7 @@ class House:
     shop: Shop
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
     database: str | None = None
+    time: str = "2026-06-01T00:00:00+00:00"
 
     @property
     def engine(self) -> Engine:
@@ -99,7 +100,7 @@ class House:
 
     @property
     def defs(self) -> dg.Definitions:
-        return build_defs(self.shop.project, self.places())
+        return build_defs(self.shop.project, self.places(time=self.time))
 
     def declared(self, project: Project) -> House:
         """The same folder and instance under another project."""

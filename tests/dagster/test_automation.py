@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.execution.plan.objects import StepFailureData
 
-from refold import Daily
+from assets.logs import stock_events
+from assets.stock import stock
+from refold import Daily, Folders, Hourly, Project
 from refold.dagster.assets import raised
 from refold.dagster.failures import failure_report, failure_texts
-from refold.errors import Conflict, Damaged, FixInput, RefoldError, RefusedLanding, Unavailable, Unproven
+from refold.errors import (
+    Conflict,
+    Damaged,
+    DeclarationError,
+    FixInput,
+    RefoldError,
+    RefusedLanding,
+    Unavailable,
+    Unproven,
+)
 from tests.dagster.house import START, House, damage, day
-from tests.support import moved
+from tests.support import Shop, moved
 
 
 def asked(house: House, time: str) -> dict[str, str] | str:
@@ -43,7 +56,9 @@ class TestTheLandingSensor:
         assert [*asked(house, LATER)] == [day(n) for n in range(1, 6)]
 
     def test_waits_for_a_day_that_may_still_fill(self, house: House):
-        assert asked(house, "2026-01-01T23:00:00+00:00") == "Nothing new in landing is complete."
+        told = asked(house, "2026-01-01T23:00:00+00:00")
+        assert str(told).startswith("Nothing new in landing is complete.")
+        assert f"stock_events/dt={day(5)}/ (1 object) waits: it is in the future." in told
 
     def test_takes_a_marked_day_at_once(self, house: House):
         mark(house, 1)
@@ -80,6 +95,25 @@ class TestTheLandingSensor:
         with pytest.raises(FixInput, match="Expected a folder at"):
             asked(gone, LATER)
 
+    @pytest.mark.parametrize("time", ["2026-01-01T23:00", "2026-01-03T01:59", "2026-01-03T02:00", "2026-01-05T12:00"])
+    @pytest.mark.parametrize("marked", [(), (1,), (1, 2, 3)])
+    def test_agrees_with_the_command_at_any_time(self, house: House, time: str, marked: tuple[int, ...]):
+        """The same keys are sealed by a rebuild at that time, and the schedule names none before it is over."""
+        for number in marked:
+            mark(house, number)
+        house.shop.land(f"dt={day(19)}/ahead.jsonl", moved("8", "lamp", 7))
+        requested = asked(house, f"{time}:00+00:00")
+        at = dt.datetime.fromisoformat(f"{time}:00+00:00")
+        sealed = [each.snapshot.key for each in replace(house.shop, now=at).engine().sealing.seal()]
+        assert sealed == ([*requested] if isinstance(requested, dict) else [])
+
+    def test_a_run_does_not_seal_a_day_that_is_not_over(self, house: House):
+        early = house.declared(house.shop.project)
+        early.time = "2026-01-02T01:59:00+00:00"
+        result = early.run("prove_snapshot", day(1))
+        assert not result.success
+        assert "is sealed after 2026-01-02 02:00 UTC" in "\n".join(failure_texts(result.all_events))
+
     def test_asks_for_runs_that_succeed(self, house: House):
         for key in asked(house, "2026-01-03T02:00:00+00:00"):
             assert house.run("rebuild_snapshot", key).success
@@ -113,6 +147,24 @@ class TestSchedules:
         assert self.at(house, "weekly_backfill", "2026-01-11T02:30:00+00:00") == [day(n) for n in range(4, 11)]
         assert self.at(house, "weekly_backfill", "2026-01-04T02:30:00+00:00") == [day(1), day(2), day(3)]
         assert "is outside" in self.at(house, "weekly_backfill", "2026-02-15T02:30:00+00:00")
+
+    def test_hours_have_partitions_and_a_schedule_of_their_own(self, tmp_path: Path):
+        layout = Folders("dt={date}/hour={hour}")
+        stores = [replace(stock, log=replace(stock_events, layout=layout))]
+        house = House(Shop(tmp_path, Project("hours", Hourly(dt.datetime(2026, 1, 1, 22, tzinfo=dt.UTC)), stores)))
+        house.shop.land("stock_events/dt=2026-01-01/hour=23/a.jsonl", moved("1", "lamp", 7))
+        assert [*asked(house, "2026-01-02T00:14:00+00:00")] != ["2026-01-01T22"]
+        assert [*asked(house, "2026-01-02T00:15:00+00:00")] == ["2026-01-01T22", "2026-01-01T23"]
+        assert self.at(house, "hourly_rebuild", "2026-01-02T00:15:00+00:00") == ["2026-01-01T23"]
+        assert "is outside" in self.at(house, "hourly_rebuild", "2026-01-01T22:15:00+00:00")
+        assert house.run("rebuild_snapshot", "2026-01-01T23").success
+        assert house.engine.releaser.current().snapshot == "2026-01-01T23"
+        schedules = {each.name: each.cron_schedule for each in house.defs.get_repository_def().schedule_defs}
+        assert schedules["hourly_rebuild"] == "15 * * * *"
+
+    def test_a_cadence_without_a_start_is_refused(self, house: House):
+        with pytest.raises(DeclarationError, match="the partitions in Dagster begin there"):
+            _ = house.declared(house.shop.project.with_cadence(Daily())).defs
 
     def test_they_run_at_the_end_of_the_grace(self, house: House):
         schedules = {each.name: each.cron_schedule for each in house.defs.get_repository_def().schedule_defs}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refold.errors import FixInput, NotFound
 from refold.plan.decisions import plan_rebuild
-from tests.plan.house import agree, day, land_day, project, rebuilt
+from tests.plan.house import START, agree, day, land_day, project, rebuilt
 from tests.support import Shop, moved
 
 
@@ -58,14 +59,20 @@ def test_a_new_day_is_all_that_is_folded(shop: Shop) -> None:
     assert plan.changed_sinks == ["Sql/levels", "Delta/levels", "Sql/names", "Delta/movement"]
 
 
-def test_a_late_object_enters_with_the_next_day(shop: Shop) -> None:
-    """Landed late, it is planned as part of the key that takes it in."""
+def test_a_late_object_enters_with_the_next_day_once_that_is_over(shop: Shop) -> None:
+    """Landed late, it is planned as part of the key that takes it in, whether or not that key has a folder."""
     rebuilt(shop)
     shop.land(f"dt={day(1)}/late.jsonl", moved("late", "p1", 4))
-    assert agree(shop)[0].nothing_to_do
-    land_day(shop, 5)
+    evening = replace(shop, now=dt.datetime.combine(START + dt.timedelta(days=4), dt.time(20), dt.UTC))
+    plan, _ = agree(evening)
+    assert plan.nothing_to_do
+    assert [str(each.why) for each in plan.waiting] == ["it landed late"]
     _, done = agree(shop)
-    assert done.objects == 3
+    assert (done.sealed, done.objects) == ([day(5)], 1)
+    shop.land(f"dt={day(1)}/later.jsonl", moved("later", "p1", 4))
+    land_day(shop, 6)
+    _, done = agree(shop)
+    assert (done.sealed, done.objects) == ([day(6)], 2)
 
 
 def test_days_without_events_are_sealed_and_published_and_not_folded(shop: Shop) -> None:

@@ -112,25 +112,6 @@ def test_an_object_beside_the_folders_of_days_is_refused_by_name(shop: Shop):
     refused(shop, FixInput, "stock_events/a.jsonl")
 
 
-@pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01"])
-def test_a_folder_of_no_day_is_refused_by_name(shop: Shop, day: str):
-    shop.land("dt=2026-01-01/good.jsonl", GOOD)
-    shop.land(f"dt={day}/a.jsonl", GOOD)
-    refused(shop, FixInput, day)
-
-
-def test_a_folder_before_the_first_day_is_refused_by_name(shop: Shop):
-    shop.land("dt=2025-12-31/a.jsonl", GOOD)
-    shop.land("dt=2026-01-01/a.jsonl", GOOD)
-    refused(shop, FixInput, "2025-12-31", "2026-01-01")
-
-
-def test_a_folder_after_the_last_day_is_refused_by_name(shop: Shop):
-    ended = shop.declared(cadence=Daily(dt.date(2026, 1, 1), end=dt.date(2026, 1, 3)))
-    ended.land("dt=2026-01-03/a.jsonl", GOOD)
-    refused(ended, FixInput, "2026-01-03")
-
-
 def test_markers_and_hidden_objects_are_no_data(shop: Shop):
     shop.land("dt=2026-01-01/a.jsonl", GOOD)
     shop.land("dt=2026-01-01/_SUCCESS")
