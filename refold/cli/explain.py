@@ -15,6 +15,7 @@ from refold.engine import Engine
 from refold.errors import NotFound, Unproven
 from refold.explain.computation import Explanation, explain
 from refold.project import Project, find_root, load_project
+from refold.release.releaser import utc_now
 from refold.storage.objects import ObjectStore
 from refold.stores.declaration import Store
 
@@ -40,7 +41,9 @@ def explain_command(context: click.Context, store: str, source: bool) -> None:
 def _doubts(project: Project, root: Path, store: Store) -> list[str]:
     """The doubts of the proof at the newest snapshot; none where nothing is stored or proven yet."""
     try:
-        engine = Engine(project, Settings.from_environment(root), partial(ObjectStore.open, must_exist=True))
+        engine = Engine(
+            project, Settings.from_environment(root), partial(ObjectStore.open, must_exist=True), now=utc_now()
+        )
         return engine.prover.doubts(store, engine.chain.get())
     except (NotFound, Unproven):
         return []

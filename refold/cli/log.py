@@ -13,6 +13,7 @@ from refold.cli.group import cli, open_project
 from refold.errors import Damaged
 from refold.log.compaction import Compactor
 from refold.log.declaration import BY_PLACE
+from refold.release.unsealing import Unsealer
 
 
 @cli.group()
@@ -127,3 +128,36 @@ def log_compact(context: click.Context, log: str | None, dry_run: bool) -> None:
         view.error(error)
     if damaged:
         sys.exit(1)
+
+
+@log.command("unseal")
+@click.argument("snapshot")
+@click.option("--yes", "doing", is_flag=True, help="Do it. Without this nothing is changed.")
+@click.pass_context
+def log_unseal(context: click.Context, snapshot: str, doing: bool) -> None:
+    """Give up SNAPSHOT and all after it, so that their landing is sealed again; shows what it would undo.
+
+    Only the newest snapshots, and only where no release rests on one of them. Their events, states and proofs are gone;
+    what lies in landing waits again, as it is then: corrected objects are taken as they are, removed ones are not.
+    """
+    engine, console = open_project(context), view.console()
+    landed = [info.name for each in engine.project.logs for info in engine.landing().list(each.name)]
+    unsealer = Unsealer(engine.objects, engine.chain)
+    plan = unsealer.plan(snapshot, landed)
+    rows = [
+        {
+            "snapshot": each.key,
+            "events": each.events,
+            "landing objects": sum(len(cut.objects) for cut in each.logs.values()),
+            "quarantined": sum(cut.quarantined for cut in each.logs.values()),
+        }
+        for each in plan.snapshots
+    ]
+    console.print(view.table(f"{len(rows)} snapshots are to be unsealed, the newest first", rows))
+    for name in plan.missing:
+        console.print(view.cell(f"No longer in landing, so its events are not sealed again: {name}"), soft_wrap=True)
+    if not doing:
+        console.print(view.cell("Nothing was changed. `--yes` does it."))
+        return
+    unsealer.apply(plan)
+    console.print(view.cell(f"Unsealed {len(rows)} snapshots. The next rebuild seals what is in landing then."))

@@ -199,8 +199,8 @@ class SnapshotChain:
             raise Damaged(
                 f"The snapshot {snapshot.key} does not continue the chain: expected parent key, sha256 and ordinal "
                 f"{expected}, those of {before}; found {found} in {snapshot.name}.",
-                remedy="A manifest between them was removed, or one of them replaced: "
-                f"restore {folder_of(ObjectKind.MANIFEST)}/ from a copy.",
+                remedy="A manifest between them was removed, or one of them replaced: restore "
+                f"{folder_of(ObjectKind.MANIFEST)}/ from a copy. Where the parent was unsealed, remove this one.",
             )
         self._snapshots[snapshot.key] = snapshot
 
@@ -307,6 +307,15 @@ class SnapshotChain:
             return {name: LogLayout.from_json(part) for name, part in body["logs"].items()}, number
         except (KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
+
+
+def require_sealed(objects: ObjectStore, snapshot: Snapshot) -> None:
+    """Raise Conflict where the manifest of a snapshot that was read is not in the store now: it was unsealed."""
+    if not objects.exists(snapshot.name) or sha256_hex(objects.get(snapshot.name)) != snapshot.sha256:
+        raise Conflict(
+            f"The snapshot {snapshot.key} was unsealed by another process meanwhile.",
+            remedy="Nothing was changed. Run again: it goes on from what is sealed.",
+        )
 
 
 def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout]) -> bytes:

@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound, Unproven
-from refold.log.snapshot import Snapshot
+from refold.log.snapshot import Snapshot, require_sealed
 from refold.project import Project
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord, claim_folder
@@ -77,6 +77,7 @@ class Releaser:
         by: Callable[[], str] = this_process,
     ) -> None:
         self.pointer = Pointer(objects)
+        self._objects = objects
         self._project = project
         self._prover = prover
         self._publisher = publisher
@@ -95,7 +96,8 @@ class Releaser:
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
             FixInput: a rollback left this snapshot or a later one, or a sink could not follow; nothing was changed.
-            Conflict: another process moved the pointer meanwhile; the message says who and where to.
+            Conflict: another process moved the pointer meanwhile, and the message says who and where to; or unsealed
+                the snapshot.
         """
         current = self.current()
         if current is not None and current.ordinal > snapshot.ordinal:
@@ -106,6 +108,7 @@ class Releaser:
             if current is not None and not again:
                 _refuse_undoing(current, snapshot)
             self._refuse_retiring(wanted, current)
+            require_sealed(self._objects, snapshot)
             current = self._commit(wanted, current)
         self.roll_forward()
         return current

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from refold.errors import DeclarationError, FixInput
+
+_GAP_MAX = 366
+"""The most keys from the first folder in landing to the second where a project declares no start."""
 
 
 class Cadence(ABC):
@@ -66,6 +70,24 @@ class Cadence(ABC):
         """Whether a text is the key of a snapshot of this cadence."""
         return self.is_key(key) and (self.first or key) <= key and (self.stop is None or key < self.stop)
 
+    def started(self, sealed: str | None, folders: Iterable[str]) -> Cadence:
+        """The cadence with a start: its own, else the first sealed key, else the first folder of landing, if any.
+
+        Raises FixInput where that folder is far from the next, since every key between them would be sealed empty.
+        """
+        if self.first is not None:
+            return self
+        if sealed is not None:
+            return self.beginning(sealed)
+        keys = sorted(folder for folder in folders if self.contains(folder))
+        if len(keys) > 1 and len(self.between(keys[0], keys[1])) > _GAP_MAX:
+            raise FixInput(
+                f"The project declares no start, and its first folder in landing, {keys[0]}, is more than {_GAP_MAX} "
+                f"{self.unit}s before the next, {keys[1]}.",
+                remedy="Declare the start, or move that folder out of landing.",
+            )
+        return self.beginning(keys[0]) if keys else self
+
     def keys(self, through: str) -> list[str]:
         """All keys from the first to `through`, inclusive, ascending. Raises FixInput outside the cadence."""
         self.require(through)
@@ -108,11 +130,11 @@ class Cadence(ABC):
 
     def begun(self, key: str, now: dt.datetime) -> bool:
         """Whether the period of a key has begun at `now`."""
-        return now >= self.begins(key)
+        return now.astimezone(dt.UTC) >= self.begins(key)
 
     def closed(self, key: str, now: dt.datetime) -> bool:
         """Whether the period of a key is over at `now` and its grace has passed."""
-        return now - self.grace - self.period >= self.begins(key)
+        return now.astimezone(dt.UTC) - self.grace - self.period >= self.begins(key)
 
     def newest_closed(self, now: dt.datetime) -> str:
         """The last key that is closed at `now`, whether or not it is inside the cadence."""

@@ -21,7 +21,16 @@ from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.segment import write_segments
-from refold.log.snapshot import NO_EVENTS_YET, LogCut, SealedObject, Snapshot, SnapshotChain, cut_id, unchanged
+from refold.log.snapshot import (
+    NO_EVENTS_YET,
+    LogCut,
+    SealedObject,
+    Snapshot,
+    SnapshotChain,
+    cut_id,
+    require_sealed,
+    unchanged,
+)
 from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
@@ -111,7 +120,7 @@ class Sealer:
 
         Raises:
             RefusedLanding: the landing of a log is refused, and the other logs do not go on either.
-            Conflict: another sealer was faster; what it sealed stands.
+            Conflict: another sealer was faster, and what it sealed stands; or the newest snapshot was unsealed.
         """
         waiting = [key for key in keys if key not in self._chain]
         for part in self._parts:
@@ -169,6 +178,8 @@ class Sealer:
             parent_sha256=parent.sha256 if parent else None,
             logs=cuts,
         )
+        if parent is not None:
+            require_sealed(self._objects, parent)
         try:
             self._chain.create(snapshot, layouts)
         except Conflict as error:

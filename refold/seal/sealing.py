@@ -148,7 +148,7 @@ class Sealing:
             raise FixInput(
                 f"The key {through} is before the first snapshot {next(iter(self._chain)).key} and can no longer be "
                 f"sealed: what lies in its folder enters the next snapshot, as late.",
-                remedy="To seal it under its own key, unseal all snapshots first: see `refold unseal --help`.",
+                remedy="To seal it under its own key, unseal all snapshots first: see `refold log unseal --help`.",
             )
         return self._after_head(sealer, through)
 

@@ -31,6 +31,7 @@ from tests.failpoints.steps import (
     retry,
     roll_back,
     seal,
+    unseal,
 )
 from tests.failpoints.wrecks import (
     damage,
@@ -127,6 +128,7 @@ STAGES: Mapping[str, Stage] = {
     "release": Stage("checked", release, new=NEW, database=True),
     "release other columns": Stage("wide published", release, new=NEW, project="wide", database=True),
     "roll back": Stage("released", roll_back, old=NEW, new=OLD, database=True),
+    "unseal": Stage("checked", unseal),
     "prune": Stage("cluttered", prune, old=NEW, new=NEW, database=True),
     "compact": Stage("released", compact, old=NEW, new=NEW),
     "retry the quarantine": Stage("served", retry, project="retrying", retried_from=NEW),

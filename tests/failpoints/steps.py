@@ -11,6 +11,7 @@ from refold.engine import Engine
 from refold.log import compaction
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
+from refold.release.unsealing import Unsealer
 from refold.repair.garbage import remove_unreferenced
 from refold.repair.repair_objects import repair_objects
 from refold.rules import kernel_cache
@@ -43,6 +44,13 @@ def link_landing(shop: Shop) -> None:
 def seal(shop: Shop, day: int = NEW) -> None:
     for _ in opened(shop).sealing.seal(DAYS[day]):
         pass
+
+
+def unseal(shop: Shop, day: int = NEW) -> None:
+    engine = opened(shop)
+    if DAYS[day] in engine.chain:
+        unsealer = Unsealer(engine.objects, engine.chain)
+        unsealer.apply(unsealer.plan(DAYS[day], ()))
 
 
 def build(shop: Shop, day: int = NEW) -> None:

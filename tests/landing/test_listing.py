@@ -17,7 +17,7 @@ from assets.stock import stock
 from refold.errors import ChangedObject, FixInput
 from refold.landing.layout import Folders, landing_order
 from refold.landing.listing import Skip, list_landing
-from refold.plan.history import days_ahead
+from refold.plan.history import history_ahead
 from refold.storage.objects import ObjectStore
 from tests.seal.sealing import GOOD, STOCK_ONLY, refused, sealed
 from tests.support import Shop, line, moved
@@ -170,7 +170,7 @@ def test_objects_are_sealed_planned_and_retried_in_the_order_of_their_offsets(sh
         stores=[replace(stock, log=replace(stock_events, quarantine=replace(stock_events.quarantine, share_max=1.0)))]
     )
     names = [f"stock_events/{DAY}/t-0-{start}.jsonl" for start in starts]
-    (day,) = days_ahead(lenient.engine())
+    (day,) = history_ahead(lenient.engine()).days
     assert [item.name for item in day.logs["stock_events"].objects] == names
     (report,) = sealed(lenient)
     assert [item.name for item in report.snapshot.logs["stock_events"].objects] == names

@@ -107,7 +107,7 @@ def test_a_stored_value_that_the_query_does_not_give_is_named_as_such(tmp_path: 
     engine.builder.checkpoints.save(
         priced, record.inputs, wrong, table_digest(describe(priced.columns), wrong, priced.key)
     )
-    verdict = Engine(engine.project, engine.settings).prover.prove(priced, head)
+    verdict = engine.reopened().prover.prove(priced, head)
     (difference,) = verdict.differences
     assert str(difference) == (
         "state at snapshot 2026-01-01, id 'e10', column 'paid': expected 10 (computed now), found 11 (stored)"

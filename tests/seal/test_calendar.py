@@ -308,4 +308,4 @@ def test_the_newest_closed_key_is_closed_and_the_following_is_not(cadence: Caden
     newest = cadence.newest_closed(now)
     following = cadence.key(cadence.begins(newest) + cadence.period)
     assert (cadence.closed(newest, now), cadence.closed(following, now)) == (True, False)
-    assert now - GRACE[type(cadence)] >= cadence.begins(following)
+    assert now.astimezone(dt.UTC) - GRACE[type(cadence)] >= cadence.begins(following)
