@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from refold import Daily, Debezium, Log, Project, Ties, documents, enum, int64, latest_by_key, text
+from refold.diff.compare import Comparer
+from refold.diff.shadow import Shadow
 from refold.errors import EventRefused
 from refold.explain.computation import explain
 from refold.stores.kinds.latest import LatestStore
@@ -132,3 +134,54 @@ def test_a_refused_event_is_named_with_its_place_in_landing_and_leaves_nothing_b
     rows = shop_of(tmp_path, days, decided).engine()
     rows.build(decided, rows.chain.get())
     assert rows.rows(decided, rows.chain.get())["name"].to_pylist() == ["anna"]
+
+
+def test_two_orders_are_compared_over_the_same_log_with_the_first_event_at_which_they_part(tmp_path: Path) -> None:
+    engine = shop_of(tmp_path, {**DAYS, "2026-01-01": DAYS["2026-01-01"][:1]}, BY_LSN).engine()
+    list(engine.sealing.seal())
+    head = engine.chain.get()
+    sides = [
+        Shadow(label, engine.objects, engine.chain, head, {"people": store})
+        for label, store in (("old", people()), ("new", BY_LSN))
+    ]
+    (found,) = Comparer(engine.chain, head, *sides).compare(["people"], 10)
+    assert [(c.kind, c.key["id"], c.cells["name"]) for c in found.rows.changes] == [
+        ("added", 1, (None, "dora")),
+        ("removed", 2, ("bob", None)),
+        ("changed", 3, ("old", "cy")),
+    ]
+    (outcomes,) = found.outcomes
+    assert outcomes.first is not None
+    assert (outcomes.first.event["lsn"], outcomes.first.new.outcome) == (3, "ignored (NOT_NEWER)")
+
+
+class OfOneVersion(LatestStore):
+    """Says that its order is in no fingerprint."""
+
+    @property
+    def code_version(self) -> str:
+        return "1-of-one-version"
+
+
+def test_a_state_by_another_order_fails_its_proof_at_the_event_that_it_took_for_newer(tmp_path: Path) -> None:
+    log = replace(LOG, event_id=("lsn", "op"))
+    first, last = (
+        OfOneVersion(**vars(latest_by_key(log, "people", version=1, columns=KEPT, order_by="lsn", ties=ties)))
+        for ties in (Ties.FIRST, Ties.LAST)
+    )
+    days = {
+        "2026-01-01": [envelope(1, "c", "ann"), envelope(2, "c", "bo", key=2)],
+        "2026-01-02": [envelope(1, "u", "a")],
+    }
+    engine = shop_of(tmp_path, days, first).engine()
+    list(engine.sealing.seal())
+    engine.build(first, engine.chain.get())
+    engine = shop_of(tmp_path, {}, last).engine()
+    verdict = engine.prover.prove(last, engine.chain.get())
+    found = verdict.divergence
+    assert not verdict.passed and found is not None
+    assert (found.event["lsn"], found.key, found.stored_outcome, found.right_outcome) == (
+        *(1, 1),
+        *("ignored (reason 1)", "applied"),
+    )
+    assert (found.snapshot, found.stored["name"], found.right["name"]) == ("2026-01-02", "ann", "a")

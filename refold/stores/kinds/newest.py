@@ -35,14 +35,17 @@ def ranks(rows: Sequence[pa.ChunkedArray], events: Sequence[pa.ChunkedArray]) ->
     >>> [each.tolist() for each in one]
     [[-1, 0], [2, 0, 1]]
     """
-    found = np.zeros(len(rows[0]) + len(events[0]), dtype=np.int64)
-    for before, new in zip(rows, events, strict=True):
-        both = pa.chunked_array([*before.chunks, *new.cast(before.type).chunks], before.type)
-        rank = pc.rank(both, sort_keys="ascending", tiebreaker="dense").to_numpy()
-        _, found = np.unique(found * (len(both) + 1) + rank.astype(np.int64), return_inverse=True)
+    found, *others = map(_ranks, rows, events)
+    for rank in others:
+        _, found = np.unique(found * (len(found) + 1) + rank, return_inverse=True)
     known = np.append(rows[0].is_valid().to_numpy(), np.ones(len(events[0]), dtype=np.bool_))
     found = np.where(known, found, -1)
     return found[: len(rows[0])], found[len(rows[0]) :]
+
+
+def _ranks(rows: pa.ChunkedArray, events: pa.ChunkedArray) -> Ints:
+    both = pa.chunked_array([*rows.chunks, *events.cast(rows.type).chunks], rows.type)
+    return np.asarray(pc.rank(both, sort_keys="ascending", tiebreaker="dense"), dtype=np.int64) - 1
 
 
 def newer(codes: Ints, ranks_of: tuple[Ints, Ints], among: Mask, ties: Ties) -> tuple[Mask, Mask]:
