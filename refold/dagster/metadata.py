@@ -41,7 +41,9 @@ def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None)
         "of them quarantined": cut.quarantined,
         "new landing objects": len(cut.objects),
     }
-    if cut.events == 0:
+    if report and log.name in report.stopped:
+        found["stopped"] = str(report.stopped[log.name])
+    elif cut.events == 0:
         found["note"] = "No new events: the log equals that of the day before."
     if late:
         found["late objects"] = _listed(late)

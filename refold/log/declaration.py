@@ -57,7 +57,7 @@ class QuarantineLimits:
     records_max: int = 1000
     records_min: int = 3
     bytes_max: int = 64 << 20
-    bytes_min: int = 64 << 10
+    bytes_min: int = 1 << 20
 
     def passed(self, records: int, of_records: int, size_bytes: int, of_bytes: int) -> bool:
         """Whether so many bad records, and their bytes, are too many; `of_bytes` is 0 where it is not known."""

@@ -33,7 +33,7 @@ Event = Mapping[str, Any] | str | bytes
 Days = Mapping[str, Sequence[Event]]
 """The records of one log by snapshot key (YYYY-MM-DD), in landing order; an empty list is an empty day."""
 
-_ANY_BAD = QuarantineLimits(share_max=1.0, records_max=2**62)
+_ANY_BAD = QuarantineLimits(share_max=1.0, records_max=2**62, bytes_max=2**62)
 _ANY_CONFLICTS = ConflictLimits(records_max=2**62)
 
 

@@ -28,7 +28,7 @@ def two(tmp_path: Path) -> House:
 
 
 def test_the_other_log_is_released_and_the_run_fails_by_the_check_of_the_log(two: House):
-    for _ in range(2):  # run again, it fails again
+    for first in (True, False):  # run again, it fails again
         result = two.run("rebuild_snapshot", DAYS[1])
         assert not result.success
         found = {
@@ -37,6 +37,8 @@ def test_the_other_log_is_released_and_the_run_fails_by_the_check_of_the_log(two
         assert {name: each.passed for name, each in found.items()} == {"log/moves": False, "log/prices": True}
         assert "broken.jsonl.gz" in str(found["log/moves"].description)
         assert found["log/moves"].metadata["waiting objects"].value == 2
+        (sealed,) = result.asset_materializations_for_node("seal")[:1]
+        assert ("stopped" in sealed.metadata) is (sealed.asset_key.path[-1] == "moves" and first)
         (text,) = failure_texts(result.all_events)
         assert "broken.jsonl.gz" in text and "traceback" not in text.lower()
         served = open_release(str(two.shop.store))

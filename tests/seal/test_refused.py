@@ -32,11 +32,11 @@ class TestLimitsOfQuarantine:
             ((4, 80, 90, 9000), False),
             ((1000, 10**6, 90, 10**9), False),
             ((1001, 10**6, 90, 10**9), True),
-            ((1, 2, 64 << 10, 64 << 10), False),  # a small day by its bytes
-            ((1, 100, (64 << 10) + 1, 20 * (64 << 10)), True),  # one record, and more than 5 % of the bytes
-            ((1, 100, (64 << 10) + 1, 20 * (64 << 10) + 20), False),
+            ((1, 2, 1 << 20, 1 << 20), False),  # a small day by its bytes
+            ((1, 100, (1 << 20) + 1, 20 * (1 << 20)), True),  # one record, and more than 5 % of the bytes
+            ((1, 100, (1 << 20) + 1, 20 * (1 << 20) + 20), False),
             ((1, 10**6, (64 << 20) + 1, 10**12), True),
-            ((1, 100, (64 << 10) + 1, 0), False),  # a decoder that does not say how large an object is
+            ((1, 100, (1 << 20) + 1, 0), False),  # a decoder that does not say how large an object is
         ],
     )
     def test_are_a_share_a_number_and_a_minimum_of_records_and_of_bytes(self, found: tuple[int, ...], passed: bool):
@@ -44,10 +44,8 @@ class TestLimitsOfQuarantine:
 
     def test_one_line_that_holds_a_whole_day_stops_it(self, tmp_path: Path):
         house = Shop(tmp_path, shop.little(SINKS, moves=replace(shop.moves, quarantine=QuarantineLimits())))
-        house.land(
-            f"moves/dt={DAYS[0]}/a.jsonl", b"{" + b" " * (70 << 10), *(move(str(n), "cup", 1) for n in range(99))
-        )
-        with pytest.raises(QuarantineLimit, match=r"1 of 100 records \(71,681 of [0-9,]+ bytes\)"):
+        house.land(f"moves/dt={DAYS[0]}/a.jsonl", b"{" + b" " * (1 << 20), *(move(str(n), "cup", 1) for n in range(99)))
+        with pytest.raises(QuarantineLimit, match=r"1 of 100 records \(1,048,577 of [0-9,]+ bytes\)"):
             list(house.engine().sealing.seal())
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from refold import ConflictLimits, QuarantineLimits, Sql, open_release
+from refold import ConflictLimits, QuarantineLimits, Sql, int64, open_release, relation, text
 from refold.errors import (
     ChangedObject,
     ConflictLimit,
@@ -25,6 +26,22 @@ STRICT = replace(shop.moves, quarantine=QuarantineLimits(records_min=0), conflic
 SINKS = {name: [Sql(name)] for name in ("on_hand", "offers")}
 
 
+def _worth(on_hand: Any, offers: Any) -> list[Any]:
+    """What is on hand at the newest price: a relation over both logs."""
+
+    @relation(
+        reads=[on_hand, offers],
+        key=["product"],
+        returns={"product": text(), "worth": int64()},
+        sinks=[Sql("worth")],
+    )
+    def worth() -> str:
+        """Units on hand times the price."""
+        return "SELECT product, on_hand.level * offers.price AS worth FROM on_hand JOIN offers USING (product)"
+
+    return [worth]
+
+
 def price(event_id: str, product: str, amount: int) -> dict[str, object]:
     return {"id": event_id, "product": product, "price": amount}
 
@@ -32,7 +49,7 @@ def price(event_id: str, product: str, amount: int) -> dict[str, object]:
 @pytest.fixture
 def house(tmp_path: Path) -> Shop:
     """A day of both logs, released."""
-    house = Shop(tmp_path, shop.little(SINKS, moves=STRICT))
+    house = Shop(tmp_path, shop.little(SINKS, moves=STRICT, more=_worth))
     shop.land(house.landing, "moves", DAYS[0], [move("a", "cup", 1)])
     shop.land(house.landing, "prices", DAYS[0], [price("p", "cup", 5)])
     rebuild_all(house.engine())
@@ -88,6 +105,7 @@ def test_the_other_logs_go_on_and_what_waits_enters_the_next_snapshot(
         opened = open_release(str(house.store))
         assert opened.sql("offers").to_pylist()[0]["price"] == 3
         assert opened.sql("on_hand").to_pylist()[0]["level"] == 1
+        assert opened.sql("worth").to_pylist() == [{"product": "cup", "worth": 3}]
     broken.unlink()
     shop.land(house.landing, "prices", DAYS[3], [price("last", "cup", 9)])
     rebuild_all(house.engine())
@@ -139,7 +157,7 @@ class TestTheWholeProjectStops:
         assert len(house.engine().chain) == 1
 
     def test_where_nothing_of_the_log_is_sealed_yet_and_more_keys_follow(self, tmp_path: Path):
-        house = Shop(tmp_path, shop.little(SINKS, moves=STRICT))
+        house = Shop(tmp_path, shop.little(SINKS, moves=STRICT, more=_worth))
         for day in DAYS[:2]:
             shop.land(house.landing, "prices", day, [price(day, "cup", 5)])
         house.land(f"moves/dt={DAYS[0]}/a.jsonl", "{")
@@ -149,3 +167,16 @@ class TestTheWholeProjectStops:
         with pytest.raises(QuarantineLimit):
             rebuild_all(house.engine(), DAYS[0])
         assert [s.cut("prices").seq_end for s in house.engine().chain] == [1]
+
+
+def test_the_command_says_what_was_released_without_what_and_exits_1(house: Shop):
+    shop.land(house.landing, "prices", DAYS[1], [price("q", "cup", 6)])
+    _conflict(house)
+    (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.seal.test_stopped_log:PROJECT"\n')
+    result = house.refold("rebuild", project=house.root)
+    assert result.exit_code == 1
+    assert "conflict-limit" in result.stderr and result.stderr.count("repeat an event id") == 1
+    assert open_release(str(house.store)).snapshot == DAYS[1]
+
+
+PROJECT = shop.little(SINKS, moves=STRICT, more=_worth)
