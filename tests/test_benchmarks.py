@@ -152,5 +152,7 @@ def test_money_and_cents_are_the_same_ledger_and_both_compiled(tmp_path: Path) -
         for _ in money.engine(tmp_path, log).sealing.seal():
             pass
         assert money.rebuild_seconds(tmp_path, log) > 0
-        assert money.STORES[log].account().because is None
+        account = money.STORES[log].account()
+        assert account.because is None
+        assert ("64-bit integers" in account.how) == (log == "money")
     assert money.rows_in_cents(tmp_path, "cents") == money.rows_in_cents(tmp_path, "money")

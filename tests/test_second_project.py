@@ -202,7 +202,7 @@ def test_dagster_materializes_it_from_its_own_definitions(elsewhere: Elsewhere):
     }
     done = elsewhere.run("python", "-c", MATERIALIZE, **places)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip() == "True True 4 ['log/bookings', 'release', 'sql/balances', 'state/balances']"
+    assert done.stdout.strip() == "True True 5 ['log/bookings', 'release', 'sql/balances', 'state/balances']"
     assert elsewhere.balances("other") == BALANCES
 
 
