@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from functools import cache
 
 import pytest
 
-from refold import text
+from refold import int64, text
 from refold.errors import DeclarationError
 from refold.stores.kinds.relation import Relation
 from refold.types import ColumnType
-from tests.relations.house import MANY, SAME_ENDS, TWO, asked, is_caught
-from tests.relations.queries import dependent, independent
+from tests.relations.house import MANY, SAME_ENDS, TWO, asked, is_caught, tables
+from tests.relations.queries import L, dependent, independent
 
 ROWS = {"two": TWO, "same ends": SAME_ENDS, "many": MANY}
 DEPENDENT, INDEPENDENT = list(dependent()), list(independent())
@@ -62,3 +64,25 @@ def test_what_is_caught_and_not_refused_is_known_to_choose_among_ties():
     declared = [found for sql, kind, _ in DEPENDENT if isinstance(found := _declared(sql, kind), Relation)]
     assert len(declared) > 100
     assert [relation.sql for relation in declared if not relation.takes_of_ties] == []
+
+
+_LATEST = [
+    f"SELECT k, arg_max(n, ts) AS v FROM {L} GROUP BY k",
+    f"SELECT k, n AS v FROM {L} QUALIFY row_number() OVER (PARTITION BY k ORDER BY ts DESC) = 1",
+]
+
+
+@pytest.mark.parametrize("sql", _LATEST)
+def test_a_choice_is_caught_where_rows_tie_with_other_values_and_only_there(sql: str):
+    """Seeded inputs of a few rows; which of them are ambiguous is found from the events in plain Python."""
+    chance, found = random.Random(14), Counter[bool]()
+    for _ in range(60):
+        events = [(chance.choice("ab"), chance.randint(1, 2), "1", "x", chance.randint(0, 5)) for _ in range(6)]
+        last = {k: max(hour for key, *_, hour in events if key == k) for k, *_ in events}
+        values = {k: {n for key, n, *_, hour in events if (key, hour) == (k, last[k])} for k in last}
+        ambiguous = any(len(each) > 1 for each in values.values())
+        found[ambiguous] += 1
+        declared = _declared(sql, int64(null=True))
+        assert isinstance(declared, Relation)
+        assert is_caught(declared, tables(events)) == ambiguous, events
+    assert min(found.values()) > 5
