@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import hmac
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
@@ -19,6 +23,7 @@ from refold.landing.layout import Folders, landing_order
 from refold.landing.listing import Skip, list_landing
 from refold.plan.history import history_ahead
 from refold.storage.objects import ObjectStore
+from tests.s3 import BUCKET, KEYS, Proxy, s3, s3_address  # noqa: F401  # the last two are fixtures
 from tests.seal.sealing import GOOD, STOCK_ONLY, refused, sealed
 from tests.support import Shop, line, moved
 
@@ -209,3 +214,34 @@ def test_skipped_objects_are_listed(shop: Shop, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"stock_events/{DAY}/_tmp/a.jsonl" in result.stdout
     assert "hidden" in result.stdout
+
+
+def put_signed(address: str, key: str, data: bytes) -> None:
+    """Write an object under a key that obstore cannot write, such as one that ends in a slash."""
+    host, path = address.removeprefix("http://"), f"/{BUCKET}/{quote(key)}"
+    moment = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope, sha256 = f"{moment[:8]}/us-east-1/s3/aws4_request", hashlib.sha256(data).hexdigest()
+    headers = {"host": host, "x-amz-content-sha256": sha256, "x-amz-date": moment}
+    signed = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    request = hashlib.sha256(f"PUT\n{path}\n\n{lines}\n{signed}\n{sha256}".encode()).hexdigest()
+    key_bytes = f"AWS4{KEYS['AWS_SECRET_ACCESS_KEY']}".encode()
+    for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{request}"):
+        key_bytes = hmac.new(key_bytes, part.encode(), hashlib.sha256).digest()
+    credential = f"Credential={KEYS['AWS_ACCESS_KEY_ID']}/{scope}"
+    headers["authorization"] = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={signed}, Signature={key_bytes.hex()}"
+    connection = HTTPConnection(host)
+    connection.request("PUT", path, data, headers)
+    assert connection.getresponse().status == 200
+
+
+def test_markers_of_folders_in_s3_are_skipped(s3: Proxy, s3_address: str) -> None:  # noqa: F811
+    for key in (f"t/{DAY}/", f"t/{DAY}/out.json/", "t/empty/"):
+        put_signed(s3_address, f"markers/{key}", b"")
+    store = ObjectStore.open(f"s3://{BUCKET}/markers")
+    store.put(f"t/{DAY}/out.json/a.json", b"{}\n")
+    landing = list_landing(store, "t", (".json",))
+    assert [item.name for item in landing.objects] == [f"t/{DAY}/out.json/a.json"]
+    assert {each.info.name: each.reason for each in landing.skipped} == dict.fromkeys(
+        [f"t/{DAY}", f"t/{DAY}/out.json", "t/empty"], Skip.MARKER
+    )
