@@ -126,7 +126,7 @@ class TestCommands:
             house.landing / "moves" / f"dt={DAYS[0]}/b.jsonl.gz"
         )
         shown = " ".join(house.refold("log", "ls", project=house.root).output.split())
-        assert "1 objects wait in sealed folders" in shown and f"moves/dt={DAYS[0]}/b.jsonl.gz" in shown
+        assert f"moves/dt={DAYS[0]}/ (1 object) waits: it landed late." in shown
 
 
 STRICT = replace(shop.moves, quarantine=QuarantineLimits(records_min=0), conflicts=ConflictLimits())
