@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from refold.errors import Conflict, Damaged, FixInput, NotFound, Unproven
+from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, Unproven
 from refold.log.snapshot import Snapshot, require_sealed
 from refold.project import Project
 from refold.proof.prover import Prover
@@ -156,17 +156,23 @@ class Releaser:
         """Make every sink serve what the pointer says; a rerun changes nothing.
 
         The pointer is read again before every move and after the last: of two that roll forward at once, the one with
-        the newer number comes last.
+        the newer number comes last. One sink that fails keeps no other from following; its error is raised at the end.
         """
         release = self.current()
         while release is not None:
+            failed: list[RefoldError] = []
             try:
                 for sink, moves in self._moves(release):
-                    sink.release_together(moves, self._confirm(release.number))
+                    try:
+                        sink.release_together(moves, self._confirm(release.number))
+                    except RefoldError as error:
+                        failed.append(error)
             except Superseded:
                 release = self.current()
                 continue
             if self.pointer.number() == release.number:
+                if failed:
+                    raise failed[0]
                 return
             release = self.current()
 

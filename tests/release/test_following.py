@@ -90,6 +90,22 @@ def unfollowed(little: Little, day: int) -> None:
     releaser.pointer.move(wanted)
 
 
+def test_a_sink_that_cannot_follow_a_committed_release_keeps_no_other_from_following(either: Little):
+    """As where a view of others is created between the question and the commit; once it is gone, a rerun completes."""
+    either.release(0)
+    other = renamed(either, 1)
+    do(either, "CREATE VIEW theirs AS SELECT level FROM on_hand")
+    unfollowed(other, 1)
+    with pytest.raises(FixInput, match="view theirs"):
+        other.releaser().roll_forward()
+    files = {title: day for title, day in other.released().items() if not title.startswith("Sql/")}
+    assert files == dict.fromkeys(("Delta/levels", "BulkNdjson/moves", "Tantivy/moves_index"), 1)
+    assert other.released()["Sql/on_hand"] == other.released()["Sql/last_move"] == 0
+    do(either, "DROP VIEW theirs")
+    assert other.release(1).number == 2
+    assert set(other.released().values()) == {1}
+
+
 def test_a_rollback_passes_over_a_release_that_no_sink_served_and_says_so(
     little: Little, caplog: pytest.LogCaptureFixture
 ):
