@@ -133,7 +133,7 @@ class TestRebuilding:
         assert main([]) == 1
         out, err = capsys.readouterr()
         told = " ".join(out.split())
-        assert "seal_history: " in told
+        assert "check_landing: " in told
         assert "stock_events/dt=2010-12-02/b.jsonl.gz" in told
         assert "Traceback" not in out + err
         assert "DEBUG" not in out + err
