@@ -8,6 +8,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refold.landing.change_sources import (
+        DEBEZIUM_MYSQL,
+        DEBEZIUM_POSTGRESQL,
+        DEBEZIUM_SQLSERVER,
+        DMS,
+        MAXWELL,
+        ChangeOp,
+        DmsOp,
+        MaxwellOp,
+    )
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
@@ -26,17 +36,25 @@ if TYPE_CHECKING:
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
+    "DEBEZIUM_MYSQL",
+    "DEBEZIUM_POSTGRESQL",
+    "DEBEZIUM_SQLSERVER",
+    "DMS",
+    "MAXWELL",
     "NOT_NULL",
     "PLACE",
     "BulkNdjson",
+    "ChangeOp",
     "ConflictLimits",
     "Daily",
     "Debezium",
     "Delta",
+    "DmsOp",
     "Folders",
     "Hourly",
     "JsonLines",
     "Log",
+    "MaxwellOp",
     "OpenRelease",
     "Project",
     "QuarantineLimits",
@@ -64,6 +82,8 @@ __all__ = [
 
 _NAMES_OF = {
     "sinks.expectations": "expect",
+    "landing.change_sources": "ChangeOp DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER DMS DmsOp MAXWELL "
+    "MaxwellOp",
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",

@@ -47,13 +47,13 @@ class KeyMoves:
             return records
         rows = np.repeat(np.arange(len(moved)), 1 + moved)
         deletes = np.append(rows[1:] == rows[:-1], False)
-        table = records.table.take(pa.array(rows))
+        records = taken(records, rows)
+        table = records.table
         for place in self.ops:
             column = table.column(place)
             changed = pc.if_else(pa.array(deletes), pa.scalar(self.delete, column.type), column)
             table = table.set_column(place, table.field(place), changed)
-        faults = {row: records.faults[old] for row, old in enumerate(rows.tolist()) if old in records.faults}
-        return replace(records, table=table, lines=records.lines[rows], faults=faults)
+        return replace(records, table=table)
 
     def findings(self, records: Records) -> dict[int, Finding]:
         """The updates, by row, of which it is not known whether they move a row."""
@@ -89,6 +89,14 @@ class KeyMoves:
     def _updates(self, records: Records) -> Mask:
         updates = pc.equal(records.table.column(self.ops[0]), self.update)
         return np.asarray(pc.fill_null(updates, False).to_numpy(), dtype=np.bool_)
+
+
+def taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:
+    """Some rows of records, in ascending order; a row may recur."""
+    if len(rows) == len(records.lines) and np.array_equal(rows, np.arange(len(rows))):
+        return records
+    faults = {row: records.faults[old] for row, old in enumerate(rows.tolist()) if old in records.faults}
+    return replace(records, table=records.table.take(pa.array(rows)), lines=records.lines[rows], faults=faults)
 
 
 def _any(masks: Sequence[pa.ChunkedArray], count: int) -> Mask:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
 
 from refold.errors import DeclarationError
+from refold.landing.change_sources import ChangeSource
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
 from refold.landing.layout import DATED, Layout
-from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe, holds_all_of, parse_schema
+from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe, enum, holds_all_of, parse_schema
 
 POSITION: Mapping[str, ColumnType] = {
     "log_partition": ColumnType(ColumnKind.INT64),
@@ -152,6 +154,41 @@ class Log:
         ]
         if faults:
             raise DeclarationError(f"Log {self.name!r}", faults)
+
+    @classmethod
+    def of_changes(
+        cls,
+        name: str,
+        source: ChangeSource,
+        *,
+        key: str | Sequence[str],
+        columns: Schema,
+        paths: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Log:
+        """A log of the changes of a table, whose operation, position and identity `source` knows.
+
+        Args:
+            key: the column or columns of the primary key.
+            columns: the columns of the row. Declare those that a delete may lack with `null=True`.
+            paths: dotted places of columns that are not in the row under their own names.
+            options: what else `Log` takes.
+
+        The log has the columns of the row, `op`, and those of the position. Raises DeclarationError as `Log` does.
+
+        >>> from refold.landing.change_sources import DEBEZIUM_POSTGRESQL
+        >>> from refold.types import int64, text
+        >>> columns = {"id": int64(), "name": text(null=True)}
+        >>> people = Log.of_changes("people", DEBEZIUM_POSTGRESQL, key="id", columns=columns)
+        >>> people.id_columns
+        ('source_db', 'source_schema', 'source_table', 'source_tx', 'source_lsn', 'op', 'id')
+        """
+        own = {"op": enum(source.operations), **source.columns}
+        taken = [f"column {column!r} is one of the source's position" for column in columns if column in own]
+        if taken:
+            raise DeclarationError(f"Log {name!r}", taken)
+        ids = (*source.columns, "op", *_names(key))
+        return cls(name, {**columns, **own}, key, ids, decoder=source.decoder_of(paths), **options)
 
     @property
     def key_columns(self) -> tuple[str, ...]:

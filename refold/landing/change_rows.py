@@ -1,0 +1,115 @@
+"""Changes as Maxwell and AWS DMS write them: an operation beside the row, and at most what the row was before.
+
+Lines, types and limits are those of `refold.landing.jsonl`. Debezium's envelope, which has the row twice, is
+`refold.landing.debezium`; ready declarations are in `refold.landing.change_sources`.
+
+- The row is in one place for every operation. `old` holds the columns that an update changed, or is missing.
+- An update whose key in `old` is not that of the row moves it: it is read as a delete of the old key, with the other
+  columns as they are after the change, and then the update.
+- Records of the format itself, such as the start of a bootstrap, are control records; other operations are bad:
+  `unsupported-op`. A record without operation or row is bad too: `missing-op`, `missing-row`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refold.landing.contract import Finding, refuse_ratio, settle, shorten
+from refold.landing.decoder import Decoded
+from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.json_line import Field
+from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
+from refold.landing.jsonl import FieldFinder, LineDecoder, pick
+from refold.landing.key_moves import KeyMoves, taken
+from refold.types import ColumnType, Schema, text
+
+
+@dataclass(frozen=True)
+class ChangeRows(LineDecoder):
+    """Decodes changes of rows in JSON Lines.
+
+    A declared column is read from the row; `op` is the operation, and `places` says which columns are elsewhere.
+
+    Attributes:
+        operation, row, old: the dotted places of the operation, the row, and what an update changed.
+        writes, update, delete, control: the operations that write a row, that of an update, that of a delete, and those
+            of the format itself.
+        places: columns that are not in the row, each with its dotted place.
+        line_bytes_max, object_bytes_max: as of `JsonLines`.
+
+    >>> from refold.types import int64, text
+    >>> maxwell = ChangeRows("type", "data", "old", ("insert", "update"), "update", "delete", ())
+    >>> line = b'{"type": "update", "data": {"id": 2, "n": 5}, "old": {"id": 1}}'
+    >>> decoded = maxwell.decode("a.jsonl", line, {"id": int64(), "n": int64(), "op": text()}, ["id"])
+    >>> [tuple(row.values()) for row in decoded.rows.to_pylist()]
+    [(1, 5, 'delete'), (2, 5, 'update')]
+    """
+
+    operation: str
+    row: str
+    old: str
+    writes: tuple[str, ...]
+    update: str
+    delete: str
+    control: tuple[str, ...]
+    places: tuple[tuple[str, str], ...] = ()
+    line_bytes_max: int = LINE_BYTES_MAX
+    object_bytes_max: int = OBJECT_BYTES_MAX
+
+    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
+        refuse_ratio(columns)
+        finder, plain = FieldFinder(), inflate(name, data, self.object_bytes_max)
+        op, row = (finder.add(Field(_path(p), kind)) for p, kind in ((self.operation, text()), (self.row, None)))
+        elsewhere = {"op": self.operation, **dict(self.places)}
+        sources = {n: self._sources(finder, n, kind, elsewhere.get(n), n in key) for n, kind in columns.items()}
+        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
+        own = pc.fill_null(pc.is_in(records.table.column(op), pa.array(self.control, pa.string())), False).to_numpy()
+        records = taken(records, np.flatnonzero(~own))
+        ops = [op, *(n for n, place in enumerate(finder.fields) if place.path == _path(self.operation) and n != op)]
+        moves = KeyMoves({column: sources[column] for column in key}, ops, self.update, self.delete)
+        records = moves.apart(records)
+        table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
+        return settle(
+            table,
+            columns,
+            records.lines,
+            records.raw,
+            bad=records.bad,
+            known=known,
+            early={**moves.findings(records), **self._findings(records, op, row)},
+            control=int(own.sum()),
+            plain_bytes=len(plain),
+        )
+
+    def _sources(
+        self, finder: FieldFinder, column: str, kind: ColumnType, elsewhere: str | None, is_key: bool
+    ) -> tuple[tuple[int, int], ...]:
+        row = _path(self.row)
+        path = (*row, column) if elsewhere is None else _path(elsewhere)
+        now = finder.add(Field(path, kind))
+        if not is_key or path[: len(row)] != row:
+            return ((now, now),)
+        return (now, finder.add(Field((*_path(self.old), *path[len(row) :]), kind))), (now, now)
+
+    def _findings(self, records: Records, op: int, row: int) -> dict[int, Finding]:
+        """What is wrong with whole records, by row."""
+        findings, known = {}, {*self.writes, self.delete}
+        expected = f"Expected one of {', '.join([*self.writes, self.delete])} in {self.operation}, found"
+        there = records.table.column(row).to_pylist()
+        for number, found in enumerate(records.table.column(op).to_pylist()):
+            if found is None:
+                findings[number] = Finding("missing-op", f"{expected} none.")
+            elif found not in known:
+                findings[number] = Finding("unsupported-op", f"{expected} {shorten(found)}.")
+            elif not there[number]:
+                findings[number] = Finding("missing-row", f"Expected the row in {self.row}, found none.")
+        return findings
+
+
+def _path(dotted: str) -> tuple[str, ...]:
+    return tuple(dotted.split("."))

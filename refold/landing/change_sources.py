@@ -1,0 +1,182 @@
+"""Ready identities of change streams: what each tool says of a change beside its row, and what of it is unique.
+
+`refold.log.declaration.Log.of_changes` declares a log by them. A change is identified by the table, the position in
+the source's own log, the operation and the key: changes of one transaction, and all rows of one snapshot, can share a
+position, and a change of key is two changes there. A row of a snapshot has the operation of a read, and the position
+at which the snapshot began; so a second snapshot is other events, and the same one delivered again is not. A stream of
+an event store needs nothing of this: `event_id=("stream", "version")`.
+
+Where a position is not unique, sealing stops and lists what conflicts (`refold.dedup.conflicts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+
+from refold.errors import DeclarationError
+from refold.landing.change_rows import ChangeRows
+from refold.landing.debezium import Debezium
+from refold.landing.decoder import Decoder
+from refold.types import ColumnType, Schema, boolean, int64, text
+
+
+class ChangeOp(Enum):
+    """The operation of a change, as Debezium writes it: for `delete_when=("op", ChangeOp.DELETE)`."""
+
+    CREATE = "c"
+    READ = "r"
+    UPDATE = "u"
+    DELETE = "d"
+
+
+class MaxwellOp(Enum):
+    """The operation of a change, as Maxwell writes it."""
+
+    INSERT = "insert"
+    BOOTSTRAP = "bootstrap-insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class DmsOp(Enum):
+    """The operation of a change, as AWS DMS writes it."""
+
+    LOAD = "load"
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class ChangeSource:
+    """A tool that writes changes of tables.
+
+    Attributes:
+        operations: the members of the column `op`.
+        position: columns that identify a change together with `op` and the key, each with its dotted place.
+        decoder: makes the decoder from the places of columns, and from `enveloped`.
+        enveloped: whether records are wrapped as `{"schema": …, "payload": …}`, as Debezium can.
+    """
+
+    operations: type[Enum]
+    position: Mapping[str, tuple[ColumnType, str]]
+    decoder: Callable[[Mapping[str, str], bool], Decoder]
+    enveloped: bool = False
+
+    @property
+    def columns(self) -> Schema:
+        """The columns of the position."""
+        return {name: column for name, (column, _) in self.position.items()}
+
+    def decoder_of(self, places: Mapping[str, str]) -> Decoder:
+        """The decoder that finds the position, and other columns in their dotted places."""
+        return self.decoder({**places, **{name: place for name, (_, place) in self.position.items()}}, self.enveloped)
+
+
+def _debezium(places: Mapping[str, str], enveloped: bool) -> Decoder:
+    return Debezium({name: (place,) for name, place in places.items()}, enveloped=enveloped)
+
+
+def _change_rows(places: Mapping[str, str], enveloped: bool, *, rows: ChangeRows) -> Decoder:
+    if enveloped:
+        raise DeclarationError("The change source", ["enveloped: only Debezium wraps records in schema and payload"])
+    return replace(rows, places=tuple(places.items()))
+
+
+_DATABASE = {"source_db": (text(null=True), "source.db")}
+_TABLE = {"source_schema": (text(null=True), "source.schema"), "source_table": (text(), "source.table")}
+
+DEBEZIUM_MYSQL = ChangeSource(
+    ChangeOp,
+    {
+        **_DATABASE,
+        "source_table": _TABLE["source_table"],
+        "source_server": (int64(null=True), "source.server_id"),
+        "source_file": (text(), "source.file"),
+        "source_pos": (int64(), "source.pos"),
+        "source_row": (int64(), "source.row"),
+    },
+    _debezium,
+)
+"""MySQL and MariaDB by Debezium: binlog file, position of the event in it, row in the event."""
+
+DEBEZIUM_POSTGRESQL = ChangeSource(
+    ChangeOp,
+    {
+        **_DATABASE,
+        **_TABLE,
+        "source_tx": (int64(null=True), "source.txId"),
+        "source_lsn": (int64(), "source.lsn"),
+    },
+    _debezium,
+)
+"""PostgreSQL by Debezium with pgoutput: transaction and LSN, which the rows of one COPY share."""
+
+DEBEZIUM_SQLSERVER = ChangeSource(
+    ChangeOp,
+    {
+        **_DATABASE,
+        **_TABLE,
+        "source_commit_lsn": (text(), "source.commit_lsn"),
+        "source_change_lsn": (text(null=True), "source.change_lsn"),
+        "source_event_serial": (int64(null=True), "source.event_serial_no"),
+    },
+    _debezium,
+)
+"""SQL Server by Debezium: LSN of commit and, but for snapshots, of the change, and the number of the event in it."""
+
+MAXWELL = ChangeSource(
+    MaxwellOp,
+    {
+        "source_db": (text(), "database"),
+        "source_table": (text(), "table"),
+        "source_ts": (int64(), "ts"),
+        "source_xid": (int64(null=True), "xid"),
+        "source_xoffset": (int64(null=True), "xoffset"),
+        "source_commit": (boolean(null=True), "commit"),
+    },
+    partial(
+        _change_rows,
+        rows=ChangeRows(
+            "type",
+            "data",
+            "old",
+            ("insert", "bootstrap-insert", "update"),
+            "update",
+            "delete",
+            ("bootstrap-start", "bootstrap-complete"),
+        ),
+    ),
+)
+"""MySQL by Maxwell, with commit info: second, transaction, place in it; rows of a bootstrap have the second alone."""
+
+DMS = ChangeSource(
+    DmsOp,
+    {
+        "source_schema": (text(null=True), "metadata.schema-name"),
+        "source_table": (text(), "metadata.table-name"),
+        "source_time": (text(), "metadata.timestamp"),
+        "source_tx": (int64(null=True), "metadata.transaction-id"),
+        "source_record": (int64(null=True), "metadata.transaction-record-id"),
+    },
+    partial(
+        _change_rows,
+        rows=ChangeRows(
+            "metadata.operation",
+            "data",
+            "before-image",
+            ("load", "insert", "update"),
+            "update",
+            "delete",
+            ("create-table", "drop-table", "rename-table", "add-column", "drop-column", "rename-column",
+             "change-columns", "column-type-change"),
+        ),
+    ),
+)  # fmt: skip
+"""AWS DMS as it writes JSON to Kinesis and Kafka: the time, and with transaction details the record in its transaction.
+
+A change of key needs the before image: without it DMS does not write the old key.
+"""
