@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
+from rich.console import Console
 
 from refold.cli import terminal as view
 from refold.cli.audit import show_damage, show_earlier, show_served
@@ -30,12 +31,19 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
     Without a STORE, audit also every stored object, and the versions served before that sinks still hold.
     """
     engine, console = open_project(context), view.console()
-    everything = store is None and not reference
-    damaged = show_damage(engine, console) if everything else []
+    whole = not show_damage(engine, console) if store is None and not reference else True
     snapshot = snapshot_of(engine, as_of)
     chosen = engine.project.in_order if store is None else [engine.project.store(store)]
     with view.progress(console):
         drifts = _by_reference(engine, chosen, snapshot) if reference else _by_replay(engine, chosen, snapshot)
+    equal = _show_drifts(console, snapshot, drifts)
+    earlier = show_earlier(engine, console, snapshot) if store is None and not reference else True
+    served = True if reference else _show_served(engine, console, store, drifts)
+    sys.exit(0 if whole and equal and earlier and served else 1)
+
+
+def _show_drifts(console: Console, snapshot: Snapshot, drifts: Sequence[Drift]) -> bool:
+    """Show each store's result, its doubts and what differs; returns whether all are equal."""
     console.print(view.table(f"Verified at snapshot {snapshot.key}", [_row(drift) for drift in drifts]))
     for drift in drifts:
         for doubt in drift.verdict.doubts:
@@ -43,13 +51,16 @@ def verify(context: click.Context, store: str | None, as_of: str | None, referen
     differing = [drift for drift in drifts if not _passed(drift)]
     for drift in differing:
         show_differences(console, drift)
-    earlier = show_earlier(engine, console, snapshot) if everything else True
-    served = [] if reference else engine.served.check(store)
+    return not differing
+
+
+def _show_served(engine: Engine, console: Console, store: str | None, drifts: Sequence[Drift]) -> bool:
+    """Compare what is served with its proof, and show what was not shown yet; returns whether nothing differs."""
+    served = engine.served.check(store)
     shown = {difference for drift in drifts for difference in drift.differences}
-    if served and not reference and any(set(each.differences) - shown for each in served):
+    if any(set(each.differences) - shown for each in served):
         show_served(console, served)
-    wrong = any(each.differences for each in served)
-    sys.exit(1 if differing or damaged or wrong or not earlier else 0)
+    return not any(each.differences for each in served)
 
 
 def _by_replay(engine: Engine, stores: Iterable[Store], snapshot: Snapshot) -> list[Drift]:
