@@ -211,7 +211,7 @@ class TestTheHome:
 
 
 def test_verify_through_dagsters_command_fails_when_one_check_fails(tmp_path: Path):
-    shop = land(Shop(tmp_path, PROJECT))
+    shop = land(Shop(tmp_path, PROJECT, search="store/search"))
     rebuild_all(shop.engine())
     engine = shop.engine()
     record = engine.builder.require(PROJECT.store("sell_through"), engine.chain.get("2010-12-02"))
