@@ -292,13 +292,13 @@ class _LogSealer:
 
         Where that is refused, the log is stopped, and this and every later key has nothing new of it.
         """
-        if self.stopped is None:
+        while True:
             try:
-                return self._seal(key, list(self._decoding.decode(self.due(key))), parent)
+                due = self.due(key) if self.stopped is None else []
+                return self._seal(key, list(self._decoding.decode(due)), parent)
             except RefusedLanding as error:
-                self.stopped = error
+                self.stopped = error  # with nothing new nothing can be refused
                 self.close()
-        return self._seal(key, [], parent)
 
     def _seal(self, key: str, objects: Sequence[DecodedObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
         check_quarantine(self.log, key, objects)

@@ -24,6 +24,7 @@ from tests.failpoints.steps import (
     mend,
     mend_and_publish,
     mend_objects,
+    mend_served,
     prove,
     prune,
     publish,
@@ -39,6 +40,7 @@ from tests.failpoints.wrecks import (
     leave_orphans,
     leave_rubble,
     let_rot,
+    lose_segments,
     publish_wide,
     spoil,
     wreck,
@@ -110,6 +112,7 @@ PHASES: Mapping[str, Phase] = {
     "released": Phase("checked", release),
     "cluttered": Phase("released", leave_orphans),
     "wrecked": Phase("released", wreck),
+    "without segments": Phase("released", lose_segments),
     "rotten": Phase("released", let_rot, "retrying"),
     "wide published": Phase("served", publish_wide, "wide"),
 }
@@ -133,6 +136,7 @@ STAGES: Mapping[str, Stage] = {
     "compact": Stage("released", compact, old=NEW, new=NEW),
     "retry the quarantine": Stage("served", retry, project="retrying", retried_from=NEW),
     "repair": Stage("damaged", mend, again=mend_and_publish, database=True),
-    "repair what is served": Stage("wrecked", mend, old=NEW, new=NEW, readable=False),
+    "seal again from landing": Stage("without segments", mend_objects, old=NEW, new=NEW),
+    "repair what is served": Stage("wrecked", mend_served, old=NEW, new=NEW, readable=False),
     "repair objects": Stage("rotten", mend_objects, old=NEW, new=NEW, project="retrying", retried_from=NEXT),
 }

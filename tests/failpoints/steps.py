@@ -142,6 +142,15 @@ def mend(shop: Shop) -> None:
     raise AssertionError([str(difference) for drift in drifts for difference in drift.differences])
 
 
+def mend_served(shop: Shop) -> None:
+    """As a rebuild begins: what is served wrongly is published again, sink by sink."""
+    engine = opened(shop)
+    for store in engine.project.in_order:
+        for sink in store.sinks:
+            engine.served.repair(store, sink)
+    mend(shop)
+
+
 def mend_and_publish(shop: Shop) -> None:
     """A version of which a killed repair left nothing is no difference; it is published again before it is released."""
     mend(shop)

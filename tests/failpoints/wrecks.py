@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ from refold.seal.seen_index import newest_seen
 from refold.sinks.database import Database
 from refold.storage.content import StoredObject
 from refold.storage.objects import sha256_hex
+from refold.storage.records import write_record
 from refold.stores.checkpoint import record_name
 from tests.failpoints.shop import DAYS, Shop
 from tests.failpoints.steps import NEW, OLD, build, check, compact, opened, prove, publish, retry, seal
@@ -59,12 +60,42 @@ def damage(shop: Shop) -> None:
     for stored in record.objects:
         Path("store", stored.name).write_bytes(b"damaged")
     spoil(shop)
+    _lie(engine, "offers")
     for path in (
         f"store/sinks/delta/turnover/{versions['turnover']}.json",
         f"store/search/bulk/offers/{versions['offers']}/meta.json",
         f"store/search/tantivy/offers_index/{versions['offers']}/meta.json",
     ):
         Path(path).write_bytes(b"damaged")
+
+
+def _lie(engine: Engine, store: str) -> None:
+    """A record of a state that claims another digest, with a proof of just that."""
+    record, name = engine.prover.require(engine.project.store(store), engine.chain.get(DAYS[NEW]))
+    proof = engine.prover.proofs.standing(name)
+    assert proof is not None
+    lie = replace(record, state_digest="0" * 64)
+    write_record(engine.objects, record_name(lie.store, lie.code_version, lie.inputs), asdict(lie))
+    found = {"state": lie.state_digest, "ledger": lie.ledger_digest}
+    engine.prover.proofs.keep(replace(proof, state_digest=lie.state_digest, replay=found))
+
+
+def lose_segments(shop: Shop) -> None:
+    """Lose segments and quarantine, of which one segment was written by another library, with other bytes."""
+    engine = opened(shop)
+    for snapshot in engine.chain:
+        layouts = {name: engine.chain.layout(snapshot, name) for name in snapshot.logs}
+        for log, layout in layouts.items():
+            if layout.quarantine is not None:
+                Path("store", layout.quarantine.name).unlink()
+            if not layout.segments or log != "moves":
+                continue
+            first, *others = layout.segments
+            name = f"{first.name[: -len('.parquet') - 16]}{'e' * 16}.parquet"
+            other = replace(first, name=name, sha256="e" * 64)
+            engine.chain.replace_layout(snapshot, layouts | {log: replace(layout, segments=[other, *others])})
+            for each in others:
+                Path("store", each.name).write_bytes(b"damaged")
 
 
 def let_rot(shop: Shop) -> None:

@@ -304,6 +304,7 @@ class Observer(Stored):
 
 def _outcomes(part: Any) -> list[tuple[str, int]]:
     names = {outcome.value: outcome.name.lower() for outcome in Outcome}
+    assert len(part.outcomes) == len(part.reasons), "a ledger part was read that is not whole"
     return [(names[o], r) for o, r in zip(part.outcomes.tolist(), part.reasons.tolist(), strict=True)]
 
 

@@ -22,7 +22,8 @@ from refold.release.pointer import Pointer
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
 from refold.repair import garbage as unreferenced
-from refold.seal import sealer as seal
+from refold.repair.served import ServedAudit
+from refold.seal import deduplication
 from refold.seal.seen_index import SeenIndex
 from refold.storage.objects import ObjectInfo
 from refold.storage.wrappers import WrapperStore
@@ -62,7 +63,10 @@ def late_events_are_not_deduplicated() -> Iterator[None]:
 
         return mutant
 
-    with _instead(seal._LogSealer, "_deduplicate", remember), _instead(seal, "seal_deliveries", forget):
+    with (
+        _instead(deduplication.Deduplication, "found", remember),
+        _instead(deduplication, "seal_deliveries", forget),
+    ):
         yield
 
 
@@ -90,7 +94,7 @@ def a_conflict_is_taken_for_a_duplicate() -> Any:
 
         return mutant
 
-    return _instead(seal, "seal_deliveries", make)
+    return _instead(deduplication, "seal_deliveries", make)
 
 
 class _Unsorted(WrapperStore):
@@ -194,8 +198,11 @@ def a_killed_release_is_not_rolled_forward() -> Any:
 
         return mutant
 
+    def left(_: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *_: None  # a rebuild would publish again what is served wrongly
+
     moved, rolled = _instead(Pointer, "move", make), _instead(Releaser, "roll_forward", roll)
-    return _both(moved, rolled)
+    return _both(_both(moved, rolled), _instead(ServedAudit, "repair", left))
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def comparison_of_texts(row: Level, event):
 
 def pattern(row: Level, event):
     match event.quantity:
-        case [1, *_]:  # HERE pattern
+        case int():  # HERE pattern
             return row
     return ignore()
 
@@ -208,7 +208,7 @@ INTERPRETED = {
     shift: "operator LShift",
     text_constant: "constant 'a'",
     comparison_of_texts: "constant 'a'",
-    pattern: "pattern `[1, *_]`",
+    pattern: "pattern `int()`",
     power_in_a_helper: "operator Pow",
     returns_of_two_kinds: "returns of different kinds in several",
     two_names: "It uses Tuple",
