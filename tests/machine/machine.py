@@ -257,7 +257,8 @@ class Machine(Landing):
             effect = Effect(number=self.served.roll_back(number), rolls=True)
         except Refused as error:
             effect = Effect(refused=error.kind)
-        self.attempt("roll back", lambda engine: engine.releaser.rollback(number), effect, crash, sinks=True)
+        later = None if crash is None else 2 * crash  # it tries in every sink what it then does
+        self.attempt("roll back", lambda engine: engine.releaser.rollback(number), effect, later, sinks=True)
 
     @precondition(lambda self: self.served.series)
     @rule(keep=st.integers(1, 3), crash=crashes)
