@@ -94,6 +94,11 @@ EXEMPT = {
     ("refold/stores/folding.py", "_in_turn", "state.put"): "rows of a state in memory",
     ("refold/stores/folding.py", "_taken", "state.put"): "rows of a state in memory",
     ("refold/stores/sql_binding.py", "connect", "connection.execute"): "a DuckDB in memory",
+    ("refold/stores/sql_binding.py", "_bound", "cursor.execute"): "a DuckDB in memory",
+    ("refold/stores/sql_binding.py", "_is_reserved", "_connection().execute"): "a DuckDB in memory",
+    ("refold/stores/sql_binding.py", "_cursor", "cursor.execute"): "a DuckDB in memory",
+    ("refold/stores/sql_binding.py", "_answered", "cursor.execute"): "a DuckDB in memory",
+    ("refold/rebuild/phases.py", "RebuildRun._publish", "engine.served.repair"): "killed where it repairs",
 }
 """Calls that are named like writes and are none, as (file, function, call), and what they are."""
 
