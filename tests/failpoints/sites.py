@@ -30,7 +30,7 @@ BESIDE = {
 READING = {
     "deltalake": {"CommitProperties", "DeltaTable", "Schema.from_arrow", "Schema.from_json"},
     "deltalake.transaction": {"AddAction", "RemoveAction"},
-    "obstore": {"get", "get_ranges", "head", "list"},
+    "obstore": {"get", "get_ranges", "head", "list", "list_with_delimiter"},
     "obstore.store": {"LocalStore", "MemoryStore", "from_url"},
     "os": {
         *("access", "cpu_count", "environ.get", "fsdecode", "fsencode", "getpid", "getuid", "path.lexists", "pipe"),
