@@ -200,8 +200,13 @@ def parse_schema(text: str) -> Schema:
     >>> list(parse_schema("level int64\\nunit price decimal(18, 4)?"))
     ['level', 'unit price']
     """
-    found = (_DESCRIBED.fullmatch(line) for line in text.splitlines())
-    return {each[1]: parse_column(each[2]) for each in found if each is not None}
+    columns = {}
+    for line in text.split("\n") if text else ():
+        found = _DESCRIBED.fullmatch(line)
+        if found is None:
+            raise FixInput(f"{line!r} does not describe a column.", remedy="Name columns without line ends.")
+        columns[found[1]] = parse_column(found[2])
+    return columns
 
 
 def matching(column: pa.ChunkedArray, wanted: str, declared: ColumnType) -> pa.ChunkedArray:

@@ -144,13 +144,15 @@ class RebuildRun:
         last, engine = self.last, self.engine
         stores = engine.project.in_order
         for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, last))):
+            for sink in store.sinks:  # before publishing, so that the state that is served is read once for all sinks
+                with self.timings.of(str(Stage.publish(sink))):
+                    differed = engine.served.repair(store, sink)
+                if differed is not None:
+                    yield ServedDiffered(differed)
             written = []
             for sink in store.sinks:
                 with self.timings.of(str(Stage.publish(sink))):
-                    differed = engine.served.repair(store, sink)
                     written.append(engine.publisher.publish(store, sink, last))
-                if differed is not None:
-                    yield ServedDiffered(differed)
             yield StorePublished(store, last, written)
             if store.expect:
                 with self.timings.of(str(Stage(StageKind.EXPECTATIONS, store.name))):

@@ -50,8 +50,9 @@ class Served:
         if not self.differences:
             return f"{at}, equal to its proof."
         more = f" ({len(self.differences)} differences)" if len(self.differences) > 1 else ""
-        then = " It was published again and is equal now." if self.repaired else ""
-        return f"{at}, and differed from its proof: {self.differences[0]}{more}.{then}"
+        if self.repaired:
+            return f"{at}, and differed from its proof: {self.differences[0]}{more}. It was published again."
+        return f"{at}, and differs from its proof: {self.differences[0]}{more}."
 
 
 class ServedAudit:
