@@ -21,15 +21,13 @@ from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Verdict
-from refold.rebuild import (
-    PHASES,
+from refold.rebuild import PHASES, Phase, RebuildRun
+from refold.rebuild.events import (
     Event,
     ExpectationsChecked,
     HistoryFolded,
     LandingChecked,
     LogVerified,
-    Phase,
-    RebuildRun,
     RelationVerified,
     Released,
     ServedDiffered,
