@@ -19,7 +19,12 @@ def foreign_members(wheel: Path) -> list[str]:
         return [name for name in archive.namelist() if not name.startswith(tops)]
 
 
-NEED_EXTRAS = ("refold.dagster", "refold.testing.sink_conformance", "refold.testing.strategies")
+NEED_EXTRAS = (
+    "refold.dagster",
+    "refold.testing.sink_conformance",
+    "refold.testing.sink_values",
+    "refold.testing.strategies",
+)
 
 
 def modules_without_extras() -> list[str]:
