@@ -6,7 +6,7 @@ They are read when work starts, never while definitions are imported.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Settings:
         memory_limit_mb: how much memory replay may use for the ids of a log, in MiB; it spills the rest to temporary
             files. None means half of the machine's memory. Results do not depend on it.
         connections: URLs or paths of further places that sinks write to, by name.
+        landing_links: folders outside landing that symbolic links in landing may lead to.
     """
 
     landing: str
@@ -36,6 +37,7 @@ class Settings:
     search_folder: Path
     memory_limit_mb: int | None = None
     connections: Mapping[str, str] = field(default_factory=dict)
+    landing_links: Sequence[Path] = ()
 
     @property
     def sink_places(self) -> dict[str, str]:
@@ -47,7 +49,7 @@ class Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
         Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
-        `cache`, and so on. Search indexes are inside a local store, and below `.refold/` if the store is remote.
+        `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. Search indexes are inside a local store, and below `.refold/` if the store is remote.
 
         Raises:
             FixInput: REFOLD_STORE is the URL of a folder that this machine cannot have, or REFOLD_MEMORY_LIMIT_MB is
@@ -64,6 +66,7 @@ class Settings:
             search_folder=folder / "search",
             memory_limit_mb=_megabytes(environ.get("REFOLD_MEMORY_LIMIT_MB")),
             connections=_connections(environ),
+            landing_links=[Path(p) for p in environ.get("REFOLD_LANDING_LINKS", "").split(os.pathsep) if p],
         )
 
     def shown(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ from refold.repair.sink_audit import SinkAudit
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
+from refold.storage.wrappers import AllowingLinks
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
@@ -116,7 +117,8 @@ class Engine:
 
     def landing(self) -> ObjectStore:
         """Landing, opened now. Raises NotFound, FixInput."""
-        return self.open_store(self.settings.landing, must_exist=True)
+        landing, links = self.open_store(self.settings.landing, must_exist=True), self.settings.landing_links
+        return AllowingLinks(landing, links) if links else landing
 
     def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[LogFinding]]]:
         """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""

@@ -73,16 +73,17 @@ class Landing:
 
 
 def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str], layout: Layout = DATED) -> Landing:
-    """List one log's landing, in the order of `landing_order`; symbolic links are followed, also out of the folder.
+    """List one log's landing, in the order of `landing_order`; symbolic links within landing are followed.
 
     Raises RefusedLanding, naming every object that is neither data nor skipped (the layout refuses its name, the
-    decoder does not take its suffix, or it holds Kafka keys or headers without the values), and every entry of a local
-    folder that cannot be read as an object.
+    decoder does not take its suffix, or it holds Kafka keys or headers without the values), every entry of a local
+    folder that cannot be read as an object, and every object outside landing that a symbolic link leads to.
     """
     landing, strange, alone = Landing(log), [], []
     infos = store.list(log)
     names = {info.name for info in infos}
     _refuse_unlisted(store, log, names, layout)
+    _refuse_outside(store, log, names)
     folders = _folders(names)
     for info in infos:
         if complete := layout.completes(info.name):
@@ -150,6 +151,17 @@ def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Lay
             f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "
             f"{_shown(dropped)}. Expected files, or links to files, whose names do not end in '#' and digits.",
             remedy="Mend or remove links that lead nowhere, and rename the others once they are written.",
+        )
+
+
+def _refuse_outside(store: ObjectStore, log: str, names: Collection[str]) -> None:
+    """Refuse links out of landing: whoever may write to it could have any file read that this process can read."""
+    found = [f"{name} (a link to {path})" for name, path in store.outside(sorted(names)).items()]
+    if found:
+        raise RefusedLanding(
+            f"Landing {store.url} holds {len(found)} objects of log {log!r} that symbolic links take from outside it: "
+            f"{_shown(found)}. Expected objects within landing.",
+            remedy="Move them into landing, or set REFOLD_LANDING_LINKS to the folders that links may lead to.",
         )
 
 

@@ -14,7 +14,7 @@ import json
 import mmap
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +212,13 @@ class ObjectStore(ABC):
         """
         return []
 
+    def outside(self, names: Iterable[str]) -> Mapping[str, str]:
+        """The paths of those objects that symbolic links take from outside the store, by name.
+
+        Only local folders can have any. Hard links cannot be told from files.
+        """
+        return {}
+
     def shorten(self, folder: Path) -> str:
         """The path of a local folder as records contain it: relative to the store if it is inside."""
         return str(folder)
@@ -343,6 +350,18 @@ class _LocalStore(_ObstoreStore):
             # Objects that were written since `listed` are in this listing; deleted ones are dropped below.
             found -= {info.name for info in self.list(prefix)}
         return sorted(name for name in found if os.path.lexists(self._root / name))
+
+    def outside(self, names: Iterable[str]) -> Mapping[str, str]:
+        root, folders, found = Path(os.path.realpath(self._root)), dict[str, str](), dict[str, str]()
+        for name in names:
+            folder, _, own = name.rpartition("/")
+            if folder not in folders:
+                folders[folder] = os.path.realpath(self._root / folder)
+            path = f"{folders[folder]}/{own}"
+            real = Path(os.path.realpath(path) if os.path.islink(path) else path)
+            if not real.is_relative_to(root):
+                found[name] = str(real)
+        return found
 
     def shorten(self, folder: Path) -> str:
         return folder.relative_to(self._root).as_posix() if folder.is_relative_to(self._root) else str(folder)

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -94,6 +94,10 @@ class WrapperStore(ObjectStore):
         """As the other store's."""
         return self._inner.unlisted(prefix, listed)
 
+    def outside(self, names: Iterable[str]) -> Mapping[str, str]:
+        """As the other store's."""
+        return self._inner.outside(names)
+
     def shorten(self, folder: Path) -> str:
         """As the other store's."""
         return self._inner.shorten(folder)
@@ -114,6 +118,19 @@ def wrapped(wrap: Callable[[ObjectStore], ObjectStore], open_store: OpenStore = 
         return wrap(open_store(url, must_exist=must_exist))
 
     return opened
+
+
+class AllowingLinks(WrapperStore):
+    """A store whose symbolic links may lead to some folders outside it."""
+
+    def __init__(self, inner: ObjectStore, folders: Sequence[Path]) -> None:
+        super().__init__(inner)
+        self._folders = [folder.resolve() for folder in folders]
+
+    def outside(self, names: Iterable[str]) -> Mapping[str, str]:
+        """As the other store's, without what is in one of the folders."""
+        found = self._inner.outside(names).items()
+        return {name: path for name, path in found if not any(map(Path(path).is_relative_to, self._folders))}
 
 
 class CountingStore(WrapperStore):

@@ -295,8 +295,8 @@ def test_what_holds_no_secret_stays_as_it_is(url: str) -> None:
 # Landing on a local folder
 
 
-def test_landing_holds_what_a_walk_finds(landing: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
+def test_landing_holds_what_a_walk_finds(landing: Path) -> None:
+    outside = landing / "elsewhere"
     outside.mkdir()
     (outside / "o.jsonl").write_text("{}\n")
     for name in ("c d.jsonl", "e%20f.jsonl", "g#x.jsonl", "é.jsonl", "q?.jsonl", "back\\slash.jsonl"):
