@@ -49,7 +49,8 @@ class Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
         Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
-        `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. Search indexes are inside a local store, and below `.refold/` if the store is remote.
+        `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. Search indexes are inside a local
+        store, and below `.refold/` if the store is remote.
 
         Raises:
             FixInput: REFOLD_STORE is the URL of a folder that this machine cannot have, or REFOLD_MEMORY_LIMIT_MB is

@@ -352,13 +352,13 @@ class _LocalStore(_ObstoreStore):
         return sorted(name for name in found if os.path.lexists(self._root / name))
 
     def outside(self, names: Iterable[str]) -> Mapping[str, str]:
-        root, folders, found = Path(os.path.realpath(self._root)), dict[str, str](), dict[str, str]()
+        root, folders, found = self._root.resolve(), dict[str, Path](), dict[str, str]()
         for name in names:
             folder, _, own = name.rpartition("/")
             if folder not in folders:
-                folders[folder] = os.path.realpath(self._root / folder)
-            path = f"{folders[folder]}/{own}"
-            real = Path(os.path.realpath(path) if os.path.islink(path) else path)
+                folders[folder] = (self._root / folder).resolve()
+            path = folders[folder] / own
+            real = path.resolve() if path.is_symlink() else path
             if not real.is_relative_to(root):
                 found[name] = str(real)
         return found
