@@ -16,6 +16,7 @@ NUMBA = "numba's switch, which is read from a module of numba"
 WATCHED = "calls are counted and passed on, at a function that takes no observer"
 
 ALLOWED = {
+    "base/test_kernel_cache.py": (1, NUMBA),
     "base/test_parallel.py": (1, MACHINE),
     "dagster/test_automation.py": (1, "the delay before Dagster retries, fixed when assets are defined"),
     "dedup/test_rereading.py": (1, "the folder of temporary files, to see what is left in it"),
@@ -33,7 +34,6 @@ ALLOWED = {
     "proof/test_prover.py": (2, "versions of libraries, as another environment has them"),
     "release/racing.py": (1, "the process kills itself where a sink would be moved or dropped"),
     "rules/test_explain.py": (2, f"{NUMBA}; {WATCHED}"),
-    "rules/test_kernel_cache.py": (1, NUMBA),
     "seal/test_decoding.py": (2, f"{MACHINE}; {CONSTANT}"),
     "seal/test_seen_index.py": (2, MACHINE),
     "sinks/test_delta.py": (1, CONSTANT),

@@ -29,6 +29,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.kernel_cache import cached, identity_of
+
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -210,20 +212,16 @@ _registering, _unregistered = Lock(), list[Callable[..., Any]]()
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call and not on import, since importing numba takes 0.4 s; cache where that is possible."""
+    """Compile at the first call and not on import, since importing numba takes 0.4 s; keep it in the cache folder."""
 
     @cache
-    def ready() -> Callable[..., Any]:
-        import numba  # noqa: PLC0415
+    def ready() -> Any:
         from numba.extending import register_jitable  # noqa: PLC0415
 
         with _registering:
             while _unregistered:
                 register_jitable(_unregistered.pop())
-        try:
-            return numba.njit(cache=True, nogil=True)(function)
-        except RuntimeError:  # neither the source folder nor the user's cache folder can be written
-            return numba.njit(nogil=True)(function)
+        return cached(function, identity_of(function))
 
     @wraps(function)
     def call(*arguments: Any) -> Any:

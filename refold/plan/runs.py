@@ -18,11 +18,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from refold.base.kernel_cache import cache_folder
 from refold.base.parallel import cores
 from refold.plan.rates import Measured
 from refold.proof.records import library_versions
 from refold.rebuild import StageKind
-from refold.rules.kernel import cache_folder
 
 _log = logging.getLogger("refold")
 _FORMAT = 2

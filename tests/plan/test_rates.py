@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refold.base.kernel_cache import cache_folder
 from refold.plan.rates import UNIT_SECONDS, Measured, Rates, usual_seconds
 from refold.plan.runs import RunRecord, Via, read_runs, record, runs_file
 from refold.rebuild import StageKind
-from refold.rules.kernel import cache_folder
 
 WORK = {"starts": 1, "keys": 4, "objects": 4, "events": 100_000}
 RUN = RunRecord(Via.COMMAND, "2026-01-01T00:00:00+00:00", "shop", "2026-01-01", "made up", 2.0, 3.0, 300.0, 310.0,

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from refold.base.kernel_cache import cache_folder, kernel_files, unusable_because
 from refold.log.declaration import POSITION, Log
-from refold.rules.kernel_cache import cache_folder, kernel_file, unusable_because
 from refold.rules.outcome import FoldResult
 from refold.rules.refusal import rule_place
 from refold.rules.rule import Rule
@@ -154,7 +154,7 @@ def _kept(rule: Rule, before: bool) -> str:
     if refused is not None:
         return f"Not kept between processes, since {refused}: each compiles it again, which costs seconds and no more."
     how = "loaded from" if before else "compiled now, and kept in"
-    return f"{how} {kernel_file(rule.lowered or '')}"
+    return f"{how} {kernel_files(rule.lowered or '')}"
 
 
 def fold(

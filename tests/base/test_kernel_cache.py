@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -12,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from refold.rules import Rule, kernel_cache
+from refold.base import kernel_cache
+from refold.rules import Rule
 from refold.types import int64
 from tests.rules.test_compiled_equals_interpreted import by_kernel
 
@@ -44,13 +44,14 @@ def test_a_kernel_is_compiled_once_and_loaded_afterwards(tmp_path, monkeypatch):
     assert first.compile()
     assert folded(first) == {"total": [4, 2]}
     assert sum(first._kernel._fold.stats.cache_misses.values()) == 1
-    assert [path.suffix for path in (tmp_path / "refold").glob("refold_rule_*.py")] == [".py"]
+    assert [path.suffix for path in (tmp_path / "refold").iterdir()] == [".kernel"]
     script = (
-        "import sys; from pathlib import Path; from refold.rules.kernel_cache import compiled\n"
+        "import sys; from pathlib import Path; from refold.base.kernel_cache import compiled\n"
         "stats = compiled(Path(sys.argv[1]).read_text()).stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
-    generated = next((tmp_path / "refold").glob("*.py"))
+    generated = tmp_path / "generated"
+    generated.write_text(first._kernel.source)
     run = subprocess.run(
         [sys.executable, "-c", script, str(generated)], capture_output=True, text=True, env=dict(os.environ), check=True
     )
@@ -65,18 +66,6 @@ def test_a_cache_folder_that_cannot_be_written_is_done_without(tmp_path, monkeyp
     rule = Rule.of(total, {"number": int64()}, 1)
     assert rule.compile()
     assert folded(rule) == {"total": [4, 2]}
-
-
-def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
-    """The name says what the content must be."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    rule = Rule.of(total, {"number": int64()}, 1)
-    path = kernel_cache._written(rule._kernel.source)
-    path.write_text("fold = None")
-    assert kernel_cache._written(rule._kernel.source) == path
-    assert path.read_text() == rule._kernel.source
-    assert sorted(Path(tmp_path / "refold").iterdir()) == [path]
 
 
 def test_the_cache_folder_follows_numbas_setting(tmp_path, monkeypatch):
@@ -105,14 +94,9 @@ def test_switched_off_compiling_is_a_reason_to_interpret(monkeypatch):
     assert "switched off" in Rule.of(total, {"number": int64()}, 1).interpreted_because
 
 
-@pytest.mark.parametrize("source", ["", "fold = 1\n"])
-def test_generated_files_are_private_to_the_user(tmp_path, monkeypatch, source):
-    """numba trusts the files it loads, so nobody else may write them."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    path = kernel_cache._written(source)
-    assert path.stat().st_mode & 0o077 == 0
-    assert path.parent.stat().st_mode & 0o077 == 0
+def test_kept_kernels_are_private_to_the_user(cache):
+    """What is loaded from there runs as this user, so nobody else may write it."""
+    assert [path.stat().st_mode & 0o777 for path in (cache, *cache.iterdir())] == [0o700, 0o600]
 
 
 @pytest.fixture
@@ -141,25 +125,40 @@ def one_bit(data):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "damage"),
-    [("nbc", one_bit), ("nbc", lambda data: data[:100]), ("nbc", lambda data: b"import os"), ("nbi", one_bit)],
-    ids=["one bit", "cut off", "foreign", "one bit of the index"],
+    "damage",
+    [one_bit, lambda data: data[:100], lambda data: b"", lambda data: b"import os"],
+    ids=["one bit", "cut off", "empty", "foreign"],
 )
-def test_compiled_code_that_is_not_what_was_kept_is_made_again_and_never_run(cache, suffix, damage):
+def test_compiled_code_that_is_not_what_was_kept_is_made_again_and_never_run(cache, damage):
     """A bit that flipped in machine code ends a process when it is run, or gives wrong rows."""
     assert loaded()
-    for path in cache.rglob(f"*.{suffix}"):
+    for path in cache.iterdir():
         path.write_bytes(damage(path.read_bytes()))
     assert not Rule.of(total, {"number": int64()}, 1).was_compiled
     assert not loaded()
     assert loaded()
 
 
-def test_compiled_code_of_which_no_sums_were_kept_is_not_believed(cache):
-    """A process that was killed in between leaves such files, or somebody else."""
-    next(cache.glob("*.sums")).unlink()
-    assert not loaded()
-    assert loaded()
+def test_a_kernel_under_another_name_is_not_loaded(cache):
+    """Its content is sound, and it is the kernel of another rule, signature or machine."""
+    (path,) = cache.iterdir()
+    other = path.with_name(path.name.replace("fold-", "fold-0"))
+    path.replace(other)
+    assert kernel_cache._read(other) is None
+    assert kernel_cache._read(other.replace(path)) is not None
+
+
+def test_the_identity_of_a_function_follows_what_it_calls_and_the_values_it_names():
+    """A kernel contains the functions it calls, so that one changed in another module is another kernel."""
+    source = "def helper(a): return a + {0}\ndef first(a): return helper(a) + K\n"
+
+    def identity(constant, outside):
+        scope = {"__name__": "made", "K": outside}
+        exec(source.format(constant), scope)
+        return kernel_cache.identity_of(scope["first"])
+
+    assert identity(1, 2) == identity(1, 2)
+    assert len({identity(1, 2), identity(2, 2), identity(1, 3)}) == 3
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(cache):
@@ -178,7 +177,7 @@ AT_ONCE = """
 import sys
 from pathlib import Path
 import numpy as np
-from refold.rules.kernel_cache import compiled
+from refold.base.kernel_cache import compiled
 source = Path(sys.argv[1]).read_text()
 import numba  # before the starting signal, so that all compile at once
 print("ready", flush=True)
