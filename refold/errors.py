@@ -116,6 +116,12 @@ class Conflict(Retry):
     kind = "conflict"
 
 
+class UnsettledObject(Retry):
+    """A landing object is not what the listing said: it was changed, replaced or removed since."""
+
+    kind = "unsettled-object"
+
+
 class CommitUnknown(Retry):
     """The answer to a conditional write was lost, and the read-back failed too; the write may have happened or not."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from refold.errors import RefusedLanding
+from refold.errors import NotFound, RefusedLanding, UnsettledObject
 from refold.landing.layout import DATED, Layout, has_offset, landing_order
 from refold.storage.objects import ObjectInfo, ObjectStore
 
@@ -163,6 +163,29 @@ def _refuse_outside(store: ObjectStore, log: str, names: Collection[str]) -> Non
             f"{_shown(found)}. Expected objects within landing.",
             remedy="Move them into landing, or set REFOLD_LANDING_LINKS to the folders that links may lead to.",
         )
+
+
+def read_listed(landing: ObjectStore, listed: ObjectInfo) -> bytes:
+    """The bytes of an object that landing listed.
+
+    Raises UnsettledObject where its size or entity tag is another one now, or there is no such object to read.
+    """
+    try:
+        data, found = landing.get_with_info(listed.name)
+    except NotFound as error:
+        raise _unsettled(landing, listed, f"none that can be read ({error})") from error
+    if (len(data), found.e_tag or listed.e_tag) != (listed.size_bytes, listed.e_tag or found.e_tag):
+        raise _unsettled(landing, listed, f"{len(data)} bytes with entity tag {found.e_tag!r}")
+    return data
+
+
+def _unsettled(landing: ObjectStore, listed: ObjectInfo, found: str) -> UnsettledObject:
+    return UnsettledObject(
+        f"Landing {landing.url} listed the object {listed.name} with {listed.size_bytes} bytes and entity tag "
+        f"{listed.e_tag!r}; on reading it, found {found}.",
+        remedy="Run again when nothing writes to it any more; nothing of it was sealed. Write objects under a hidden "
+        "name and rename them when they are complete. Rename an object whose key ends in '/'.",
+    )
 
 
 def suspicious(landing: Landing, e_tags: Mapping[str, str]) -> list[ObjectInfo]:

@@ -1,7 +1,7 @@
 """Decoding landing objects for sealing: each becomes rows by log partition, several at once and ahead of their turn.
 
-What an object decodes to depends on its bytes alone, so it may be done before its snapshot's turn comes; whatever is
-wrong with it is told when its turn comes, not before. Order, offsets and deduplication are `refold.seal.sealer`'s.
+What an object decodes to depends on its bytes alone, so it may be done before its snapshot's turn comes; a fault in it
+is raised when its turn comes, not before. Order, offsets and deduplication are `refold.seal.sealer`'s.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow as pa
 from refold.base.parallel import cores
 from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
-from refold.errors import NotFound, UnreadableObject
+from refold.errors import UnreadableObject
 from refold.landing.decoder import BadRecord
-from refold.landing.listing import LandingObject
+from refold.landing.listing import LandingObject, read_listed
 from refold.log.declaration import Log
 from refold.storage.names import places_of
 from refold.storage.objects import ObjectStore, sha256_hex
@@ -52,13 +52,15 @@ class DecodedObject:
 
 
 class Decoding:
-    """Decodes the landing objects of one log in the order in which they are asked for.
+    """Decodes the landing objects of one log in the order in which they are requested.
 
     Args:
-        landing, objects: where objects and retried objects (those of folder '') lie.
+        landing, objects: the stores of objects and of retried objects (those of folder '').
+        listed: whether landing listed the objects just now, so that they must be as listed.
     """
 
-    def __init__(self, landing: ObjectStore, objects: ObjectStore, log: Log) -> None:
+    def __init__(self, landing: ObjectStore, objects: ObjectStore, log: Log, *, listed: bool = True) -> None:
+        self._listed = listed
         self._landing = landing
         self._objects = objects
         self._log = log
@@ -96,17 +98,10 @@ class Decoding:
         self._pool, self._begun = None, {}
 
     def _get(self, item: LandingObject) -> bytes:
-        """The bytes of an object. Raises NotFound if landing lists it and does not have it."""
+        """The bytes of an object. Raises UnsettledObject where landing listed it otherwise."""
         if item.folder == "":
             return self._objects.get(item.name)
-        try:
-            return self._landing.get(item.name)
-        except NotFound as error:
-            raise NotFound(
-                f"Landing {self._landing.url} lists the object {item.name} and does not have it: it was removed since, "
-                f"or its key ends in '/'.",
-                remedy="Run again, or rename the object.",
-            ) from error
+        return read_listed(self._landing, item.info) if self._listed else self._landing.get(item.name)
 
     def _decode(self, item: LandingObject) -> DecodedObject:
         data = self._get(item)

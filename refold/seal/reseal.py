@@ -72,7 +72,7 @@ class Resealing:
         return found
 
     def _decoded(self, cut: LogCut, sealed: Log) -> list[DecodedObject]:
-        decoding = Decoding(self._landing, self._objects, sealed)
+        decoding = Decoding(self._landing, self._objects, sealed, listed=False)
         try:
             found = list(decoding.decode([self._item(sealed) for sealed in cut.objects]))
         finally:

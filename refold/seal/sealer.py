@@ -16,7 +16,7 @@ from typing import Any
 
 from refold.base.parallel import each
 from refold.errors import ChangedObject, Conflict, DeclarationError, FixInput, RefusedLanding
-from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, suspicious, vanished
+from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, read_listed, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
@@ -253,7 +253,7 @@ class _LogSealer:
         tags = {name: tag for snapshot in self._chain for name, tag in self._layout(snapshot).e_tags.items()}
         changed = []
         for info in suspicious(self.landing, tags):
-            found = sha256_hex(self._store.get(info.name))
+            found = sha256_hex(read_listed(self._store, info))
             if found != self._sealed[info.name].sha256:
                 changed.append(f"{info.name}: sealed with sha256 {self._sealed[info.name].sha256}, now {found}")
         if changed:

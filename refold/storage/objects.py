@@ -13,6 +13,7 @@ import hashlib
 import json
 import mmap
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -113,6 +114,14 @@ class ObjectStore(ABC):
     @abstractmethod
     def get(self, name: str) -> bytes:
         """The bytes of an object. Raises NotFound."""
+
+    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        """The bytes of an object, and the object as `list` would list it while it was read. Raises NotFound.
+
+        A local store never waits for a pipe or device of that name, and does not find it.
+        """
+        data = self.get(name)
+        return data, ObjectInfo(name, len(data), "")
 
     @abstractmethod
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
@@ -274,6 +283,14 @@ class _ObstoreStore(ObjectStore):
             except MISSING:
                 raise self._missing(name) from None
 
+    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        with self._reading(name):
+            try:
+                found = obstore.get(self._store, name)
+                return bytes(found.bytes()), _listed(found.meta)
+            except MISSING:
+                raise self._missing(name) from None
+
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
         with self._reading(name):
@@ -308,11 +325,7 @@ class _ObstoreStore(ObjectStore):
 
     def scan(self, prefix: str) -> Iterable[ObjectInfo]:
         with explained(f"Cannot list {prefix or 'objects'} in {self.url}"):
-            return [
-                ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
-                for batch in obstore.list(self._store, prefix or None)
-                for meta in batch
-            ]
+            return [_listed(meta) for batch in obstore.list(self._store, prefix or None) for meta in batch]
 
     def top(self) -> Sequence[str]:
         with explained(f"Cannot list objects in {self.url}"):
@@ -327,12 +340,25 @@ class _ObstoreStore(ObjectStore):
         return NotFound(f"Expected the object {name} in {self.url}, found none.")
 
 
+def _listed(meta: Any) -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
+
+
 class _LocalStore(_ObstoreStore):
     """A local folder, whose objects are also files."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(LocalStore(root), str(root), str(root))
         self._root = root
+
+    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        with self._reading(name):
+            try:
+                data = _file_bytes(self._root / name)
+                # After reading: its time of change then also tells of a file that was replaced or changed meanwhile.
+                return data, _listed(obstore.head(self._store, name))
+            except MISSING:
+                raise self._missing(name) from None
 
     def map(self, name: str) -> bytes | memoryview:
         try:
@@ -368,6 +394,19 @@ class _LocalStore(_ObstoreStore):
 
     def resolve(self, folder: str) -> Path:
         return self._root / folder
+
+
+def _file_bytes(path: Path) -> bytes:
+    """The bytes of a file, at most one more than it has when it is opened. Raises FileNotFoundError for all else."""
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode):
+                return file.read(found.st_size + 1)
+    except IsADirectoryError:
+        pass
+    raise FileNotFoundError(path)
 
 
 def _entries(root: Path, prefix: str) -> set[str]:

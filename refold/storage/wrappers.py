@@ -54,6 +54,10 @@ class WrapperStore(ObjectStore):
         """As the other store's."""
         return self.around(Operation.GET, name, 0, lambda: self._inner.get(name))
 
+    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        """As the other store's; it passes `around` as GET."""
+        return self.around(Operation.GET, name, 0, lambda: self._inner.get_with_info(name))
+
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """As the other store's."""
         return self.around(Operation.GET_RANGES, name, 0, lambda: self._inner.get_ranges(name, ranges))
@@ -185,6 +189,6 @@ class LoggingStore(WrapperStore):
 
 def _bytes_of(found: object) -> int:
     """The bytes of what an operation returned; 0 where it returned something else."""
-    if isinstance(found, list):
+    if isinstance(found, list | tuple):
         return sum(_bytes_of(part) for part in found)
     return len(found) if isinstance(found, bytes | memoryview) else 0

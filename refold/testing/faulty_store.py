@@ -161,6 +161,6 @@ class FaultyStore(WrapperStore):
 
 def _half(found: Any) -> Any:
     """The first half of some bytes, or of each of several; anything else as it is."""
-    if isinstance(found, list):
-        return [_half(part) for part in found]
+    if isinstance(found, list | tuple):
+        return type(found)(_half(part) for part in found)
     return found[: len(found) // 2] if isinstance(found, bytes | memoryview) else found

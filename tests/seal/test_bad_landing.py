@@ -15,7 +15,7 @@ from assets.logs import stock_events
 from assets.stock import stock
 from refold import Daily, Log, Project, QuarantineLimits, fold, int64, latest_by_key, text
 from refold.engine import Engine
-from refold.errors import ChangedObject, FixInput, NotFound, RuleError, UnreadableObject
+from refold.errors import ChangedObject, FixInput, NotFound, RuleError, UnreadableObject, UnsettledObject
 from refold.rebuild import rebuild_all
 from tests.seal.sealing import GOOD, ids, ids_of, refused, sealed, with_log
 from tests.support import Shop, digests, levels, line, moved
@@ -230,5 +230,5 @@ def test_an_object_that_is_listed_and_gone_is_named(shop: Shop):
     shop.land("dt=2026-01-01/a.jsonl", GOOD)
     sealer = shop.engine().sealing.sealer()
     (shop.landing / "stock_events/dt=2026-01-01/a.jsonl").unlink()
-    with pytest.raises(NotFound, match=r"lists the object stock_events/dt=2026-01-01/a\.jsonl.*ends in '/'"):
+    with pytest.raises(UnsettledObject, match=r"listed the object stock_events/dt=2026-01-01/a\.jsonl.*ends in '/'"):
         list(sealer.seal(["2026-01-01"]))
