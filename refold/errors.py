@@ -110,6 +110,12 @@ class ConflictLimit(RefusedLanding):
     kind = "conflict-limit"
 
 
+class UnsafeStore(FixInput):
+    """An object store ignores the conditions of writes, so that processes would overwrite each other unnoticed."""
+
+    kind = "unsafe-store"
+
+
 class Conflict(Retry):
     """Another process wrote first: a conditional write found another version than it expected."""
 

@@ -1,7 +1,7 @@
-"""A real S3 server on this machine, and a proxy in front of it that loses answers. Not a test.
+"""A real S3 server on this machine, and a proxy in front of it that behaves badly. Not a test.
 
-The server is SeaweedFS. The proxy does what it is asked and then behaves like a bad network: it closes the connection
-instead of answering, answers 503 in place of asking, or sends half of a body.
+The server is SeaweedFS. The proxy closes the connection instead of answering, answers 503 instead of passing a request
+on, sends half of a body, or drops the conditions of writes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _serving(weed: str, folder: Path) -> Iterator[str]:
     credentials = dict(zip(("accessKey", "secretKey"), KEYS.values(), strict=True))
     identity = {"name": "somebody", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    # Requests whose signature the proxy cannot keep, since it changes their headers.
+    unsigned = {"name": "anonymous", "actions": ["Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity, unsigned]}))
     s3, master, volume, filer, admin = _free_ports(5)
     ports = {"s3": s3, "master": master, "volume": volume, "filer": filer, "admin": admin}
     command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"]
@@ -103,7 +105,8 @@ class Proxy:
 
     Attributes:
         address: where it answers.
-        effect: what to do with requests: "drop" the answer, "cut" its body, or answer "503" without asking.
+        effect: what to do with requests: "drop" the answer, "cut" its body, answer "503" without passing it on, or pass
+            it on "unconditional", or without only "If-None-Match" or "If-Match".
         matching: a regular expression for the requests that have the effect, such as `PUT /bucket/name`.
         times: how many more requests have it.
         once_each: whether a request that is sent again is spared.
@@ -134,6 +137,14 @@ class Proxy:
         return taken
 
 
+def _headers(headers: dict[str, str], effect: str) -> dict[str, str]:
+    """The headers with which a request is passed on, unsigned where some of them are dropped."""
+    dropped = {"unconditional": {"if-none-match", "if-match"}}.get(effect, {effect.lower()})
+    if not dropped & {name.lower() for name in headers}:
+        return headers
+    return {k: v for k, v in headers.items() if not k.lower().startswith(("x-amz-", "authorization", *dropped))}
+
+
 @contextmanager
 def proxy_of(upstream: str) -> Iterator[Proxy]:
     """A proxy in front of the server at an address."""
@@ -150,14 +161,15 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
                 self._answer(503, {}, b"")
                 return
             connection = HTTPConnection(upstream.removeprefix("http://"))
-            connection.request(self.command, self.path, body, dict(self.headers))
+            headers = _headers(dict(self.headers), effect) if taken else dict(self.headers)
+            connection.request(self.command, self.path, body, headers)
             response = connection.getresponse()
             data = response.read()
             connection.close()
             if taken and effect == "drop":
                 self.close_connection = True
                 return
-            self._answer(response.status, dict(response.headers), data, cut=taken)
+            self._answer(response.status, dict(response.headers), data, cut=taken and effect == "cut")
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on
 

@@ -120,7 +120,7 @@ class Sealer:
 
         Raises:
             RefusedLanding: the landing of a log is refused, and the other logs do not go on either.
-            Conflict: another sealer was faster, and what it sealed stands; or the newest snapshot was unsealed.
+            Conflict: another sealer was faster, and its snapshot is kept; or the newest snapshot was unsealed.
         """
         waiting = [key for key in keys if key not in self._chain]
         for part in self._parts:
@@ -184,8 +184,9 @@ class Sealer:
             self._chain.create(snapshot, layouts)
         except Conflict as error:
             raise Conflict(
-                f"The snapshot {key} was sealed by another process while this one was sealing it; that one stands.",
-                remedy="Run again: it goes on from there.",
+                f"The snapshot {key} exists with other content: another process sealed it meanwhile, or a write of an "
+                "earlier run was done late. It is kept.",
+                remedy="Run again to continue after it.",
             ) from error
         late = [o.name for cut in cuts.values() for o in cut.objects if o.late]
         gone = [name for part in self._parts for name in part.vanished]

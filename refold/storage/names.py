@@ -304,7 +304,10 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         Removal.VERSION,
     ),
 }
-"""Every kind of object in a store; what is named otherwise is not Refold's."""
+"""Every kind of object in a store; what is named otherwise is not Refold's, except for `PROBE`."""
+
+PROBE = "probe/conditional-writes.txt"
+"""The object by which `refold.storage.probe` learns whether a remote store honours conditions; it holds nothing."""
 
 
 def name_of(kind: ObjectKind, /, **parts: Any) -> str:

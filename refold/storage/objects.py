@@ -27,6 +27,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from refold.errors import CommitUnknown, Conflict, Damaged, NotFound, RefoldError, Unavailable
 from refold.storage.failures import MISSING, explained
+from refold.storage.probe import require_conditions
 from refold.storage.urls import local_path, mask_url
 
 _RETRIES_MAX = 5
@@ -78,10 +79,12 @@ class ObjectStore(ABC):
         url: the URL or path for people, with secrets masked.
         location: the URL or absolute path by which other libraries and processes find the store; None if only this
             process has it. It may contain secrets, so it is never shown.
+        probe_key: what a process remembers by that the store honours conditional writes; None where that is certain.
     """
 
     url: str
     location: str | None
+    probe_key: str | None = None
 
     @staticmethod
     def open(url: str, *, must_exist: bool = False, retries_max: int = _RETRIES_MAX) -> ObjectStore:
@@ -104,7 +107,7 @@ class ObjectStore(ABC):
         with explained(f"Cannot open {mask_url(url)}", opening=True):
             if root is None:
                 retries: Any = {"max_retries": retries_max, "retry_timeout": _RETRY_TIMEOUT}
-                return _ObstoreStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
+                return _RemoteStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
             if must_exist and not root.is_dir():
                 what = "a file" if root.exists() else "none"
                 raise NotFound(f"Expected a folder at {root}, found {what}.", remedy="Check the path or the setting.")
@@ -143,6 +146,13 @@ class ObjectStore(ABC):
             Unavailable: the store did not answer; the object may be written or not.
         """
 
+    def try_replace(self, name: str, data: bytes, e_tag: str) -> None:
+        """Replace an object that must have an entity tag. Raises as `try_create` does.
+
+        Only the probe of a store with a `probe_key` calls this; all other stores refuse.
+        """
+        raise _written_first(name, self.url)
+
     @abstractmethod
     def exists(self, name: str) -> bool:
         """Whether an object of that name exists."""
@@ -168,13 +178,16 @@ class ObjectStore(ABC):
         """Write an object that must not exist yet; that it already has exactly these bytes is success.
 
         If the write fails, the object is read back before anything is concluded, so a lost answer is not a conflict.
+        The first call of a process probes a remote store.
 
         Raises:
+            UnsafeStore: the store ignores the conditions of writes.
             Conflict: the object has other bytes; nothing was changed.
             Unavailable: the store did not answer, and the object does not exist. A request that is still under way may
                 write it later; then a rerun succeeds or finds a Conflict.
             CommitUnknown: the store did not answer, neither to the write nor when the object was read back.
         """
+        require_conditions(self)
         try:
             self.try_create(name, data)
         except (Conflict, Unavailable) as failure:
@@ -338,6 +351,31 @@ class _ObstoreStore(ObjectStore):
 
     def _missing(self, name: str) -> NotFound:
         return NotFound(f"Expected the object {name} in {self.url}, found none.")
+
+
+class _RemoteStore(_ObstoreStore):
+    """A store of another machine, whose answers can be lost and whose conditions are probed."""
+
+    def __init__(self, store: Any, url: str, location: str) -> None:
+        super().__init__(store, url, location)
+        self.probe_key = location
+
+    def put(self, name: str, data: bytes) -> None:
+        try:
+            super().put(name, data)
+        except Unavailable:
+            with suppress(RefoldError):
+                if self.get(name) == data:
+                    return
+            raise
+
+    def try_replace(self, name: str, data: bytes, e_tag: str) -> None:
+        with explained(f"Cannot write {name} in {self.url}"):
+            try:
+                # Google Cloud Storage compares the version, the others the entity tag.
+                obstore.put(self._store, name, data, mode={"e_tag": e_tag, "version": "1"})
+            except (AlreadyExistsError, PreconditionError):
+                raise _written_first(name, self.url) from None
 
 
 def _listed(meta: Any) -> ObjectInfo:

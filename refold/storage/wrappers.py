@@ -43,7 +43,7 @@ class WrapperStore(ObjectStore):
     """A store that passes every operation on to another one."""
 
     def __init__(self, inner: ObjectStore) -> None:
-        self.url, self.location = inner.url, inner.location
+        self.url, self.location, self.probe_key = inner.url, inner.location, inner.probe_key
         self._inner = inner
 
     def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
@@ -77,6 +77,10 @@ class WrapperStore(ObjectStore):
     def try_create(self, name: str, data: bytes) -> None:
         """As the other store's."""
         self.around(Operation.CREATE, name, len(data), lambda: self._inner.try_create(name, data))
+
+    def try_replace(self, name: str, data: bytes, e_tag: str) -> None:
+        """As the other store's; it passes `around` as CREATE."""
+        self.around(Operation.CREATE, name, len(data), lambda: self._inner.try_replace(name, data, e_tag))
 
     def exists(self, name: str) -> bool:
         """As the other store's."""

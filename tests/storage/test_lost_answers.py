@@ -14,6 +14,7 @@ import pytest
 
 from refold.errors import CommitUnknown, Conflict, FixInput, RefoldError, Retry, Unavailable
 from refold.storage.objects import ObjectStore
+from refold.storage.probe import require_conditions
 from refold.storage.wrappers import CountingStore, Operation
 from refold.testing.faulty_store import Effect, Faults
 from tests.s3 import BUCKET, Proxy, s3, s3_address
@@ -24,8 +25,11 @@ CREATE, GET, PUT, DELETE = Operation.CREATE, Operation.GET, Operation.PUT, Opera
 
 
 @pytest.fixture
-def url() -> str:
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+def url(s3: Proxy) -> str:  # the place is probed through it
+    """A place on S3 that was probed, so that every PUT after it is of the test."""
+    found = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    require_conditions(ObjectStore.open(found))
+    return found
 
 
 @pytest.fixture(params=[5, 0], ids=["sent again", "sent once"])
@@ -37,6 +41,7 @@ def store(request: pytest.FixtureRequest, s3: Proxy, url: str) -> ObjectStore:
 
 
 def test_a_create_whose_answer_is_lost_is_success(s3: Proxy, store: ObjectStore):
+    """F10: what a process had written itself was reported as written by another one."""
     s3.plan("drop", "PUT")
     with pytest.raises((Conflict, Unavailable)):
         store.try_create("a", b"mine")
@@ -74,15 +79,29 @@ def test_a_create_that_cannot_be_read_back_is_unknown_and_done_again(s3: Proxy, 
     store.create("a", b"mine")
 
 
-def test_a_put_whose_answer_is_lost_is_done_and_can_be_repeated(s3: Proxy, url: str):
+def test_a_put_whose_answer_is_lost_is_read_back(s3: Proxy, store: ObjectStore):
     s3.plan("drop", "PUT")
-    ObjectStore.open(url).put("a", b"1")
-    s3.plan("drop", "PUT")
+    store.put("a", b"1")
+    assert len(s3.hit) == 1 and store.get("a") == b"1"
+
+
+def test_a_put_that_was_not_done_is_unavailable(s3: Proxy, url: str):
     store = ObjectStore.open(url, retries_max=0)
-    with pytest.raises(Unavailable):
-        store.put("b", b"1")
-    assert store.get("b") == b"1" and len(s3.hit) == 1
-    store.put("b", b"1")
+    store.put("a", b"1")
+    for data in (b"2", b"22"):
+        s3.plan("503", "PUT")
+        with pytest.raises(Unavailable, match="503"):
+            store.put("a", data)
+        assert len(s3.hit) == 1 and store.get("a") == b"1"
+
+
+def test_a_put_that_cannot_be_read_back_is_unavailable_and_can_be_repeated(s3: Proxy, url: str):
+    store = ObjectStore.open(url, retries_max=0)
+    s3.plan("drop", "PUT|GET", 2)
+    with pytest.raises(Unavailable, match="Cannot write a"):
+        store.put("a", b"1")
+    assert len(s3.hit) == 2 and store.get("a") == b"1", "here it was written"
+    store.put("a", b"1")
 
 
 def test_a_delete_whose_answer_is_lost_is_done_and_can_be_repeated(s3: Proxy, url: str):
