@@ -1,12 +1,14 @@
 """Every exception Refold raises, grouped by what the caller should do about it.
 
-Only the types are here; their messages are written where the facts are known. This module imports no other of Refold.
-A message is a repair note: what was expected, what was found, where, and the next step.
+Only the types are here; their messages are written where the facts are known. What outside text in them would do to
+a terminal is escaped here. A message is a repair note: what was expected, what was found, where, and the next step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+from refold.base.outside import printable_lines
 
 
 class RefoldError(Exception):
@@ -15,7 +17,7 @@ class RefoldError(Exception):
     kind = "refold"
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(f"{message} {remedy}".rstrip() if remedy else message)
+        super().__init__(printable_lines(f"{message} {remedy}".rstrip() if remedy else message))
         self.remedy = remedy
 
 

@@ -1,5 +1,5 @@
-"""Base: threads, memory, progress, and compiled kernels kept between processes.
+"""Base: threads, memory, progress, kernels kept between processes, and how text from outside is shown.
 
 Put helpers here that know nothing of Refold: no log, no store, no object. Everything else may use them.
-Before it: only `refold.errors`. After it: every other room.
+Before it: nothing. After it: every other room.
 """

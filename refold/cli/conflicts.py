@@ -32,7 +32,7 @@ def conflicts(context: click.Context, log: str | None, limit: int, refused: bool
     for declared, count, found, errors in _waiting(engine, logs) if refused else _sealed(engine, logs):
         if as_json:
             for each in found:
-                click.echo(json.dumps(_object(each), default=str, ensure_ascii=False))
+                click.echo(json.dumps(_object(each), default=str))
             continue
         title = f"{declared.name}: {count} conflicts{' that wait' if refused else ''}"
         shown = f", the first {limit}" if count > limit else ""

@@ -35,7 +35,7 @@ def quarantine_ls(context: click.Context, log: str | None, limit: int, refused: 
     items = [item for item in items if any(item.log == each.name for each in logs)]
     if as_json:
         for item in items:
-            click.echo(json.dumps(_object(item), ensure_ascii=False))
+            click.echo(json.dumps(_object(item)))
         return
     title = f"{len(items)} records {'wait that cannot be events' if refused else 'in quarantine'}"
     console.print(view.table(title, [_row(engine.project.log(item.log), item) for item in items[:limit]]))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.text import Text
 
 from refold.cli import terminal as view
 from refold.cli.audit import repair_damage, repair_earlier
@@ -65,9 +64,9 @@ def show_differences(console: Console, drift: Drift) -> None:
         title = f"{drift.store.name}: where stored and replayed part"
         console.print(view.table(title, [{"what": what, "found": text} for what, text in found.rows()]))
     for line in drift.picture.lines():
-        console.print(Text(line), soft_wrap=True)
+        console.print(view.cell(line), soft_wrap=True)
     if drift.remedy:
-        console.print(Text(f"\n{drift.remedy}"))
+        console.print("", *map(view.cell, drift.remedy.splitlines()), sep="\n")
 
 
 def _difference_row(difference: Difference) -> dict[str, str]:

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from refold.base.outside import printable, printable_lines
 from refold.base.progress import Progress, watching
 from refold.engine import Engine
 from refold.errors import NotFound, RefoldError, RefusedLanding
@@ -71,9 +72,11 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] 
     """A table of rows, or its title where there are none; numbers are right-aligned, nothing is parsed as markup."""
     found = list(rows)
     if not found:
-        return Text(title, "bold")
+        return Text(printable(title), "bold")
     names = list(columns or dict.fromkeys(name for row in found for name in row))
-    shown = Table(title=Text(title), title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD)
+    shown = Table(
+        title=Text(printable(title)), title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD
+    )
     for name in names:
         numeric = all(isinstance(row.get(name), int) or row.get(name) is None for row in found)
         shown.add_column(name, justify="right" if numeric and found else "left", overflow="fold")
@@ -87,8 +90,7 @@ def cell(value: Any) -> Text:
     if value is None:
         return Text("–", style="dim")
     if isinstance(value, bool) or not isinstance(value, int):
-        shown = str(value)
-        return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown))
+        return Text(printable(str(value)))
     return Text(f"{value:,}")
 
 
@@ -113,7 +115,7 @@ def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
     if served is not None:
         console.print(f"Served: release {served.number}, snapshot {served.snapshot} ({served.snapshot_id[:16]}…)")
     places = engine.settings.shown().items()
-    console.print(Text("\n".join(f"{name.capitalize()} {url}" for name, url in places), "dim"))
+    console.print(Text(printable_lines("\n".join(f"{name.capitalize()} {url}" for name, url in places)), "dim"))
 
 
 def waiting(engine: Engine, console: Console) -> None:

@@ -90,7 +90,7 @@ def _landing(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.A
                 check_name=keys.LANDING,
                 asset_key=keys.log_key(log),
                 metadata=result.metadata,
-                description=result.text,
+                description=result.description,
             )
         refused = [result.text for result in found.values() if not result.passed]
         if refused:
@@ -167,5 +167,5 @@ def _answered(ask: Callable[[], Result]) -> dg.AssetCheckResult:
     except RefoldError as error:
         result = results.could_not_run(error)
     return dg.AssetCheckResult(
-        passed=result.passed, severity=result.severity, metadata=result.metadata, description=result.text
+        passed=result.passed, severity=result.severity, metadata=result.metadata, description=result.description
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from refold.base.outside import as_code, printable_lines
 from refold.dagster.columns import column_lineage, sink_lineage
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
@@ -70,7 +71,7 @@ def landing_metadata(run: DryRun) -> dict[str, Any]:
 
 def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
     more = f"\n- … and {len(names) - _ROWS_SHOWN} more" if len(names) > _ROWS_SHOWN else ""
-    return dg.MetadataValue.md("\n".join(f"- `{name}`" for name in names[:_ROWS_SHOWN]) + more)
+    return dg.MetadataValue.md("\n".join(f"- {as_code(name)}" for name in names[:_ROWS_SHOWN]) + more)
 
 
 def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
@@ -158,7 +159,9 @@ def served_metadata(found: Sequence[Served]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for each in found[:1]:
         shown |= {"release": each.release, "served snapshot": each.snapshot}
-    shown["place"] = dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in found) or "nothing is released yet")
+    shown["place"] = dg.MetadataValue.md(
+        "\n".join(f"- {as_code(each.place)}" for each in found) or "nothing is released yet"
+    )
     rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found}
             for each in found for d in each.differences]  # fmt: skip
     return shown | ({"first difference": rows[0]["where"], "differences": as_table(rows[:_ROWS_SHOWN])} if rows else {})
@@ -188,7 +191,7 @@ def published_metadata(
         "published snapshot": snapshot.key,
         "version": published[0].version,
         "served when published": f"snapshot {served.snapshot}, release {served.number}" if served else "nothing yet",
-        "place": dg.MetadataValue.md("\n".join(f"- `{each.place}`" for each in published)),
+        "place": dg.MetadataValue.md("\n".join(f"- {as_code(each.place)}" for each in published)),
         "content digest, read back": published[0].digest,
         "dagster/column_lineage": sink_lineage(store),
     }
@@ -222,7 +225,11 @@ def release_metadata(served: Release) -> dict[str, Any]:
 def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Rows as a table in the UI; every value becomes text or a number."""
     plain = [
-        {k: v if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for k, v in r.items()} for r in rows
+        {
+            k: v if isinstance(v, int | float) and not isinstance(v, bool) else printable_lines(str(v))
+            for k, v in r.items()
+        }
+        for r in rows
     ]
     names = list(dict.fromkeys(name for row in plain for name in row))
     records = [dg.TableRecord({name: row.get(name, "") for name in names}) for row in plain]

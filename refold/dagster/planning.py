@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType
 
+from refold.base.outside import as_markdown
 from refold.base.progress import Timings
 from refold.dagster import keys
 from refold.engine import Engine
@@ -75,12 +76,12 @@ def markdown(expected: Forecast) -> str:
     """A plan as a person reads it in the page of a run."""
     lines = ["| step | | events | rows | reads | expected | why |", "|---|---|--:|--:|--:|--:|---|"]
     for stage, seconds in expected.stages:
-        why = "; ".join(stage.reasons).replace("|", "\\|").replace("\n", " ")
+        why = as_markdown("; ".join(stage.reasons).replace("\n", " "))
         does = "**does**" if stage.due else "checks"
         size = bytes_text(stage.size_bytes) if stage.size_bytes else ""
         numbers = " | ".join(f"{n:,}" if n else "" for n in (stage.events, stage.rows))
         lines.append(f"| {stage.name} | {does} | {numbers} | {size} | {seconds_text(seconds)} | {why} |")
-    return "\n".join([*lines, "", *(f"{sentence}\n" for sentence in sentences(expected))])
+    return "\n".join([*lines, "", *(f"{as_markdown(sentence)}\n" for sentence in sentences(expected))])
 
 
 def _prediction(engine: Engine, expected: Forecast) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def evaluated(place: Place, check: str, result: Result) -> dg.AssetCheckEvaluati
         passed=result.passed,
         partition=partition,
         severity=result.severity,
-        description=result.text,
+        description=result.description,
         metadata=result.metadata,
         blocking=check != LANDING,
     )

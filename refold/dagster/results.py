@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from refold.base.outside import as_markdown
 from refold.dagster import metadata as md
 from refold.engine import Engine
 from refold.errors import NotFound, RefoldError
@@ -34,6 +35,11 @@ class Result:
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     warns: bool = False
+
+    @property
+    def description(self) -> str:
+        """The sentence as Dagster shows it, which takes it for Markdown."""
+        return as_markdown(self.text)
 
     @property
     def stops(self) -> bool:

@@ -6,15 +6,14 @@ Pure functions of what `refold.diff.compare` found. The terminal's own tables ar
 from __future__ import annotations
 
 import datetime as dt
-import html
 import json
 import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from refold.base.outside import as_markdown, printable
 from refold.diff.compare import Answer, ComparedEvent, Comparison, OutcomeDiff
 from refold.diff.rows import Change
 from refold.log.declaration import POSITION
@@ -172,7 +171,7 @@ def as_json(comparisons: Sequence[Comparison], asked: Asked) -> str:
     ]
     snapshot = comparisons[0].snapshot if comparisons else None
     summary = {"old": asked.old, "new": asked.new, "snapshot": snapshot.key if snapshot else None, "stores": stores}
-    return json.dumps(_plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n"
 
 
 def _change_lines(change: Change) -> Rows:
@@ -249,5 +248,4 @@ def _md(value: object) -> str:
         return f"{value:,}"
     text = str(value)
     text = text if len(text) <= _CELL_MAX else f"{text[:_CELL_MAX]}…"
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))
+    return as_markdown(printable(text))

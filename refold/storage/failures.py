@@ -17,6 +17,7 @@ from obstore.exceptions import (
     UnknownConfigurationKeyError,
 )
 
+from refold.base.outside import printable
 from refold.errors import FixInput, RefoldError, Unavailable
 from refold.storage.urls import mask_url
 
@@ -87,7 +88,7 @@ def _first_line(error: Exception) -> str:
     """The library's own first line, secrets masked; an invalid name is shown whole, with its line breaks escaped."""
     text = str(error).partition("\n\nDebug source:")[0]
     if isinstance(error, _MISNAMED):
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = printable(text)
     first = (text.splitlines() or [type(error).__name__])[0].rstrip(" .")
     return re.sub(r"\S+://\S+", lambda url: mask_url(url[0]), first)[:400] + "."
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from refold.base.outside import printable
 from refold.storage.objects import ObjectInfo, ObjectStore, OpenStore
 
 T = TypeVar("T")
@@ -183,10 +184,16 @@ class LoggingStore(WrapperStore):
         try:
             found = call()
         except BaseException as error:
-            _log.debug("%s %s: %s after %.3f s", operation, name, type(error).__name__, time.perf_counter() - began)
+            _log.debug(
+                "%s %s: %s after %.3f s", operation, printable(name), type(error).__name__, time.perf_counter() - began
+            )
             raise
         _log.debug(
-            "%s %s: %d bytes in %.3f s", operation, name, size_bytes or _bytes_of(found), time.perf_counter() - began
+            "%s %s: %d bytes in %.3f s",
+            operation,
+            printable(name),
+            size_bytes or _bytes_of(found),
+            time.perf_counter() - began,
         )
         return found
 

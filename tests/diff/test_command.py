@@ -93,16 +93,16 @@ def test_the_summary_for_a_pull_request_is_told_whole(diff: Diff, tmp_path: Path
     assert done.exit_code == 1
     old, new = (json.loads(diff("on_hand", *TWICE, "--json", "-").stdout)["stores"][0][s] for s in ("old", "new"))
     expected = f"""
-        ## refold diff: on\\_hand: differs
+        ## refold diff: on_hand: differs
 
         Old: tests.diff.variants:twice. New: the working tree. Both folded from offset 0 through snapshot 2026-01-03, \
 in a shadow: nothing was stored or released.
 
         | store | result | rows, old | rows, new | added | removed | changed | outcomes changed |
         |---|---|--:|--:|--:|--:|--:|--:|
-        | on\\_hand | differs | 5 | 5 | 0 | 0 | 1 | 0 |
+        | on_hand | differs | 5 | 5 | 0 | 0 | 1 | 0 |
 
-        ### on\\_hand: differs
+        ### on_hand: differs
 
         Code version {old["code_version"]} → {new["code_version"]}.
 
@@ -115,12 +115,12 @@ in a shadow: nothing was stored or released.
         Again, with the events behind a key: `refold diff on_hand --against tests.diff.variants:twice --as-of \
 2026-01-03 --why KEY`
 
-        ### on\\_hand: 0 of 15 events have another outcome
+        ### on_hand: 0 of 15 events have another outcome
 
-        The two rules of on\\_hand first part at log\\_seq 0 (log partition 1, offset 0; snapshot 2026-01-01; landed \
+        The two rules of on_hand first part at log_seq 0 (log partition 1, offset 0; snapshot 2026-01-01; landed \
 as moves/dt=2026-01-01/a.jsonl:1).
 
-        |  | log\\_seq | place | id | product | quantity | kind | by the old rule | by the new rule |
+        |  | log_seq | place | id | product | quantity | kind | by the old rule | by the new rule |
         |---|--:|---|---|---|---|---|---|---|
         | ≠ | 0 | 1:0 | 2026-01-01 bolt | bolt | 1 | add | applied: level=2 | applied: level=1 |
     """
@@ -129,7 +129,7 @@ as moves/dt=2026-01-01/a.jsonl:1).
 
 def test_the_same_summary_goes_to_standard_output_and_the_tables_then_do_not(diff: Diff):
     done = diff("on_hand", *TWICE, "--markdown", "-")
-    assert done.stdout.startswith("## refold diff: on\\_hand: differs\n")
+    assert done.stdout.startswith("## refold diff: on_hand: differs\n")
     assert "Compared at snapshot" in done.stderr
 
 
