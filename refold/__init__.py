@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refold.landing.bounds import LandingBounds
     from refold.landing.change_sources import (
         DEBEZIUM_MYSQL,
         DEBEZIUM_POSTGRESQL,
@@ -53,6 +54,7 @@ __all__ = [
     "Folders",
     "Hourly",
     "JsonLines",
+    "LandingBounds",
     "Log",
     "MaxwellOp",
     "OpenRelease",
@@ -82,6 +84,7 @@ __all__ = [
 
 _NAMES_OF = {
     "sinks.expectations": "expect",
+    "landing.bounds": "LandingBounds",
     "landing.change_sources": "ChangeOp DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER DMS DmsOp MAXWELL "
     "MaxwellOp",
     "landing.debezium": "Debezium",

@@ -12,16 +12,16 @@ Lines, types and limits are those of `refold.landing.jsonl`. Debezium's envelope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.landing.contract import Finding, refuse_ratio, settle, shorten
+from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import Decoded
-from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.json_block import LineIndex
 from refold.landing.json_line import Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
 from refold.landing.jsonl import FieldFinder, LineDecoder, pick
@@ -40,7 +40,7 @@ class ChangeRows(LineDecoder):
         writes, update, delete, control: the operations that write a row, that of an update, that of a delete, and those
             of the format itself.
         places: columns that are not in the row, each with its dotted place.
-        line_bytes_max, object_bytes_max: as of `JsonLines`.
+        line_bytes_max: as of `JsonLines`.
 
     >>> from refold.types import int64, text
     >>> maxwell = ChangeRows("type", "data", "old", ("insert", "update"), "update", "delete", ())
@@ -59,32 +59,26 @@ class ChangeRows(LineDecoder):
     control: tuple[str, ...]
     places: tuple[tuple[str, str], ...] = ()
     line_bytes_max: int = LINE_BYTES_MAX
-    object_bytes_max: int = OBJECT_BYTES_MAX
 
-    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
-        refuse_ratio(columns)
-        finder, plain = FieldFinder(), inflate(name, data, self.object_bytes_max)
+    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+        finder = FieldFinder()
         op, row = (finder.add(Field(_path(p), kind)) for p, kind in ((self.operation, text()), (self.row, None)))
         elsewhere = {"op": self.operation, **dict(self.places)}
         sources = {n: self._sources(finder, n, kind, elsewhere.get(n), n in key) for n, kind in columns.items()}
-        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
-        own = pc.fill_null(pc.is_in(records.table.column(op), pa.array(self.control, pa.string())), False).to_numpy()
-        records = taken(records, np.flatnonzero(~own))
         ops = [op, *(n for n, place in enumerate(finder.fields) if place.path == _path(self.operation) and n != op)]
         moves = KeyMoves({column: sources[column] for column in key}, ops, self.update, self.delete)
-        records = moves.apart(records)
-        table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
-        return settle(
-            table,
-            columns,
-            records.lines,
-            records.raw,
-            bad=records.bad,
-            known=known,
-            early={**moves.findings(records), **self._findings(records, op, row)},
-            control=int(own.sum()),
-            plain_bytes=len(plain),
-        )
+        own_kinds = pa.array(self.control, pa.string())
+
+        def read(index: LineIndex) -> Decoded:
+            records = read_records(index, finder.fields, self.line_bytes_max, fast=fast)
+            own = pc.fill_null(pc.is_in(records.table.column(op), own_kinds), False).to_numpy()
+            records = moves.apart(taken(records, np.flatnonzero(~own)))
+            table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
+            early = {**moves.findings(records), **self._findings(records, op, row)}
+            bad, control, lines, raw = records.bad, int(own.sum()), records.lines, records.raw
+            return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
+
+        return read
 
     def _sources(
         self, finder: FieldFinder, column: str, kind: ColumnType, elsewhere: str | None, is_key: bool

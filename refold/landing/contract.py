@@ -143,7 +143,6 @@ def settle(
     known: Mapping[str, Mapping[int, ValueFault]] | None = None,
     early: Mapping[int, Finding] | None = None,
     control: int = 0,
-    plain_bytes: int = 0,
 ) -> Decoded:
     """Separate good rows from bad records, after `check`.
 
@@ -156,7 +155,6 @@ def settle(
         known: as in `check`.
         early: findings about whole rows; they come before any about a column.
         control: how many control records there were.
-        plain_bytes: the size of the object before compression.
     """
     findings = {**check(table, columns, known), **(early or {})}
     failed = {int(lines[row]): finding for row, finding in sorted(findings.items(), reverse=True)}
@@ -164,7 +162,7 @@ def settle(
     rows = table.filter(pa.array(good)) if failed else table
     rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
     records = [*bad, *(BadRecord(line, *finding, raw(line)) for line, finding in failed.items())]
-    return Decoded(rows, lines[good], sorted(records, key=lambda record: record.number), control, plain_bytes)
+    return Decoded(rows, lines[good], sorted(records, key=lambda record: record.number), control)
 
 
 def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, ValueFault]]:

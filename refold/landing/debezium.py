@@ -15,7 +15,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.landing.contract import Finding, refuse_ratio, settle, shorten
+from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import BadRecord, Decoded
-from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.json_block import LineIndex
 from refold.landing.json_line import BLANK, Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
 from refold.landing.jsonl import NO_PATHS, FieldFinder, LineDecoder, Paths, freeze_paths, pick
@@ -58,7 +58,6 @@ class Debezium(LineDecoder):
             Kept as `places`, so that the declaration can be hashed.
         enveloped: whether each record is wrapped once more, as `{"schema": …, "payload": …}`.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
-        object_bytes_max: an object with more plain bytes is unreadable.
         placeholder: what stands for a value that an update left as it was, the connector's
             `unavailable.value.placeholder`. `latest_by_key` keeps the value before; elsewhere it is a text as others.
 
@@ -72,15 +71,13 @@ class Debezium(LineDecoder):
     paths: InitVar[Paths] = NO_PATHS
     enveloped: bool = False
     line_bytes_max: int = LINE_BYTES_MAX
-    object_bytes_max: int = OBJECT_BYTES_MAX
     placeholder: str = "__debezium_unavailable_value"
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("Debezium", paths))
 
-    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
-        refuse_ratio(columns)
+    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
         finder = FieldFinder()
         envelope = _Envelope(
             finder.add(Field(self._path("op"), text())),
@@ -88,24 +85,19 @@ class Debezium(LineDecoder):
             finder.add(Field(self._path("before"), None)),
         )
         sources = {column: self._sources(finder, column, columns) for column in columns}
-        plain = inflate(name, data, self.object_bytes_max)
-        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
         ops = [number for number, place in enumerate(finder.fields) if place.path == self._path("op")]
         moves = KeyMoves({column: sources[column] for column in key}, ops, UPDATE, DELETE)
-        records = moves.apart(records)
-        table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
-        bad = [record for record in records.bad if not _is_tombstone(record)]
-        return settle(
-            table,
-            columns,
-            records.lines,
-            records.raw,
-            bad=bad,
-            known=known,
-            early={**moves.findings(records), **_row_findings(records, envelope, self.enveloped)},
-            control=len(records.bad) - len(bad),
-            plain_bytes=len(plain),
-        )
+
+        def read(index: LineIndex) -> Decoded:
+            records = moves.apart(read_records(index, finder.fields, self.line_bytes_max, fast=fast))
+            table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
+            bad = [record for record in records.bad if not _is_tombstone(record)]
+            early = {**moves.findings(records), **_row_findings(records, envelope, self.enveloped)}
+            control = len(records.bad) - len(bad)
+            lines, raw = records.lines, records.raw
+            return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
+
+        return read
 
     def _path(self, dotted: str) -> tuple[str, ...]:
         return ("payload", *dotted.split(".")) if self.enveloped else tuple(dotted.split("."))

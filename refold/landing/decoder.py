@@ -6,15 +6,16 @@ A decoder knows one file format and the declared columns; it knows neither stora
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.types import Schema
+from refold.landing.bounds import LandingBounds
+from refold.types import Schema, arrow_schema
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The content of one landing object.
+    """The content of one landing object, or of a piece of it.
 
     Attributes:
         rows: one row per good record, in the order of the object, with exactly the declared columns and types.
@@ -53,6 +54,23 @@ class Decoded:
     def read(self) -> int:
         """All records that the object held: events, bad records and control records; one that is two events is two."""
         return len(self.rows) + len(self.bad) + self.control
+
+    def after(self, records: int) -> Decoded:
+        """The same content where so many records come before it."""
+        bad = [replace(record, number=record.number + records) for record in self.bad] if records else self.bad
+        return replace(self, lines=self.lines + records, bad=bad)
+
+
+def joined(columns: Schema, pieces: Iterable[Decoded]) -> Decoded:
+    """The content of an object from that of its pieces, in order; perhaps none."""
+    found = list(pieces)
+    return Decoded(
+        pa.concat_tables([arrow_schema(columns).empty_table(), *(piece.rows for piece in found)]),
+        np.concatenate([np.zeros(0, dtype=np.int64), *(piece.lines for piece in found)]),
+        [record for piece in found for record in piece.bad],
+        sum(piece.control for piece in found),
+        sum(piece.plain_bytes for piece in found),
+    )
 
 
 class Decoder(Protocol):
@@ -83,5 +101,25 @@ class Decoder(Protocol):
 
         Raises:
             UnreadableObject: the object as a whole cannot be read, such as a truncated gzip.
+        """
+        ...
+
+
+@runtime_checkable
+class PieceDecoder(Decoder, Protocol):
+    """A landing format that is decoded piece by piece, so that memory does not depend on the size of an object."""
+
+    def pieces(
+        self, name: str, data: Iterable[bytes], columns: Schema, key: Sequence[str], bounds: LandingBounds
+    ) -> Iterator[Decoded]:
+        """Decode one object as `decode` does, into pieces whose `joined` content is that of `decode`.
+
+        Args:
+            name, columns, key: as of `decode`.
+            data: the bytes of the object, in pieces of any size.
+            bounds: limits the object and its records.
+
+        Raises:
+            UnreadableObject: as `decode`, or a bound is passed. It may be raised after some pieces.
         """
         ...

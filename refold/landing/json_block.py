@@ -84,6 +84,23 @@ class LineIndex:
             starts, ends, openings, has_nul = *parts[:3], has_nul[parts[3]]
         return cls(data, starts, ends, openings, has_nul, constants)
 
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def part(self, low: int, high: int) -> LineIndex:
+        """The lines from one up to another, with all bytes from the first up to what follows the last.
+
+        >>> LineIndex.of(b"a\\nb\\nc").part(1, 2).data
+        b'b\\n'
+        """
+        if low == 0 and high >= len(self):
+            return self
+        start = int(self.starts[low])
+        end = int(self.starts[high]) if high < len(self) else len(self.data)
+        mine = slice(low, high)
+        places = (self.starts[mine] - start, self.ends[mine] - start, self.openings[mine], self.has_nul[mine])
+        return LineIndex(self.data[start:end], *places, self.may_have_constants)
+
     def raw(self, index: int) -> bytes:
         """The exact bytes of a line, a carriage return at its end included."""
         return self.data[self.starts[index] : self.ends[index]]
@@ -118,6 +135,24 @@ class LineIndex:
 
 _INTERESTING = np.isin(np.arange(256), np.frombuffer(b"\n{[NI\0", np.uint8))
 """The bytes that `_scan` stops at."""
+
+
+def lines_at_most(data: bytes) -> int:
+    """How many lines some bytes have at most, quickly: one for each newline and each `{` right after `}` or `\\r`.
+
+    >>> lines_at_most(b"{}\\n{}{}")
+    3
+    """
+    return 1 + int(_parts(np.frombuffer(data, np.uint8)))
+
+
+@compiled
+def _parts(array):  # type: ignore[no-untyped-def]
+    count = 0
+    for i in range(1, array.size):
+        c, before = array[i], array[i - 1]
+        count += (c == 10) | ((c == 123) & ((before == 125) | (before == 13)))
+    return count
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""The records of a JSON Lines object: many lines read at once where that is safe, one by one elsewhere.
+"""The records of some lines: many lines read at once where that is safe, one by one elsewhere.
 
 Comes after `json_line` (what a record is) and `json_block` (many at once), and before the decoders, which say which
 fields make up a column. The result does not depend on the way: a block that the fast path refuses is read in shorter
@@ -36,11 +36,11 @@ SINGLY_MAX = 1024
 
 @dataclass(frozen=True)
 class Records:
-    """All records of one object.
+    """All records of some lines.
 
     Attributes:
         table: one row per record that could be parsed, by line; one column per field, named by its number.
-        lines: the line (from 1) of each row.
+        lines: the line (from 1 in `index`) of each row.
         faults: by row and field, the values that could not be read; they are null in the table.
         bad: the lines that are not records, by ascending line.
         index: where the lines are in the bytes.
@@ -57,9 +57,8 @@ class Records:
         return self.index.raw(line - 1)
 
 
-def read_records(data: bytes, fields: Sequence[Field], line_bytes_max: int, *, fast: bool = True) -> Records:
+def read_records(index: LineIndex, fields: Sequence[Field], line_bytes_max: int, *, fast: bool = True) -> Records:
     """Read the values of `fields` from every record; with `fast=False` line by line throughout, to the same result."""
-    index = LineIndex.of(data)
     collected = _Collector(index, fields, line_bytes_max)
     blank = index.blank()
     reader = BlockReader(fields)

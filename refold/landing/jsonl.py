@@ -8,8 +8,8 @@ in `refold.landing.debezium`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.errors import DeclarationError
+from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.contract import ValueFault, refuse_ratio, settle
-from refold.landing.decoder import Decoded
-from refold.landing.inflate import OBJECT_BYTES_MAX, inflate
+from refold.landing.decoder import Decoded, joined
+from refold.landing.inflate import plain_pieces
+from refold.landing.json_block import LineIndex
 from refold.landing.json_line import Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
+from refold.landing.line_pieces import line_pieces
 from refold.types import Schema
 
 Paths = Mapping[str, tuple[str, ...]]
@@ -53,14 +56,33 @@ class LineDecoder(ABC):
         """Decode one object; see `refold.landing.decoder.Decoder`.
 
         Raises:
-            UnreadableObject: a damaged gzip, or more plain bytes than `object_bytes_max`.
+            UnreadableObject: a damaged gzip, or more than the default bounds allow.
             DeclarationError: a column type that no landing may hold.
         """
-        return self._decode(name, data, columns, key, fast=True)
+        return joined(columns, self.pieces(name, [data], columns, key))
+
+    def pieces(
+        self,
+        name: str,
+        data: Iterable[bytes],
+        columns: Schema,
+        key: Sequence[str] = (),
+        bounds: LandingBounds = DEFAULT_BOUNDS,
+        *,
+        fast: bool = True,
+    ) -> Iterator[Decoded]:
+        """Decode one object piece by piece; see `refold.landing.decoder.PieceDecoder`.
+
+        `fast=False` decodes line by line throughout, to the same result.
+        """
+        refuse_ratio(columns)
+        read = self._reader(columns, key, fast)
+        for before, index in line_pieces(name, plain_pieces(name, data, bounds), bounds):
+            yield replace(read(index), plain_bytes=len(index.data)).after(before)
 
     @abstractmethod
-    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
-        """As `decode`; with `fast=False` line by line throughout, to the same result."""
+    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+        """A function that decodes some lines, which it numbers from 1."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,6 @@ class JsonLines(LineDecoder):
         paths: for a column that is not found under its own name at the top of a record, the dotted places to look in;
             the first that is not null wins. Kept as `places`, so that the declaration can be hashed.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
-        object_bytes_max: an object with more plain bytes is unreadable.
 
     >>> from refold.types import int64, text
     >>> decoded = JsonLines({"id": ("after.id",)}).decode("a.jsonl", b'{"after": {"id": "x"}, "n": 1}', {"id": text()})
@@ -84,24 +105,24 @@ class JsonLines(LineDecoder):
 
     paths: InitVar[Paths] = NO_PATHS
     line_bytes_max: int = LINE_BYTES_MAX
-    object_bytes_max: int = OBJECT_BYTES_MAX
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("JsonLines", paths))
 
-    def _decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = (), *, fast: bool) -> Decoded:
-        refuse_ratio(columns)
-        paths = dict(self.places)
-        finder = FieldFinder()
+    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+        paths, finder = dict(self.places), FieldFinder()
         sources = {
             column: tuple((place, place) for place in finder.alternatives(paths.get(column), column, columns))
             for column in columns
         }
-        plain = inflate(name, data, self.object_bytes_max)
-        records = read_records(plain, finder.fields, self.line_bytes_max, fast=fast)
-        table, known = pick(records, sources)
-        return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known, plain_bytes=len(plain))
+
+        def read(index: LineIndex) -> Decoded:
+            records = read_records(index, finder.fields, self.line_bytes_max, fast=fast)
+            table, known = pick(records, sources)
+            return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known)
+
+        return read
 
 
 class FieldFinder:

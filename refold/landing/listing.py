@@ -165,18 +165,48 @@ def _refuse_outside(store: ObjectStore, log: str, names: Collection[str]) -> Non
         )
 
 
+READ_BYTES = 8 << 20
+"""Larger objects are read in pieces of so many bytes."""
+
+
 def read_listed(landing: ObjectStore, listed: ObjectInfo) -> bytes:
     """The bytes of an object that landing listed.
 
     Raises UnsettledObject where its size or entity tag is another one now, or there is no such object to read.
     """
     try:
-        data, found = landing.get_with_info(listed.name)
+        data, now = landing.get_with_info(listed.name)
     except NotFound as error:
         raise _unsettled(landing, listed, f"none that can be read ({error})") from error
-    if (len(data), found.e_tag or listed.e_tag) != (listed.size_bytes, listed.e_tag or found.e_tag):
-        raise _unsettled(landing, listed, f"{len(data)} bytes with entity tag {found.e_tag!r}")
+    _check_settled(landing, listed, len(data), now.e_tag)
     return data
+
+
+def read_pieces(landing: ObjectStore, listed: ObjectInfo, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
+    """The bytes of an object that landing listed, in pieces; a change is noticed at the latest after the last one.
+
+    Raises as `read_listed`.
+    """
+    if listed.size_bytes <= piece_bytes:
+        yield read_listed(landing, listed)
+        return
+    for start in range(0, listed.size_bytes, piece_bytes):
+        size_bytes = min(piece_bytes, listed.size_bytes - start)
+        try:
+            (piece,) = landing.get_ranges(listed.name, [(start, size_bytes)])
+        except NotFound as error:
+            raise _unsettled(landing, listed, f"none that can be read ({error})") from error
+        _check_settled(landing, listed, listed.size_bytes - size_bytes + len(piece), listed.e_tag)
+        yield bytes(piece)
+    now = {info.name: info for info in landing.scan(listed.name.rpartition("/")[0])}.get(listed.name)
+    if now is None:
+        raise _unsettled(landing, listed, "none")
+    _check_settled(landing, listed, now.size_bytes, now.e_tag)
+
+
+def _check_settled(landing: ObjectStore, listed: ObjectInfo, size_bytes: int, e_tag: str) -> None:
+    if (size_bytes, e_tag or listed.e_tag) != (listed.size_bytes, listed.e_tag or e_tag):
+        raise _unsettled(landing, listed, f"{size_bytes} bytes with entity tag {e_tag!r}")
 
 
 def _unsettled(landing: ObjectStore, listed: ObjectInfo, found: str) -> UnsettledObject:

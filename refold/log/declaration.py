@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from refold.errors import DeclarationError
+from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.change_sources import ChangeSource
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
@@ -60,6 +61,10 @@ class QuarantineLimits:
     records_min: int = 3
     bytes_max: int = 64 << 20
     bytes_min: int = 1 << 20
+
+    def passed_anyhow(self, records: int, size_bytes: int) -> bool:
+        """Whether so many bad records, and their bytes, are too many whatever else the day holds."""
+        return records > self.records_max or size_bytes > self.bytes_max
 
     def passed(self, records: int, of_records: int, size_bytes: int, of_bytes: int) -> bool:
         """Whether so many bad records, and their bytes, are too many; `of_bytes` is 0 where it is not known."""
@@ -115,6 +120,7 @@ class Log:
             integer, the canonical bytes (`refold.canonical.encoding`) of several columns.
         decoder: the format of its landing objects.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
+        bounds: how large its landing objects, and what a snapshot takes in of them, may be.
         quarantine: when sealing stops because too much cannot be read.
         conflicts: when sealing stops because ids are repeated with other content.
         owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
@@ -131,6 +137,7 @@ class Log:
     partitions: int = 4
     decoder: Decoder = field(default_factory=JsonLines)
     layout: Layout = DATED
+    bounds: LandingBounds = DEFAULT_BOUNDS
     quarantine: QuarantineLimits = QuarantineLimits()
     conflicts: ConflictLimits = ConflictLimits()
     owner: str | None = None

@@ -17,6 +17,7 @@ from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.rebuild import nothing_sealed
+from refold.seal.decoding import acceptable_pieces
 from refold.seal.sealing import Waiting
 
 _PEEKED_BYTES = 4 << 20
@@ -163,7 +164,7 @@ def _peeked(engine: Engine, log: Log, kind: str, waiting: Sequence[LandingObject
     try:
         name = items[len(items) // 2].name
         data = engine.landing().get(name)
-        records = log.decoder.decode(name, data, log.columns, log.key_columns).read
+        records = sum(piece.read for piece in acceptable_pieces(log, name, [data]))
     except (RefoldError, OSError, ValueError):  # sealing reports what is wrong with it
         return _RECORD_BYTES[kind]
     return len(data) / records if records else _RECORD_BYTES[kind]

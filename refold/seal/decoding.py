@@ -1,12 +1,13 @@
 """Decoding landing objects for sealing: each becomes rows by log partition, several at once and ahead of their turn.
 
-What an object decodes to depends on its bytes alone, so it may be done before its snapshot's turn comes; a fault in it
-is raised when its turn comes, not before. Order, offsets and deduplication are `refold.seal.sealer`'s.
+What an object decodes to depends on its bytes alone, so it may be done before its snapshot's turn comes; whatever is
+wrong with it is reported when its turn comes, not before. Order, offsets and deduplication are `refold.seal.sealer`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,11 +18,11 @@ from refold.base.parallel import cores
 from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
 from refold.errors import UnreadableObject
-from refold.landing.decoder import BadRecord
-from refold.landing.listing import LandingObject, read_listed
+from refold.landing.decoder import BadRecord, Decoded, PieceDecoder, joined
+from refold.landing.listing import LandingObject, read_pieces
 from refold.log.declaration import Log
 from refold.storage.names import places_of
-from refold.storage.objects import ObjectStore, sha256_hex
+from refold.storage.objects import ObjectStore
 
 AHEAD_BYTES = 32 << 20
 """Objects of so many bytes, as they are stored, may be decoded before their turn."""
@@ -32,6 +33,7 @@ class DecodedObject:
     """A landing object as `rows`, and the `places` of the rows of each log partition that has some.
 
     Rows have the declared columns, `source_object` and `source_line`; `read` counts them, bad and control records.
+    Where more records are bad than the log allows of a day, what follows them is not read.
     `plain_bytes` is the size before compression, or 0 where the decoder does not say.
     """
 
@@ -49,6 +51,39 @@ class DecodedObject:
         """The rows of a log partition that has some, in their order."""
         mine = self.places[partition]
         return self.rows.take(pa.array(mine)) if len(mine) < len(self.rows) else self.rows
+
+
+def acceptable_pieces(log: Log, name: str, data: Iterable[bytes]) -> Iterator[Decoded]:
+    """The content of an object, given its bytes in pieces, until the log's quarantine limits are passed.
+
+    Raises UnreadableObject where the object cannot be read or passes the log's bounds.
+    """
+    decoder, bad, bad_bytes = log.decoder, 0, 0
+    if isinstance(decoder, PieceDecoder):
+        pieces = decoder.pieces(name, data, log.columns, log.key_columns, log.bounds)
+    else:
+        pieces = iter([decoder.decode(name, b"".join(data), log.columns, log.key_columns)])
+    for piece in pieces:
+        yield piece
+        bad += len(piece.bad)
+        bad_bytes += sum(len(record.raw) for record in piece.bad)
+        if log.quarantine.passed_anyhow(bad, bad_bytes):
+            return
+
+
+class _Summed:
+    """Bytes in pieces, and the size and sha256 of those that were taken."""
+
+    def __init__(self, data: Iterable[bytes]) -> None:
+        self._data = data
+        self.size_bytes = 0
+        self.sha256 = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._data:
+            self.size_bytes += len(piece)
+            self.sha256.update(piece)
+            yield piece
 
 
 class Decoding:
@@ -97,20 +132,24 @@ class Decoding:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool, self._begun = None, {}
 
-    def _get(self, item: LandingObject) -> bytes:
-        """The bytes of an object. Raises UnsettledObject where landing listed it otherwise."""
+    def _read(self, item: LandingObject) -> Iterable[bytes]:
+        """The bytes of an object in pieces. Raises UnsettledObject where landing listed it otherwise."""
         if item.folder == "":
-            return self._objects.get(item.name)
-        return read_listed(self._landing, item.info) if self._listed else self._landing.get(item.name)
+            return [self._objects.get(item.name)]
+        return read_pieces(self._landing, item.info) if self._listed else [self._landing.get(item.name)]
 
     def _decode(self, item: LandingObject) -> DecodedObject:
-        data = self._get(item)
-        decoded = self._log.decoder.decode(item.name, data, self._log.columns, self._log.key_columns)
+        size_bytes, bounds = item.info.size_bytes, self._log.bounds
+        if size_bytes > bounds.object_bytes_max:
+            raise bounds.too_large(item.name, f"{size_bytes:,}", "object_bytes_max", "bytes")
+        data = _Summed(self._read(item))
+        decoded = joined(self._log.columns, acceptable_pieces(self._log, item.name, data))
         events = decoded.rows.combine_chunks()  # else it is done once for each log partition
         table = self._with_places(item, events, decoded.lines)
         partitions = self._partitions(item, events, decoded.lines)
         places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
-        return DecodedObject(item, len(data), sha256_hex(data), decoded.plain_bytes, decoded.read, decoded.control,
+        sha256 = data.sha256.hexdigest()
+        return DecodedObject(item, data.size_bytes, sha256, decoded.plain_bytes, decoded.read, decoded.control,
                              decoded.bad, table, places)  # fmt: skip
 
     def _with_places(self, item: LandingObject, events: pa.Table, lines: Seqs) -> pa.Table:

@@ -35,7 +35,7 @@ from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
 from refold.seal.new_events import NewEvents, order_events
-from refold.seal.refusal import DryRun, bad_records, check_quarantine, joined
+from refold.seal.refusal import DryRun, bad_records, check_size, joined, within_limits
 from refold.seal.seen_index import newest_seen
 from refold.storage.content import StoredObject
 from refold.storage.names import is_retry
@@ -296,13 +296,13 @@ class _LogSealer:
         while True:
             try:
                 due = self.due(key) if self.stopped is None else []
-                return self._seal(key, list(self._decoding.decode(due)), parent)
+                check_size(self.log, key, due)
+                return self._seal(key, within_limits(self.log, key, self._decoding.decode(due)), parent)
             except RefusedLanding as error:
                 self.stopped = error  # with nothing new nothing can be refused
                 self.close()
 
     def _seal(self, key: str, objects: Sequence[DecodedObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
-        check_quarantine(self.log, key, objects)
         parts, starts = self._ordered(objects, parent)
         cut = self._new_cut(objects, parts, starts, parent)
         segments, repeats, seen = self._write(key, objects, parts, cut.seq_end)
@@ -330,7 +330,10 @@ class _LogSealer:
                 errors.append(error)
         parts, _ = self._ordered(objects, self._chain.head)
         new = self._deduplication.found(key, objects, parts, *self._deduplication.run(parts)) if objects else None
-        checks: list[Callable[[], None]] = [partial(check_quarantine, self.log, key, objects)]
+        checks: list[Callable[[], Any]] = [
+            partial(check_size, self.log, key, due),
+            partial(within_limits, self.log, key, objects),
+        ]
         for check in [*checks, new.check] if new else checks:
             try:
                 check()

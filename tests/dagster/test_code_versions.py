@@ -20,7 +20,6 @@ DECLARED = [
     replace(stock_events, decoder=JsonLines({"country": ("where.country", "country")})),
     replace(stock_events, decoder=JsonLines({"country": ("country", "where.country")})),
     replace(stock_events, decoder=JsonLines(line_bytes_max=7)),
-    replace(stock_events, decoder=JsonLines(object_bytes_max=7)),
     replace(stock_events, decoder=Debezium()),
     replace(stock_events, decoder=Debezium(enveloped=True)),
     replace(stock_events, layout=Folders("{year}/{month}/{day}")),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from refold import Daily, Log, Project, QuarantineLimits, latest_by_key
 from refold.errors import UnreadableObject
 from refold.landing.debezium import Debezium
+from refold.landing.decoder import joined
 from refold.testing import assert_replay_equal
 from refold.types import enum, int64, text
 from tests.support import Shop, seal_and_prove, verify_reference
@@ -92,7 +93,10 @@ def test_records_are_read_the_same_at_once_and_one_by_one(
     data = b"".join(json.dumps(event).encode() + b"\n" for event in events)
     decoder = ROWS.decoder
     assert isinstance(decoder, Debezium)
-    both = [decoder._decode("a.jsonl", data, ROWS.columns, ROWS.key_columns, fast=fast) for fast in (True, False)]
+    both = [
+        joined(ROWS.columns, decoder.pieces("a.jsonl", [data], ROWS.columns, ROWS.key_columns, fast=fast))
+        for fast in (True, False)
+    ]
     fast, slow = ((found.rows.to_pylist(), found.lines.tolist(), list(found.bad), found.read) for found in both)
     assert fast == slow
     rows, lines, records, read = fast

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from refold.errors import DeclarationError, UnreadableObject
 from refold.landing.debezium import Debezium
-from refold.landing.decoder import Decoded
+from refold.landing.decoder import Decoded, joined
 from refold.types import decimal, enum, int64, text
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -43,7 +43,7 @@ def envelope(op: object, before: object = None, after: object = None, **more: ob
 
 
 def decode(*lines: bytes, fast: bool = True, **options: object) -> Decoded:
-    return Debezium(LSN, **options)._decode("a.jsonl", b"\n".join(lines), PRODUCTS, fast=fast)
+    return joined(PRODUCTS, Debezium(LSN, **options).pieces("a.jsonl", [b"\n".join(lines)], PRODUCTS, fast=fast))
 
 
 def outcome(line: bytes, **options: object) -> object:

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold.errors import UnreadableObject
-from refold.landing.decoder import Decoded
+from refold.landing.bounds import LandingBounds
+from refold.landing.decoder import Decoded, joined
 from refold.landing.inflate import inflate
 from refold.landing.jsonl import JsonLines
 from refold.types import Schema, text
 
 
-def rows(data: bytes, columns: Schema, name: str = "a.jsonl", **options: int) -> Decoded:
-    return JsonLines(**options).decode(name, data, columns)
+def rows(data: bytes, columns: Schema, name: str = "a.jsonl", **bounds: int) -> Decoded:
+    return joined(columns, JsonLines().pieces(name, [data], columns, (), LandingBounds(**bounds)))
 
 
 LINES = b'{"x": "a"}\n' * 500
@@ -107,7 +108,7 @@ def test_damaged_gzip_under_a_plain_name_is_unreadable_rather_than_all_bad() -> 
 
 def test_an_object_larger_than_its_limit_is_unreadable_before_it_is_unpacked() -> None:
     bomb = gzip.compress(b"\n" * 50_000_000)
-    with pytest.raises(UnreadableObject, match="at most 1000000 plain bytes"):
+    with pytest.raises(UnreadableObject, match="at most 1,000,000 plain bytes"):
         rows(bomb, {"x": text()}, "a.jsonl.gz", object_bytes_max=1_000_000)
     with pytest.raises(UnreadableObject, match="at most 10 plain bytes"):
         rows(LINES, {"x": text()}, object_bytes_max=10)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from refold.errors import DeclarationError
-from refold.landing.decoder import Decoded
+from refold.landing.decoder import Decoded, joined
 from refold.landing.json_block import LineIndex
 from refold.landing.jsonl import JsonLines
 from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
@@ -40,7 +40,7 @@ STOCK = {
 
 
 def decode(data: bytes, columns: dict, name: str = "a.jsonl", fast: bool = True, **options: object) -> Decoded:
-    return JsonLines(**options)._decode(name, data, columns, fast=fast)
+    return joined(columns, JsonLines(**options).pieces(name, [data], columns, fast=fast))
 
 
 def assert_same(one: Decoded, other: Decoded) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refold.base import parallel
 from refold.landing import json_records
-from refold.landing.decoder import Decoded
+from refold.landing.decoder import Decoded, joined
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Field
 from refold.landing.json_records import read_records
@@ -35,7 +35,7 @@ STOCK = {
 
 
 def decode(data: bytes, columns: dict, name: str = "a.jsonl", fast: bool = True, **options: object) -> Decoded:
-    return JsonLines(**options)._decode(name, data, columns, fast=fast)
+    return joined(columns, JsonLines(**options).pieces(name, [data], columns, fast=fast))
 
 
 def assert_same(one: Decoded, other: Decoded) -> None:
@@ -137,7 +137,7 @@ def test_what_is_read_many_at_once_is_what_is_read_line_by_line(block: list[byte
     found = BlockReader(places).read(index.data, len(index.starts))
     event(type(found).__name__)
     if isinstance(found, Block):
-        general = read_records(index.data, places, 1 << 20, fast=False)
+        general = read_records(index, places, 1 << 20, fast=False)
         assert not general.bad
         assert found.table.equals(general.table)
         assert found.faults == general.faults
