@@ -127,6 +127,21 @@ class Target(ABC):
     def place(self) -> str:
         """Where a person finds it: table name, folder or URL, secrets masked."""
 
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        """Stop serving: readers find nothing under its name. Versions are kept, and `release` serves one again.
+
+        `confirm` is called once it is known that this can be done, right before anything is changed, under the sink's
+        own lock where it has one; it raises where the release was overtaken. A sink that serves nothing is left alone.
+        Returns what is left for a person to do elsewhere, "" for nothing. Raises FixInput where it cannot be done,
+        naming what is in the way, and Unavailable.
+        """
+        raise FixInput(f"{self.place} cannot be withdrawn by its sink.", remedy=self.withdrawn_by_hand)
+
+    @property
+    def withdrawn_by_hand(self) -> str:
+        """What a person does where `withdraw` cannot: a command or statement."""
+        return f"Remove {self.place} once nobody reads it."
+
     def begun(self) -> list[str]:
         """The versions of which anything is kept, sorted: those held whole, and those that a killed publish began.
 

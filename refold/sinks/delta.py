@@ -12,6 +12,7 @@ For a sink `Delta("daily_movement")` the store holds
 
 Any reader of Delta tables (pandas, Polars, Spark, Trino) sees the old or the new version, never a mix. Releasing an
 older version lists its files again, as they are kept until `drop`; so **no other tool may vacuum the table**.
+Withdrawing removes the log, so that readers find no table; a commit without files would show them an empty one.
 Types are Delta's own: long, string, decimal(p, s), date, timestamp (UTC, µs), boolean, binary, double.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, TypedDict, cast
@@ -33,7 +34,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from refold.errors import Conflict, Damaged, DeclarationError, NotFound, Unavailable
+from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound, Unavailable
 from refold.sinks.base import (
     Content,
     Sink,
@@ -199,6 +200,21 @@ class DeltaTarget(Target):
         versions = {path.partition("/")[0] for path in _listed(table)}
         version = versions.pop() if len(versions) == 1 else None
         return version if version is not None and self._objects.exists(self._record_name(version)) else None
+
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        """Remove the table's log, without which readers find no table. Raises FixInput where Refold never committed."""
+        if not self._log.exists():
+            return ""
+        if not self._log.is_ours():
+            raise FixInput(f"{self.place} is a table that Refold did not make.", remedy=self.withdrawn_by_hand)
+        confirm()
+        self._log.remove()
+        return ""
+
+    @property
+    def withdrawn_by_hand(self) -> str:
+        """The folder to delete."""
+        return f"Delete the folder {self.place}/_delta_log."
 
     def versions(self) -> list[str]:
         """The versions that have a record."""

@@ -47,6 +47,27 @@ class DeltaLog:
         for number in self._numbers(self._copies):
             self._objects.delete(_name(self._copies, number))
 
+    def exists(self) -> bool:
+        """Whether there is anything of a log, or a copy of a commit."""
+        return any(self._objects.list(folder) for folder in (self._log, self._copies))
+
+    def is_ours(self) -> bool:
+        """Whether any commit of the table is Refold's."""
+        if self._numbers(self._copies):
+            return True
+        return any(_of_refold(self._text(number) or "") for number in self._numbers(self._log))
+
+    def remove(self) -> None:
+        """Remove the log and then the copies; a rerun completes what was killed.
+
+        Checkpoints go first and commits from the oldest on, so that readers meanwhile find the table as it was or an
+        error, and never one of its earlier versions.
+        """
+        names = [info.name for info in self._objects.list(self._log)]
+        for name in sorted(names, key=lambda name: (bool(_NUMBERED.fullmatch(name.rpartition("/")[2])), name)):
+            self._objects.delete(name)
+        self.forget()
+
     def faults(self) -> list[SinkFault]:
         """Commits and copies that are not what they were, and commits of strangers after Refold's last one."""
         identity, found = self._identity(), []

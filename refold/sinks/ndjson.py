@@ -8,7 +8,7 @@ For a sink `BulkNdjson("product_search")` the object store holds
   `product_search` to this version's index in one step, once its parts are loaded;
 - `search/bulk/product_search/<version>/meta.json`: the parts with their sha256, written last, so that a version
   without it is not whole;
-- `search/bulk/product_search/released.json`: the version that is to be served, and its lineage.
+- `search/bulk/product_search/released.json`: the version that is to be served, and its lineage; withdrawing removes it.
 
 Each version has an index of its own, `product_search-<version>`. The external version is the snapshot's ordinal, so
 a part that is sent again changes nothing: its items answer 409, meaning "already there". Decimals are text, because
@@ -18,7 +18,7 @@ JSON readers take numbers for doubles; map them as `scaled_float` or `keyword`. 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import ClassVar, TypedDict
@@ -182,6 +182,20 @@ class BulkNdjsonTarget(Target):
         for info in self._objects.list(f"{self._folder}/{version}"):
             self._objects.delete(info.name)
 
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        """Delete the record of what is to be served. Returns the request that removes alias and indexes elsewhere."""
+        name = f"{self._folder}/released.json"
+        if not self._objects.exists(name):
+            return ""
+        confirm()
+        self._objects.delete(name)
+        return f"Where its parts were loaded, send: {_remove_indexes(self._sink.index)}"
+
+    @property
+    def withdrawn_by_hand(self) -> str:
+        """The object to delete, and the request to the search engine."""
+        return f"Delete {self.place}/released.json, and send: {_remove_indexes(self._sink.index)}"
+
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """Every object that is not, byte for byte, what publishing writes, and the first line that differs."""
         found, names = [], set()
@@ -263,6 +277,12 @@ def _parts(pieces: Iterable[bytes], size_bytes_max: int) -> Iterator[tuple[int, 
         size_bytes += len(piece)
     if part:
         yield len(part), b"".join(part)
+
+
+def _remove_indexes(alias: str) -> str:
+    """The request that removes all indexes of an alias, and the alias with them."""
+    body = canonical_json({"actions": [{"remove_index": {"index": f"{alias}-*"}}]}).decode()
+    return f"POST _aliases {body}"
 
 
 def _move_alias(alias: str, index: str) -> Mapping[str, object]:

@@ -40,7 +40,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import sqlalchemy as sa
 
-from refold.errors import Conflict, DeclarationError, FixInput, NotFound, RefoldError
+from refold.errors import Conflict, DeclarationError, NotFound, RefoldError
 from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, repeated_but_for_case, require_columns
 from refold.sinks.connections import DATABASE, Connections
 from refold.sinks.database import Database
@@ -52,13 +52,18 @@ from refold.sinks.sql_tables import (
     VERSION,
     add_missing_columns,
     has_registry,
+    held_version,
+    held_versions,
     missing_columns,
+    of_version,
     registry,
+    released_version,
     releases,
     rows_table_of,
     versions,
 )
 from refold.sinks.sql_views import decimal_faults, follow_columns, shown, shows_columns, shows_exactly
+from refold.sinks.sql_withdrawal import WITHDRAWN, clear_withdrawn, drop_view, require_free
 from refold.sinks.values import require_storable
 from refold.storage.objects import canonical_json
 from refold.types import Schema, describe
@@ -166,10 +171,9 @@ class SqlTarget(Target):
         rows = with_exact(content, self.place) if exact else content.rows
         self._make_tables(table)
         whole = self._whole(content)
-        held = {name: whole[name] for name in ("table_name", "version")}
         with self.database.writing(self.lock(content.version)) as connection:
             connection.execute(sa.delete(table).where(table.c[VERSION] == content.version))
-            connection.execute(_of_version(sa.delete(versions), held))
+            connection.execute(of_version(sa.delete(versions), self.table, content.version))
             self.database.load(connection, table, content.version, rows, self.columns)
             connection.execute(sa.insert(versions).values(whole))
 
@@ -178,8 +182,8 @@ class SqlTarget(Target):
         if self.database.empty():
             raise NotFound(no_version(self.place, version))
         with self.database.reading() as connection:
-            sought = version if version is not None else self._released(connection)
-            found = self._held(connection, sought) if sought is not None else None
+            sought = version if version is not None else released_version(connection, self.table)
+            found = held_version(connection, self.table, sought) if sought is not None else None
             if sought is None or found is None:
                 raise NotFound(no_version(self.place, version))
             require_columns(self.place, sought, found.columns, self.description)
@@ -200,31 +204,45 @@ class SqlTarget(Target):
         if self.database.empty():
             return None
         with self.database.reading() as connection:
-            return self._released(connection)
+            return released_version(connection, self.table)
+
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        """Drop the view, in one transaction with its release row. Raises FixInput, Unavailable.
+
+        The view must be the one that Refold made, and no view or function of others may depend on it.
+        """
+        if self.released() is not None:
+            with self.database.writing("tables") as connection:
+                self.database.limit_waiting(connection)
+                drop_view(connection, self.table, self.store, confirm, self.withdrawn_by_hand)
+        return ""
+
+    @property
+    def withdrawn_by_hand(self) -> str:
+        """The statement to run."""
+        return f'In {self.database.place} run: DROP VIEW "{self.table}";'
 
     def versions(self) -> list[str]:
         """The versions whose transaction committed."""
         if self.database.empty():
             return []
         with self.database.reading() as connection:
-            if not has_registry(connection):
-                return []
-            query = sa.select(versions.c.version).where(versions.c.table_name == self.table)
-            return sorted(connection.scalars(query))
+            return held_versions(connection, self.table)
 
     def drop(self, version: str) -> None:
         """Delete the rows of a version, also one of former columns. Raises Conflict if it is released."""
         if self.database.empty():
             return
         with self.database.writing(self.lock(version)) as connection:
-            found = self._held(connection, version)
+            found = held_version(connection, self.table, version)
             if found is None:
                 return
-            if self._released(connection) == version:
+            if released_version(connection, self.table) == version:
                 raise Conflict(f"{self.place} shows the version {version}.", remedy="Release another one first.")
             rows = sa.table(found.rows_table, sa.column(VERSION))
             connection.execute(sa.delete(rows).where(rows.c[VERSION] == version))
-            connection.execute(_of_version(sa.delete(versions), {"table_name": self.table, "version": version}))
+            connection.execute(of_version(sa.delete(versions), self.table, version))
+            clear_withdrawn(connection, self.table, str(found.rows_table))
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """What is wrong with a version's registry row, and with `lineage` with release row and view. See the base."""
@@ -297,7 +315,7 @@ class SqlTarget(Target):
         if missing_columns(connection):
             return False
         row = connection.execute(sa.select(releases).where(releases.c.table_name == self.table)).one_or_none()
-        held = self._held(connection, version)
+        held = held_version(connection, self.table, version)
         if row is None or held is None:
             return False
         if self.database.sqlite and not shows_columns(connection, self.table, held.rows_table, held.columns):
@@ -306,13 +324,16 @@ class SqlTarget(Target):
 
     def move(self, connection: sa.Connection, version: str, lineage: Mapping[str, str]) -> None:
         """Point the release row to a version, and where the view shows other columns, make it follow."""
-        found = self._held(connection, version)
+        found = held_version(connection, self.table, version)
         if found is None:
             raise NotFound(no_version(self.place, version))
         here = releases.c.table_name == self.table
         # Updated, and thereby locked, before it is read: two releases that both swap the view would trip else.
         connection.execute(sa.update(releases).where(here).values(self._row(version, lineage)))
-        shows = connection.scalar(sa.select(releases.c.rows_table).where(here)) == found.rows_table
+        table = connection.scalar(sa.select(releases.c.rows_table).where(here))
+        if table == WITHDRAWN:
+            require_free(connection, self.table, self.place)
+        shows = table == found.rows_table
         if self.database.sqlite:  # which waits for no reader, so that a view made by an earlier Refold follows as well
             shows = shows and shows_columns(connection, self.table, found.rows_table, found.columns)
         if not shows:
@@ -329,26 +350,10 @@ class SqlTarget(Target):
             query = sa.select(releases.c.table_name).where(releases.c.table_name == self.table)
             if connection.scalar(query) is not None:
                 return
-            inspector = sa.inspect(connection)
-            if self.table in inspector.get_table_names() + inspector.get_view_names():
-                raise FixInput(
-                    f"Expected no {self.place}, found one that Refold did not make.",
-                    remedy="Give the sink another name, or move that table away.",
-                )
+            require_free(connection, self.table, self.place)
             row = {"table_name": self.table, "rows_table": table.name, "store": self.store}
             connection.execute(sa.insert(releases).values(row))
             follow_columns(connection, self.table, table.name, self.description)
-
-    def _released(self, connection: sa.Connection) -> str | None:
-        if not has_registry(connection):
-            return None
-        return connection.scalar(sa.select(releases.c.version).where(releases.c.table_name == self.table))
-
-    def _held(self, connection: sa.Connection, version: str) -> sa.Row[tuple[object, ...]] | None:
-        if not has_registry(connection):
-            return None
-        query = sa.select(versions).where(versions.c.table_name == self.table, versions.c.version == version)
-        return connection.execute(query).one_or_none()
 
 
 def _by_database(moves: Sequence[Move]) -> Iterable[Sequence[tuple[SqlTarget, str, Mapping[str, str]]]]:
@@ -392,7 +397,3 @@ def _release_all(
             target.move(connection, version, lineage)
         if trial is not None:
             trial.rollback()
-
-
-def _of_version(statement: sa.Delete, held: Mapping[str, object]) -> sa.Delete:
-    return statement.where(*(versions.c[name] == value for name, value in held.items()))

@@ -56,6 +56,33 @@ def has_registry(connection: sa.Connection) -> bool:
     return sa.inspect(connection).has_table(releases.name)
 
 
+def released_version(connection: sa.Connection, view: str) -> str | None:
+    """The version that the release row of a view names."""
+    if not has_registry(connection):
+        return None
+    return connection.scalar(sa.select(releases.c.version).where(releases.c.table_name == view))
+
+
+def held_version(connection: sa.Connection, view: str, version: str) -> sa.Row[tuple[object, ...]] | None:
+    """The registry row of a version of a view."""
+    if not has_registry(connection):
+        return None
+    query = sa.select(versions).where(versions.c.table_name == view, versions.c.version == version)
+    return connection.execute(query).one_or_none()
+
+
+def held_versions(connection: sa.Connection, view: str) -> list[str]:
+    """The versions of a view that are held whole, sorted."""
+    if not has_registry(connection):
+        return []
+    return sorted(connection.scalars(sa.select(versions.c.version).where(versions.c.table_name == view)))
+
+
+def of_version(statement: sa.Delete, view: str, version: str) -> sa.Delete:
+    """A statement on the registry of versions, for one of them."""
+    return statement.where(versions.c.table_name == view, versions.c.version == version)
+
+
 def add_missing_columns(connection: sa.Connection) -> None:
     """Add the columns that a table created by an earlier Refold lacks."""
     unless = "" if connection.dialect.name == "sqlite" else "IF NOT EXISTS "

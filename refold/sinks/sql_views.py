@@ -155,6 +155,18 @@ def follow_columns(connection: sa.Connection, view: str, rows_table: str, descri
     _run(connection, [*map(_verbatim, by_default), *(statement for _, statement in kept)])
 
 
+def dependents(connection: sa.Connection, view: str) -> list[str]:
+    """What of others would fail, or prevents it, where a view were dropped; the view stays."""
+    if connection.dialect.name != "sqlite":
+        return list(connection.scalars(_DEPENDENTS, {"view": _quoted(view)}))
+    before = _failing_views(connection)
+    with connection.begin_nested() as trial:
+        connection.execute(DropView(sa.Table(view, sa.MetaData()), if_exists=True))
+        found = [f"view {name}" for name in _failing_views(connection) if name not in before]
+        trial.rollback()
+    return found
+
+
 def _refusal(view: str, why: str, dependents: Sequence[str]) -> FixInput:
     listed = "".join(f"\n  - {name}" for name in dependents)
     return FixInput(

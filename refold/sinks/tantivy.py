@@ -4,7 +4,7 @@ For a sink `Tantivy("product_search")` the search folder holds
 
 - `tantivy/product_search/<version>/`: one index a version, with `refold.json` beside tantivy's own files, which it
   names with their sha256. It is built in a sibling folder and renamed whole, so that a folder that is there is whole;
-- `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically;
+- `tantivy/product_search/released.json`: the version that `search` asks, replaced atomically, removed by `withdraw`;
 - `tantivy/product_search/.lock`: held while publishing, releasing and dropping; readers need no lock.
 
 Text columns are indexed in lower-cased words (of less than 40 bytes), the key also whole. Index files differ
@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +176,14 @@ class TantivyTarget(Target):
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{file} names no version.", remedy="Release again; `refold repair` does.") from error
+
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        """Delete the record of the version that is searched."""
+        if (self._folder / "released.json").exists():
+            with self._locked():
+                confirm()
+                (self._folder / "released.json").unlink(missing_ok=True)
+        return ""
 
     def versions(self) -> list[str]:
         """The versions whose folder is in place."""

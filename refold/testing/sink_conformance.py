@@ -158,6 +158,61 @@ class SinkConformance(SinkValues):
             target.drop("v1")
         assert_holds(content, target.read())
 
+    def test_a_withdrawn_sink_serves_nothing_and_can_be_released_again(
+        self, open_target: Callable[..., Target]
+    ) -> None:
+        """Versions stay, a rerun changes nothing, and other sinks are left alone."""
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target, other = open_target(first, "stock"), open_target(first, "stock_view")
+        assert target.withdraw() == ""
+        for content in (first, second):
+            target.publish(content)
+            other.publish(content)
+            other.release(content.version, content.lineage)
+            target.release(content.version, content.lineage)
+        for _ in range(2):
+            target.withdraw()
+            assert (target.released(), target.versions()) == (None, ["v1", "v2"])
+            with pytest.raises(NotFound):
+                target.read()
+            assert_holds(first, target.read("v1"))
+        assert_holds(second, other.read())
+        target.publish(second)
+        assert target.released() is None
+        target.release("v1", first.lineage)
+        assert_holds(first, open_target(first, "stock").read())
+
+    def test_a_withdrawal_that_was_overtaken_changes_nothing(self, open_target: Callable[..., Target]) -> None:
+        """Where confirming raises."""
+        content = levels("v1", 1)
+        target = open_target(content)
+        target.publish(content)
+        target.release("v1", content.lineage)
+
+        def overtaken() -> None:
+            raise Conflict("A newer release was made.")
+
+        with pytest.raises(Conflict, match="newer"):
+            target.withdraw(overtaken)
+        assert_holds(content, target.read())
+
+    def test_versions_of_a_withdrawn_sink_can_all_be_dropped(self, open_target: Callable[..., Target]) -> None:
+        """Nothing of it is left then, and the same name can be published again."""
+        former = levels("v1", 1)
+        later = content_of({"product_id": text(), "level": decimal(9, 2)}, [("P", 1)], "v2", ordinal=2)
+        before, after = open_target(former), open_target(later)
+        for target, content in ((before, former), (after, later)):
+            target.publish(content)
+            target.release(content.version, content.lineage)
+        after.withdraw()
+        for version in ("v2", "v1", "v1"):
+            after.drop(version)
+        assert after.begun() == []
+        assert after.released() is None
+        before.publish(former)
+        before.release("v1", former.lineage)
+        assert_holds(former, before.read())
+
     def test_an_unknown_version_is_not_found_and_changes_nothing(self, open_target: Callable[..., Target]) -> None:
         """Neither reading nor releasing it."""
         content = levels("v1", 1)

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,12 @@ class KeyValueTarget(Target):
         with suppress(FileNotFoundError):
             return str(json.loads((self._folder / "released.json").read_bytes())["version"])
         return None
+
+    def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
+        if self.released() is not None:
+            confirm()
+            (self._folder / "released.json").unlink(missing_ok=True)
+        return ""
 
     def versions(self) -> list[str]:
         return sorted(path.name.removesuffix(".sqlite") for path in self._folder.glob("[!.]*.sqlite"))
