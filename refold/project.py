@@ -30,6 +30,8 @@ class Project:
         name: for people.
         cadence: when snapshots are cut.
         stores: every derived store, in any order.
+        keep: titles of sinks that are no longer declared, such as `Sql/stock_view`, and that go on serving what they
+            served last. The others are withdrawn by the next release.
         sample: writes a sample landing folder, if the project has one: (folder, late) -> summary.
 
     Raises DeclarationError where names collide or an input is missing.
@@ -39,12 +41,14 @@ class Project:
     cadence: Cadence
     stores: Sequence[Store]
     sample: Callable[[Path, bool], object] | None = None
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         names = [store.name for store in self.stores]
         names += [log.name for log in self.logs]
         names += [store.ledger.name for store in self.folded]
         sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
+        kept = {f"{type(sink).__name__}/{sink.name}" for store in self.stores for sink in store.sinks} & {*self.keep}
         probe = self.cadence.key(dt.datetime(2000, 2, 29, 23, tzinfo=dt.UTC))
         other = (log for log in self.logs if _slot(log, probe) != probe)
         missing = ((store, needed) for store in self.stores for needed in store.inputs if needed not in self.stores)
@@ -56,6 +60,7 @@ class Project:
                 f"{self.cadence.shape}"
                 for log in other
             ),
+            *(f"keep names {title}, which is declared: take it out of one of them" for title in sorted(kept)),
             *(f"store {store.name!r} reads {needed.name!r}, which is not in the project" for store, needed in missing),
         ]
         if faults:

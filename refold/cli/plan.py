@@ -30,7 +30,8 @@ _SHOWN = 20
 def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool, history: bool) -> None:
     """Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.
 
-    Also reads back what is served now, and says where it differs from what was proven.
+    Also reads back what is served now, and says where it differs from what was proven, and which sinks that the
+    project no longer has will be withdrawn.
     """
     if history:
         _show_history(read_runs(), as_json)
@@ -39,9 +40,10 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     base = resident_mb()
     made = plan_rebuild(engine, through, fresh=fresh)
     expected = forecast(engine, made, read_runs(), Via.COMMAND, base_mb=base)
-    served = engine.served.check()
+    served, former = engine.served.check(), engine.releaser.foretell_withdrawals()
     if as_json:
-        click.echo(json.dumps({**as_object(expected), "served": [asdict(each) for each in served]}, indent=2))
+        more = {"served": [asdict(each) for each in served], "former_sinks": former}
+        click.echo(json.dumps({**as_object(expected), **more}, indent=2))
         return
     console = view.console()
     console.print(view.table(f"Plan of a rebuild through {made.through}", rows_of(expected)))
@@ -50,6 +52,8 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     if engine.chain.head is not None:
         view.skipped_and_stopped(engine, console)
     show_served(console, served)
+    for sentence in former:
+        console.print(view.cell(sentence), soft_wrap=True)
 
 
 def rows_of(expected: Forecast) -> list[dict[str, Any]]:

@@ -72,6 +72,13 @@ def release_show(context: click.Context, number: int | None) -> None:
     if found.rolled_back_from is not None:
         console.print(view.cell("Snapshots it was rolled back from are not released again by themselves."))
     console.print(view.table("What it serves", rows))
+    former = [
+        {"sink": each.title, "store": each.store, "version": each.version, "place": each.sink.place}
+        | {"becomes": "kept" if each.keep else "withdrawn"}
+        for each in found.former
+    ]
+    if former:
+        console.print(view.table("Former sinks, which the project no longer has", former))
 
 
 def _places(release: Release, store: str) -> str:

@@ -75,6 +75,30 @@ def describe_sink(sink: Sink, place: str, key: Sequence[str], columns: Schema) -
 
 
 @dataclass(frozen=True)
+class FormerSink:
+    """A sink that an earlier release served and that a release no longer has.
+
+    Attributes:
+        store: the name of the store that it served.
+        sink: the sink, as the last release that had it describes it.
+        version: the version that it served then.
+        at: where its connection is, secrets masked, a folder inside the store relative to it.
+        keep: whether the project has it go on serving that version; otherwise it is withdrawn.
+    """
+
+    store: str
+    sink: ServedSink
+    version: str
+    at: str
+    keep: bool = False
+
+    @property
+    def title(self) -> str:
+        """As `ServedSink.title`."""
+        return self.sink.title
+
+
+@dataclass(frozen=True)
 class Release:
     """What is served from one number of the pointer on.
 
@@ -95,6 +119,7 @@ class Release:
         retired: by title of sink, the versions that were given up; no release takes one before all are dropped.
         retired_by: the number of the record that gave them up.
         unserved: the number before this one, where some sink did not serve it when this one was made.
+        former: the sinks that this release no longer has and that served when it was made.
     """
 
     number: int
@@ -115,6 +140,7 @@ class Release:
     connections: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     unserved: int | None = None
+    former: Sequence[FormerSink] = ()
     format: int = FORMAT
 
     @property
@@ -126,10 +152,21 @@ class Release:
         names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder", "connections")
         return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
 
+    def changes(self, current: Release) -> bool:
+        """Whether this is another release than the current one: by content, or by what becomes of former sinks."""
+        if self.content != current.content:
+            return True
+        return not {(each.title, each.keep) for each in self.former} <= {(e.title, e.keep) for e in current.former}
+
     @property
     def places(self) -> dict[str, str]:
         """Where all connections of its sinks are, by name."""
         return {**self.connections, DATABASE: self.database, SEARCH: self.search_folder}
+
+    @property
+    def titles(self) -> set[str]:
+        """The titles of its sinks."""
+        return {sink.title for sinks in self.sinks.values() for sink in sinks}
 
     @property
     def moves_readers(self) -> bool:
@@ -224,7 +261,7 @@ def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
 
 def _body(release: Release) -> dict[str, Any]:
     """A release as it is written: without fields that were added later, where it has none of them."""
-    added = [name for name in ("connections", "digests", "unserved") if not getattr(release, name)]
+    added = [name for name in ("connections", "digests", "unserved", "former") if not getattr(release, name)]
     return {name: value for name, value in asdict(release).items() if name not in added}
 
 
@@ -246,12 +283,13 @@ def _parse(body: Mapping[str, Any], name: str) -> Release:
     if found > FORMAT:
         raise FixInput(f"The record {name} has format {found}, expected at most {FORMAT}.", remedy="Update Refold.")
     try:
-        names = {f.name for f in fields(ServedSink)}
-        sinks = {
-            store: [ServedSink(**{k: v for k, v in sink.items() if k in names}) for sink in described]
-            for store, described in body.get("sinks", {}).items()
-        }
+        sinks = {store: [_sink(each) for each in described] for store, described in body.get("sinks", {}).items()}
         known = {f.name: body[f.name] for f in fields(Release) if f.name in body}
-        return Release(**{**known, "sinks": sinks, "format": found})
-    except (TypeError, AttributeError) as error:
+        former = [FormerSink(**{**each, "sink": _sink(each["sink"])}) for each in body.get("former", ())]
+        return Release(**{**known, "sinks": sinks, "former": former, "format": found})
+    except (TypeError, AttributeError, KeyError) as error:
         raise Damaged(f"The record {name} is not a release of format {found}: {error!r}.") from error
+
+
+def _sink(body: Mapping[str, Any]) -> ServedSink:
+    return ServedSink(**{f.name: body[f.name] for f in fields(ServedSink)})

@@ -31,6 +31,7 @@ from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord, claim_folder
 from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, places, title_of
 from refold.release.publisher import Publisher
+from refold.release.withdrawal import Withdrawals, reached, sinks_in
 from refold.sinks.base import Sink, Target
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
@@ -81,6 +82,7 @@ class Releaser:
         self._project = project
         self._prover = prover
         self._publisher = publisher
+        self.withdrawals = Withdrawals(publisher.connections, project.keep)
         self._clock = clock
         self._by = by
 
@@ -104,7 +106,7 @@ class Releaser:
             self.roll_forward()
             return current
         wanted = self._wanted(snapshot, current)
-        if current is None or current.content != wanted.content:
+        if current is None or wanted.changes(current):
             if current is not None and not again:
                 _refuse_undoing(current, snapshot)
             self._refuse_retiring(wanted, current)
@@ -125,10 +127,16 @@ class Releaser:
         proofs = {name: f"{claim_folder(record.claim)}/any.json" for name, record in claimed.items()}
         sinks = {s.name: [self._describe(s, sink) for sink in s.sinks] for s in self._project.stores if s.sinks}
         wanted = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks)
-        if current is None or current.content == self._stamped(wanted, current).content:
-            return current is None
-        _refuse_undoing(current, snapshot)
-        return True
+        if current is None:
+            return True
+        if moves := self._stamped(wanted, current).changes(current):
+            _refuse_undoing(current, snapshot)
+        return moves
+
+    def foretell_withdrawals(self) -> list[str]:
+        """What the next release will do about each sink that the project no longer has, for people; writes nothing."""
+        titles = {title_of(sink) for store in self._project.stores for sink in store.sinks}
+        return self.withdrawals.foretell(self.withdrawals.former(self.current(), titles))
 
     def rollback(self, number: int | None = None) -> Release:
         """Serve the content of an earlier release again (None: of the one before), under a new number.
@@ -162,6 +170,8 @@ class Releaser:
         while release is not None:
             failed: list[RefoldError] = []
             try:
+                # First, so that a transaction over several views never finds a former one beside a later snapshot.
+                self.withdrawals.withdraw(release, self._confirm(release.number))
                 for sink, moves in self._moves(release):
                     try:
                         sink.release_together(moves, self._confirm(release.number))
@@ -191,14 +201,7 @@ class Releaser:
                 remedy="\nNothing was changed, and what is served stays as it is.",
             )
         unserved = current.number if current is not None and not self._is_served(current) else None
-        moved = self.pointer.move(replace(wanted, unserved=unserved))
-        if current is not None:
-            for title in sorted(_titles(current) - _titles(moved)):
-                _log.warning(
-                    f"{title} is no longer part of a release: its readers keep the content of snapshot "
-                    f"{current.snapshot}. Remove it by hand once nobody reads it."
-                )
-        return moved
+        return self.pointer.move(replace(wanted, unserved=unserved))
 
     def _confirm(self, number: int) -> Callable[[], None]:
         def confirm() -> None:
@@ -240,16 +243,18 @@ class Releaser:
             released_by=self._by(),
             retired=dict(retiring),
             retired_by=current.retired_by if current and retiring else None,
+            former=self.withdrawals.former(current, release.titles),
             **places(self._publisher.connections, sinks),
         )
 
     def _is_served(self, release: Release) -> bool:
-        """Whether every sink serves a release; one that is damaged says nothing, and is not counted."""
+        """Whether every sink serves a release; one that cannot be asked is not counted."""
         for name, version in release.versions.items():
-            for _, _, target in self.sinks_of(release, name):
-                with suppress(Damaged):
-                    if target.released() != version:
-                        return False
+            with suppress(RefoldError):  # of a sink that is no longer declared
+                for _, _, target in self.sinks_of(release, name):
+                    with suppress(Damaged):
+                        if target.released() != version:
+                            return False
         return True
 
     def _describe(self, store: Store, sink: Sink) -> ServedSink:
@@ -314,18 +319,20 @@ class Releaser:
         """A store's sinks in a release, each by the project's declaration, or where that is gone by the record's.
 
         With `declared` also those of the project that the release does not list; always where it is of format 1.
-        A sink that the project no longer has counts as long as it holds the release's version.
+        A sink that the project no longer has counts as long as it can be reached and holds the release's version.
         """
-        recorded = {described.title: described for described in release.sinks.get(name, ())}
+        recorded = {each.title: each for each in sinks_in(release) if each.store == name}
         for store in self._project.stores:
             for sink in store.sinks if store.name == name else ():
-                described = recorded.pop(title_of(sink), None)
-                if described is not None or declared or not release.sinks:
-                    yield described or self._describe(store, sink), sink, self._publisher.target(store, sink)
-        for described in recorded.values():
-            restored = described.declared()
+                former = recorded.pop(title_of(sink), None)
+                if former is not None or declared or not release.sinks:
+                    described = former.sink if former is not None else self._describe(store, sink)
+                    yield described, sink, self._publisher.target(store, sink)
+        for former in recorded.values():
+            described = former.sink
+            connections = self._publisher.connections
+            restored = reached(connections, former.sink, former.at)
             if restored is not None:
-                connections = self._publisher.connections
                 target = restored.open(connections, name, described.key, described.schema)
                 if release.versions[name] in target.versions():
                     yield described, restored, target
@@ -366,10 +373,6 @@ class Releaser:
                 f"Snapshot {wanted.snapshot} cannot be released while a prune is dropping {', '.join(taken)}.",
                 remedy="Let it end, or run `refold prune --apply` where it was killed; then publish it again.",
             )
-
-
-def _titles(release: Release) -> set[str]:
-    return {sink.title for sinks in release.sinks.values() for sink in sinks}
 
 
 def _refuse_undoing(current: Release, snapshot: Snapshot) -> None:

@@ -9,21 +9,24 @@ the pointer, with the same content and the list of what it gives up, and then dr
 rollback: whichever moves the pointer first, the other finds the number taken and stops. No release takes a version
 from the list until all of it is dropped, and a prune that was killed is finished by the next one.
 
-Versions in sinks that the project no longer declares are kept. `refold.repair.garbage` looks for objects that nothing
-names. Delta tables must not be vacuumed in any other way.
+Sinks that the project no longer declares are found in the records of releases. Their versions are judged in the same
+way, except that one which is still served is kept (`refold.release.withdrawal`). `refold.repair.garbage` looks for
+objects that nothing names. Delta tables must not be vacuumed in any other way.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from refold.errors import Conflict, FixInput
+from refold.errors import Conflict, FixInput, RefoldError
 from refold.project import Project
-from refold.release.pointer import Release, title_of
+from refold.release.pointer import FormerSink, Release, title_of
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser, utc_now
+from refold.release.withdrawal import sinks_in
 from refold.sinks.base import Target
 from refold.storage.names import ordinal_of
 
@@ -53,7 +56,7 @@ class PrunePlan:
 
     Attributes:
         number: the number of the pointer it was planned at; 0 before the first release.
-        versions: every version of every sink of the project.
+        versions: every version of every sink, also of former ones that can be reached.
         unfinished: versions that a killed prune has given up and not dropped, by sink.
         left: what is not looked at, for people.
     """
@@ -111,15 +114,24 @@ class Pruner:
             for title, (store, target) in self._targets().items()
             for version in target.begun()
         ]
-        gone = {sink.title for release in history for sinks in release.sinks.values() for sink in sinks}
-        left = [f"{title}: no longer a sink of the project" for title in sorted(gone - self._targets().keys())]
+        left = list[str]()
+        for former in self._former(history):
+            try:
+                target = self._releaser.withdrawals.open(former)
+                still, found = target.released(), target.begun()
+            except RefoldError as error:
+                left.append(f"{former.title}: {error}")
+                continue
+            judged = [self._judge(former.store, former.title, each, moved, keep, since, former=True) for each in found]
+            versions += [replace(v, keep=True, why="still served") if v.version == still else v for v in judged]
         return PrunePlan(current.number if current else 0, versions, self._pointer.retiring(current), left)
 
     def _judge(
-        self, store: str, sink: str, version: str, moved: Sequence[Release], keep: int, since: dt.datetime
-    ) -> HeldVersion:
+        self, store: str, sink: str, version: str, moved: Sequence[Release], keep: int, since: dt.datetime, *,
+        former: bool = False,
+    ) -> HeldVersion:  # fmt: skip
         """Whether to keep one version; `moved` are the releases that moved readers, the newest first."""
-        served = [release for release in moved if release.versions.get(store) == version]
+        served = [release for release in moved if _version_in(release, store, sink) == version]
         numbers, ordinal = [release.number for release in reversed(served)], ordinal_of(version)
         why = ""
         if not moved or served[:1] == moved[:1]:
@@ -130,7 +142,7 @@ class Pruner:
             why = _young(served[0], since)
         elif ordinal is None:
             why = "its name is not one that Refold gives"
-        elif ordinal >= moved[0].ordinal:
+        elif ordinal >= moved[0].ordinal and not former:
             why = "not released yet"
         else:
             # A run may be publishing it just now; it is given up once nothing was released for that long.
@@ -169,22 +181,36 @@ class Pruner:
         assert release.retired_by is not None, "a plan is unfinished only where a number says so"
         self._releaser.roll_forward()  # a sink may still serve an old version, where a release was killed
         targets, done = self._targets(), dict[str, list[str]]()
+        for former in self._former(list(self._pointer.newest_first())):
+            if former.title in release.retired:
+                with suppress(FixInput):  # not reached any more; the next plan says so
+                    targets[former.title] = former.store, self._releaser.withdrawals.open(former)
         for title, versions in release.retired.items():
             if title not in targets:
                 continue
             store, target = targets[title]
             for version in versions:
-                if self._wanted_again(release, store, version):
+                if self._wanted_again(release, store, title, version):
                     continue
                 target.drop(version)
                 done.setdefault(title, []).append(version)
         self._pointer.retired(release.retired_by)
         return done
 
-    def _wanted_again(self, release: Release, store: str, version: str) -> bool:
+    def _wanted_again(self, release: Release, store: str, title: str, version: str) -> bool:
         """Whether a number since takes a version; none should, since releases look at what is being given up."""
         newest = self._pointer.number()
-        return any(self._pointer.get(n).versions.get(store) == version for n in range(release.number, newest + 1))
+        numbers = range(release.number, newest + 1)
+        return any(_version_in(self._pointer.get(number), store, title) == version for number in numbers)
+
+    def _former(self, history: Sequence[Release]) -> list[FormerSink]:
+        """The sinks that the project no longer declares, as the newest release that had them describes them."""
+        found = dict[str, FormerSink]()
+        for release in history:
+            for each in sinks_in(release):
+                found.setdefault(each.title, each)
+        declared = self._targets().keys()
+        return [each for title, each in sorted(found.items()) if title not in declared]
 
     def _targets(self) -> dict[str, tuple[str, Target]]:
         return {
@@ -192,6 +218,14 @@ class Pruner:
             for store in self._project.stores
             for sink in store.sinks
         }
+
+
+def _version_in(release: Release, store: str, title: str) -> str | None:
+    """The version that a release serves in a sink, or would serve of its store where it does not list its sinks."""
+    if not release.sinks:
+        return release.versions.get(store)
+    serving = (name for name, sinks in release.sinks.items() if any(sink.title == title for sink in sinks))
+    return next((release.versions[name] for name in serving), None)
 
 
 def _young(release: Release, since: dt.datetime) -> str:

@@ -135,12 +135,7 @@ class Target(ABC):
         Returns what is left for a person to do elsewhere, "" for nothing. Raises FixInput where it cannot be done,
         naming what is in the way, and Unavailable.
         """
-        raise FixInput(f"{self.place} cannot be withdrawn by its sink.", remedy=self.withdrawn_by_hand)
-
-    @property
-    def withdrawn_by_hand(self) -> str:
-        """What a person does where `withdraw` cannot: a command or statement."""
-        return f"Remove {self.place} once nobody reads it."
+        raise FixInput(f"{self.place} cannot be withdrawn by its sink.")
 
     def begun(self) -> list[str]:
         """The versions of which anything is kept, sorted: those held whole, and those that a killed publish began.
@@ -251,6 +246,10 @@ class Sink(ABC):
         Asked before anything is sealed or published; what was published earlier is still read and released.
         """
         return []
+
+    def by_hand(self, place: str) -> str:
+        """What a person does where a target at a place cannot be withdrawn: a command or statement, as a sentence."""
+        return f"Remove {place} once nobody reads it."
 
     def prepare(self, moves: Sequence[tuple[Target, str, Mapping[str, str]]]) -> None:
         """Find out whether `release_together` can do these moves, before the release is committed; by default nothing.

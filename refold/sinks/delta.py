@@ -112,6 +112,10 @@ class Delta(Sink):
             raise DeclarationError(f"{self} of store {store}", faults)
         return DeltaTarget(self.table, connections, columns)
 
+    def by_hand(self, place: str) -> str:
+        """The folder to delete."""
+        return f"Delete the folder {place}/_delta_log."
+
 
 class DeltaTarget(Target):
     """One Delta table and the versions kept in its folder."""
@@ -206,15 +210,10 @@ class DeltaTarget(Target):
         if not self._log.exists():
             return ""
         if not self._log.is_ours():
-            raise FixInput(f"{self.place} is a table that Refold did not make.", remedy=self.withdrawn_by_hand)
+            raise FixInput(f"{self.place} is a table that Refold did not make.")
         confirm()
         self._log.remove()
         return ""
-
-    @property
-    def withdrawn_by_hand(self) -> str:
-        """The folder to delete."""
-        return f"Delete the folder {self.place}/_delta_log."
 
     def versions(self) -> list[str]:
         """The versions that have a record."""

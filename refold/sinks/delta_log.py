@@ -48,8 +48,8 @@ class DeltaLog:
             self._objects.delete(_name(self._copies, number))
 
     def exists(self) -> bool:
-        """Whether there is anything of a log, or a copy of a commit."""
-        return any(self._objects.list(folder) for folder in (self._log, self._copies))
+        """Whether there is anything of a log."""
+        return bool(list(self._objects.list(self._log)))
 
     def is_ours(self) -> bool:
         """Whether any commit of the table is Refold's."""
@@ -58,15 +58,15 @@ class DeltaLog:
         return any(_of_refold(self._text(number) or "") for number in self._numbers(self._log))
 
     def remove(self) -> None:
-        """Remove the log and then the copies; a rerun completes what was killed.
+        """Remove the copies and then the log; a rerun completes what was killed.
 
-        Checkpoints go first and commits from the oldest on, so that readers meanwhile find the table as it was or an
-        error, and never one of its earlier versions.
+        Of the log checkpoints go first and commits from the oldest on, so that readers meanwhile find the table as it
+        was or an error, and never one of its earlier versions.
         """
+        self.forget()
         names = [info.name for info in self._objects.list(self._log)]
         for name in sorted(names, key=lambda name: (bool(_NUMBERED.fullmatch(name.rpartition("/")[2])), name)):
             self._objects.delete(name)
-        self.forget()
 
     def faults(self) -> list[SinkFault]:
         """Commits and copies that are not what they were, and commits of strangers after Refold's last one."""

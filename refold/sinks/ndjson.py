@@ -93,6 +93,10 @@ class BulkNdjson(Sink):
             raise DeclarationError(f"{self} of store {store}", faults)
         return BulkNdjsonTarget(self, connections.objects, columns)
 
+    def by_hand(self, place: str) -> str:
+        """The object to delete, and the request to the search engine."""
+        return f"Delete {place}/released.json, and send: {_remove_indexes(self.index)}"
+
 
 class BulkNdjsonTarget(Target):
     """One index's exported versions."""
@@ -190,11 +194,6 @@ class BulkNdjsonTarget(Target):
         confirm()
         self._objects.delete(name)
         return f"Where its parts were loaded, send: {_remove_indexes(self._sink.index)}"
-
-    @property
-    def withdrawn_by_hand(self) -> str:
-        """The object to delete, and the request to the search engine."""
-        return f"Delete {self.place}/released.json, and send: {_remove_indexes(self._sink.index)}"
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """Every object that is not, byte for byte, what publishing writes, and the first line that differs."""

@@ -128,6 +128,10 @@ class Sql(Sink):
         sqlite = connections.urls.get(self.connection, "").startswith("sqlite")
         return decimal_faults(columns, may_round=self.round_decimals) if sqlite else []
 
+    def by_hand(self, place: str) -> str:
+        """The statement to run."""
+        return f'Run DROP VIEW "{self.table}"; for {place}.'
+
     def prepare(self, moves: Sequence[Move]) -> None:
         """Move several tables and roll it back. Raises NotFound, FixInput where a view cannot change its columns."""
         for group in _by_database(moves):
@@ -214,13 +218,8 @@ class SqlTarget(Target):
         if self.released() is not None:
             with self.database.writing("tables") as connection:
                 self.database.limit_waiting(connection)
-                drop_view(connection, self.table, self.store, confirm, self.withdrawn_by_hand)
+                drop_view(connection, self.table, self.store, confirm)
         return ""
-
-    @property
-    def withdrawn_by_hand(self) -> str:
-        """The statement to run."""
-        return f'In {self.database.place} run: DROP VIEW "{self.table}";'
 
     def versions(self) -> list[str]:
         """The versions whose transaction committed."""

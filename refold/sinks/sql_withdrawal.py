@@ -19,7 +19,7 @@ WITHDRAWN = ""
 """The table of rows in the release row of a withdrawn view."""
 
 
-def drop_view(connection: sa.Connection, view: str, store: str, confirm: Callable[[], None], by_hand: str) -> None:
+def drop_view(connection: sa.Connection, view: str, store: str, confirm: Callable[[], None]) -> None:
     """Drop the view that serves a store, and empty its release row; nothing where another store has the row.
 
     `confirm` is called with the row locked, before the view is dropped. Raises FixInput where Refold did not make the
@@ -33,9 +33,9 @@ def drop_view(connection: sa.Connection, view: str, store: str, confirm: Callabl
     if _exists(connection, view):
         held = held_version(connection, view, row.version)
         if held is not None and not shows_columns(connection, view, row.rows_table, str(held.columns)):
-            raise FixInput(f"{view} is not the view that Refold made.", remedy=by_hand)
+            raise FixInput(f"{view} is not the view that Refold made.")
         if listed := "".join(f"\n  - {name}" for name in dependents(connection, view)):
-            raise FixInput(f"Others depend on the view {view}:{listed}", remedy=f"\nDrop them first. {by_hand}")
+            raise FixInput(f"Others depend on the view {view}:{listed}", remedy="\nDrop them first.")
     confirm()
     connection.execute(DropView(sa.Table(view, sa.MetaData()), if_exists=True))
     nothing = dict.fromkeys({"version", "lineage", *LINEAGE} - {*missing_columns(connection)})

@@ -111,7 +111,6 @@ class TantivyTarget(Target):
         """Build the index aside and rename it whole; one that is there and holds the same content is kept."""
         require_storable(content, self.place)
         with self._locked():
-            _clear([*self._folder.glob(f"{_BUILDING}*"), *self._folder.glob(f"{_DROPPED}*")])
             if self._holds(content):
                 return
             building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self._folder))
@@ -191,12 +190,11 @@ class TantivyTarget(Target):
 
     def drop(self, version: str) -> None:
         """Remove a version's folder. Raises Conflict if it is the one that is searched."""
-        if not self._whole(version):
-            return
-        with self._locked():
-            if self.released() == version:
-                raise Conflict(f"{self.place} serves the version {version}.", remedy="Release another one first.")
-            self._remove(version)
+        if self._folder.exists():
+            with self._locked():
+                if self.released() == version:
+                    raise Conflict(f"{self.place} serves the version {version}.", remedy="Release another one first.")
+                self._remove(version)
 
     def _build(self, folder: Path, content: Content) -> None:
         builder = tantivy.SchemaBuilder().add_bytes_field(_DOCUMENT, stored=True)
@@ -329,9 +327,11 @@ class TantivyTarget(Target):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        """Hold the lock, and clear away what killed processes left."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
+            _clear([*self._folder.glob(f"{_BUILDING}*"), *self._folder.glob(f"{_DROPPED}*")])
             yield
 
 

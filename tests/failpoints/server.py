@@ -102,7 +102,8 @@ class Reading:
     def begin(self, place: Place, stage: Stage) -> None:
         """Read a shop from now on, over and over."""
         shop = {"root": str(place.root), "name": place.name, "database": place.url}
-        self._say({"what": "begin", "allowed": stage.allowed, "nothing": stage.old is None, **shop})
+        fewer = stage.project == "fewer"
+        self._say({"what": "begin", "allowed": stage.allowed, "nothing": stage.old is None, "fewer": fewer, **shop})
 
     def ask(self, what: str, **more: Any) -> dict[str, Any]:
         """Have it read everything once more from now on, and hear what it found so far; `end` is the last time."""

@@ -1,4 +1,4 @@
-"""The little shop with a sink of every kind, under three declarations. Not a test.
+"""The little shop with a sink of every kind, under four declarations. Not a test.
 
 What readers must find is told here by plain loops over the records that are landed, so that it owes nothing to Refold.
 """
@@ -42,22 +42,25 @@ def on_hand(row: Count, event: Any):
     return row._replace(level=row.level + units, moves=row.moves + 1)
 
 
+BOUNDS = [expect("column_values_to_be_between", column="level", min_value=0)]
+
+
 def _project(moves: Log = shop.moves, **rule: Any) -> Project:
     sinks = {
         "on_hand": [Sql("on_hand"), Delta("levels")],
         "offers": [Sql("offers"), BulkNdjson("offers"), Tantivy("offers_index")],
         "turnover": [Sql("turnover"), Delta("turnover")],
     }
-    bounds = [expect("column_values_to_be_between", column="level", min_value=0)]
-    return shop.little(sinks, moves=moves, expect=bounds, **rule)
+    return shop.little(sinks, moves=moves, expect=BOUNDS, **rule)
 
 
 PROJECTS = {
     "plain": _project(),
     "retrying": _project(replace(shop.moves, columns={**shop.moves.columns, "quantity": int64(1, 10_000)})),
     "wide": _project(rule=on_hand, version=2),
+    "fewer": shop.little({"on_hand": [Sql("on_hand")], "turnover": [Delta("turnover")]}, expect=BOUNDS),
 }
-"""`retrying` takes quantities that `plain` does not; `wide` has one column more."""
+"""`retrying` takes quantities that `plain` does not; `wide` has one column more; `fewer` has lost sinks."""
 
 
 def moves(day: int) -> list[dict[str, Any]]:

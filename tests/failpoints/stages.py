@@ -114,6 +114,7 @@ PHASES: Mapping[str, Phase] = {
     "wrecked": Phase("released", wreck),
     "without segments": Phase("released", lose_segments),
     "rotten": Phase("released", let_rot, "retrying"),
+    "withdrawn": Phase("checked", release, "fewer"),
     "wide published": Phase("served", publish_wide, "wide"),
 }
 
@@ -130,6 +131,8 @@ STAGES: Mapping[str, Stage] = {
     "release the first": Stage("first published again", lambda shop: release(shop, 0), old=None, new=0, database=True),
     "release": Stage("checked", release, new=NEW, database=True),
     "release other columns": Stage("wide published", release, new=NEW, project="wide", database=True),
+    "withdraw": Stage("checked", release, new=NEW, project="fewer", database=True),
+    "prune what was withdrawn": Stage("withdrawn", prune, old=NEW, new=NEW, project="fewer", database=True),
     "roll back": Stage("released", roll_back, old=NEW, new=OLD, database=True),
     "unseal": Stage("checked", unseal),
     "prune": Stage("cluttered", prune, old=NEW, new=NEW, database=True),

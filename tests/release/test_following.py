@@ -69,19 +69,6 @@ def test_a_rollback_that_a_view_of_others_prevents_is_not_committed(either: Litt
     assert set(other.released().values()) == {1}
 
 
-def test_a_sink_that_a_release_leaves_behind_is_named(little: Little, caplog: pytest.LogCaptureFixture):
-    little.release(0)
-    fewer = shop.little({"on_hand": stored.sinks[:1], "last_move": last_move.sinks[:2]})
-    with caplog.at_level(logging.WARNING, "refold"):
-        replace(little, project=fewer).release(1)
-    named = [record.getMessage().partition(":")[0] for record in caplog.records]
-    assert named == [f"{title} is no longer part of a release" for title in ("Delta/levels", "Tantivy/moves_index")]
-    assert "snapshot 2026-01-01" in caplog.text
-    caplog.clear()
-    replace(little, project=fewer).release(2)
-    assert caplog.text == ""
-
-
 def unfollowed(little: Little, day: int) -> None:
     """A release that is committed and that no sink has followed, as a kill leaves it."""
     releaser = little.releaser()
