@@ -224,7 +224,7 @@ def a_prune_keeps_what_is_served_and_no_more() -> Any:
     """However many releases are to be kept, one is."""
 
     def make(judge: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda self, *arguments: judge(self, *arguments[:4], 1, *arguments[5:])
+        return lambda self, *arguments, **more: judge(self, *arguments[:4], 1, *arguments[5:], **more)
 
     return _instead(Pruner, "_judge", make)
 

@@ -190,18 +190,6 @@ def test_an_open_release_whose_version_is_pruned_while_read_is_told(little: Litt
         opened.delta("levels")
 
 
-def test_sinks_that_the_project_no_longer_declares_are_left_and_named(little: Little):
-    for day in (0, 1):
-        little.release(day)
-    fewer = little.declared(stores=[on_hand])
-    assert fewer.pruner().plan(1, 0).left == [
-        f"{title}: no longer a sink of the project"
-        for title in ("BulkNdjson/moves", "Sql/last_move", "Tantivy/moves_index")
-    ]
-    prune(fewer, 1)
-    assert little.held()["BulkNdjson/moves"] == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize(("keep", "days"), [(0, 0), (1, -1)])
 def test_a_prune_that_makes_no_sense_is_refused(little: Little, keep: int, days: int):
     with pytest.raises(FixInput, match="at least 1 release"):
