@@ -15,7 +15,7 @@ import refold
 from refold.errors import Conflict, FixInput, NotFound, RefoldError
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
 from refold.storage.objects import ObjectStore
-from tests.release.little import DAYS, NOW, Little, on_hand, read_whole
+from tests.release.little import DAYS, NOW, Little, read_whole
 from tests.release.test_rollback import everywhere
 
 DAY = dt.timedelta(days=1)
