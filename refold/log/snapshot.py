@@ -253,8 +253,14 @@ class SnapshotChain:
         """Write the layout after the one that was read, which counts from now on; returns its name.
 
         Raises Conflict if another process wrote that one first; it is read when the snapshot's layout is next needed.
+        Raises Damaged where no number is left.
         """
         number = self._numbers.get(snapshot.key, 0) + 1
+        if not parts_of(ObjectKind.LAYOUT, _layout_name(snapshot, number)):
+            raise Damaged(
+                f"The layout {_layout_name(snapshot, number - 1)} does not continue the series: no number follows it.",
+                remedy="Remove it: compaction did not write it.",
+            )
         try:
             self._objects.create(_layout_name(snapshot, number), layout_bytes(snapshot, number, layout))
         except Conflict:

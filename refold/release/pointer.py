@@ -194,32 +194,39 @@ class Pointer:
 
     def number(self) -> int:
         """The newest number; 0 before the first release."""
-        return max(self._numbers(), default=0)
+        return max(self.numbers(), default=0)
+
+    def numbers(self) -> list[int]:
+        """All numbers that have a record, ascending. Some are missing only where records were lost or added."""
+        found = [parts_of(ObjectKind.RELEASE, info.name) for info in self._objects.list(folder_of(ObjectKind.RELEASE))]
+        return [int(parts["number"]) for parts in found if parts]
 
     def get(self, number: int) -> Release:
         """One number of the series. Raises NotFound, naming what there is, and Damaged."""
         body = read_record(self._objects, _name(number))
         if body is None:
-            numbers = self._numbers()
+            numbers = self.numbers()
             known = f"there are {numbers[0]} to {numbers[-1]}" if numbers else "nothing was released yet"
             raise NotFound(f"There is no release {number}: {known}.")
         release = _parse(body, _name(number))
         if release.number != number:
             raise Damaged(
                 f"The record {_name(number)} is that of another number: expected {number}, found {release.number}.",
-                remedy="Restore it from a copy.",
+                remedy="Restore it from a copy, or remove it if there was no such release.",
             )
         return release
 
     def newest_first(self) -> Iterator[Release]:
         """All numbers, the newest first."""
-        return (self.get(number) for number in reversed(self._numbers()))
+        return (self.get(number) for number in reversed(self.numbers()))
 
     def move(self, wanted: Release) -> Release:
         """Create the next number; of two that want it, one gets it. Returns the record that has it.
 
         Raises Conflict where another process moved the pointer elsewhere first; the message says who and where to.
+        Raises Damaged where the newest number does not follow the one before it.
         """
+        self._require_next(wanted.number)
         try:
             self._objects.create(_name(wanted.number), record_bytes(_body(wanted)))
         except Conflict as error:
@@ -244,9 +251,15 @@ class Pointer:
         """Record that all versions that a number gave up are dropped."""
         self._objects.put(_retired_name(number), record_bytes({"number": number}))
 
-    def _numbers(self) -> list[int]:
-        found = [parts_of(ObjectKind.RELEASE, info.name) for info in self._objects.list(folder_of(ObjectKind.RELEASE))]
-        return [int(parts["number"]) for parts in found if parts]
+    def _require_next(self, number: int) -> None:
+        """Refuse a number after one that does not follow the others, since one of them is not of this series."""
+        *_, before, newest = [0, 0, *(each for each in self.numbers() if each < number)]
+        if newest > before + 1 or not parts_of(ObjectKind.RELEASE, _name(number)):
+            raise Damaged(
+                f"The newest release, {_name(newest)}, does not continue the series: expected {_name(before + 1)}.",
+                remedy=f"If Refold did not write {_name(newest)}, or what is missing cannot be restored from a copy, "
+                f"remove it: release {before} is served then. Nothing was changed.",
+            )
 
 
 def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class Releaser:
 
     def _asked(self, number: int) -> Release:
         release = self.pointer.get(number)
-        if number < self.pointer.number() and self.pointer.get(number + 1).unserved == number:
+        if number + 1 in self.pointer.numbers() and self.pointer.get(number + 1).unserved == number:
             _log.warning(f"Some sink never served {release}.")
         return release
 

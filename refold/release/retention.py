@@ -199,9 +199,8 @@ class Pruner:
 
     def _wanted_again(self, release: Release, store: str, title: str, version: str) -> bool:
         """Whether a number since takes a version; none should, since releases look at what is being given up."""
-        newest = self._pointer.number()
-        numbers = range(release.number, newest + 1)
-        return any(_version_in(self._pointer.get(number), store, title) == version for number in numbers)
+        since = (self._pointer.get(number) for number in self._pointer.numbers() if number >= release.number)
+        return any(_version_in(later, store, title) == version for later in since)
 
     def _former(self, history: Sequence[Release]) -> list[FormerSink]:
         """The sinks that the project no longer declares, as the newest release that had them describes them."""

@@ -32,6 +32,7 @@ from refold.storage.objects import ObjectInfo, ObjectStore
 GRACE_HOURS = 24
 _TOKEN = re.compile(rb"[0-9a-f]{32,}")
 _NAME = re.compile(rf'"({folder_of(ObjectKind.SEGMENT)}/[^"]+)"'.encode())
+_LISTED_OF_LOGS = (ObjectKind.SEGMENT, ObjectKind.REPEATS, ObjectKind.QUARANTINE)
 _PARTS_OF_STATES = (ObjectKind.ROWS, ObjectKind.CHANGES, ObjectKind.LEDGER_PART)
 
 
@@ -52,10 +53,11 @@ class Unreferenced:
 def find_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[Unreferenced]:
     """All objects that no manifest, layout, record or release names; `now` is aware. Reads only.
 
-    They come in the order of `COLLECTORS`, and by name.
+    They come in the order of `COLLECTORS`, and by name; last those whose names Refold does not give.
     """
     before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
-    return [found for collect in dict.fromkeys(COLLECTORS.values()) for found in collect(objects, before)]
+    found = [each for collect in dict.fromkeys(COLLECTORS.values()) for each in collect(objects, before)]
+    return [*found, *_unknown(objects)]
 
 
 def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
@@ -78,7 +80,7 @@ def _log_objects(objects: ObjectStore, before: dt.datetime) -> Iterator[Unrefere
     """All but runs of the seen index; then the segments that only superseded layouts name."""
     named = _found(objects, folder_of(ObjectKind.LAYOUT), _NAME)
     for info in objects.list(folder_of(ObjectKind.SEGMENT)):
-        if named is not None and info.name.encode() not in named and kind_of(info.name) is not ObjectKind.SEEN_IDS:
+        if named is not None and info.name.encode() not in named and kind_of(info.name) in _LISTED_OF_LOGS:
             yield Unreferenced(info.name, info.size_bytes, False, "a seal may be about to name it")
     for found in find_superseded(objects, lambda info: _age(info, before)):
         yield Unreferenced(found.name, found.size_bytes, found.why == "", found.why, superseded=True)
@@ -109,6 +111,14 @@ def _proofs(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]
                 continue
             if named is None or not _is_claimed(objects, info, named):
                 yield _judged(info, before, "a record cannot be read" if named is None else "")
+
+
+def _unknown(objects: ObjectStore) -> Iterator[Unreferenced]:
+    """Objects beside those of Refold whose names are not of any kind, such as numbers outside a series."""
+    for folder in sorted({folder_of(kind).split("/")[0] for kind in ObjectKind}):
+        for info in objects.list(folder):
+            if kind_of(info.name) is None:
+                yield Unreferenced(info.name, info.size_bytes, False, "its name is not one that Refold gives")
 
 
 Collector = Callable[[ObjectStore, dt.datetime], Iterator[Unreferenced]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from refold.errors import NotFound, RefoldError
 from refold.release.pointer import Release
@@ -11,17 +12,16 @@ from refold.repair.damage import Audit, Damage
 from refold.storage.names import ObjectKind, name_of, version_name
 from refold.storage.objects import canonical_json, sha256_hex
 
+_MISSING_MAX = 100
+
 
 def check_releases(audit: Audit) -> Iterator[Damage]:
     """Every number of the pointer, the newest first, and the expectations that what is served has passed."""
-    served = True
-    for number in range(audit.pointer.number(), 0, -1):
+    numbers, served = audit.pointer.numbers(), True
+    for number in reversed(numbers):
         name = name_of(ObjectKind.RELEASE, number=number)
         try:
             release = audit.pointer.get(number)
-        except NotFound:
-            expected = "a number of the pointer, as later ones exist"
-            yield from audit.damage(ObjectKind.RELEASE, name, expected, "none")
         except RefoldError as error:
             yield from audit.damage(ObjectKind.RELEASE, name, "the record that was written", str(error))
         else:
@@ -29,6 +29,18 @@ def check_releases(audit: Audit) -> Iterator[Damage]:
             if served and not audit.is_reported(name):
                 yield from _expectations(audit, release)
         served = False
+    for before, number in pairwise([0, *numbers]):
+        yield from _missing(audit, before + 1, number - 1)
+
+
+def _missing(audit: Audit, first: int, last: int) -> Iterator[Damage]:
+    """The numbers of a gap, each by name; of a large one, which a stray record makes, the first."""
+    expected = "a number of the pointer, as later ones exist"
+    if last - first >= _MISSING_MAX:
+        expected = f"the numbers {first} to {last} of the pointer, as {last + 1} exists"
+        last = first
+    for number in range(first, last + 1):
+        yield from audit.damage(ObjectKind.RELEASE, name_of(ObjectKind.RELEASE, number=number), expected, "none")
 
 
 def _release(audit: Audit, name: str, release: Release) -> Iterator[Damage]:

@@ -104,7 +104,7 @@ class SinkAudit:
 
     def _releases(self) -> Iterator[Release]:
         pointer = self._releaser.pointer
-        for number in range(1, pointer.number() + 1):
+        for number in pointer.numbers():
             try:
                 yield pointer.get(number)
             except RefoldError:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import takewhile
 
 from refold.base.progress import track
-from refold.errors import FixInput
+from refold.errors import Damaged, FixInput
 from refold.log.declaration import Log
 from refold.log.snapshot import SnapshotChain
 from refold.seal.cadence import Cadence
@@ -97,8 +97,23 @@ class Sealing:
         self._sealer: Sealer | None = None
 
     def sealer(self) -> Sealer:
-        """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput."""
-        return Sealer(self._open_landing(), self._objects, self._chain, self._logs, self._cadence)
+        """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput, Damaged."""
+        sealer = Sealer(self._open_landing(), self._objects, self._chain, self._logs, self._cadence)
+        self._refuse_stray_head(sealer.cadence)
+        return sealer
+
+    def _refuse_stray_head(self, cadence: Cadence) -> None:
+        """Refuse a newest snapshot of the future that leaves out keys: nothing would be sealed before its time."""
+        *_, before, head = [None, None, *self._chain]
+        if before is None or head is None or cadence.begun(head.key, self._now):
+            return
+        expected = cadence.following(before.key)
+        if expected != head.key:
+            raise Damaged(
+                f"The newest snapshot, {head.name}, is in the future and does not follow {before.key}: expected "
+                f"{expected or 'none'}. Nothing could be sealed before {head.key} is over.",
+                remedy=f"If it was not sealed on purpose, give it up: `refold log unseal {head.key} --yes`.",
+            )
 
     def seal(self, through: str | None = None, *, only_due: bool = False) -> Iterator[SealReport]:
         """Seal the keys that `keys` gives, oldest first; sealed keys are skipped.
