@@ -51,9 +51,8 @@ def test_a_release_that_does_not_continue_the_series_is_named_and_none_follows_i
     compared = list(engine.sink_audit.earlier(engine.chain.get(), engine.project.stores))
     assert len(compared) == len(list(little.targets())), "what the first release serves, and it ends"
     before = little.files("releases")
-    for work in (lambda: little.release(1), lambda: little.releaser().rollback(1)):
-        with pytest.raises(Damaged, match=rf"releases/{number:020d}\.json, does not continue .*0002\.json.* remove it"):
-            work()
+    with pytest.raises(Damaged, match=rf"releases/{number:020d}\.json, does not continue .*0002\.json.* remove it"):
+        little.release(1)
     assert little.files("releases") == before
     stray.unlink()
     assert little.release(1).number == 2
