@@ -7,7 +7,7 @@ touches nothing but the object store; landing, database and search index are ope
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 from refold.base.memory import share_allocator
 from refold.base.progress import track
 from refold.config import Settings
+from refold.errors import DeclarationError, FixInput, RuleError, Unproven
 from refold.explain.events import Explainer
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -135,24 +136,30 @@ class Engine:
         return record
 
     def fold_history(
-        self, log: str, through: Snapshot, *, fresh: bool = False
+        self, log: str, through: Snapshot, *, fresh: bool = False, stores: Sequence[Folded] | None = None
     ) -> Iterator[tuple[Snapshot, Mapping[str, StateRecord]]]:
-        """Build a log's stores at every snapshot in one pass; yields what had to be visited, oldest first."""
-        yield from self.builder.fold_history(self.stores_of(log), through, fresh=fresh)
+        """Build a log's stores (or some) at every snapshot in one pass; yields what had to be visited, oldest first."""
+        yield from self.builder.fold_history(stores or self.stores_of(log), through, fresh=fresh)
 
-    def prove_history(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
-        """Verify a log's stores at every snapshot in one full replay; yields verdicts, oldest first."""
-        verdicts = self.prover.prove_history(self.stores_of(log), through)
+    def prove_history(
+        self, log: str, through: Snapshot, stores: Sequence[Folded] | None = None
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+        """Verify a log's stores (or some) at every snapshot in one full replay; yields verdicts, oldest first."""
+        verdicts = self.prover.prove_history(stores or self.stores_of(log), through)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
 
     def compare_with_reference(self, stores: Sequence[Folded], snapshot: Snapshot) -> list[Verdict]:
         """Compare folded stores with the reference fold up to a snapshot; one verdict a store, in the order given."""
         return reference_verdicts(self.objects, self.chain, self.builder, stores, snapshot)
 
-    def relate_history(self, through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
+    def relate_history(
+        self, through: Snapshot, refused: Callable[[Store, Snapshot, FixInput], None] | None = None
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first.
 
         The last snapshot is verified over every order of rows that a proof needs, those before it over one or two each.
+        A relation that cannot be computed at a snapshot is given to `refused`, and one whose inputs are not built there
+        is left out; without `refused` either is raised.
         """
         snapshots = self.chain.through(through.key)
         before, verdicts = "", dict[str, Verdict]()
@@ -160,10 +167,19 @@ class Engine:
             if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
                 verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
             else:
+                verdicts = {}
                 for relation in self.project.relations:
-                    self.builder.build(relation, snapshot, with_rows=False)
-                briefly = snapshot.id != through.id
-                verdicts = {r.name: self.prover.prove(r, snapshot, briefly=briefly) for r in self.project.relations}
+                    try:
+                        self.builder.build(relation, snapshot, with_rows=False)
+                        briefly = snapshot.id != through.id
+                        verdicts[relation.name] = self.prover.prove(relation, snapshot, briefly=briefly)
+                    except (RuleError, DeclarationError) as error:
+                        if refused is None:
+                            raise
+                        refused(relation, snapshot, error)
+                    except Unproven:
+                        if refused is None:
+                            raise
             before = snapshot.id
             yield snapshot, verdicts
 

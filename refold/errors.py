@@ -72,6 +72,16 @@ class EventRefused(RuleError):
     kind = "event-refused"
 
 
+class SinkRefused(FixInput):
+    """A sink could not follow a release, so nothing was released; `faults` say why, and `stores` of which stores."""
+
+    kind = "sink-refused"
+
+    def __init__(self, message: str, *, faults: Sequence[str], stores: Sequence[str], remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.faults, self.stores = tuple(faults), tuple(stores)
+
+
 class NotDeterministic(RuleError):
     """A rule gave different results for the same rows and events."""
 

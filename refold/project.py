@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +33,8 @@ class Project:
         keep: titles of sinks that are no longer declared, such as `Sql/stock_view`, and that go on serving what they
             served last. The others are withdrawn by the next release.
         sample: writes a sample landing folder, if the project has one: (folder, late) -> summary.
+        release_together: groups of names of stores whose readers always see one snapshot: where one of a group cannot
+            follow a release, the whole group is held back. Stores in no group are held back one by one.
 
     Raises DeclarationError where names collide or an input is missing.
     """
@@ -42,6 +44,7 @@ class Project:
     stores: Sequence[Store]
     sample: Callable[[Path, bool], object] | None = None
     keep: Sequence[str] = ()
+    release_together: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         names = [store.name for store in self.stores]
@@ -61,6 +64,12 @@ class Project:
                 for log in other
             ),
             *(f"keep names {title}, which is declared: take it out of one of them" for title in sorted(kept)),
+            *(
+                f"release_together names {name!r}, which is not a store of the project"
+                for group in self.release_together
+                for name in group
+                if name not in [store.name for store in self.stores]
+            ),
             *(f"store {store.name!r} reads {needed.name!r}, which is not in the project" for store, needed in missing),
         ]
         if faults:
@@ -96,6 +105,14 @@ class Project:
     def in_order(self) -> list[Store]:
         """All stores, each after what it reads."""
         return [*self.folded, *self.relations]
+
+    def held_with(self, names: Collection[str]) -> set[str]:
+        """Some stores that are held back, and those that are released together with one of them."""
+        held, before = set(names), -1
+        while len(held) > before:
+            before = len(held)
+            held |= {name for group in self.release_together if held & set(group) for name in group}
+        return held
 
     def store(self, name: str) -> Store:
         """A store by name. Raises NotFound, naming what there is."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from refold.errors import RefoldError, Unproven
+from refold.errors import EventRefused, FixInput, RefoldError, RuleError, Unproven
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
@@ -99,6 +99,53 @@ class HistoryFolded(Event):
 
     log: Log
     last: Snapshot
+
+
+@dataclass(frozen=True)
+class StoreRefused(Event):
+    """A store cannot take what is sealed: its rule, its query or a sink refuses. The other stores go on."""
+
+    store: Store
+    snapshot: Snapshot
+    cause: RefoldError
+
+    @property
+    def warning(self) -> str:
+        """Why."""
+        return f"Store {self.store.name!r} is held back at snapshot {self.snapshot.key}: {self.cause}"
+
+
+@dataclass(frozen=True)
+class StoreHeld:
+    """A store did not follow a release that others follow; `served` is the snapshot that its readers keep."""
+
+    store: Store
+    served: str | None
+    cause: RefoldError
+
+    def __str__(self) -> str:
+        kept = f"keeps serving snapshot {self.served}" if self.served else "is not served"
+        return f"Store {self.store.name!r} was held back and {kept}. {self.cause}"
+
+
+@dataclass(frozen=True)
+class StoresHeld(Event):
+    """Stores did not follow a release of a snapshot: first those that refuse something, then their companions."""
+
+    snapshot: Snapshot
+    held: Sequence[StoreHeld]
+
+    @property
+    def problem(self) -> str:
+        """What the readers of each see, and why."""
+        lines = "".join(f"\n  - {each}" for each in self.held)
+        return f"Snapshot {self.snapshot.key} is not what the readers of all stores see:{lines}"
+
+    def error(self, remedy: str) -> RefoldError:
+        """The problem, as an error of the kind of the first cause."""
+        cause = self.held[0].cause
+        kinds: tuple[type[RefoldError], ...] = (EventRefused, RuleError, FixInput, Unproven)
+        return next((kind for kind in kinds if isinstance(cause, kind)), Unproven)(self.problem)
 
 
 @dataclass(frozen=True)

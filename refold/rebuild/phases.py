@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from refold.base.progress import Timings, track
 from refold.engine import Engine
-from refold.errors import NotFound, RefusedLanding
+from refold.errors import (
+    Damaged,
+    DeclarationError,
+    FixInput,
+    NotFound,
+    RefoldError,
+    RefusedLanding,
+    RuleError,
+    SinkRefused,
+    Unproven,
+)
+from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
+from refold.proof.refused import refused_from
 from refold.rebuild.events import (
     Event,
     ExpectationsChecked,
@@ -23,12 +35,17 @@ from refold.rebuild.events import (
     Sealed,
     ServedDiffered,
     ServedVerified,
+    StoreHeld,
     StorePublished,
+    StoreRefused,
+    StoresHeld,
     StoreVerified,
     Vanished,
 )
 from refold.rebuild.stages import Stage, StageKind
+from refold.release.pointer import Release
 from refold.seal.sealing import Waiting, shortened
+from refold.stores.declaration import Folded, Store
 
 _log = logging.getLogger("refold")
 T = TypeVar("T")
@@ -96,35 +113,131 @@ class RebuildRun:
         """Fold the stores of each log, in one pass over it."""
         last = self.last
         for log in self.engine.project.logs:
-            built = self.engine.fold_history(log.name, last, fresh=self.fresh)
+            yield from self._fold(log, self.engine.stores_of(log.name))
+            yield HistoryFolded(log, last)
+
+    def _fold(self, log: Log, stores: Sequence[Folded]) -> Iterator[Event]:
+        """Fold stores of a log together; where one refuses an event, each by itself."""
+        built = self.engine.fold_history(log.name, self.last, fresh=self.fresh, stores=stores)
+        try:
             for _ in self._timed(Stage(StageKind.FOLD, log.name), built):
                 pass
-            yield HistoryFolded(log, last)
+        except RuleError as error:
+            if len(stores) == 1:
+                yield StoreRefused(stores[0], self.last, error)
+                return
+            for store in stores:
+                yield from self._fold(log, [store])
 
     def replay(self) -> Iterator[Event]:
         """Replay each log from offset 0 and compare its stores at every snapshot."""
         for log in self.engine.project.logs:
-            proven = self.engine.prove_history(log.name, self.last)
+            folded = [store for store in self.engine.stores_of(log.name) if self._is_built(store)]
+            if not folded:
+                continue
+            proven = self.engine.prove_history(log.name, self.last, folded)
             for _, verdicts in self._timed(Stage(StageKind.REPLAY, log.name), proven):
                 yield from map(StoreVerified, verdicts.values())
 
     def relate(self) -> Iterator[Event]:
         """Compute every relation at every snapshot, and again to compare."""
-        for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last)):
+        refused: list[StoreRefused] = []
+
+        def refuse(store: Store, snapshot: Snapshot, error: FixInput) -> None:
+            refused.append(StoreRefused(store, snapshot, error))
+
+        for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last, refuse)):
             yield from map(RelationVerified, verdicts.values())
+        yield from {each.store.name: each for each in refused}.values()
+
+    def _is_built(self, store: Store) -> bool:
+        """Whether a store has a state at the last snapshot; one that is damaged counts, since the replay reports it."""
+        try:
+            return self.engine.builder.find(store, self.last) is not None
+        except Damaged:
+            return True
+
+    def _is_proven(self, store: Store) -> bool:
+        try:
+            self.engine.prover.require(store, self.last)
+        except Unproven:
+            return False
+        return True
 
     def publish_and_release(self) -> Iterator[Event]:
-        """Publish every store, and move the readers of all sinks to the last snapshot where no check has failed."""
-        failed = False
-        for event in self._publish():
+        """Publish every proven store, and move readers to the last snapshot where no check has failed.
+
+        A store that is not proven there, or of which a sink refuses, is held back with those released together with it.
+        """
+        failed, held = False, {store.name for store in self.engine.project.stores if not self._is_proven(store)}
+        for event in self._publish(held):
             failed = failed or bool(event.problem)
+            if isinstance(event, StoreRefused):
+                held.add(event.store.name)
             yield event
         if not failed:
-            with self.timings.of(str(Stage(StageKind.RELEASE))):
-                released = self.engine.releaser.release(self.last)
+            yield from self._release(held)
+
+    def _release(self, held: set[str]) -> Iterator[Event]:
+        """Release without the stores held back; those that a sink refuses meanwhile are added to them."""
+        project = self.engine.project
+        published = {store.name for store in project.stores if store.sinks}
+        while not published or published - project.held_with(held):
+            try:
+                with self.timings.of(str(Stage(StageKind.RELEASE))):
+                    released = self.engine.releaser.release(self.last, held=held)
+            except SinkRefused as error:
+                refused = FixInput("A sink could not follow: " + "\n".join(error.faults))
+                yield from (StoreRefused(project.store(name), self.last, refused) for name in error.stores)
+                held |= set(error.stores)
+                continue
             yield Released(released)
             if self._verifies:
                 yield ServedVerified(self.engine.served.check())
+            return
+
+    def check_stores(self) -> Iterator[Event]:
+        """Find the stores that were held back, each with what it refuses."""
+        release, held = self.engine.releaser.current(), list[StoreHeld]()
+        behind = self._behind(release)
+        for name in behind:
+            served = release.position_of(name).snapshot if release is not None and name in release.versions else None
+            store = self.engine.project.store(name)
+            held.append(StoreHeld(store, served, self._cause(store, behind)))
+        if held:
+            yield StoresHeld(self.last, sorted(held, key=lambda each: isinstance(each.cause, Unproven)))
+
+    def _behind(self, release: Release | None) -> list[str]:
+        """The stores that are not proven at the last snapshot, or that a release of it does not move there."""
+        moved = release if release is not None and release.ordinal == self.last.ordinal else None
+        found = []
+        for store in self.engine.project.in_order:
+            is_moved = moved is None or not store.sinks or store.name in moved.versions.keys() - moved.held.keys()
+            if not is_moved or not self._is_proven(store):
+                found.append(store.name)
+        return found
+
+    def _cause(self, store: Store, behind: Sequence[str]) -> RefoldError:
+        """Why a store does not follow, found by doing again what it refused."""
+        needs = [each.name for each in store.all_inputs if each.name in behind]
+        if needs:
+            return Unproven(f"It is computed from {', '.join(map(repr, needs))}.")
+        try:
+            self.engine.build(store, self.last)
+            for sink in store.sinks:
+                self.engine.publisher.publish(store, sink, self.last)
+            if store.sinks:
+                self.engine.releaser.require_followed(self.last, set(behind) - {store.name})
+        except (RuleError, DeclarationError) as error:
+            return error if store.ledger is not None else self._with_event(store, error)
+        except SinkRefused as error:
+            return FixInput("A sink could not follow: " + "\n".join(error.faults))
+        except RefoldError as error:
+            return error
+        others = [name for name in behind if name != store.name and store.name in self.engine.project.held_with([name])]
+        if others:
+            return Unproven(f"It is released together with {', '.join(map(repr, others))}.")
+        return Unproven("Nothing refuses it now.", remedy="Rebuild again.")
 
     def check_landing(self) -> Iterator[Event]:
         """Find the logs for which something waits in landing that sealing refuses, or whose sealed objects changed."""
@@ -139,10 +252,19 @@ class RebuildRun:
         head = self.engine.chain.head
         return head is not None and any(run.errors for run in self.engine.sealing.dry_run(head.key))
 
-    def _publish(self) -> Iterator[Event]:
-        """Publish every store at the last snapshot, and check what its sinks served before and what they hold."""
+    def _with_event(self, store: Store, error: FixInput) -> RuleError:
+        """The error of a relation, with the event from which on it cannot be computed."""
+        engine = self.engine
+        text = str(error).removesuffix(error.remedy).rstrip()
+        return RuleError(
+            f"{text} {refused_from(engine.objects, engine.chain, engine.builder, store, self.last)}".rstrip(),
+            remedy=error.remedy,
+        )
+
+    def _publish(self, held: Collection[str]) -> Iterator[Event]:
+        """Publish stores at the last snapshot, and check what their sinks served before and what they hold."""
         last, engine = self.last, self.engine
-        stores = engine.project.in_order
+        stores = [store for store in engine.project.in_order if store.name not in held]
         for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, last))):
             for sink in store.sinks:  # before publishing, so that the state that is served is read once for all sinks
                 with self.timings.of(str(Stage.publish(sink))):
@@ -150,9 +272,13 @@ class RebuildRun:
                 if differed is not None:
                     yield ServedDiffered(differed)
             written = []
-            for sink in store.sinks:
-                with self.timings.of(str(Stage.publish(sink))):
-                    written.append(engine.publisher.publish(store, sink, last))
+            try:
+                for sink in store.sinks:
+                    with self.timings.of(str(Stage.publish(sink))):
+                        written.append(engine.publisher.publish(store, sink, last))
+            except FixInput as error:
+                yield StoreRefused(store, last, error)
+                continue
             yield StorePublished(store, last, written)
             if store.expect:
                 with self.timings.of(str(Stage(StageKind.EXPECTATIONS, store.name))):
@@ -194,6 +320,8 @@ PHASES = (
           f"{_KEPT}Fix the rule, the events or the expectation."),
     Phase("check_landing", "Fail where a log was stopped because its landing was refused.",
           RebuildRun.check_landing, "The check of landing"),
+    Phase("check_stores", "Fail where a store was held back, and say what it refuses.",
+          RebuildRun.check_stores, "The check of the stores"),
 )  # fmt: skip
 """The phases of a rebuild in order; each needs all before it to have passed."""
 

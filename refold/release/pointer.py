@@ -9,11 +9,12 @@ it, is `refold.release.releaser`; forgetting is `refold.release.retention`; read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound
+from refold.log.snapshot import Snapshot
 from refold.sinks import Connections, Sink, sink_class
 from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
@@ -99,6 +100,15 @@ class FormerSink:
 
 
 @dataclass(frozen=True)
+class Position:
+    """A snapshot that a store is served at: its key, its place in history, and its identity."""
+
+    snapshot: str
+    ordinal: int
+    snapshot_id: str
+
+
+@dataclass(frozen=True)
 class Release:
     """What is served from one number of the pointer on.
 
@@ -120,6 +130,7 @@ class Release:
         retired_by: the number of the record that gave them up.
         unserved: the number before this one, where some sink did not serve it when this one was made.
         former: the sinks that this release no longer has and that served when it was made.
+        held: by store the position it is served at, where it was held back because it could not follow.
     """
 
     number: int
@@ -141,6 +152,7 @@ class Release:
     digests: Mapping[str, str] = field(default_factory=dict)
     unserved: int | None = None
     former: Sequence[FormerSink] = ()
+    held: Mapping[str, Position] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -150,7 +162,14 @@ class Release:
         # By claim: a proof that was lost and passed again has another name, and readers see no change.
         claims = {store: name.rpartition("/")[0] for store, name in self.proofs.items()}
         names = ("snapshot", "ordinal", "snapshot_id", "versions", "database", "search_folder", "connections")
-        return canonical_json({"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}})
+        held = {"held": sorted(self.held)} if self.held else {}
+        return canonical_json(
+            {"sinks": sinks, "proofs": claims, **{name: getattr(self, name) for name in names}, **held}
+        )
+
+    def position_of(self, store: str) -> Position:
+        """The snapshot that a store is served at: an earlier one than the release's where the store was held back."""
+        return self.held.get(store) or Position(self.snapshot, self.ordinal, self.snapshot_id)
 
     def changes(self, current: Release) -> bool:
         """Whether this is another release than the current one: by content, or by what becomes of former sinks."""
@@ -173,12 +192,24 @@ class Release:
         """Whether this number changed what is served; else it only gave up old versions."""
         return self.retired_by != self.number
 
+    def require_newer(self, snapshot: Snapshot) -> None:
+        """Raise FixInput where releasing a snapshot after this would undo a rollback."""
+        left = self.rolled_back_from
+        if left is not None and snapshot.ordinal <= left:
+            raise FixInput(
+                f"Snapshot {snapshot.key} is not released, because it would undo a rollback: {self} is served, and the "
+                f"rollback left all snapshots up to place {left} in history, of which this one has place "
+                f"{snapshot.ordinal}.",
+                remedy="A newer snapshot is released as usual; `refold release again` releases this one all the same.",
+            )
+
     def __str__(self) -> str:
         if not self.moves_readers:
             return f"number {self.number}, a prune that left snapshot {self.snapshot} served,"
         back = f", rolled back to {self.rolled_back_to}" if self.rolled_back_to is not None else ""
         when = "".join(f" {word} {text}" for word, text in (("at", self.released_at), ("by", self.released_by)) if text)
-        return f"release {self.number} of snapshot {self.snapshot}{back}{',' if when else ''}{when}"
+        held = "".join(f", {store!r} held back at {each.snapshot}" for store, each in sorted(self.held.items()))
+        return f"release {self.number} of snapshot {self.snapshot}{back}{held}{',' if when else ''}{when}"
 
 
 class Pointer:
@@ -262,6 +293,21 @@ class Pointer:
             )
 
 
+def holding(release: Release, current: Release | None, held: Collection[str]) -> Release:
+    """A release in which some stores stay as they are served now; one that is not served is left out."""
+    if current is None or not held:
+        return release
+    staying = [name for name in current.versions if name in held]
+    return replace(
+        release,
+        versions={**release.versions, **{name: current.versions[name] for name in staying}},
+        proofs={**release.proofs, **{name: current.proofs[name] for name in staying}},
+        sinks={**release.sinks, **{name: current.sinks[name] for name in staying if name in current.sinks}},
+        digests={**release.digests, **{name: current.digests[name] for name in staying if name in current.digests}},
+        held={name: current.position_of(name) for name in staying},
+    )
+
+
 def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
     """The fields of a release that say where its connections are: database, search folder, and others of its sinks."""
     others = {sink.connection for sink in sinks} - {OBJECTS, DATABASE, SEARCH}
@@ -274,7 +320,7 @@ def places(connections: Connections, sinks: Iterable[Sink]) -> dict[str, Any]:
 
 def _body(release: Release) -> dict[str, Any]:
     """A release as it is written: without fields that were added later, where it has none of them."""
-    added = [name for name in ("connections", "digests", "unserved", "former") if not getattr(release, name)]
+    added = [name for name in ("connections", "digests", "unserved", "former", "held") if not getattr(release, name)]
     return {name: value for name, value in asdict(release).items() if name not in added}
 
 
@@ -299,7 +345,8 @@ def _parse(body: Mapping[str, Any], name: str) -> Release:
         sinks = {store: [_sink(each) for each in described] for store, described in body.get("sinks", {}).items()}
         known = {f.name: body[f.name] for f in fields(Release) if f.name in body}
         former = [FormerSink(**{**each, "sink": _sink(each["sink"])}) for each in body.get("former", ())]
-        return Release(**{**known, "sinks": sinks, "former": former, "format": found})
+        held = {store: Position(**position) for store, position in body.get("held", {}).items()}
+        return Release(**{**known, "sinks": sinks, "former": former, "held": held, "format": found})
     except (TypeError, AttributeError, KeyError) as error:
         raise Damaged(f"The record {name} is not a release of format {found}: {error!r}.") from error
 

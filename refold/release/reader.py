@@ -90,13 +90,17 @@ class OpenRelease:
 
     @property
     def snapshot(self) -> str:
-        """The key of the snapshot that all stores are at."""
+        """The key of the snapshot that all stores are at, except those held back (`snapshot_of`)."""
         return self.release.snapshot
 
     @property
     def snapshot_id(self) -> str:
         """The identity of that snapshot."""
         return self.release.snapshot_id
+
+    def snapshot_of(self, store: str) -> str:
+        """The key of the snapshot that a store is at: an earlier one where the store was held back."""
+        return self.release.position_of(store).snapshot
 
     @property
     def released_at(self) -> str:

@@ -2,7 +2,8 @@
 
 The pointer (`refold.release.pointer`) is the only commit. Every sink is asked first whether it can follow (`prepare`);
 sinks then roll forward from the pointer, and a run that was killed in between is finished by the next. Backfilling the
-past never moves the pointer backwards; only a rollback does, and what it left is not released again by itself:
+past never moves the pointer backwards; only a rollback does, and what it left is not released again by itself. A store
+that is held back, because it cannot follow, stays at the version, proof and snapshot that the release before served.
 
 - a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
   for it; every sink must still hold those versions, and the proofs must still be there;
@@ -20,16 +21,16 @@ import datetime as dt
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, Unproven
+from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, SinkRefused, Unproven
 from refold.log.snapshot import Snapshot, require_sealed
 from refold.project import Project
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord, claim_folder
-from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, places, title_of
+from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, holding, places, title_of
 from refold.release.publisher import Publisher
 from refold.release.withdrawal import Withdrawals, reached, sinks_in
 from refold.sinks.base import Sink, Target
@@ -90,14 +91,17 @@ class Releaser:
         """What is served; None before the first release. Raises Damaged."""
         return self.pointer.current()
 
-    def release(self, snapshot: Snapshot, *, again: bool = False) -> Release:
+    def release(self, snapshot: Snapshot, *, again: bool = False, held: Collection[str] = ()) -> Release:
         """Move readers of all sinks to one snapshot; a snapshot older than what is served leaves it as it is.
 
-        A rerun with equal content makes no new number. `again` releases a snapshot that was rolled back from.
+        A rerun with equal content makes no new number. `again` releases a snapshot that was rolled back from. The
+        stores `held` back, and those that the project releases together with one of them, stay where they are served;
+        one that was never served stays unserved.
 
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
-            FixInput: a rollback left this snapshot or a later one, or a sink could not follow; nothing was changed.
+            FixInput: a rollback left this snapshot or a later one; nothing was changed.
+            SinkRefused: a sink could not follow; nothing was changed.
             Conflict: another process moved the pointer meanwhile, and the message says who and where to; or unsealed
                 the snapshot.
         """
@@ -105,10 +109,10 @@ class Releaser:
         if current is not None and current.ordinal > snapshot.ordinal:
             self.roll_forward()
             return current
-        wanted = self._wanted(snapshot, current)
+        wanted = self._wanted(snapshot, current, self._project.held_with(held))
         if current is None or wanted.changes(current):
             if current is not None and not again:
-                _refuse_undoing(current, snapshot)
+                current.require_newer(snapshot)
             self._refuse_retiring(wanted, current)
             require_sealed(self._objects, snapshot)
             current = self._commit(wanted, current)
@@ -130,7 +134,7 @@ class Releaser:
         if current is None:
             return True
         if moves := self._stamped(wanted, current).changes(current):
-            _refuse_undoing(current, snapshot)
+            current.require_newer(snapshot)
         return moves
 
     def foretell_withdrawals(self) -> list[str]:
@@ -174,7 +178,7 @@ class Releaser:
                 self.withdrawals.withdraw(release, self._confirm(release.number))
                 for sink, moves in self._moves(release):
                     try:
-                        sink.release_together(moves, self._confirm(release.number))
+                        sink.release_together([move for _, move in moves], self._confirm(release.number))
                     except RefoldError as error:
                         failed.append(error)
             except Superseded:
@@ -187,21 +191,32 @@ class Releaser:
             release = self.current()
 
     def _commit(self, wanted: Release, current: Release | None) -> Release:
-        """Move the pointer once every sink can follow. Raises FixInput, listing all faults, and Conflict."""
-        faults = []
-        for sink, moves in self._moves(wanted):
-            try:
-                sink.prepare(moves)
-            except FixInput as error:
-                faults.append(str(error))
-        if faults:
-            raise FixInput(
-                f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - "
-                + "\n  - ".join(faults),
-                remedy="\nNothing was changed, and what is served stays as it is.",
-            )
+        """Move the pointer once every sink can follow. Raises SinkRefused and Conflict."""
+        self._require_followed(wanted)
         unserved = current.number if current is not None and not self._is_served(current) else None
         return self.pointer.move(replace(wanted, unserved=unserved))
+
+    def require_followed(self, snapshot: Snapshot, held: Collection[str]) -> None:
+        """Raise what `release` would raise of stores and sinks that cannot follow. Moves nothing."""
+        self._require_followed(self._wanted(snapshot, self.current(), self._project.held_with(held)))
+
+    def _require_followed(self, wanted: Release) -> None:
+        """Ask every sink whether it can follow. Raises SinkRefused, listing all faults."""
+        faults, stores = list[str](), list[str]()
+        for sink, moves in self._moves(wanted):
+            try:
+                sink.prepare([move for _, move in moves])
+            except FixInput as error:
+                faults.append(str(error))
+                stores += _refusing(sink, moves)
+        if faults:
+            raise SinkRefused(
+                f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - "
+                + "\n  - ".join(faults),
+                faults=faults,
+                stores=stores,
+                remedy="\nNothing was changed, and what is served stays as it is.",
+            )
 
     def _confirm(self, number: int) -> Callable[[], None]:
         def confirm() -> None:
@@ -210,10 +225,10 @@ class Releaser:
 
         return confirm
 
-    def _wanted(self, snapshot: Snapshot, current: Release | None) -> Release:
+    def _wanted(self, snapshot: Snapshot, current: Release | None, held: Collection[str]) -> Release:
         versions, proofs, sinks, digests, faults = {}, {}, {}, {}, []
         for store in self._project.stores:
-            if not store.sinks:
+            if not store.sinks or store.name in held:
                 continue
             try:
                 record, proofs[store.name] = self._prover.require(store, snapshot)
@@ -224,13 +239,15 @@ class Releaser:
             sinks[store.name] = [self._describe(store, sink) for sink in store.sinks]
             digests[store.name] = self._publisher.digest(store, snapshot, version)
             faults += self._publisher.missing(store, version)
+        if held and not versions:
+            faults.append(f"every store is held back: {', '.join(sorted(held))}.")
         if faults:
             raise Unproven(
                 f"Snapshot {snapshot.key} cannot be released:\n  - " + "\n  - ".join(faults),
                 remedy="\nWhat is served stays as it is.",
             )
         release = Release(0, snapshot.key, snapshot.ordinal, snapshot.id, versions, proofs, sinks, digests=digests)
-        return self._stamped(release, current)
+        return self._stamped(holding(release, current, held), current)
 
     def _stamped(self, release: Release, current: Release | None) -> Release:
         """A release with what belongs to the moment: number, time, places, and versions still being given up."""
@@ -307,6 +324,7 @@ class Releaser:
             proofs={name: old.proofs[name] for name in sinks},
             digests={name: digest for name, digest in old.digests.items() if name in sinks},
             sinks=sinks,
+            held={name: position for name, position in old.held.items() if name in sinks},
             rolled_back_to=old.rolled_back_to or old.number,
             rolled_back_from=left if old.ordinal < left else None,
             format=Release.format,
@@ -337,24 +355,27 @@ class Releaser:
                 if release.versions[name] in target.versions():
                     yield described, restored, target
 
-    def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[Move]]]:
-        """All targets of a release by kind of sink, also those that serve it already: one alone would make a mix."""
-        moves: dict[str, tuple[Sink, list[Move]]] = {}
+    def _moves(self, release: Release) -> Iterable[tuple[Sink, Sequence[tuple[str, Move]]]]:
+        """All targets of a release by kind of sink, each with its store, also those that serve it already.
+
+        One of them alone would make a mix.
+        """
+        moves: dict[str, tuple[Sink, list[tuple[str, Move]]]] = {}
         for name, version in release.versions.items():
             lineage = self.lineage(release, name)
             for described, sink, target in self.sinks_of(release, name):
-                moves.setdefault(described.type, (sink, []))[1].append((target, version, lineage))
+                moves.setdefault(described.type, (sink, []))[1].append((name, (target, version, lineage)))
         return moves.values()
 
     def lineage(self, release: Release, store: str) -> dict[str, str]:
         """The lineage that every sink of a store records when it is moved to a release."""
-        name = release.proofs[store]
+        name, position = release.proofs[store], release.position_of(store)
         proof = self._prover.proofs.standing(name)
         return {
             "release": str(release.number),
             "released_at": release.released_at,
-            "snapshot": release.snapshot,
-            "snapshot_id": release.snapshot_id,
+            "snapshot": position.snapshot,
+            "snapshot_id": position.snapshot_id,
             "digest": proof.state_digest if proof else "",
             "code_version": proof.code_version if proof else "",
             "proof": name,
@@ -375,12 +396,12 @@ class Releaser:
             )
 
 
-def _refuse_undoing(current: Release, snapshot: Snapshot) -> None:
-    left = current.rolled_back_from
-    if left is not None and snapshot.ordinal <= left:
-        raise FixInput(
-            f"Snapshot {snapshot.key} is not released, because it would undo a rollback: {current} is served, and the "
-            f"rollback left all snapshots up to place {left} in history, of which this one has place "
-            f"{snapshot.ordinal}.",
-            remedy="A newer snapshot is released as usual; `refold release again` releases this one all the same.",
-        )
+def _refusing(sink: Sink, moves: Sequence[tuple[str, Move]]) -> list[str]:
+    """The stores whose move a sink refuses by itself; all of them where it refuses none alone."""
+    found = []
+    for store, move in moves:
+        try:
+            sink.prepare([move])
+        except FixInput:
+            found.append(store)
+    return found or [store for store, _ in moves]

@@ -64,7 +64,7 @@ def _proof(audit: Audit, name: str, release: Release, store: str, proof: str) ->
         expected = f"the proof that {name} names for store {store!r}"
         yield from audit.damage(ObjectKind.PROOF, proof, expected, "none that is sound")
         return
-    version = version_name(release.ordinal, sha256_hex(canonical_json(standing.claim)))
+    version = version_name(release.position_of(store).ordinal, sha256_hex(canonical_json(standing.claim)))
     if standing.store != store or release.versions.get(store) != version:
         expected = f"version {version} of store {store!r}, which {proof} proves"
         yield from audit.damage(ObjectKind.RELEASE, name, expected, f"version {release.versions.get(store)}")

@@ -113,14 +113,15 @@ class ServedAudit:
         return self._served(release, name, described, found)
 
     def _served(self, release: Release, name: str, described: ServedSink, found: Sequence[Difference]) -> Served:
-        return Served(name, described.title, described.place, release.number, release.snapshot, found)
+        return Served(name, described.title, described.place, release.number, release.position_of(name).snapshot, found)
 
     def _content(self, store: Store, release: Release) -> Content | None:
         """What the release should serve of a store, where the present declarations still give it."""
         try:
-            if release.snapshot not in self._chain:
+            key = release.position_of(store.name).snapshot
+            if key not in self._chain:
                 return None
-            content = self._publisher.content(store, self._chain.get(release.snapshot))
+            content = self._publisher.content(store, self._chain.get(key))
         except (Damaged, Unproven):
             return None
         return content if content.version == release.versions[store.name] else None

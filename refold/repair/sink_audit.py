@@ -90,13 +90,11 @@ class SinkAudit:
         """
         looked: set[tuple[str, str]] = set()
         for release in sorted(self._releases(), key=lambda release: release.number):
-            if release.snapshot == besides.key or release.snapshot not in self._chain:
-                continue
-            snapshot = self._chain.get(release.snapshot)
             for store in stores:
-                version = release.versions.get(store.name)
-                if version is None or (store.name, version) in looked:
+                version, key = release.versions.get(store.name), release.position_of(store.name).snapshot
+                if version is None or (store.name, version) in looked or key == besides.key or key not in self._chain:
                     continue
+                snapshot = self._chain.get(key)
                 if self._is_computable(store, snapshot, version):
                     looked.add((store.name, version))
                     for sink in store.sinks:
