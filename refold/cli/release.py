@@ -64,7 +64,13 @@ def release_show(context: click.Context, number: int | None) -> None:
     if found is None:
         raise NotFound("Nothing has been released yet.", remedy="Run a rebuild first.")
     rows = [
-        {"store": store, "version": version, "sinks": _places(found, store), "proof": found.proofs[store]}
+        {
+            "store": store,
+            "snapshot": found.position_of(store).snapshot,
+            "version": version,
+            "sinks": _places(found, store),
+            "proof": found.proofs[store],
+        }
         for store, version in found.versions.items()
     ]
     console.print(view.cell("Release" + str(found).removeprefix("release") if found.moves_readers else str(found)))

@@ -211,7 +211,12 @@ def _as_row(served: Served, difference: Difference) -> dict[str, Any]:
 def release_metadata(served: Release) -> dict[str, Any]:
     """The served version and proof of each store."""
     rows = [
-        {"store": name, "version": version, "proof": served.proofs[name].rsplit("/", 1)[-1][:12]}
+        {
+            "store": name,
+            "snapshot": served.position_of(name).snapshot,
+            "version": version,
+            "proof": served.proofs[name].rsplit("/", 1)[-1][:12],
+        }
         for name, version in served.versions.items()
     ]
     return {

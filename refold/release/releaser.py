@@ -225,7 +225,7 @@ class Releaser:
 
         return confirm
 
-    def _wanted(self, snapshot: Snapshot, current: Release | None, held: Collection[str]) -> Release:
+    def _wanted(self, snapshot: Snapshot, current: Release | None, held: Collection[str] = ()) -> Release:
         versions, proofs, sinks, digests, faults = {}, {}, {}, {}, []
         for store in self._project.stores:
             if not store.sinks or store.name in held:

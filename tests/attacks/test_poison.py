@@ -15,8 +15,11 @@ from refold.errors import FixInput, RuleError
 from refold.rebuild.phases import rebuild_all
 from refold.stores.declaration import Store
 from tests import shop
+from tests.postgres import postgres, postgres_url
 from tests.shop import DAYS, move
 from tests.support import Shop
+
+__all__ = ["postgres", "postgres_url"]
 
 POISON = 666
 
@@ -72,6 +75,18 @@ def poisoned(root: Path, project: Any) -> Shop:
 def served(house: Shop) -> dict[str, str]:
     release = open_release(str(house.store))
     return {name: release.snapshot_of(name) for name in release.release.versions}
+
+
+def test_events_that_postgresql_cannot_hold_plainly_stop_no_release(tmp_path: Path, postgres: str):
+    """F3: one event with U+0000 or a key of 9,000 characters had every later day refused."""
+    house = Shop(tmp_path, shop.little({"on_hand": [Sql("on_hand")]}), database=postgres)
+    keys = ["cup", "c\x00up", "k" * 9000]
+    for day in DAYS[:2]:
+        shop.land(house.landing, "moves", day, [move(f"{day} {n}", key, 1) for n, key in enumerate(keys)])
+    rebuild_all(house.engine())
+    assert open_release(str(house.store), database=postgres).sql("on_hand").select(
+        ["product", "level"]
+    ).to_pylist() == [{"product": key, "level": 2} for key in sorted(keys)]
 
 
 @pytest.mark.parametrize("again", [False, True])

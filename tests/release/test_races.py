@@ -98,8 +98,8 @@ def test_a_release_moves_all_tables_of_a_database_or_none(either: Little):
     slow = either.releaser()
     slow.pointer.move(slow._wanted(either.engine().chain.get(DAYS[1]), slow.current()))
     ((sink, moves),) = [(sink, moves) for sink, moves in slow._moves(slow.current()) if isinstance(sink, Sql)]
-    sink.release_together(moves[:1])
+    sink.release_together([move for _, move in moves[:1]])
     ((_, again),) = [(sink, moves) for sink, moves in slow._moves(slow.current()) if isinstance(sink, Sql)]
-    assert [target.place for target, _, _ in again] == [target.place for target, _, _ in moves]
+    assert [target.place for _, (target, _, _) in again] == [target.place for _, (target, _, _) in moves]
     slow.roll_forward()
     assert shown(database(either)) == (1, {"2"})
