@@ -33,7 +33,7 @@ from refold.proof.records import ProofRecord, claim_folder
 from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, holding, places, title_of
 from refold.release.publisher import Publisher
 from refold.release.withdrawal import Withdrawals, reached, sinks_in
-from refold.sinks.base import Sink, Target
+from refold.sinks.base import Move, Sink, Target, refusing
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
@@ -41,9 +41,6 @@ from refold.stores.declaration import Store
 __all__ = ["Release", "Releaser", "this_process", "utc_now"]
 
 _log = logging.getLogger("refold")
-
-Move = tuple[Target, str, Mapping[str, str]]
-"""A target, the version to serve, and the lineage that goes with it."""
 
 
 class Superseded(Exception):
@@ -208,7 +205,7 @@ class Releaser:
                 sink.prepare([move for _, move in moves])
             except FixInput as error:
                 faults.append(str(error))
-                stores += _refusing(sink, moves)
+                stores += refusing(sink, moves)
         if faults:
             raise SinkRefused(
                 f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - "
@@ -394,14 +391,3 @@ class Releaser:
                 f"Snapshot {wanted.snapshot} cannot be released while a prune is dropping {', '.join(taken)}.",
                 remedy="Let it end, or run `refold prune --apply` where it was killed; then publish it again.",
             )
-
-
-def _refusing(sink: Sink, moves: Sequence[tuple[str, Move]]) -> list[str]:
-    """The stores whose move a sink refuses by itself; all of them where it refuses none alone."""
-    found = []
-    for store, move in moves:
-        try:
-            sink.prepare([move])
-        except FixInput:
-            found.append(store)
-    return found or [store for store, _ in moves]

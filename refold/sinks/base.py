@@ -272,6 +272,21 @@ class Sink(ABC):
             target.release(version, lineage)
 
 
+Move = tuple[Target, str, Mapping[str, str]]
+"""A target, the version to serve, and the lineage that goes with it."""
+
+
+def refusing(sink: Sink, moves: Sequence[tuple[str, Move]]) -> list[str]:
+    """The stores whose move a sink refuses by itself; all of them where it refuses none alone."""
+    found = []
+    for store, move in moves:
+        try:
+            sink.prepare([move])
+        except FixInput:
+            found.append(store)
+    return found or [store for store, _ in moves]
+
+
 def unlike(where: str, expected: Mapping[str, object], found: Mapping[str, object] | None) -> list[SinkFault]:
     """The cells of one row that differ, each as a fault; a row that is not there is one.
 
