@@ -39,6 +39,12 @@ class Rebuild(RefoldError):
     kind = "rebuild"
 
 
+class AccessDenied(FixInput):
+    """Credentials or permissions do not allow what was asked; nothing says that the content is damaged or missing."""
+
+    kind = "access-denied"
+
+
 class NotFound(FixInput):
     """The requested store, key, snapshot or object does not exist."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from refold.base.parallel import each
 from refold.canonical.encoding import Hashes, compiled
 from refold.canonical.hash_table import recurring
+from refold.dedup.spill import temporary_files
 
 _PARTS = 256
 WHOLE_MAX = 1 << 14
@@ -62,12 +63,13 @@ class RepeatedHashes:
                 self._spill()
 
     def _spill(self) -> None:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="refold-")
-        for part, held in enumerate(self._held):
-            with self._file(part).open("ab") as file:
-                np.concatenate(held).tofile(file)
-            held.clear()
+        with temporary_files():
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="refold-")
+            for part, held in enumerate(self._held):
+                with self._file(part).open("ab") as file:
+                    file.write(np.concatenate(held).data)  # not tofile, whose error does not name the cause
+                held.clear()
         self._held_bytes = 0
 
     def _file(self, part: int) -> Path:

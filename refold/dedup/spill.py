@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, Generic, TypeVar
 
+from refold.storage.failures import explained
+
 Value = TypeVar("Value")
+
+
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Raises Unavailable, AccessDenied or FixInput, with the folder, where temporary files cannot be written."""
+    with explained(f"Temporary files cannot be written to TMPDIR={os.environ.get('TMPDIR') or '/tmp'}"):
+        yield
 
 
 class Kept(Generic[Value]):
@@ -38,8 +49,9 @@ class Kept(Generic[Value]):
         if key in self._held:
             return self._held[key]
         assert self._file is not None
-        self._file.seek(self._places[key])
-        value: Value = pickle.load(self._file)
+        with temporary_files():  # seeking writes what is buffered
+            self._file.seek(self._places[key])
+            value: Value = pickle.load(self._file)
         return value
 
     def keep(self, key: Hashable, value: Value) -> None:
@@ -50,10 +62,11 @@ class Kept(Generic[Value]):
             self._held[key] = value
             self._room -= size
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="refold-")  # noqa: SIM115  # closed when this object is freed
-        self._places[key] = self._file.seek(0, 2)
-        pickle.dump(value, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        with temporary_files():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="refold-")  # noqa: SIM115  # closed when this is freed
+            self._places[key] = self._file.seek(0, 2)
+            pickle.dump(value, self._file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def let_go(self, key: Hashable) -> None:
         """Remove the value of a key, if there is one."""

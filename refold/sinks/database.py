@@ -1,16 +1,16 @@
 """A database behind a URL: transactions, locks and understandable errors, on SQLite and PostgreSQL.
 
-Put what differs between the two databases here (for rows, in `refold.sinks.bulk`), so that `refold.sinks.sql` need not
-know which one it has. Every transaction opens its own connection and closes it, so that none survives a fork. Which
+Put what differs between the two databases here or in `refold.sinks.database_sqlite` and
+`refold.sinks.database_postgres` (for rows, in `refold.sinks.bulk`), so that `refold.sinks.sql` need not know which one
+it has. Every transaction opens its own connection and closes it, so that none survives a fork. Which
 tables exist and what they mean belongs to `refold.sinks.sql_tables`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,29 +18,34 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
 
-from refold.errors import DeclarationError, FixInput, RefoldError, Unavailable
-from refold.sinks import bulk, bulk_postgres, bulk_sqlite
+from refold.errors import DeclarationError, RefoldError
+from refold.sinks import bulk, bulk_postgres, bulk_sqlite, database_postgres, database_sqlite
+from refold.sinks.database_postgres import Holders
 from refold.storage.urls import mask_url
 from refold.types import Schema
 
-_WAIT_SECONDS = 30
-_TOO_LARGE = "54000"
-_PASSING = ("08", "40", "53", "55", "57", "58")
-"""Classes of PostgreSQL's error codes that pass: connection, rollback, resources, locks, operator, system."""
+_WAIT_SECONDS = 30.0
 
 
 class Database:
-    """One database. Connects only inside `reading` and `writing`."""
+    """One database. Connects only inside `reading` and `writing`, which wait at most `wait_seconds` for a lock.
 
-    def __init__(self, url: str) -> None:
+    On PostgreSQL a `lock_timeout` or `statement_timeout` of the role, the database or the URL is kept instead.
+    """
+
+    def __init__(self, url: str, *, wait_seconds: float = _WAIT_SECONDS) -> None:
         parsed = _accepted(url)
         self.url = url
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.place = f"sqlite:///{parsed.database}" if self.sqlite else mask_url(url)
         self._file = Path(str(parsed.database)) if self.sqlite else None
-        self._engine = _sqlite_engine(parsed) if self.sqlite else _postgres_engine(parsed, self.place)
+        self._wait_seconds = wait_seconds
+        if self.sqlite:
+            self._engine = database_sqlite.engine_of(parsed, wait_seconds)
+        else:
+            self._engine = database_postgres.engine_of(parsed, self.place)
+        event.listen(self._engine, "begin", self._begin)
         self.dialect = self._engine.dialect
 
     def empty(self) -> bool:
@@ -49,8 +54,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """One transaction that sees one moment of the database."""
+        """One transaction that sees one moment of the database. Needs no right to write, not even to its folder."""
         begin = "BEGIN" if self.sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        if self._file is not None and database_sqlite.needs_no_log(self._file):
+            engine = database_sqlite.immutable_engine(self._file)
+            with database_sqlite.unchanged(self._file, self.place), self._transaction("", engine) as connection:
+                yield connection
+            return
         with self._transaction(begin) as connection:
             yield connection
 
@@ -67,11 +77,6 @@ class Database:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
             yield connection
 
-    def limit_waiting(self, connection: sa.Connection) -> None:
-        """From here on wait for locks on tables and views at most 30 seconds; for statements that readers may block."""
-        if not self.sqlite:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
-
     def load(self, connection: sa.Connection, table: sa.Table, version: str, rows: pa.Table, columns: Schema) -> None:
         """Insert rows into a table whose first column is the version and whose others are `columns`, in order."""
         if self.sqlite:
@@ -84,17 +89,32 @@ class Database:
         return (bulk_sqlite if self.sqlite else bulk_postgres).fetch(connection, query, columns)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+    def _transaction(self, begin: str, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
         drivers_error: type[Exception] = self.dialect.loaded_dbapi.Error
+        holders: Holders | None = None
         try:
-            with self._engine.connect() as opened:
+            with (engine or self._engine).connect() as opened:
+                watched = nullcontext() if self.sqlite else database_postgres.watched(self._engine, opened)
                 connection = opened.execution_options(refold_begin=begin)
-                with connection.begin():
+                with watched as holders, connection.begin():
                     yield connection
         except DBAPIError as error:
-            raise _explained(error.orig or error, self.place) from error
+            raise self._explained(error.orig or error, holders) from error
         except drivers_error as error:
-            raise _explained(error, self.place) from error
+            raise self._explained(error, holders) from error
+
+    def _begin(self, connection: sa.Connection) -> None:
+        statement = connection.get_execution_options().get("refold_begin")
+        if statement:
+            connection.exec_driver_sql(statement)
+        if not self.sqlite:
+            database_postgres.set_session(connection, self._wait_seconds)
+
+    def _explained(self, error: BaseException, holders: Holders | None) -> RefoldError:
+        """The Refold error for a driver's error. It repeats only the first line of the driver's text, never a value."""
+        if self.sqlite:
+            return database_sqlite.explained(error, self.place, self._wait_seconds)
+        return database_postgres.explained(error, self.place, holders)
 
 
 def _accepted(url: str) -> URL:
@@ -102,8 +122,8 @@ def _accepted(url: str) -> URL:
     accepted = "Use sqlite:///path/to/file.db or postgresql+psycopg2://user:password@host/database."
     try:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
-    except ArgumentError as error:
-        raise DeclarationError("The database URL", [f"it is not a URL. {accepted}"]) from error
+    except (ArgumentError, ValueError) as error:  # such as a port that is not a number
+        raise DeclarationError("The database URL", [f"it is not a URL: {mask_url(url)}. {accepted}"]) from error
     if parsed.drivername in ("postgresql", "postgresql+psycopg2"):
         return parsed.set(drivername="postgresql+psycopg2")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
@@ -113,73 +133,5 @@ def _accepted(url: str) -> URL:
     return parsed
 
 
-def _sqlite_engine(url: URL) -> sa.Engine:
-    engine = sa.create_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args={"timeout": _WAIT_SECONDS, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def _make_folder(*_: object) -> None:
-        file = Path(str(url.database))
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FixInput(
-                f"Expected a folder for the database sqlite:///{file}, found that {file.parent} cannot be made: "
-                f"{error.strerror}.",
-                remedy="Check REFOLD_DATABASE and what is at that path.",
-            ) from error
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _: object) -> None:
-        # Left to itself, sqlite3 begins late and commits around DDL, which would let half a publish be seen.
-        connection.isolation_level = None
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            # The switch does not wait its turn where others have the file open; a later connection does it then.
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA journal_mode = WAL")
-
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _postgres_engine(url: URL, place: str) -> sa.Engine:
-    try:
-        engine = sa.create_engine(
-            url, poolclass=NullPool, hide_parameters=True, client_encoding="utf8", connect_args={"connect_timeout": 10}
-        )
-    except ImportError as error:
-        raise FixInput(f"{place} needs the PostgreSQL driver.", remedy="pip install 'refold[postgres]'.") from error
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: sa.Connection) -> None:
-    statement = connection.get_execution_options().get("refold_begin")
-    if statement:
-        connection.exec_driver_sql(statement)
-    if connection.dialect.name == "postgresql":
-        # With another zone a timestamp of the year 9999 comes back as one of the year 10000, which Python refuses.
-        connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
-
-
 def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"refold {name}".encode()).digest()[:8], "big", signed=True)
-
-
-def _explained(error: BaseException, place: str) -> RefoldError:
-    """The Refold error for a driver's error. It repeats only the first line of the driver's text, never a value."""
-    code = getattr(error, "pgcode", None) or ""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    if code == _TOO_LARGE:
-        remedy = "A row of PostgreSQL fits a page: about 8,000 bytes beside its long texts."
-        return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
-    if code[:2] == "23" or isinstance(error, sqlite3.IntegrityError):
-        remedy = "A store has one row per key, and nulls only in columns declared nullable."
-        return FixInput(f"{place} refused rows: {first}.", remedy=remedy)
-    if code[:2] in _PASSING or (not code and type(error).__name__ in ("InterfaceError", "OperationalError")):
-        return Unavailable(f"{place} is unavailable: {first}.", remedy="Check that it runs, then try again.")
-    return FixInput(f"{place} refused a statement: {first}.", remedy="Check the rights of the database user.")

@@ -217,7 +217,6 @@ class SqlTarget(Target):
         """
         if self.released() is not None:
             with self.database.writing("tables") as connection:
-                self.database.limit_waiting(connection)
                 drop_view(connection, self.table, self.store, confirm)
         return ""
 
@@ -247,19 +246,18 @@ class SqlTarget(Target):
         """What is wrong with a version's registry row, and with `lineage` with release row and view. See the base."""
         if self.database.empty():
             return [SinkFault(self.place, f"version {content.version}", "no database")]
-        # On PostgreSQL the view is compared with a temporary one, which needs a transaction that may write.
-        with self.database.reading() if self.database.sqlite else self.database.writing() as connection:
+        table, place = self._table_of(content), self.database.place
+        with self.database.reading() as connection:
             if not has_registry(connection):
                 return [SinkFault(self.place, f"version {content.version}", "no table refold_release")]
-            table = self._table_of(content)
-            found = version_faults(connection, self.database.place, table, self._whole(content))
-            if lineage is not None:
-                for each in (self.rows_table, self._exact_table):
-                    found += stray_faults(connection, self.database.place, self.table, each)
-                row = self._row(content.version, lineage) | {"rows_table": table.name}
-                found += release_faults(connection, self.database.place, row)
-                found += view_faults(connection, self.database.place, self.table, table.name, self.description)
-            return found
+            found = version_faults(connection, place, table, self._whole(content))
+            if lineage is None:
+                return found
+            for each in (self.rows_table, self._exact_table):
+                found += stray_faults(connection, place, self.table, each)
+            row = self._row(content.version, lineage) | {"rows_table": table.name}
+            found += release_faults(connection, place, row)
+        return found + view_faults(self.database, self.table, table.name, self.description)
 
     def salvage(self, version: str, *, served: bool) -> pa.Table | None:
         """The rows of the table, or those that the view shows; also where the registry does not name them."""
@@ -280,7 +278,6 @@ class SqlTarget(Target):
         Raises FixInput where a table that Refold did not make has the view's name.
         """
         with self.database.writing("tables", self.lock(content.version)) as connection:
-            self.database.limit_waiting(connection)
             remake(connection, self.table, self._table_of(content), self.store, self.description)
             remove_strays(connection, self.table, self.rows_table, self._exact_table)
 
@@ -336,7 +333,6 @@ class SqlTarget(Target):
         if self.database.sqlite:  # which waits for no reader, so that a view made by an earlier Refold follows as well
             shows = shows and shows_columns(connection, self.table, found.rows_table, found.columns)
         if not shows:
-            self.database.limit_waiting(connection)
             follow_columns(connection, self.table, found.rows_table, found.columns)
             connection.execute(sa.update(releases).where(here).values(rows_table=found.rows_table))
 

@@ -6,13 +6,15 @@ Rows are compared by content in `refold.repair.sink_audit`; `refold.sinks.sql` p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from refold.errors import FixInput
+from refold.errors import AccessDenied, FixInput
 from refold.sinks.base import SinkFault, unlike
+from refold.sinks.database import Database
 from refold.sinks.sql_tables import (
     VERSION,
     add_missing_columns,
@@ -21,6 +23,8 @@ from refold.sinks.sql_tables import (
     versions,
 )
 from refold.sinks.sql_views import follow_columns, view_texts
+
+_NAMES = re.compile(r'"(?:[^"]|"")*"|[^\s,]+')
 
 
 def version_faults(
@@ -63,16 +67,70 @@ def release_faults(connection: sa.Connection, place: str, expected: Mapping[str,
     return unlike(where, expected, None if row is None else _cells(row))
 
 
+_SCHEMAS = sa.text("""
+    SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = :view AND relkind IN ('r', 'v', 'm', 'f', 'p') AND nspname !~ '^pg_temp'""")
+_SOURCES = sa.text("""
+    SELECT DISTINCT refobjid::regclass::text FROM pg_rewrite JOIN pg_depend ON objid = pg_rewrite.oid
+    WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass AND refobjid <> ev_class
+        AND ev_class = to_regclass(quote_ident(:view)) ORDER BY 1""")
+_PATHS = sa.text("""
+    SELECT NULL AS role, reset_val AS path FROM pg_settings WHERE name = 'search_path'
+    UNION SELECT rolname, substr(setting, length('search_path=') + 1)
+    FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting LEFT JOIN pg_roles ON pg_roles.oid = setrole
+    WHERE setting LIKE 'search_path=%' AND setdatabase IN (0, (SELECT oid FROM pg_database
+        WHERE datname = current_database()))
+    ORDER BY 1 NULLS FIRST, 2""")
+
+
+def shadow_faults(connection: sa.Connection, place: str, view: str) -> list[SinkFault]:
+    """On PostgreSQL, what another schema gives to readers who name the view without its schema.
+
+    Looked at are the search paths of this session, the database and every role that has one of its own.
+    """
+    schemas = set(connection.scalars(_SCHEMAS, {"view": view}))
+    here = str(connection.scalar(sa.text("SELECT current_schema()")))
+    found = []
+    for role, path in connection.execute(_PATHS).tuples() if schemas - {here} else ():
+        names = [name[1:-1].replace('""', '"') if name[:1] == '"' else name.lower() for name in _NAMES.findall(path)]
+        own = connection.scalars(sa.text("SELECT rolname FROM pg_roles ORDER BY 1")) if "$user" in names else ()
+        for user in [role] if role else [None, *(name for name in own if name in schemas)]:
+            searched = [user if name == "$user" else name for name in names]
+            first = next((name for name in searched if name in schemas), here)
+            if first != here and here in searched:
+                who = f"readers with the path {path}" if user is None else f"the role {user}"
+                hint = f"{first}.{view} for {who}; rename it, or put {here} first"
+                found.append(SinkFault(f"view {view} in {place}", f"{here}.{view} for every reader", hint))
+    return found
+
+
 def _cells(row: sa.Row[Any]) -> dict[str, object]:
     return {str(name): value for name, value in row._mapping.items()}
 
 
-def view_faults(connection: sa.Connection, place: str, view: str, rows_table: str, description: str) -> list[SinkFault]:
-    """A view that is missing or differs from the one that Refold creates over the table of rows."""
-    if not sa.inspect(connection).has_table(rows_table):
-        return []  # `version_faults` reports the missing table
-    expected, found = view_texts(connection, view, rows_table, description)
-    return [] if found == expected else [SinkFault(f"view {view} in {place}", expected, found or "no view")]
+def view_faults(database: Database, view: str, rows_table: str, description: str) -> list[SinkFault]:
+    """A view that is missing, differs from the one that Refold creates over the table of rows, or is hidden by another.
+
+    On PostgreSQL definitions are compared by a temporary view. A role without the right to make one compares only which
+    tables the view reads; its rows are compared in any case.
+    """
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(rows_table):
+            return []  # `version_faults` reports the missing table
+        hidden = [] if database.sqlite else shadow_faults(connection, database.place, view)
+        if database.sqlite:
+            texts = view_texts(connection, view, rows_table, description)
+    if not database.sqlite:
+        try:
+            with database.writing() as connection:
+                texts = view_texts(connection, view, rows_table, description)
+        except AccessDenied:
+            with database.reading() as connection:
+                sources = connection.scalars(_SOURCES, {"view": view})
+                texts = ", ".join(sorted((releases.name, rows_table))), ", ".join(sources)
+    expected, found = texts
+    where = f"view {view} in {database.place}"
+    return hidden if found == expected else [*hidden, SinkFault(where, expected, found or "no view")]
 
 
 def remake(connection: sa.Connection, view: str, rows_table: sa.Table, store: str, description: str) -> None:

@@ -13,7 +13,6 @@ from build to build although they hold the same; what is compared is the content
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -33,7 +32,9 @@ from refold.canonical.digest import table_digest
 from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound
 from refold.sinks.base import Content, Hit, Sink, SinkFault, Target, no_version, require_columns, unlike
 from refold.sinks.connections import SEARCH, Connections
+from refold.sinks.tantivy_faults import readable, reading_explained, rights_explained, writing_explained
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
+from refold.storage.file_lock import WAIT_SECONDS, locked
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import body_of, record_bytes
 from refold.types import ColumnKind, Schema, describe
@@ -96,8 +97,18 @@ class Tantivy(Sink):
 class TantivyTarget(Target):
     """One index's versions in a local folder."""
 
-    def __init__(self, folder: Path, key: Sequence[str], columns: Schema, fields: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        key: Sequence[str],
+        columns: Schema,
+        fields: Sequence[str],
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         self._folder = folder
+        self._wait_seconds = wait_seconds
+        self._linked: list[tempfile.TemporaryDirectory[str]] = []
         self._key = tuple(key)
         self._columns = dict(columns)
         self._fields = tuple(fields)
@@ -130,7 +141,7 @@ class TantivyTarget(Target):
         return from_documents(self._documents(sought), self._columns)
 
     def _documents(self, version: str) -> list[bytes]:
-        with _damage_explained(self._folder / version):
+        with reading_explained(self._folder / version):
             searcher = self._index(version).searcher()
             count = searcher.num_docs
             hits = searcher.search(tantivy.Query.all_query(), limit=count).hits if count else []
@@ -145,11 +156,11 @@ class TantivyTarget(Target):
         """
         sought = self._sought(version)
         index = self._index(sought)
-        searcher = index.searcher()
-        wanted = min(limit, searcher.num_docs)
-        if wanted < 1:
-            return []
-        with _damage_explained(self._folder / sought):
+        with reading_explained(self._folder / sought):
+            searcher = index.searcher()
+            wanted = min(limit, searcher.num_docs)
+            if wanted < 1:
+                return []
             hits = _best(searcher, self._query(index, words), wanted)
             documents_found = [searcher.doc(address)[_DOCUMENT][0] for _, address in hits]
         rows = from_documents(documents_found, self._columns).to_pylist()
@@ -170,7 +181,8 @@ class TantivyTarget(Target):
         """The version that is searched."""
         file = self._folder / "released.json"
         try:
-            return str(json.loads(file.read_bytes())["version"])
+            with rights_explained(file):
+                return str(json.loads(file.read_bytes())["version"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -242,21 +254,20 @@ class TantivyTarget(Target):
 
     def _manifest(self, version: str) -> dict[str, Any]:
         file = self._folder / version / _MANIFEST
-        found = body_of(file.read_bytes(), str(file))
+        with rights_explained(file):
+            found = body_of(file.read_bytes(), str(file))
         if found.get("version") != version or not found.keys() >= {"columns", "files"}:
             raise Damaged(f"{file} is not that of version {version}.", remedy="Publish it again.")
         return found
 
     def _index(self, version: str) -> tantivy.Index:
-        try:
-            return tantivy.Index.open(str(self._folder / version))
-        except (ValueError, OSError) as error:
-            raise Damaged(
-                f"The index {self._folder / version} cannot be opened: {error}.", remedy="Publish it again."
-            ) from error
+        folder = self._folder / version
+        with reading_explained(folder):
+            return tantivy.Index.open(str(readable(folder, self._linked)))
 
     def _whole(self, version: str) -> bool:
-        return (self._folder / version / _MANIFEST).is_file()
+        with rights_explained(self._folder):
+            return (self._folder / version / _MANIFEST).is_file()
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
         """Every file of a version's index that is not the one that was built, and what is wrong with serving it."""
@@ -296,8 +307,9 @@ class TantivyTarget(Target):
         found = []
         for name in sorted({*expected, *_names(folder)}):
             want = f"{_SHA256}{expected[name]}" if name in expected else "no such file"
-            there = (folder / name).is_file()
-            got = f"{_SHA256}{sha256_hex((folder / name).read_bytes())}" if there else "none"
+            with rights_explained(folder / name):
+                there = (folder / name).is_file()
+                got = f"{_SHA256}{sha256_hex((folder / name).read_bytes())}" if there else "none"
             if want != got:
                 found.append(SinkFault(str(folder / name), want, got))
         return found
@@ -328,24 +340,11 @@ class TantivyTarget(Target):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock, and clear away what killed processes left."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
-            _clear([*self._folder.glob(f"{_BUILDING}*"), *self._folder.glob(f"{_DROPPED}*")])
-            yield
-
-
-@contextmanager
-def _damage_explained(index: Path) -> Iterator[None]:
-    """Turn what tantivy raises for damaged files, a panic of its own included, into Damaged."""
-    try:
-        yield
-    except (ValueError, OSError, KeyError, IndexError, MemoryError) as error:
-        raise Damaged(f"The index {index} cannot be read: {error}.", remedy="Publish it again.") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # its class can be imported from nowhere
-            raise
-        raise Damaged(f"The index {index} cannot be read: {error}.", remedy="Publish it again.") from error
+        with writing_explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with locked(self._folder / ".lock", self._wait_seconds):
+                _clear([*self._folder.glob(f"{_BUILDING}*"), *self._folder.glob(f"{_DROPPED}*")])
+                yield
 
 
 def _described(content: Content) -> dict[str, Any]:

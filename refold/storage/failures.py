@@ -18,13 +18,14 @@ from obstore.exceptions import (
 )
 
 from refold.base.outside import printable
-from refold.errors import FixInput, RefoldError, Unavailable
+from refold.errors import AccessDenied, FixInput, RefoldError, Unavailable
 from refold.storage.urls import mask_url
 
 _MISNAMED = (InvalidPathError, ValueError)
 MISSING = (NotFoundError, FileNotFoundError)
 _REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
 _FORBIDDEN = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
@@ -66,8 +67,8 @@ def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldErr
     if isinstance(error, _MISNAMED) and not opening:
         expected = "expected a name in UTF-8 without control characters and without //, /./ or /../, found"
         judged = FixInput, expected, "Rename the object."
-    elif isinstance(error, _FORBIDDEN):
-        judged = FixInput, "access denied", "Check credentials and permissions."
+    elif isinstance(error, _FORBIDDEN) or (local and code in _DENIED):
+        judged = AccessDenied, "access denied", "Check credentials and permissions."
     elif isinstance(error, _REFUSED):
         judged = FixInput, "this store does not support it", "Use a local folder, s3://, gs:// or az://."
     elif isinstance(error, MISSING) or "status code: 404" in found:  # the library has no kind of its own for listings
