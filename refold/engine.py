@@ -33,6 +33,7 @@ from refold.repair.drift import Drifts
 from refold.repair.object_audit import audit_objects
 from refold.repair.served import ServedAudit
 from refold.repair.sink_audit import SinkAudit
+from refold.seal.against_landing import Compared, LandingComparison
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
@@ -127,6 +128,13 @@ class Engine:
         snapshots = self.chain.through(through.key)
         for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.cut(log).events):
             yield snapshot, verifier.verify(snapshot)
+
+    def compare_with_landing(self, log: str, through: Snapshot) -> Iterator[Compared]:
+        """Compare a log with what landing still holds of it, up to a snapshot, oldest first. Raises NotFound."""
+        comparison = LandingComparison(self.landing(), self.objects, self.chain, self.project.log(log))
+        snapshots = self.chain.through(through.key)
+        for snapshot in track(snapshots, f"landing {log}", len(snapshots), lambda s: s.cut(log).events):
+            yield comparison.compare(snapshot)
 
     def build(self, store: Store, snapshot: Snapshot) -> StateRecord:
         """Build a store at a snapshot, and first whatever it reads."""

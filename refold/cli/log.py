@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.console import Console
 
 from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
+from refold.engine import Engine
 from refold.errors import Damaged
 from refold.log.compaction import Compactor
 from refold.log.declaration import BY_PLACE
 from refold.release.unsealing import Unsealer
+from refold.seal.against_landing import Compared
+
+_GONE_SHOWN = 20
 
 
 @cli.group()
@@ -79,8 +85,9 @@ def log_skipped(context: click.Context, log: str | None) -> None:
 
 @log.command("verify")
 @click.option("--as-of", metavar="SNAPSHOT", help="Verify up to this snapshot; by default the newest.")
+@click.option("--landing", is_flag=True, help="Also compare every event with what landing still holds.")
 @click.pass_context
-def log_verify(context: click.Context, as_of: str | None) -> None:
+def log_verify(context: click.Context, as_of: str | None, landing: bool) -> None:
     """Check every segment: hashes, offsets, order, content, keys, accounting. Exits 1 on a finding."""
     engine, console = open_project(context), view.console()
     snapshot = engine.chain.get(as_of)
@@ -91,11 +98,34 @@ def log_verify(context: click.Context, as_of: str | None) -> None:
             for _, found in engine.verify_log(each.name, snapshot)
             for finding in found
         ]
-    if findings:
-        rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]
-        console.print(view.table(f"{len(findings)} findings", rows))
+        logs = engine.project.logs if landing else ()
+        compared = [each for log in logs for each in engine.compare_with_landing(log.name, snapshot)]
+    rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]
+    rows += [
+        {"check": "landing", "snapshot": each.snapshot, "where": where, "message": message}
+        for each in compared
+        for where, message in each.findings
+    ]
+    if landing:
+        _show_compared(engine, console, compared)
+    if rows:
+        console.print(view.table(f"{len(rows)} findings", rows))
         sys.exit(1)
     console.print(f"The logs are whole up to snapshot {snapshot.key}: no findings.")
+
+
+def _show_compared(engine: Engine, console: Console, compared: Sequence[Compared]) -> None:
+    """How many events are those of landing, how many could not be compared and why, and what is not sealed."""
+    gone = [name for each in compared for name in each.gone]
+    equal, left = sum(each.events for each in compared), sum(each.left for each in compared)
+    console.print(f"Compared with landing: {equal:,} events equal, {left:,} not compared.")
+    if readable := sum(each.readable for each in compared):
+        console.print(f"In quarantine, and events by today's declaration: {readable}; see `refold quarantine retry`.")
+    if gone:
+        console.print(f"Sealed objects that landing no longer holds: {len(gone)}")
+    for name in gone[:_GONE_SHOWN]:
+        console.print(view.cell(f"  {name}"), soft_wrap=True)
+    view.waiting(engine, console)
 
 
 @log.command("compact")

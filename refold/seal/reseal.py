@@ -74,7 +74,7 @@ class Resealing:
     def _decoded(self, cut: LogCut, sealed: Log) -> list[DecodedObject]:
         decoding = Decoding(self._landing, self._objects, sealed, listed=False)
         try:
-            found = list(decoding.decode([self._item(sealed) for sealed in cut.objects]))
+            found = list(decoding.decode([item_of(self._log, each) for each in cut.objects]))
         finally:
             decoding.close()
         changed = [s.name for s, d in zip(cut.objects, found, strict=True) if s.sha256 != d.sha256]
@@ -82,11 +82,13 @@ class Resealing:
             raise Damaged(f"Landing objects have other bytes than when they were sealed: {', '.join(changed)}.")
         return found
 
-    def _item(self, sealed: SealedObject) -> LandingObject:
-        info = ObjectInfo(sealed.name, sealed.size_bytes, "")
-        if is_retry(sealed.name):
-            return LandingObject(info, "", None)
-        slot = self._log.layout.slot(sealed.name)
-        if slot is None:
-            raise Damaged(f"The layout of log {self._log.name!r} no longer takes the sealed object {sealed.name}.")
-        return LandingObject(info, *slot)
+
+def item_of(log: Log, sealed: SealedObject) -> LandingObject:
+    """A sealed object as landing or a retry has it. Raises Damaged where the log's layout no longer takes its name."""
+    info = ObjectInfo(sealed.name, sealed.size_bytes, "")
+    if is_retry(sealed.name):
+        return LandingObject(info, "", None)
+    slot = log.layout.slot(sealed.name)
+    if slot is None:
+        raise Damaged(f"The layout of log {log.name!r} no longer takes the sealed object {sealed.name}.")
+    return LandingObject(info, *slot)

@@ -34,6 +34,7 @@ from refold.log.snapshot import (
 from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
+from refold.seal.identity import faults_of_identity
 from refold.seal.new_events import NewEvents, order_events
 from refold.seal.refusal import DryRun, bad_records, check_size, joined, within_limits
 from refold.seal.seen_index import newest_seen
@@ -239,6 +240,8 @@ class _LogSealer:
             faults.append(
                 f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}"
             )
+        if not faults:
+            faults = faults_of_identity(self._objects, self._chain, self.log)
         if faults:
             raise DeclarationError(
                 f"Log {self.log.name!r}",
