@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refold.errors import FixInput
+from refold.errors import DeclarationError, FixInput
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -38,6 +39,48 @@ class ColumnKind(StrEnum):
     RATIO = "ratio"
 
 
+class Epoch(StrEnum):
+    """What a number counts from 1970-01-01T00:00Z on, where landing writes times as integers."""
+
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+    NANOSECONDS = "ns"
+
+
+class Nanoseconds(StrEnum):
+    """What becomes of the digits of a second after the sixth, where they are not zeros."""
+
+    REFUSE = "refuse"
+    TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True)
+class TimeReading:
+    """How landing writes the times of a column, where that is not an instant with at most microseconds.
+
+    Attributes:
+        zone: the zone of texts that have none: a name such as `Europe/Berlin`, or an offset such as `+02:00`.
+        nanoseconds: whether digits below microseconds are refused or left out.
+        epoch: the unit of times that are integers; texts are refused then.
+    """
+
+    zone: str | None = None
+    nanoseconds: Nanoseconds = Nanoseconds.REFUSE
+    epoch: Epoch | None = None
+
+    @property
+    def offset(self) -> str | None:
+        """The offset of a zone that has always the same, as a text has it; None for other zones."""
+        if self.zone in ("UTC", "Z"):
+            return "Z"
+        return self.zone if self.zone is not None and _OFFSET.fullmatch(self.zone) else None
+
+
+_OFFSET = re.compile(r"[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
+AS_INSTANTS = TimeReading()
+
+
 @dataclass(frozen=True)
 class ColumnType:
     """One column's type and the values it admits.
@@ -49,6 +92,8 @@ class ColumnType:
         precision, scale: the digits of a decimal, and how many of them are after the point.
         empty: whether a text may be empty.
         choices: the members of an enum.
+        reading: how landing writes a timestamp. Like bounds and members it is not part of a log's identity: what is
+            sealed stays.
     """
 
     kind: ColumnKind
@@ -59,6 +104,7 @@ class ColumnType:
     scale: int | None = None
     empty: bool = True
     choices: type[Enum] | None = None
+    reading: TimeReading = AS_INSTANTS
 
     @property
     def arrow(self) -> pa.DataType:
@@ -126,9 +172,43 @@ def date(*, null: bool = False) -> ColumnType:
     return ColumnType(ColumnKind.DATE, null=null)
 
 
-def timestamp(*, null: bool = False) -> ColumnType:
-    """An instant in UTC, in microseconds."""
-    return ColumnType(ColumnKind.TIMESTAMP, null=null)
+def timestamp(
+    *, null: bool = False, zone: str | None = None, nanoseconds: str = "refuse", epoch: str | None = None
+) -> ColumnType:
+    """An instant in UTC, in microseconds. By default landing writes it as a text with `Z` or an offset.
+
+    Args:
+        zone: the zone of texts without one: `UTC`, an offset such as `+02:00`, or a name such as `Europe/Berlin`. A
+            local time that such a zone has twice or never, as clocks are changed, is quarantined.
+        nanoseconds: `truncate` leaves out digits after the sixth; `refuse` quarantines them where they are not zeros.
+        epoch: landing writes integers since 1970: of `s`, `ms`, `us` or `ns`.
+
+    >>> str(timestamp(zone="Europe/Berlin"))
+    'timestamp'
+
+    Raises DeclarationError, listing all faults.
+    """
+    faults = []
+    if zone is not None and epoch is not None:
+        faults.append("zone is of texts, and epoch of integers: declare one of them")
+    if zone is not None and TimeReading(zone).offset is None and not _is_zone(zone):
+        faults.append(f"zone is {zone!r}; expected UTC, an offset such as +02:00, or a name such as Europe/Berlin")
+    if nanoseconds not in [*Nanoseconds]:
+        faults.append(f"nanoseconds is {nanoseconds!r}; expected {' or '.join(Nanoseconds)}")
+    if epoch is not None and epoch not in [*Epoch]:
+        faults.append(f"epoch is {epoch!r}; expected one of {', '.join(Epoch)}")
+    if faults:
+        raise DeclarationError("timestamp(...)", faults)
+    reading = TimeReading(zone, Nanoseconds(nanoseconds), Epoch(epoch) if epoch is not None else None)
+    return ColumnType(ColumnKind.TIMESTAMP, null=null, reading=reading)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def boolean(*, null: bool = False) -> ColumnType:

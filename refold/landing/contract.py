@@ -5,8 +5,9 @@ from bad records. `refold.landing.texts` reads times, days, decimals and bytes f
 format is each decoder's own matter.
 
 The reasons are stable names. From this module and from `texts`: `missing`, `wrong-type`, `out-of-range`,
-`unknown-value`, `empty`, `not-a-time`, `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, `not-a-date`,
-`not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds those of its own format, such as `not-json`.
+`unknown-value`, `empty`, `not-a-time`, `no-zone`, `ambiguous-time`, `no-such-time`, `leap-second`, `hour-24`,
+`below-microseconds`, `not-a-date`, `not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds those of its own
+format, such as `not-json`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 
 from refold.errors import DeclarationError
 from refold.landing.decoder import BadRecord, Decoded
-from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema, arrow_schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Nanoseconds, Schema, TimeReading, arrow_schema
 
 FOUND_CHARS_MAX = 60
 """Longest piece of a record that a detail sentence repeats; the raw bytes are kept beside it in full."""
@@ -83,13 +84,20 @@ def expected(column: ColumnType) -> str:
         return f"an exact decimal({column.precision}, {column.scale})"
     if column.kind is ColumnKind.TEXT and not column.empty:
         return "a text that is not empty"
-    return _EXPECTED[column.kind]
+    return _expected_time(column.reading) if column.kind is ColumnKind.TIMESTAMP else _EXPECTED[column.kind]
+
+
+def _expected_time(reading: TimeReading) -> str:
+    if reading.epoch is not None:
+        return f"a time as an integer of {reading.epoch} since 1970, in the years 1 to 9999"
+    zone = "with Z or an offset" if reading.zone is None else f"of {reading.zone} where it has no offset"
+    digits = ", at most microseconds" if reading.nanoseconds is Nanoseconds.REFUSE else ""
+    return f"a time as YYYY-MM-DDTHH:MM:SS {zone}{digits}"
 
 
 _EXPECTED: Mapping[str, str] = {
     "text": "a text",
     "date": "a day as YYYY-MM-DD",
-    "timestamp": "a time as YYYY-MM-DDTHH:MM:SS with Z or an offset, at most microseconds",
     "boolean": "true or false",
     "binary": "bytes in base64",
 }

@@ -363,6 +363,8 @@ def _tree(fields: Sequence[Field], instead: Mapping[tuple[str, ...], pa.DataType
 
 
 def _read_as(column: ColumnType) -> pa.DataType:
+    if column.reading.epoch is not None:
+        return pa.int64()
     return column.arrow if column.kind in (ColumnKind.INT64, ColumnKind.BOOLEAN) else pa.string()
 
 

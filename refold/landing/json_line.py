@@ -147,12 +147,19 @@ def _typed(node: object, column: ColumnType) -> object:
     kind = column.kind
     if kind is ColumnKind.INT64 and isinstance(node, _Integer):
         return _int64(node, column)
+    if kind is ColumnKind.TIMESTAMP and column.reading.epoch is not None:
+        number = _int64(node, column) if isinstance(node, _Integer) else None
+        return texts.read_epoch(number, column) if isinstance(number, int) else number or _wrong(node, column)
     if kind is ColumnKind.DECIMAL and isinstance(node, str):
         return texts.read(str(node), column)
     if kind is ColumnKind.BOOLEAN and isinstance(node, bool):
         return node
     if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
         return texts.read(node, column) if kind in texts.TEXT_KINDS else node
+    return _wrong(node, column)
+
+
+def _wrong(node: object, column: ColumnType) -> ValueFault:
     return ValueFault("wrong-type", expected(column), _shown(node))
 
 

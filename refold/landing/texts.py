@@ -8,6 +8,7 @@ this module; nothing here knows a format.
   comma, then `Z`, `UTC`, `GMT`, `±HH:MM`, `±HHMM` or `±HH`, which may follow a space, then optionally a region as Java
   writes it (`[Europe/Paris]`), which is ignored because the offset decides. Years are 1 to 9999 in UTC. Digits of the
   fraction beyond microseconds must be zeros. A text without a zone, with second 60 or with hour 24 has its own reason.
+  A column may declare a zone for texts without one, that further digits are left out, or integers (`TimeReading`).
 - A date is `YYYY-MM-DD`.
 - A decimal is written as JSON writes numbers (`-12.50`, `1e2`) and must be exact: trailing zeros do not count as
   digits, and nothing is ever rounded.
@@ -20,6 +21,8 @@ import base64
 import datetime as dt
 import re
 from decimal import Decimal
+from functools import cache
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +40,7 @@ from refold.landing.contract import (
     expected,
     shorten,
 )
-from refold.types import ColumnKind, ColumnType
+from refold.types import AS_INSTANTS, ColumnKind, ColumnType, Epoch, Nanoseconds, TimeReading
 
 TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
 """The kinds of column that this module reads from texts."""
@@ -53,6 +56,8 @@ _COMMON_TIME = (
     r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)\z"
 )
+_COMMON_LOCAL = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?\z"
+_LONG_FRACTION = r"(:[0-9]{2}\.[0-9]{6})[0-9]+"
 _COMMON_DATE = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _USUAL = {
     "timestamp": (b"0000-00-00T00:00:00.000000Z", b"9999-99-99T99:99:99.999999Z"),
@@ -65,19 +70,24 @@ _NEEDED = {
     "leap-second": "seconds up to 59, since no leap second can be stored",
     "hour-24": "hours up to 23, with midnight as 00:00 of the next day",
     "below-microseconds": "at most six digits of a second that are not zero",
+    "ambiguous-time": "a time with an offset, since clocks there show this one twice",
+    "no-such-time": "a time that clocks there show",
 }
 """What a time needs to be read, by the reason that it cannot be."""
 
 Value = int | Decimal | bytes
 
 
-def read_timestamp(text: str) -> int | str:
+def read_timestamp(text: str, reading: TimeReading = AS_INSTANTS) -> int | str:
     """Microseconds since 1970 UTC, or the reason there are none.
 
-    The reasons are `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, and `not-a-time` for all else.
+    The reasons are `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, and `not-a-time` for all else; in a
+    zone whose clocks are changed also `ambiguous-time` and `no-such-time`.
 
     >>> read_timestamp("1970-01-01T01:00:00.5+01:00"), read_timestamp("yesterday")
     (500000, 'not-a-time')
+    >>> read_timestamp("1970-01-01T01:00", TimeReading("Europe/Berlin"))
+    0
     """
     match = _TIME.fullmatch(text)
     if match is None:
@@ -90,15 +100,60 @@ def read_timestamp(text: str) -> int | str:
         local = dt.datetime(*map(int, (*day, *time)))  # type: ignore[arg-type]  # noqa: DTZ001  # the offset follows
     except ValueError:
         return "not-a-time"
-    if not zone:
+    if not zone and reading.zone is None:
         return "no-zone"
-    if leap or midnight:
-        return "leap-second" if leap else "hour-24"
-    if fraction[6:].strip("0"):
-        return "below-microseconds"
-    offset_seconds = int(f"{sign}1") * (int(hours) * 3600 + int(minutes or 0) * 60) if sign else 0
+    below = fraction[6:].strip("0") and reading.nanoseconds is Nanoseconds.REFUSE
+    if leap or midnight or below:
+        return "leap-second" if leap else "hour-24" if midnight else "below-microseconds"
+    offset_seconds: int | str = int(f"{sign}1") * (int(hours) * 3600 + int(minutes or 0) * 60) if sign else 0
+    if not zone:
+        offset_seconds = _offset_seconds(local, str(reading.zone))
+    if isinstance(offset_seconds, str):
+        return offset_seconds
     microseconds = (local - EPOCH) // MICROSECOND + int(fraction[:6].ljust(6, "0")) - offset_seconds * 1_000_000
     return microseconds if TIME_MIN <= microseconds <= TIME_MAX else "not-a-time"
+
+
+def _offset_seconds(local: dt.datetime, name: str) -> int | str:
+    """The offset of a local time, or the reason that it is not one instant."""
+    zone = _zone(name)
+    first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    assert first is not None and second is not None, f"{name} is a zone"
+    if first != second:
+        return "ambiguous-time" if first > second else "no-such-time"
+    return first // dt.timedelta(seconds=1)
+
+
+@cache
+def _zone(name: str) -> dt.tzinfo:
+    offset = TimeReading(name).offset
+    if offset is None:
+        return ZoneInfo(name)
+    sign, hours, minutes = (offset[0], offset[1:3], offset[4:]) if offset != "Z" else ("+", "0", "0")
+    return dt.timezone(int(f"{sign}1") * dt.timedelta(hours=int(hours), minutes=int(minutes)))
+
+
+def read_epoch(number: int, column: ColumnType) -> int | ValueFault:
+    """Microseconds since 1970 UTC of an integer in the unit that a timestamp column declares, or why there are none.
+
+    >>> from refold.types import timestamp
+    >>> read_epoch(1500, timestamp(epoch="ms"))
+    1500000
+    """
+    unit = column.reading.epoch
+    assert unit is not None, "the column declares integers"
+    if unit is Epoch.NANOSECONDS:
+        if number % 1000 and column.reading.nanoseconds is Nanoseconds.REFUSE:
+            return ValueFault("below-microseconds", "nanoseconds that end in 000", str(number))
+        microseconds = number // 1000
+    else:
+        microseconds = number * _MICROSECONDS[unit]
+    if TIME_MIN <= microseconds <= TIME_MAX:
+        return microseconds
+    return ValueFault("out-of-range", expected(column), str(number))
+
+
+_MICROSECONDS = {Epoch.SECONDS: 1_000_000, Epoch.MILLISECONDS: 1000, Epoch.MICROSECONDS: 1}
 
 
 def read_date(text: str) -> int | None:
@@ -151,7 +206,7 @@ def read(text: str, column: ColumnType) -> Value | ValueFault:
     """One text as the value of a timestamp, date, decimal or binary column, or why it cannot be one."""
     value: Value | str | None
     if column.kind is ColumnKind.TIMESTAMP:
-        value, reason = read_timestamp(text), "not-a-time"
+        value, reason = read_timestamp(text, column.reading), "not-a-time"
     elif column.kind is ColumnKind.DATE:
         value, reason = read_date(text), "not-a-date"
     elif column.kind is ColumnKind.DECIMAL:
@@ -166,11 +221,16 @@ def read(text: str, column: ColumnType) -> Value | ValueFault:
 def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
     """A text column as a typed one, and the fault of every row whose text is not a value; nulls stay null.
 
+    The texts of a timestamp that is declared as an integer are integers.
+
     >>> from refold.types import date
     >>> values, faults = convert(pa.array(["1970-01-02", "soon"]), date())
     >>> values.null_count, faults[1].reason
     (1, 'not-a-date')
     """
+    if column.reading.epoch is not None:
+        return _from_epoch(texts, column)
+    written, texts = texts, _usual(texts, column.reading)
     shaped = _shaped(texts, column)
     if shaped is not None:
         common = _cast(texts if pc.all(shaped, min_count=0).as_py() else pc.if_else(shaped, texts, None), column)
@@ -180,10 +240,37 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
     if not len(rows):
         return common, {}
-    read_singly = [read(text, column) for text in texts.take(pa.array(rows)).to_pylist()]
+    read_singly = [read(text, column) for text in written.take(pa.array(rows)).to_pylist()]
     faults = {int(row): v for row, v in zip(rows, read_singly, strict=True) if isinstance(v, ValueFault)}
     values = typed([None if isinstance(value, ValueFault) else value for value in read_singly], column)
     return pc.replace_with_mask(common, odd, values), faults
+
+
+def _usual(texts: pa.Array, reading: TimeReading) -> pa.Array:
+    """Times with the offset that is declared for those without one, and without digits that are to be left out."""
+    if reading.nanoseconds is Nanoseconds.TRUNCATE:
+        texts = pc.replace_substring_regex(texts, _LONG_FRACTION, r"\1")
+    if reading.offset is not None:
+        local = pc.match_substring_regex(texts, _COMMON_LOCAL)
+        texts = pc.if_else(local, pc.binary_join_element_wise(texts, reading.offset, ""), texts)
+    return texts
+
+
+def _from_epoch(numbers: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
+    """Integers as times; those out of range, or with digits that are refused, one by one."""
+    unit = column.reading.epoch
+    assert unit is not None, "the column declares integers"
+    found = numbers.fill_null(0).to_numpy()
+    if unit is Epoch.NANOSECONDS:
+        odd, microseconds = found % 1000 != 0, found // 1000
+        odd &= column.reading.nanoseconds is Nanoseconds.REFUSE
+    else:
+        factor = _MICROSECONDS[unit]
+        odd = (found < -(-TIME_MIN // factor)) | (found > TIME_MAX // factor)
+        microseconds = np.where(odd, 0, found) * factor
+    singly = {int(row): read_epoch(int(found[row]), column) for row in np.flatnonzero(odd)}
+    values = pa.array(microseconds, mask=odd | numbers.is_null().to_numpy(zero_copy_only=False))
+    return values.cast(column.arrow), {row: fault for row, fault in singly.items() if isinstance(fault, ValueFault)}
 
 
 def typed(values: list[Value | None], column: ColumnType) -> pa.Array:

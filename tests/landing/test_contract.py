@@ -8,15 +8,17 @@ from decimal import Decimal
 from enum import Enum
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
+from refold.errors import DeclarationError
 from refold.landing import texts
 from refold.landing.contract import Finding, ValueFault, check, settle
 from refold.landing.decoder import BadRecord
-from refold.types import binary, date, decimal, enum, int64, text, timestamp
+from refold.types import ColumnType, binary, date, decimal, enum, int64, text, timestamp
 
 
 class Size(Enum):
@@ -119,13 +121,26 @@ near_bytes = st.text("Aa+/=_- \n", max_size=9)
     ("column", "near"),
     [
         (timestamp(), near_times),
+        (timestamp(zone="UTC"), near_times),
+        (timestamp(zone="-03:30", nanoseconds="truncate"), near_times),
+        (timestamp(zone="Europe/Berlin", nanoseconds="truncate"), near_times),
         (date(), near_dates),
         (decimal(8, 2), near_decimals),
         (decimal(38, 38), near_decimals),
         (decimal(5, 0), near_decimals),
         (binary(), near_bytes),
     ],
-    ids=["timestamp", "date", "decimal", "decimal-all-scale", "decimal-no-scale", "binary"],
+    ids=[
+        "timestamp",
+        "in-utc",
+        "at-an-offset",
+        "in-berlin",
+        "date",
+        "decimal",
+        "decimal-all-scale",
+        "decimal-no-scale",
+        "binary",
+    ],
 )
 def test_a_column_of_texts_converts_as_its_texts_do_one_by_one(column: object, near: st.SearchStrategy[str]) -> None:
     """Singles show each text's own way through the common shape; lists show that one odd text spoils no neighbour."""
@@ -170,6 +185,57 @@ def test_a_time_is_the_instant_that_python_reads(text: str) -> None:
     event("read" if expected else "refused")
     instant = None if isinstance(read, str) else texts.EPOCH.replace(tzinfo=dt.UTC) + texts.MICROSECOND * read
     assert expected == instant
+
+
+CHANGES = [dt.datetime(2026, 3, 29, 2, 30), dt.datetime(2026, 10, 25, 2, 30), dt.datetime(1945, 5, 24, 2, 30)]  # noqa: DTZ001
+
+
+@given(
+    st.sampled_from(CHANGES).flatmap(
+        lambda near: st.datetimes(near - dt.timedelta(hours=3), near + dt.timedelta(hours=3))
+    )
+    | st.datetimes(dt.datetime(1950, 1, 1), dt.datetime(2030, 1, 1)),  # noqa: DTZ001
+    st.integers(0, 999),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_local_time_is_the_instant_that_pandas_reads_or_has_a_reason(local: dt.datetime, below: int) -> None:
+    written = local.strftime("%Y-%m-%d %H:%M:%S") + f".{local.microsecond:06}{below:03}"
+    read = texts.read_timestamp(written, timestamp(zone="Europe/Berlin", nanoseconds="truncate").reading)
+    try:
+        there = pd.Timestamp(local).tz_localize("Europe/Berlin", ambiguous="raise", nonexistent="raise")
+    except ValueError as error:  # of either kind, in the words of pandas
+        assert read == ("no-such-time" if "nonexistent" in str(error) else "ambiguous-time")
+        return
+    assert read == there.value // 1000
+
+
+@pytest.mark.parametrize(
+    ("column", "number", "expected"),
+    [
+        (timestamp(epoch="s"), -1, -1_000_000),
+        (timestamp(epoch="ms"), 1_769_940_000_123, 1_769_940_000_123_000),
+        (timestamp(epoch="us"), texts.TIME_MAX, texts.TIME_MAX),
+        (timestamp(epoch="us"), texts.TIME_MAX + 1, "out-of-range"),
+        (timestamp(epoch="s"), 2**62, "out-of-range"),
+        (timestamp(epoch="ns"), -1_999_000, -1999),
+        (timestamp(epoch="ns"), 1_999, "below-microseconds"),
+        (timestamp(epoch="ns", nanoseconds="truncate"), 1_999, 1),
+        (timestamp(epoch="ns", nanoseconds="truncate"), -1_999, -2),
+    ],
+)
+def test_an_integer_counts_the_declared_unit_since_1970(column: ColumnType, number: int, expected: object) -> None:
+    values, faults = texts.convert(pa.array([number, None]), column)
+    if isinstance(expected, str):
+        assert [fault.reason for fault in faults.values()] == [expected]
+    else:
+        assert (faults, values.cast(pa.int64()).to_pylist()) == ({}, [expected, None])
+        assert texts.read_epoch(number, column) == expected
+
+
+def test_a_timestamp_that_cannot_be_read_as_declared_is_refused_with_all_faults() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        timestamp(zone="Europe/Atlantis", nanoseconds="round", epoch="minutes")
+    assert len(caught.value.faults) == 4
 
 
 FORMS = {

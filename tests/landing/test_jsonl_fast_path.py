@@ -53,6 +53,9 @@ WIDE = {
     "price": decimal(6, 2, null=True),
     "rate": decimal(38, 38, null=True),
     "at": timestamp(null=True),
+    "ms": timestamp(null=True, epoch="ms"),
+    "local": timestamp(null=True, zone="Europe/Berlin", nanoseconds="truncate"),
+    "utc": timestamp(null=True, zone="UTC"),
     "day": date(null=True),
     "kind": enum(Movement, null=True),
     "flag": boolean(null=True),
@@ -60,7 +63,27 @@ WIDE = {
     "deep": text(null=True, empty=False),
 }
 DEEP = {"deep": ("o.p.deep", "o.q")}
-KEYS = ["id", "n", "price", "rate", "at", "day", "kind", "flag", "raw", "o", "p", "q", "deep", "other", "", "\\u0069d"]
+KEYS = [
+    "id",
+    "n",
+    "price",
+    "rate",
+    "at",
+    "ms",
+    "local",
+    "utc",
+    "day",
+    "kind",
+    "flag",
+    "raw",
+    "o",
+    "p",
+    "q",
+    "deep",
+    "other",
+    "",
+    "\\u0069d",
+]
 SCALARS = [
     *['"add"', '"x"', '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud800"', '"é"', '"\x7f"', '"a\tb"', '"\\/"', '"}{"'],
     *["0", "-0", "7", "1.5", "-1.50", "9999.99", "10000", "9999.990", "0.001", "1e2", "1E400", "1e-999999999", "01"],
@@ -84,6 +107,9 @@ GOOD = [
     ("price", st.sampled_from(['"1.50"', "1.5", "-0", "null", '"9999.99"', "9999.99", '"1e1"'])),
     ("rate", st.sampled_from(['"0.1"', "0.1", "null", "0"])),
     ("at", st.sampled_from(['"2026-02-01T10:20:30Z"', '"2026-02-01 10:20:30.25-01:00"', '"2026-02-01t10:20:30z"'])),
+    ("ms", st.integers(-(2**45), 2**45).map(str) | st.sampled_from(["null", "9223372036854775807"])),
+    ("local", st.sampled_from(['"2026-02-01T10:20:30"', '"2026-02-01 10:20:30.1234567"', '"2026-03-29T02:30:00"'])),
+    ("utc", st.sampled_from(['"2026-02-01T10:20:30"', '"2026-02-01 10:20:30.25-01:00"', "null"])),
     ("day", st.sampled_from(['"2026-02-01"', "null"])),
     ("kind", st.sampled_from(['"add"', '"remove"', "null"])),
     ("flag", st.sampled_from(["true", "false", "null"])),
