@@ -183,8 +183,8 @@ def timestamp(
         nanoseconds: `truncate` leaves out digits after the sixth; `refuse` quarantines them where they are not zeros.
         epoch: landing writes integers since 1970: of `s`, `ms`, `us` or `ns`.
 
-    >>> str(timestamp(zone="Europe/Berlin"))
-    'timestamp'
+    >>> describe({"at": timestamp(zone="Europe/Berlin")})
+    'at timestamp'
 
     Raises DeclarationError, listing all faults.
     """
