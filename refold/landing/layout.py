@@ -70,8 +70,8 @@ class Folders:
 
     A folder `partition=N` on the way names the log partition. As in Spark and Hive, objects below a folder whose name
     starts with `_` or `.` are not data (one that starts with `_` and contains `=` is a column, and may be), and neither
-    are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` marks its day or hour as
-    complete.
+    are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` right in the folder of
+    a day or hour marks it as complete.
 
     Attributes:
         template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`; with `{hour}`
@@ -126,10 +126,11 @@ class Folders:
         return None if day is None else Slot(day, partition)
 
     def completes(self, name: str) -> str | None:
-        """The day of a `_SUCCESS` object that is not below a hidden folder."""
+        """The day of a `_SUCCESS` object right in the folder of that day; one deeper or beside it marks only a part."""
         folder, _, file = name.rpartition("/")
-        slot = self.slot(name) if file == MARKER and not self._is_hidden(folder) else None
-        return slot.folder if slot else None
+        slot = self.slot(name) if file == MARKER else None
+        whole = slot is not None and folder.partition("/")[2] == self.folder(slot.folder)
+        return slot.folder if slot is not None and whole else None
 
     def _is_hidden(self, folder: str) -> bool:
         """Whether a folder, or one above it, is hidden; the folder of the log and those of the template are not."""

@@ -111,13 +111,17 @@ def test_kafka_keys_without_values_are_refused_by_name_with_all_else_that_is_not
     assert found(f"{DAY}/door.keys.json") == ([f"{DAY}/door.keys.json"], {})
 
 
-def test_only_a_marker_that_is_not_hidden_completes_its_day() -> None:
+def test_only_a_marker_right_in_the_folder_of_a_day_completes_it() -> None:
+    """One in the folder of an hour or a region marks that part, and the others may still be written."""
     store = ObjectStore.open("memory://")
-    for day, name in (("01", "_SUCCESS"), ("02", "_temporary/_SUCCESS"), ("03", "hour=1/_SUCCESS")):
-        store.put(f"t/dt=2026-01-{day}/{name}", b"")
+    whole = "t/dt=2026-01-01/_SUCCESS"
+    parts = [f"t/dt=2026-01-{name}/_SUCCESS" for name in ("02/_temporary", "03/hour=1", "05/partition=0")]
+    parts += ["t/_SUCCESS", "t/region=eu/dt=2026-01-04/_SUCCESS"]
+    for name in (whole, *parts):
+        store.put(name, b"")
     landing = list_landing(store, "t", (".json",))
-    assert landing.marked == {"2026-01-01", "2026-01-03"}
-    assert [each.info.name for each in landing.skipped] == ["t/dt=2026-01-02/_temporary/_SUCCESS"]
+    assert landing.marked == {"2026-01-01"}
+    assert [each.info.name for each in landing.skipped] == sorted(parts)
 
 
 offsets = st.integers(0, 2**63 - 1) | st.integers(0, 1200)
