@@ -124,6 +124,8 @@ def _accepted(url: str) -> URL:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
     except (ArgumentError, ValueError) as error:  # such as a port that is not a number
         raise DeclarationError("The database URL", [f"it is not a URL: {mask_url(url)}. {accepted}"]) from error
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise DeclarationError("The database URL", [f"the port {parsed.port} is not between 1 and 65535"])
     if parsed.drivername in ("postgresql", "postgresql+psycopg2"):
         return parsed.set(drivername="postgresql+psycopg2")
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):

@@ -22,6 +22,8 @@ _PASSING = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sql
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY = 0xFF
 """The part of an extended result code that is the primary one."""
+_LOG_SIZE_BYTES, _INDEX_SIZE_BYTES = 1 << 16, 1 << 15
+"""What the two files of a write-ahead log take at least, and what its index alone takes."""
 _WAL_VERSIONS = b"\x02\x02"
 
 
@@ -61,14 +63,15 @@ def engine_of(url: URL, wait_seconds: float) -> sa.Engine:
 def needs_no_log(file: Path) -> bool:
     """Whether a file can only be read as immutable.
 
-    Readers of a file with a write-ahead log make two files beside it, which a read-only folder does not permit. Without
-    them there is no log to be read, and nobody has the file open to write.
+    Readers of a file with a write-ahead log make two files beside it, for which a read-only folder or a full disk has
+    no place. Without them there is no log to be read, and nobody has the file open to write.
     """
-    if not file.exists() or os.access(file.parent, os.W_OK):
+    if not file.exists() or (os.access(file.parent, os.W_OK) and not _is_full(file.parent)):
         return False
     with file.open("rb") as opened:
         is_logged = opened.read(20)[18:] == _WAL_VERSIONS
-    return is_logged and not any(_size(Path(f"{file}{suffix}")) for suffix in ("-wal", "-shm"))
+    log, index = (_size(Path(f"{file}{suffix}")) for suffix in ("-wal", "-shm"))
+    return is_logged and not log and index < _INDEX_SIZE_BYTES
 
 
 def immutable_engine(file: Path) -> sa.Engine:
@@ -113,6 +116,14 @@ def explained(error: BaseException, place: str, wait_seconds: float) -> RefoldEr
     if code in _PASSING or not code:
         return Unavailable(f"{place} is unavailable: {text}.", remedy="Check the disk it is on, then try again.")
     return FixInput(f"{place} refused a statement: {text}.", remedy="Run `refold repair`.")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except (AttributeError, OSError):  # not on Windows
+        return False
+    return disk.f_bavail * disk.f_frsize < _LOG_SIZE_BYTES
 
 
 def _size(file: Path) -> int:

@@ -34,7 +34,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from refold.errors import Conflict, Damaged, DeclarationError, FixInput, NotFound, Unavailable
+from refold.errors import AccessDenied, Conflict, Damaged, DeclarationError, FixInput, NotFound, Unavailable
 from refold.sinks.base import (
     Content,
     Sink,
@@ -49,6 +49,7 @@ from refold.sinks.base import (
 from refold.sinks.connections import Connections
 from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
+from refold.storage.failures import DENIED, explained, system_error
 from refold.storage.names import delta_folder, sink_records_folder
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
@@ -188,11 +189,15 @@ class DeltaTarget(Target):
                 self._commit(table, record, lineage)
             except CommitFailedError:
                 continue
-            except DeltaError as error:
+            except (DeltaError, OSError) as error:
                 # Two first releases at once: the loser finds a table where it found none a moment ago.
                 if table is None and self._table() is not None:
                     continue
-                raise Unavailable(f"{self.place} did not take the commit: {error}.", remedy="Release again.") from error
+                failed, code = f"{self.place} did not take the commit", system_error(error)
+                if code is None:
+                    raise Unavailable(f"{failed}: {_flat(error)}.", remedy="Release again.") from error
+                with explained(failed):
+                    raise OSError(code, _flat(error)) from None
             return
         raise Conflict(f"{self.place} was committed to by others {_ATTEMPTS_MAX} times.", remedy="Release again.")
 
@@ -324,8 +329,10 @@ class DeltaTarget(Target):
         except TableNotFoundError:
             return None
         except _UNREADABLE as error:
+            if system_error(error) in DENIED:
+                raise AccessDenied(f"Access denied to the log of {self.place}: {_flat(error)}.") from error
             remedy = "Check that the store answers; `refold repair` puts the table's log back."
-            raise Damaged(f"The log of {self.place} cannot be read: {error}.", remedy=remedy) from error
+            raise Damaged(f"The log of {self.place} cannot be read: {_flat(error)}.", remedy=remedy) from error
 
     def _record_name(self, version: str) -> str:
         return f"{self._records}/{version}.json"
@@ -338,6 +345,11 @@ class DeltaTarget(Target):
         if body.get("version") != version:
             raise Damaged(f"The record {name} is that of version {body.get('version')}.", remedy="Publish it again.")
         return cast(_Record, body)
+
+
+def _flat(error: Exception) -> str:
+    """The library's text on one line, without its colours and arrows."""
+    return " ".join(re.sub(r"\x1b\[\d*m|\u21b3", "", str(error)).split())
 
 
 def _schema(columns: Schema) -> str:

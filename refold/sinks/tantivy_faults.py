@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from refold.errors import Damaged
-from refold.storage.failures import explained
+from refold.storage.failures import explained, system_error
 
-_SYSTEM_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
 _DAMAGED = {None, errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
 """What a missing or changed file gives; every other error of the system concerns rights or the disk."""
 
@@ -29,7 +27,7 @@ def writing_explained(folder: Path) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            raise OSError(_system_error(error) or errno.EIO, str(error)) from None
+            raise OSError(system_error(error) or errno.EIO, str(error)) from None
 
 
 @contextmanager
@@ -39,7 +37,7 @@ def reading_explained(index: Path) -> Iterator[None]:
         try:
             yield
         except (ValueError, OSError, KeyError, IndexError, MemoryError) as error:
-            code = _system_error(error)
+            code = system_error(error)
             if code not in _DAMAGED:
                 raise OSError(code, str(error)) from None
             raise _damaged(index, error) from error
@@ -78,10 +76,3 @@ def readable(folder: Path, keep: list[tempfile.TemporaryDirectory[str]]) -> Path
 
 def _damaged(index: Path, error: BaseException) -> Damaged:
     return Damaged(f"The index {index} cannot be read: {error}.", remedy="Publish it again.")
-
-
-def _system_error(error: BaseException) -> int | None:
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = _SYSTEM_ERROR.search(str(error))
-    return int(found[1] or found[2]) if found else None

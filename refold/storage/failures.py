@@ -25,7 +25,7 @@ _MISNAMED = (InvalidPathError, ValueError)
 MISSING = (NotFoundError, FileNotFoundError)
 _REFUSED = (NotSupportedError, NotImplementedError, UnknownConfigurationKeyError)
 _FORBIDDEN = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
@@ -62,12 +62,12 @@ def _explanation(error: Exception, failed: str, opening: bool) -> RefoldError:
 def _judged(error: Exception, found: str, opening: bool) -> tuple[type[RefoldError], str, str]:
     """The kind of error, what is wrong, and the remedy."""
     local = isinstance(error, OSError) or "LocalFileSystem" in found
-    code = error.errno if isinstance(error, OSError) else _system_error(found)
+    code = system_error(error)
     judged: tuple[type[RefoldError], str, str]
     if isinstance(error, _MISNAMED) and not opening:
         expected = "expected a name in UTF-8 without control characters and without //, /./ or /../, found"
         judged = FixInput, expected, "Rename the object."
-    elif isinstance(error, _FORBIDDEN) or (local and code in _DENIED):
+    elif isinstance(error, _FORBIDDEN) or (local and code in DENIED):
         judged = AccessDenied, "access denied", "Check credentials and permissions."
     elif isinstance(error, _REFUSED):
         judged = FixInput, "this store does not support it", "Use a local folder, s3://, gs:// or az://."
@@ -94,6 +94,9 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"\S+://\S+", lambda url: mask_url(url[0]), first)[:400] + "."
 
 
-def _system_error(text: str) -> int | None:
-    found = re.search(r"\(os error (\d+)\)", text)
-    return int(found[1]) if found else None
+def system_error(error: BaseException) -> int | None:
+    """The system's number for what went wrong; libraries in Rust give it in their text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\bos error (\d+)|\bcode: (\d+)", str(error))
+    return int(found[1] or found[2]) if found else None

@@ -28,7 +28,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 from refold.errors import CommitUnknown, Conflict, Damaged, NotFound, RefoldError, Unavailable
 from refold.storage.failures import MISSING, explained
 from refold.storage.probe import require_conditions
-from refold.storage.urls import local_path, mask_url
+from refold.storage.urls import local_path, mask_url, require_ports
 
 _RETRIES_MAX = 5
 _RETRY_TIMEOUT = dt.timedelta(seconds=15)
@@ -106,6 +106,7 @@ class ObjectStore(ABC):
         root = local_path(url)
         with explained(f"Cannot open {mask_url(url)}", opening=True):
             if root is None:
+                require_ports(os.environ)
                 retries: Any = {"max_retries": retries_max, "retry_timeout": _RETRY_TIMEOUT}
                 return _RemoteStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
             if must_exist and not root.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes, urlsplit
 
@@ -13,6 +14,8 @@ _NAMED = ("postgres", "abfs", "adl")
 """Schemes in which a single word before an @ is the name of a user or container, and not a token."""
 
 _SECRET = re.compile(r"(?is)([\w.%-]*(?:pass|pwd|secret|token|sig|sas|credential|key|auth)[\w.%-]*=)(.*)")
+
+_ADDRESS = re.compile(r"(AWS|AZURE|GOOGLE)_\w*(ENDPOINT|URL|PROXY)\w*")
 
 
 def mask_url(url: str) -> str:
@@ -50,6 +53,18 @@ def _without_userinfo(scheme: str, rest: str) -> str:
         user = found[1] if named or "@" not in found[1] else "***"
         return f"{user}:***@{rest[found.end() :]}"
     return rest if named else re.sub(r"^[^/]*@", "***@", rest)
+
+
+def require_ports(environ: Mapping[str, str]) -> None:
+    """Raises FixInput where the address of an object store has a port that is not one; the library would panic."""
+    for name, url in sorted(environ.items()):
+        if _ADDRESS.fullmatch(name.upper()):
+            try:
+                _ = urlsplit(url).port
+            except ValueError as error:
+                raise FixInput(
+                    f"{name}={mask_url(url)} is not an address: {error}.", remedy="Check the port."
+                ) from None
 
 
 def local_path(url: str) -> Path | None:
