@@ -98,5 +98,5 @@ def system_error(error: BaseException) -> int | None:
     """The system's number for what went wrong; libraries in Rust give it in their text only."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"\bos error (\d+)|\bcode: (\d+)", str(error))
+    found = re.search(r"\bos error (\d+)|\bOs \{ code: (\d+)", str(error))
     return int(found[1] or found[2]) if found else None
