@@ -28,6 +28,8 @@ class Settings:
         memory_limit_mb: how much memory replay may use for the ids of a log, in MiB; it spills the rest to temporary
             files. None means half of the machine's memory. Results do not depend on it.
         connections: URLs or paths of further places that sinks write to, by name.
+        anchor: URL or path outside the store where every release is anchored; "" for none.
+        anchor_key: PEM file of the key that signs anchor entries, or only verifies them.
         landing_links: folders outside landing that symbolic links in landing may lead to.
     """
 
@@ -38,6 +40,8 @@ class Settings:
     memory_limit_mb: int | None = None
     connections: Mapping[str, str] = field(default_factory=dict)
     landing_links: Sequence[Path] = ()
+    anchor: str = ""
+    anchor_key: Path | None = None
 
     @property
     def sink_places(self) -> dict[str, str]:
@@ -49,7 +53,8 @@ class Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
         Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
-        `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. Search indexes are inside a local
+        `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. REFOLD_ANCHOR and
+        REFOLD_ANCHOR_KEY name the anchor and its key. Search indexes are inside a local
         store, and below `.refold/` if the store is remote.
 
         Raises:
@@ -67,12 +72,15 @@ class Settings:
             search_folder=folder / "search",
             memory_limit_mb=_megabytes(environ.get("REFOLD_MEMORY_LIMIT_MB")),
             connections=_connections(environ),
+            anchor=environ.get("REFOLD_ANCHOR") or "",
+            anchor_key=Path(key) if (key := environ.get("REFOLD_ANCHOR_KEY")) else None,
             landing_links=[Path(p) for p in environ.get("REFOLD_LANDING_LINKS", "").split(os.pathsep) if p],
         )
 
     def shown(self) -> dict[str, str]:
         """The settings with secrets masked, for people."""
         places = {"landing": self.landing, "store": self.store, "database": self.database, **self.connections}
+        places |= {"anchor": self.anchor} if self.anchor else {}
         return {name: mask_url(url) for name, url in places.items()}
 
 

@@ -25,6 +25,8 @@ from refold.log.verify import LogFinding, LogVerifier
 from refold.project import Project
 from refold.proof.by_reference import reference_verdicts
 from refold.proof.prover import Prover, Verdict
+from refold.release.anchor import Anchor, open_anchor
+from refold.release.anchor_check import AnchorFinding, check_anchor
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
@@ -78,7 +80,19 @@ class Engine:
     @cached_property
     def releaser(self) -> Releaser:
         """The pointer to what is served."""
-        return Releaser(self.project, self.objects, self.prover, self.publisher)
+        return Releaser(self.project, self.objects, self.prover, self.publisher, anchor=self.anchor)
+
+    @cached_property
+    def anchor(self) -> Anchor | None:
+        """What releases are held against outside the store; None where the settings name none. Raises FixInput."""
+        settings = self.settings
+        if not settings.anchor:
+            return None
+        return open_anchor(self.objects, settings.anchor, self.project.name, settings.anchor_key)
+
+    def check_anchor(self) -> list[AnchorFinding]:
+        """What of the store is not what its anchor says, releases first; empty where all is, or there is no anchor."""
+        return check_anchor(self.anchor, self.chain, self.objects) if self.anchor else []
 
     @cached_property
     def thinner(self) -> Thinner:

@@ -134,6 +134,12 @@ class UnsafeStore(FixInput):
     kind = "unsafe-store"
 
 
+class NotAnchored(FixInput):
+    """The store is not what was anchored outside it: somebody replaced it, rolled it back, or released past Refold."""
+
+    kind = "not-anchored"
+
+
 class Conflict(Retry):
     """Another process wrote first: a conditional write found another version than it expected."""
 

@@ -30,6 +30,21 @@ def show_damage(engine: Engine, console: Console) -> list[Damage]:
     return damages
 
 
+def show_anchor(engine: Engine, console: Console) -> bool:
+    """Show what of the store is not what its anchor says; returns whether nothing is, or there is no anchor."""
+    if engine.anchor is None:
+        return True
+    found = engine.check_anchor()
+    if not found:
+        console.print(view.cell(f"The store is what was anchored in {engine.anchor.place}."), soft_wrap=True)
+        return True
+    console.print(f"Not what was anchored: {len(found)}")
+    for each in found:
+        for line in (each.where, f"  expected {each.expected}", f"  found {each.found}"):
+            console.print(view.cell(line), soft_wrap=True)
+    return False
+
+
 def show_earlier(engine: Engine, console: Console, served: Snapshot) -> bool:
     """Show what differs in versions that were served before and are still held; returns whether nothing does."""
     rows = [

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from refold.cli import terminal as view
-from refold.cli.audit import show_damage, show_earlier, show_served
+from refold.cli.audit import show_anchor, show_damage, show_earlier, show_served
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.repair import show_differences
 from refold.engine import Engine
@@ -28,10 +28,12 @@ from refold.stores.declaration import Store
 def verify(context: click.Context, store: str | None, as_of: str | None, reference: bool) -> None:
     """Verify a STORE (default: all) and its sinks against full replay. Exits 1 where one differs.
 
-    Without a STORE, audit also every stored object, and the versions served before that sinks still hold.
+    Where REFOLD_ANCHOR is set, hold the store against it. Without a STORE, audit also every stored object, and the
+    versions served before that sinks still hold.
     """
     engine, console = open_project(context), view.console()
     whole = not show_damage(engine, console) if store is None and not reference else True
+    whole = show_anchor(engine, console) and whole
     snapshot = snapshot_of(engine, as_of)
     chosen = engine.project.in_order if store is None else [engine.project.store(store)]
     with view.progress(console):

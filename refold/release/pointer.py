@@ -9,18 +9,22 @@ it, is `refold.release.releaser`; forgetting is `refold.release.retention`; read
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from refold.errors import Conflict, Damaged, FixInput, NotFound
+from refold.errors import Conflict, Damaged, FixInput, NotFound, Retry
 from refold.log.snapshot import Snapshot
+from refold.release.anchor import Anchor
 from refold.sinks import Connections, Sink, sink_class
 from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
 from refold.types import Schema, parse_column
+
+_log = logging.getLogger("refold")
 
 FORMAT = 2
 """The format of records written now. Format 1 had no sinks, times and rollbacks, and is still read."""
@@ -213,10 +217,11 @@ class Release:
 
 
 class Pointer:
-    """The pointer of one store."""
+    """The pointer of one store; each number is written to its anchor too, where it has one."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, anchor: Anchor | None = None) -> None:
         self._objects = objects
+        self.anchor = anchor
 
     def current(self) -> Release | None:
         """What is served; None before the first release. Raises Damaged."""
@@ -255,11 +260,28 @@ class Pointer:
         """Create the next number; of two that want it, one gets it. Returns the record that has it.
 
         Raises Conflict where another process moved the pointer elsewhere first; the message says who and where to.
-        Raises Damaged where the newest number does not follow the one before it.
+        Raises Damaged where the newest number does not follow the one before it, and NotAnchored where the store is not
+        what was anchored.
         """
         self._require_next(wanted.number)
+        data = record_bytes(_body(wanted))
+        if self.anchor:
+            self.anchor.announce(wanted.number, data)
+        moved = self._created(wanted, data)
+        self.confirm()
+        return moved
+
+    def confirm(self) -> None:
+        """Write to the anchor that the newest number is there. Where that cannot be written now, the next run does."""
         try:
-            self._objects.create(_name(wanted.number), record_bytes(_body(wanted)))
+            if self.anchor:
+                self.anchor.confirm()
+        except Retry as error:
+            _log.warning(f"What is released could not be confirmed in its anchor. {error} The next run confirms it.")
+
+    def _created(self, wanted: Release, data: bytes) -> Release:
+        try:
+            self._objects.create(_name(wanted.number), data)
         except Conflict as error:
             winner = self.get(wanted.number)
             # Another process that wants the same was faster; only the time and the name in its record differ.

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from refold.canonical.digest import table_digest
 from refold.errors import Damaged, FixInput, NotFound, RefoldError
+from refold.release.anchor import open_anchor
 from refold.release.pointer import Pointer, Release, ServedSink
 from refold.sinks import Connections, Hit, Sink, Target
 from refold.sinks.connections import DATABASE, SEARCH
@@ -31,6 +32,8 @@ def open_release(
     search_folder: str | Path | None = None,
     connections: Mapping[str, str] | None = None,
     number: int | None = None,
+    anchor: str | None = None,
+    anchor_key: str | Path | None = None,
 ) -> OpenRelease:
     """The release that is served now from the store at `url`, or one of its earlier numbers that is still kept.
 
@@ -41,16 +44,21 @@ def open_release(
         search_folder: folder of the search indexes; by default the one in the release's record.
         connections: URLs or paths of other named connections, instead of those in the release's record.
         number: the release to open; by default the newest.
+        anchor: URL or path where releases are anchored (`REFOLD_ANCHOR`); the store is held against it.
+        anchor_key: PEM file of the key that verifies the entries there; the public key does.
 
     Raises:
         NotFound: there is no store at `url`, nothing was released, or there is no such number.
         Damaged: the record of the release is damaged.
         FixInput: a newer Refold wrote it, or an earlier one that did not list its sinks.
+        NotAnchored: the store is not what was anchored: it was replaced or rolled back.
 
     For example `refold.open_release("/data/store").sql("stock_view").to_pandas()`.
     """
     objects = ObjectStore.open(url, must_exist=True)
     pointer = Pointer(objects)
+    if anchor is not None:
+        open_anchor(objects, anchor, key=Path(anchor_key) if anchor_key else None).require(number)
     release = pointer.get(number) if number is not None else pointer.current()
     if release is None:
         raise NotFound(f"Nothing has been released in {objects.url} yet.", remedy="Run a rebuild first.")

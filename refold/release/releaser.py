@@ -30,6 +30,7 @@ from refold.log.snapshot import Snapshot, require_sealed
 from refold.project import Project
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord, claim_folder
+from refold.release.anchor import Anchor
 from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, holding, places, title_of
 from refold.release.publisher import Publisher
 from refold.release.withdrawal import Withdrawals, reached, sinks_in
@@ -63,6 +64,7 @@ class Releaser:
     Args:
         clock: gives the time of a release, aware.
         by: who releases, for people.
+        anchor: what every release is written to beside the store, and held against.
     """
 
     def __init__(
@@ -74,8 +76,9 @@ class Releaser:
         *,
         clock: Callable[[], dt.datetime] = utc_now,
         by: Callable[[], str] = this_process,
+        anchor: Anchor | None = None,
     ) -> None:
-        self.pointer = Pointer(objects)
+        self.pointer = Pointer(objects, anchor)
         self._objects = objects
         self._project = project
         self._prover = prover
@@ -167,6 +170,7 @@ class Releaser:
         The pointer is read again before every move and after the last: of two that roll forward at once, the one with
         the newer number comes last. One sink that fails keeps no other from following; its error is raised at the end.
         """
+        self.pointer.confirm()
         release = self.current()
         while release is not None:
             failed: list[RefoldError] = []

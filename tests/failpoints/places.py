@@ -50,11 +50,11 @@ class Place:
             _administer(self.url, f'DROP DATABASE "{self.name}" WITH (FORCE)')
 
     def files(self) -> dict[str, str]:
-        """What lies in the folder, but for bytes that tell a time or that a library makes anew each time."""
+        """What lies in the folder, but for bytes that tell a time or place or are made anew each time."""
         found = {}
         for path in sorted(self.root.rglob("*")):
             name = path.relative_to(self.root).as_posix()
-            if path.is_dir() or name.startswith((DATABASE_FILE, "cache/refold/__pycache__")):
+            if path.is_dir() or name.startswith((DATABASE_FILE, "data/anchor", "anchor/", "cache/refold/__pycache__")):
                 continue
             if "/tantivy/" in name and name.count("/") > 4 and not name.endswith("/refold.json"):
                 continue
