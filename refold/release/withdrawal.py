@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from refold.errors import FixInput, RefoldError
+from refold.errors import Damaged, FixInput, RefoldError
 from refold.release.pointer import FormerSink, Release, ServedSink
 from refold.sinks.base import Sink, Target
 from refold.sinks.connections import OBJECTS, Connections
@@ -56,7 +56,7 @@ class Withdrawals:
             return []
         lost = [each for each in sinks_in(current) if each.title not in titles]
         gone = {each.title for each in lost} | titles
-        lost += [each for each in current.former if each.title not in gone and self._serves(each)]
+        lost += [each for each in current.former if each.title not in gone and self._serves(each) is not False]
         found = [FormerSink(e.store, e.sink, e.version, e.at, e.title in self._keep) for e in lost]
         return sorted(found, key=lambda each: each.title)
 
@@ -70,17 +70,23 @@ class Withdrawals:
             )
         return declared.open(self._connections, former.store, former.sink.key, former.sink.schema)
 
-    def _serves(self, former: FormerSink) -> bool:
-        """Whether a former sink still serves; true also where it cannot be asked."""
+    def _serves(self, former: FormerSink) -> bool | None:
+        """Whether a former sink still serves; None where it cannot be asked."""
         try:
             return self.open(former).released() is not None
+        except Damaged:
+            return True  # such as a Delta table whose withdrawal was killed
         except RefoldError:
-            return True
+            return None
+
+    def left(self, release: Release) -> list[FormerSink]:
+        """The former sinks of a release that still serve, and that are not kept."""
+        return [each for each in release.former if not each.keep and self._serves(each)]
 
     def withdraw(self, release: Release, confirm: Callable[[], None]) -> None:
         """Withdraw the former sinks of a release, or warn why not. `confirm` is that of `Target.withdraw`."""
         for former in release.former:
-            if former.keep or not self._serves(former):
+            if former.keep or self._serves(former) is False:
                 continue
             try:
                 target = self.open(former)

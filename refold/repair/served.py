@@ -16,9 +16,10 @@ from refold.errors import Damaged, FixInput, NotFound, RefoldError, Unproven
 from refold.log.snapshot import SnapshotChain
 from refold.project import Project
 from refold.proof.prover import Difference, Differs, Prover
-from refold.release.pointer import Release, ServedSink, title_of
+from refold.release.pointer import FormerSink, Release, ServedSink, title_of
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
+from refold.release.withdrawal import ways
 from refold.repair.sink_audit import SinkAudit
 from refold.sinks.base import Content, Sink
 from refold.stores.declaration import Store
@@ -72,17 +73,24 @@ class ServedAudit:
     def check(self, store: str | None = None, sink: str | None = None) -> list[Served]:
         """Every sink that the release of now serves, or those of a store and title; empty before the first release.
 
+        A former sink that was not withdrawn differs: nothing should be served there.
+
         Reads the rows of each; writes nothing. Raises Damaged where the record of the release is.
         """
         release = self._releaser.current()
         if release is None:
             return []
-        return [
+        found = [
             self._compared(release, name, described, declared)
             for name in release.versions
             if store in (None, name)
             for described, declared, _ in self._releaser.sinks_of(release, name)
             if sink in (None, described.title)
+        ]
+        return found + [
+            self._left(release, former)
+            for former in self._releaser.withdrawals.left(release)
+            if store in (None, former.store) and sink in (None, former.title)
         ]
 
     def repair(self, store: Store, sink: Sink) -> Served | None:
@@ -111,6 +119,11 @@ class ServedAudit:
         else:
             found = self._digest_differences(release, name, described, sink)
         return self._served(release, name, described, found)
+
+    def _left(self, release: Release, former: FormerSink) -> Served:
+        expected = "nothing to be served, as the project no longer has this sink"
+        found = [Difference(Differs.SINK, former.sink.place, expected, f"version {former.version}. {ways(former)}")]
+        return Served(former.store, former.title, former.sink.place, release.number, release.snapshot, found)
 
     def _served(self, release: Release, name: str, described: ServedSink, found: Sequence[Difference]) -> Served:
         return Served(name, described.title, described.place, release.number, release.position_of(name).snapshot, found)

@@ -140,9 +140,12 @@ def test_a_view_that_others_build_on_is_left_and_they_are_named(either: Little, 
     assert "Others depend on the view last_move:\n  - view theirs" in caplog.text
     assert either.released() == dict.fromkeys(FORMER) | {"Sql/on_hand": 1, "Sql/last_move": 0}
     assert [each.title for each in fewer(either).release(2).former] == ["Sql/last_move"]
+    (left,) = [each for each in fewer(either).engine().served.check() if each.differences]
+    assert left.sink == "Sql/last_move" and 'DROP VIEW "last_move";' in str(left)
     do(either, "DROP VIEW theirs")
     assert fewer(either).release(2).number == release.number + 1
     assert_withdrawn(either)
+    assert not [each for each in fewer(either).engine().served.check() if each.differences]
 
 
 def test_a_table_that_takes_the_name_of_a_withdrawn_view_is_not_touched(either: Little):
@@ -169,6 +172,7 @@ def test_a_copy_of_a_store_withdraws_nothing_from_the_database_of_the_original(
     assert "Sql/last_move in table last_move in sqlite:///" in caplog.text
     assert "cannot be reached" in caplog.text
     assert little.released() == dict.fromkeys((*FORMER, "Sql/on_hand"), 0)
+    assert not [each for each in fewer(copy).engine().served.check() if each.differences]
 
 
 def test_a_killed_withdrawal_is_completed_by_the_next_run(either: Little):
