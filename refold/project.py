@@ -134,7 +134,7 @@ class Project:
 
 
 def _slot(log: Log, key: str) -> str | None:
-    """The key of an object that lies in the folder of a key."""
+    """The key of an object in the folder of a key."""
     slot = log.layout.slot(f"{log.name}/{log.layout.folder(key)}/object")
     return slot.folder if slot else None
 

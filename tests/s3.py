@@ -31,7 +31,7 @@ BUCKET = "refold-tests"
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}
 
 SOCKETS = Path("/tmp")
-"""Where the server, whatever it is told, makes sockets that it leaves when it is killed."""
+"""Where the server, whatever its settings, makes sockets that it leaves when it is killed."""
 
 ONCE: Any = {"max_retries": 0}
 

@@ -49,7 +49,7 @@ def what_readers_see(shop: Shop) -> list[tuple[object, ...]]:
 
 
 def layout_of(shop: Shop, key: str) -> tuple[Path, dict[str, Any]]:
-    """The one layout of a snapshot: where it stands, and the objects it names by log."""
+    """The one layout of a snapshot: its name, and the objects it names by log."""
     (path,) = (shop.store / "layouts").glob(f"{key}-*/*.json")
     return path, json.loads(path.read_bytes())["body"]["logs"]
 

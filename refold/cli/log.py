@@ -168,7 +168,7 @@ def log_unseal(context: click.Context, snapshot: str, doing: bool) -> None:
     """Give up SNAPSHOT and all after it, so that their landing is sealed again; shows what it would undo.
 
     Only the newest snapshots, and only where no release rests on one of them. Their events, states and proofs are gone;
-    what lies in landing waits again, as it is then: corrected objects are taken as they are, removed ones are not.
+    what is in landing waits again, as it is then: corrected objects are taken as they are, removed ones are not.
     """
     engine, console = open_project(context), view.console()
     landed = [info.name for each in engine.project.logs for info in engine.landing().list(each.name)]

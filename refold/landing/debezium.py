@@ -58,7 +58,7 @@ class Debezium(LineDecoder):
             Kept as `places`, so that the declaration can be hashed.
         enveloped: whether each record is wrapped once more, as `{"schema": …, "payload": …}`.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
-        placeholder: what stands for a value that an update left as it was, the connector's
+        placeholder: the text written for a value that an update did not change, the connector's
             `unavailable.value.placeholder`. `latest_by_key` keeps the value before; elsewhere it is a text as others.
 
     >>> from refold.types import int64, text

@@ -194,7 +194,7 @@ def read_decimal(text: str, precision: int, scale: int) -> Decimal | str:
 
 
 def read_binary(text: str) -> bytes | None:
-    """The bytes that a base64 text stands for, or None.
+    """The bytes that a base64 text encodes, or None.
 
     >>> read_binary("aGk="), read_binary("aGk")
     (b'hi', None)

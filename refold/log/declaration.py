@@ -23,7 +23,7 @@ POSITION: Mapping[str, ColumnType] = {
     "log_offset": ColumnType(ColumnKind.INT64),
     "log_seq": ColumnType(ColumnKind.INT64),
 }
-"""The columns that say where in the log an event stands; every state row carries those of its last event."""
+"""The columns of an event's position in the log; every state row carries those of its last event."""
 
 PROVENANCE = pa.schema([pa.field("source_object", pa.string()), pa.field("source_line", pa.int64())])
 """The columns of a segment that say which landing record an event was; `source_line` is the decoder's number for it."""

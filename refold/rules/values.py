@@ -70,7 +70,7 @@ def _chunk_values(chunk: pa.Array, kind: ColumnType) -> list[object]:
         try:
             return [None if v is None else _EPOCH + dt.timedelta(microseconds=v) for v in micros]
         except OverflowError as error:
-            raise ValueError("a timestamp lies outside the years 1 to 9999") from error
+            raise ValueError("a timestamp is outside the years 1 to 9999") from error
     return _plain(chunk)
 
 

@@ -153,7 +153,7 @@ class Sealing:
     def keys(self, sealer: Sealer, through: str | None = None) -> list[str]:
         """The keys to seal, ascending: those due, or where a key is named, all up to it, over or not.
 
-        Raises FixInput where `through` lies outside the cadence, or before the newest snapshot without being sealed.
+        Raises FixInput where `through` is outside the cadence, or before the newest snapshot without being sealed.
         """
         if through is None:
             return list(self.due(sealer))
@@ -162,7 +162,7 @@ class Sealing:
         if head is not None and through < head.key and through not in self._chain:
             raise FixInput(
                 f"The key {through} is before the first snapshot {next(iter(self._chain)).key} and can no longer be "
-                f"sealed: what lies in its folder enters the next snapshot, as late.",
+                f"sealed: what is in its folder enters the next snapshot, as late.",
                 remedy="To seal it under its own key, unseal all snapshots first: see `refold log unseal --help`.",
             )
         return self._after_head(sealer, through)

@@ -111,7 +111,7 @@ def test_one_bit_flipped_in_every_kept_file_is_compiled_again(cache, compiled, s
 
 
 def test_none_of_200_flipped_bits_passes_the_check(cache, compiled):
-    """F7: the check that stands before each load, at any place of any file."""
+    """F7: the check before each load, at any place of any file."""
     rng, files = random.Random(7), sorted(compiled)
     assert len(files) >= 3  # one rule, two kernels of the library
     assert all(kernel_cache._read(cache / name) is not None for name in files)

@@ -59,7 +59,7 @@ def test_a_kernel_is_compiled_once_and_loaded_afterwards(tmp_path, monkeypatch):
 
 
 def test_a_cache_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
-    """A file stands where the folder should be."""
+    """A file is where the folder should be."""
     (tmp_path / "refold").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)

@@ -96,7 +96,7 @@ class Served:
                 time.sleep(0.2)
 
     def finished(self, seconds: float = 240) -> dict[str, Any]:
-        """The backfill once it is over, or as it stands when the seconds have passed."""
+        """The backfill once it is over, or as it is when the seconds have passed."""
         assert self.thread is not None
         self.thread.join(120)
         assert self.backfill, self.problem

@@ -40,7 +40,7 @@ Record = Mapping[str, Any] | str
 
 
 def oracle(days: Mapping[str, list[Record]]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Levels and outcomes by a plain loop over all records in landing order; text stands for what is no event."""
+    """Levels and outcomes by a plain loop over all records in landing order; texts are not events."""
     seen: dict[str, Record] = {}
     level: dict[str, int] = {}
     found = []

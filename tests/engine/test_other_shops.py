@@ -97,7 +97,7 @@ def test_naughty_names_stay_themselves_byte_for_byte(tmp_path: Path, shared_data
 
 
 def test_a_landing_partitioned_by_its_source_keeps_its_partitions(tmp_path: Path):
-    """A key lies where the landing's own partitions put it, and which partition that is changes no row."""
+    """A key is where the landing's own partitions put it, and which partition that is changes no row."""
     events = [f'{{"event_id": "{n}", "product_id": "{"ab"[n % 2]}", "quantity": 1, "event_type": "add", '
               f'"occurred_at": "2026-01-01T00:00:00Z"}}\n' for n in range(6)]  # fmt: skip
     shop = Shop(tmp_path, Project("other", Daily(dt.date(2026, 1, 1)), [on_hand]))

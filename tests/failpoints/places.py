@@ -50,7 +50,7 @@ class Place:
             _administer(self.url, f'DROP DATABASE "{self.name}" WITH (FORCE)')
 
     def files(self) -> dict[str, str]:
-        """What lies in the folder, but for bytes that tell a time or place or are made anew each time."""
+        """What is in the folder, but for bytes that are a time or place or are made anew each time."""
         found = {}
         for path in sorted(self.root.rglob("*")):
             name = path.relative_to(self.root).as_posix()

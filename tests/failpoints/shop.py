@@ -1,6 +1,6 @@
 """The little shop with a sink of every kind, under four declarations. Not a test.
 
-What readers must find is told here by plain loops over the records that are landed, so that it owes nothing to Refold.
+What readers must find is computed here by plain loops over the landed records, without anything of Refold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRODUCTS = ("bolt", "nail", "screw")
 NOW = dt.datetime(2026, 2, 1, 12, tzinfo=dt.UTC)
 DATABASE_FILE = "data/refold.db"
 SQLITE = f"sqlite:///{DATABASE_FILE}"
-"""All places are told relative to the folder of the shop, so that a copy of it is the same shop elsewhere."""
+"""All places are relative to the folder of the shop, so that a copy of it is the same shop elsewhere."""
 
 TOO_MANY = 5_000
 """A quantity that is no event under the first declaration and one under the second."""

@@ -232,7 +232,7 @@ def _library(name: str) -> tuple[str | None, str]:
 
 
 def calls_of(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Call]]:
-    """All calls, each with the function that it stands in."""
+    """All calls, each with the function that contains it."""
     for node in ast.iter_child_nodes(tree):
         inner = function
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
@@ -292,9 +292,9 @@ def _places(file: str) -> tuple[frozenset[End], Mapping[Place, tuple[End, ...]]]
 
 
 def calls_at(file: str, place: Place) -> tuple[End, ...]:
-    """The ends of the calls that an instruction at a place stands for.
+    """The ends of the calls that an instruction at a place belongs to.
 
-    Entering and leaving a `with` stands at the whole statement, and is a call of what it begins with.
+    Entering and leaving a `with` has the place of the whole statement, and belongs to the calls in its head.
     """
     ends, heads = _places(file)
     if place in heads:

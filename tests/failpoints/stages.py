@@ -1,4 +1,4 @@
-"""The stages on the way from landing to readers, each with the shop as it stands before, and what readers may find.
+"""The stages on the way from landing to readers, each with the shop as it is before, and what readers may find.
 
 Not a test. A phase is a shop that is prepared once and copied for every kill; a stage is what is killed.
 """

@@ -1,8 +1,8 @@
 """SIGKILL before and after every write of every stage, with readers reading all the while.
 
 Readers see the old release or the new, whole, through the pointer and in one transaction over all views; the next run
-completes what was killed, and ends with the same objects and rows as if nothing had happened. Which writes there are
-is told by the code: one that no stage here comes by fails `test_every_write_in_the_code_is_killed_at`.
+completes what was killed, and ends with the same objects and rows as if nothing had happened. The writes are
+found in the code: one that no stage here comes by fails `test_every_write_in_the_code_is_killed_at`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The state machine: random schedules of everything that can happen to a project, and what must hold after each step.
 
 A step lands objects, or has the engine do a piece of work, perhaps with a crash at its n-th write, or does damage. What
-the step may change is told beforehand by two plain models (`model`, `served`); afterwards it must have come about,
+the step may change is predicted by two plain models (`model`, `served`); afterwards it must have come about,
 wholly where the step was done, in part where it crashed (`keeping`); and all that is stored and served must be right
 (`checks`). `tests.machine.running` runs many schedules; `python -m tests.machine --help` is the command line.
 """

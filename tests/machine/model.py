@@ -36,7 +36,7 @@ def partition_of(key: str) -> int:
 
 @dataclass(frozen=True)
 class Event:
-    """One sealed event: its record, where it stands, and where it landed (object, line from 1)."""
+    """One sealed event: its record, its position, and where it landed (object, line from 1)."""
 
     record: Record
     partition: int
@@ -100,7 +100,7 @@ class LogModel:
         self._last: dict[str, int | None] = {}
 
     def land(self, name: str, lines: Sequence[Record | str]) -> None:
-        """An object appears in landing; text stands for a line that cannot be an event."""
+        """An object appears in landing; a text is a line that cannot be an event."""
         assert name not in self.landed
         self.landed[name] = list(lines)
 

@@ -139,7 +139,7 @@ def test_a_rollback_that_was_overtaken_by_a_prune_stops(little: Little):
 
 
 def test_prunes_and_rollbacks_at_once_never_serve_what_is_gone(little: Little):
-    """Whoever loses is told; what the pointer names can be read whole after every round."""
+    """The loser gets an error; what the pointer names can be read whole after every round."""
     for day in (0, 1, 2):
         little.release(day)
     barrier = threading.Barrier(2)

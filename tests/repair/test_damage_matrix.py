@@ -32,7 +32,7 @@ RESEALED = ("segment", "quarantine")
 """What `refold repair` seals again from landing, where that still gives it."""
 
 RESTORED = ("layout", "retry places", "release", "retired")
-"""What must come back from a copy. A damaged manifest is told when the store is opened; see below."""
+"""What must come back from a copy. A damaged manifest is reported when the store is opened; see below."""
 
 OF_SINKS = ("Delta table", "search", "sink record")
 """What sinks keep in the store is damaged in `test_file_sink_damage`."""

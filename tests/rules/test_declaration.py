@@ -1,4 +1,4 @@
-"""What a rule may be, what is derived from it, and how every fault is told at once."""
+"""What a rule may be, what is derived from it, and how every fault is reported at once."""
 
 # Some of the rules here are wrong on purpose.
 # ruff: noqa: RET503

@@ -375,7 +375,7 @@ def walks_at_once(row: Stock, event):
 
 
 def test_walking_at_once_and_constant_powers_are_admitted():
-    """What is refused above is refused for where it stands, not for its name."""
+    """What is refused above is refused for its place, not for its name."""
     assert Rule.of(walks_at_once, COLUMNS, 1).columns_read == ("quantity",)
 
 

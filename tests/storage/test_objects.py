@@ -1,4 +1,4 @@
-"""Storage by URL: whatever cannot work is told in a sentence, no secret is shown, and no file is passed over."""
+"""Storage by URL: whatever cannot work is explained in a sentence, no secret is shown, and no file is passed over."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def latest_by_key(
             of the log: log partition, then offset.
         ties: what happens where an event equals the newest before it in all columns of `order_by`: refused as an
             error, or the first or the last of them in the log counts.
-        unchanged: the text that stands for "as it was" in text and binary columns; by column if some have another or
+        unchanged: the text that means "as it was" in text and binary columns; by column if some have another or
             none. By default that of the log's decoder, as `Debezium` has one; `{}` for none. An event with it keeps
             the value before; where there is none it is an error.
 
