@@ -1,0 +1,200 @@
+"""Stores that fail, answer late, lag, cut or lie, at any operation of sealing, building, proving and releasing.
+
+Whatever a store does, a rebuild ends well or with an error of Refold's own, and nothing wrong is served. Once the store
+works again, a rebuild ends as if nothing had happened; only what a store lost or damaged after it had confirmed a write
+may remain, and then it is named.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from refold import BulkNdjson, Sql, open_release
+from refold.errors import RefoldError, UnsafeStore
+from refold.rebuild import rebuild_all
+from refold.storage.wrappers import Operation
+from refold.testing.faulty_store import Effect, Faults
+from tests import shop
+from tests.support import Shop
+
+PROJECT = shop.little({"on_hand": [Sql("on_hand")], "last_move": [BulkNdjson("moves")]})
+DAYS = shop.DAYS[:2]
+READS = (Operation.GET, Operation.GET_RANGES, Operation.MAP, Operation.EXISTS)
+CHANGES = (Operation.PUT, Operation.CREATE, Operation.DELETE)
+OPERATIONS_MAX = 250
+"""About how many operations a rebuild of these days needs; faults are planned among them."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An effect on some operations, after so many of them, and for how many."""
+
+    operations: tuple[Operation, ...]
+    effect: Effect
+    after: int
+    times: int
+
+
+def faults_of(effects: Mapping[Effect, tuple[Operation, ...]]) -> st.SearchStrategy[list[Fault]]:
+    """Up to four faults; each effect happens to the operations that it is given."""
+    pairs = [((operation,), effect) for effect, each in effects.items() for operation in each]
+    pairs += [(tuple(Operation), effect) for effect, each in effects.items() if set(each) == set(Operation)]
+    places = st.integers(0, 20) | st.integers(0, OPERATIONS_MAX)
+    return st.lists(
+        st.builds(
+            lambda pair, after, times: Fault(*pair, after, times),
+            st.sampled_from(pairs),
+            places,
+            st.integers(1, 4) | st.just(50),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+
+
+def landed(root: Path) -> Shop:
+    """Two days with rejected and repeated events, and a bad record."""
+    small = Shop(root, PROJECT)
+    for number, day in enumerate(DAYS):
+        for kind, quantity in (("add", number + 1), ("remove", 2)):
+            event = {"id": f"{number}{kind}", "product": "nut", "quantity": quantity, "kind": kind}
+            small.land(
+                f"moves/dt={day}/{kind}.jsonl", event, event, "{", {**event, "id": f"{number}x", "product": kind}
+            )
+    return small
+
+
+@contextmanager
+def a_shop() -> Iterator[Shop]:
+    root = Path(tempfile.mkdtemp())
+    try:
+        yield landed(root)
+    finally:
+        shutil.rmtree(root)
+
+
+def served(small: Shop) -> tuple[str, Sequence[object]] | None:
+    """The snapshot and rows that readers get; None before the first release."""
+    if not small.files("releases"):
+        return None
+    opened = open_release(str(small.store), database=small.database_url, search_folder=small.settings.search_folder)
+    return opened.snapshot, [opened.sql("on_hand").to_pylist(), opened.documents("moves").to_pylist()]
+
+
+@cache
+def expected() -> tuple[Mapping[str, str], Mapping[str, Sequence[object]]]:
+    """What a store that works holds in the end: manifests, and what is served of each day."""
+    rows = {}
+    with a_shop() as small:
+        for day in DAYS:
+            rebuild_all(small.engine(), day)
+            found = served(small)
+            assert found is not None and found[0] == day
+            rows[day] = found[1]
+        return small.files("snapshots"), rows
+
+
+def rebuild(small: Shop) -> bool:
+    """Rebuild and release each day; returns whether that ended well. Only errors of Refold's own are expected."""
+    try:
+        for day in DAYS:
+            rebuild_all(small.engine(), day)
+    except RefoldError as error:
+        assert str(error)
+        return False
+    return True
+
+
+def badly(small: Shop, faults: Faults, planned: Sequence[Fault]) -> Shop:
+    """The shop on a store with some faults; landing has none."""
+    for fault in planned:
+        faults.plan(fault.operations, fault.effect, after=fault.after, times=fault.times)
+    store, opened = str(small.store), small.open_store
+    return replace(small, open_store=lambda url, **more: (faults.open if url == store else opened)(url, **more))
+
+
+def is_right(small: Shop) -> bool:
+    """Whether everything is as a store that works holds it, and the audit finds nothing."""
+    ends = small.files("snapshots") == expected()[0] and served(small) == (DAYS[-1], expected()[1][DAYS[-1]])
+    return ends and small.engine().audit_objects() == []
+
+
+def require_right(small: Shop) -> None:
+    """What is served is right, if anything is."""
+    found = served(small)
+    assert found is None or found[1] == expected()[1][found[0]]
+
+
+EACH = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+UNANSWERED = (Effect.FAIL, Effect.LOSE_ANSWER, Effect.LATE, Effect.SLOW, Effect.RESEND)
+HONEST = {effect: tuple(Operation) for effect in UNANSWERED} | {
+    Effect.STALE: (Operation.LIST,),
+    Effect.SKIP: (*READS, Operation.LIST),
+    Effect.CUT: READS,
+    Effect.FLIP: READS,
+}
+"""What a store may do that keeps what it confirmed: answers are lost, late, old or damaged."""
+
+LYING = {
+    Effect.SKIP: CHANGES,
+    Effect.CUT: (Operation.PUT, Operation.CREATE),
+    Effect.FLIP: (Operation.PUT, Operation.CREATE),
+}
+"""What a store may do that confirms what it does not keep."""
+
+
+@EACH
+@given(faults_of(HONEST))
+@example([Fault((Operation.CREATE,), Effect.LATE, 0, 50)])
+@example([Fault((Operation.CREATE,), Effect.LOSE_ANSWER, 0, 50)])
+@example([Fault((Operation.LIST,), Effect.STALE, 3, 50)])
+def test_answers_that_are_lost_late_old_or_damaged_delay_a_rebuild_and_change_nothing(planned: Sequence[Fault]):
+    """F10, and its kind."""
+    with a_shop() as small:
+        faults = Faults(pause_seconds=0.001)
+        bad = badly(small, faults, planned)
+        for _ in range(2):
+            rebuild(bad)
+            require_right(small)
+        faults.clear()
+        assert rebuild(small), faults.happened
+        assert is_right(small), faults.happened
+
+
+@EACH
+@given(faults_of(LYING))
+def test_what_a_store_confirms_and_does_not_keep_is_never_served_and_is_named(planned: Sequence[Fault]):
+    with a_shop() as small:
+        faults = Faults()
+        rebuild(badly(small, faults, planned))
+        faults.clear()
+        try:
+            require_right(small)
+            rebuild(small)
+            require_right(small)
+            assert is_right(small) or small.engine().audit_objects(), faults.happened
+        except RefoldError as error:
+            assert str(error), "it is named"
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_store_that_overwrites_what_exists_is_refused_before_anything_is_sealed(after: int):
+    """F5, whatever the store; with `after`, it begins to lie once the probe is there."""
+    with a_shop() as small:
+        faults = Faults(probed=True)
+        bad = badly(small, faults, [Fault((Operation.CREATE,), Effect.OVERWRITE, after, 10**6)])
+        with pytest.raises(UnsafeStore):
+            rebuild_all(bad.engine())
+        assert small.files("snapshots") == {}
+        faults.clear()
+        assert rebuild(bad) and is_right(small)
