@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -22,7 +24,8 @@ from hypothesis import strategies as st
 from refold import BulkNdjson, Sql, open_release
 from refold.errors import RefoldError, UnsafeStore
 from refold.rebuild import rebuild_all
-from refold.storage.wrappers import Operation
+from refold.storage.objects import ObjectStore, OpenStore
+from refold.storage.wrappers import CountingStore, Operation
 from refold.testing.faulty_store import Effect, Faults
 from tests import shop
 from tests.support import Shop
@@ -31,35 +34,24 @@ PROJECT = shop.little({"on_hand": [Sql("on_hand")], "last_move": [BulkNdjson("mo
 DAYS = shop.DAYS[:2]
 READS = (Operation.GET, Operation.GET_RANGES, Operation.MAP, Operation.EXISTS)
 CHANGES = (Operation.PUT, Operation.CREATE, Operation.DELETE)
-OPERATIONS_MAX = 250
-"""About how many operations a rebuild of these days needs; faults are planned among them."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An effect on some operations, after so many of them, and for how many."""
+    """An effect on an operation, for a number of times, and where it begins: a share of all such operations."""
 
-    operations: tuple[Operation, ...]
+    operation: Operation
     effect: Effect
-    after: int
+    begins: float
     times: int
 
 
 def faults_of(effects: Mapping[Effect, tuple[Operation, ...]]) -> st.SearchStrategy[list[Fault]]:
     """Up to four faults; each effect happens to the operations that it is given."""
-    pairs = [((operation,), effect) for effect, each in effects.items() for operation in each]
-    pairs += [(tuple(Operation), effect) for effect, each in effects.items() if set(each) == set(Operation)]
-    places = st.integers(0, 20) | st.integers(0, OPERATIONS_MAX)
-    return st.lists(
-        st.builds(
-            lambda pair, after, times: Fault(*pair, after, times),
-            st.sampled_from(pairs),
-            places,
-            st.integers(1, 4) | st.just(50),
-        ),
-        min_size=1,
-        max_size=4,
-    )
+    pairs = st.sampled_from([(operation, effect) for effect, each in effects.items() for operation in each])
+    times = st.integers(1, 4) | st.just(50)
+    fault = st.builds(lambda pair, begins, times: Fault(*pair, begins, times), pairs, st.floats(0, 0.99), times)
+    return st.lists(fault, min_size=1, max_size=4)
 
 
 def landed(root: Path) -> Shop:
@@ -91,17 +83,35 @@ def served(small: Shop) -> tuple[str, Sequence[object]] | None:
     return opened.snapshot, [opened.sql("on_hand").to_pylist(), opened.documents("moves").to_pylist()]
 
 
+class Expected(NamedTuple):
+    """What a store that works holds in the end: manifests, what is served of each day, and operations by kind."""
+
+    manifests: Mapping[str, str]
+    rows: Mapping[str, Sequence[object]]
+    calls: Mapping[Operation, int]
+
+
 @cache
-def expected() -> tuple[Mapping[str, str], Mapping[str, Sequence[object]]]:
-    """What a store that works holds in the end: manifests, and what is served of each day."""
-    rows = {}
+def expected() -> Expected:
+    rows, calls = {}, Counter[Operation]()
     with a_shop() as small:
         for day in DAYS:
-            rebuild_all(small.engine(), day)
+            store = CountingStore(ObjectStore.open(str(small.store)))
+            rebuild_all(replace(small, open_store=on_store(small, lambda _, store=store: store)).engine(), day)
+            calls += store.calls
             found = served(small)
             assert found is not None and found[0] == day
             rows[day] = found[1]
-        return small.files("snapshots"), rows
+        return Expected(small.files("snapshots"), rows, calls)
+
+
+def on_store(small: Shop, open_store: Callable[[str], ObjectStore]) -> OpenStore:
+    """Opens the store in another way, and landing as usual."""
+
+    def opened(url: str, *, must_exist: bool = False) -> ObjectStore:
+        return open_store(url) if url == str(small.store) else ObjectStore.open(url, must_exist=must_exist)
+
+    return opened
 
 
 def rebuild(small: Shop) -> bool:
@@ -118,24 +128,24 @@ def rebuild(small: Shop) -> bool:
 def badly(small: Shop, faults: Faults, planned: Sequence[Fault]) -> Shop:
     """The shop on a store with some faults; landing has none."""
     for fault in planned:
-        faults.plan(fault.operations, fault.effect, after=fault.after, times=fault.times)
-    store, opened = str(small.store), small.open_store
-    return replace(small, open_store=lambda url, **more: (faults.open if url == store else opened)(url, **more))
+        after = int(fault.begins * expected().calls[fault.operation])
+        faults.plan(fault.operation, fault.effect, after=after, times=fault.times)
+    return replace(small, open_store=on_store(small, faults.open))
 
 
 def is_right(small: Shop) -> bool:
     """Whether everything is as a store that works holds it, and the audit finds nothing."""
-    ends = small.files("snapshots") == expected()[0] and served(small) == (DAYS[-1], expected()[1][DAYS[-1]])
+    ends = small.files("snapshots") == expected().manifests and served(small) == (DAYS[-1], expected().rows[DAYS[-1]])
     return ends and small.engine().audit_objects() == []
 
 
 def require_right(small: Shop) -> None:
     """What is served is right, if anything is."""
     found = served(small)
-    assert found is None or found[1] == expected()[1][found[0]]
+    assert found is None or found[1] == expected().rows[found[0]]
 
 
-EACH = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+EACH = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 UNANSWERED = (Effect.FAIL, Effect.LOSE_ANSWER, Effect.LATE, Effect.SLOW, Effect.RESEND)
 HONEST = {effect: tuple(Operation) for effect in UNANSWERED} | {
     Effect.STALE: (Operation.LIST,),
@@ -155,16 +165,17 @@ LYING = {
 
 @EACH
 @given(faults_of(HONEST))
-@example([Fault((Operation.CREATE,), Effect.LATE, 0, 50)])
-@example([Fault((Operation.CREATE,), Effect.LOSE_ANSWER, 0, 50)])
-@example([Fault((Operation.LIST,), Effect.STALE, 3, 50)])
+@example([Fault(Operation.CREATE, Effect.FAIL, 0.9, 1)])
+@example([Fault(Operation.CREATE, Effect.LATE, 0, 50)])
+@example([Fault(Operation.CREATE, Effect.LOSE_ANSWER, 0, 50)])
+@example([Fault(Operation.LIST, Effect.STALE, 0.05, 50)])
 def test_answers_that_are_lost_late_old_or_damaged_delay_a_rebuild_and_change_nothing(planned: Sequence[Fault]):
     """F10, and its kind."""
     with a_shop() as small:
         faults = Faults(pause_seconds=0.001)
         bad = badly(small, faults, planned)
         for _ in range(2):
-            rebuild(bad)
+            assert not rebuild(bad) or is_right(small), faults.happened
             require_right(small)
         faults.clear()
         assert rebuild(small), faults.happened
@@ -192,7 +203,8 @@ def test_a_store_that_overwrites_what_exists_is_refused_before_anything_is_seale
     """F5, whatever the store; with `after`, it begins to lie once the probe is there."""
     with a_shop() as small:
         faults = Faults(probed=True)
-        bad = badly(small, faults, [Fault((Operation.CREATE,), Effect.OVERWRITE, after, 10**6)])
+        faults.plan(Operation.CREATE, Effect.OVERWRITE, after=after, times=None)
+        bad = replace(small, open_store=on_store(small, faults.open))
         with pytest.raises(UnsafeStore):
             rebuild_all(bad.engine())
         assert small.files("snapshots") == {}

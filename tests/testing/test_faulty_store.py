@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from refold.errors import NotFound, Unavailable
+from refold.errors import Damaged, NotFound, Unavailable, UnsafeStore
 from refold.storage.wrappers import WRITES, Operation
 from refold.testing.faulty_store import Crash, Effect, Faults
 
@@ -76,3 +78,87 @@ def test_faults_are_shared_by_all_stores_and_forgotten_on_request(tmp_path):
     faults.clear()
     with pytest.raises(NotFound):
         stores[0].get("x")
+
+
+def test_what_is_late_is_done_before_the_operation_after_the_next():
+    faults = Faults()
+    faults.plan(PUT, Effect.LATE)
+    store = faults.open("memory://")
+    with pytest.raises(Unavailable):
+        store.put("a", b"1")
+    assert not store.exists("a")
+    assert store.exists("a") and store.get("a") == b"1"
+
+
+def test_what_is_late_is_done_when_faults_are_forgotten_and_its_errors_reach_nobody():
+    faults = Faults()
+    store = faults.open("memory://")
+    faults.plan(CREATE, Effect.LATE, times=2)
+    for data in (b"1", b"2"):
+        with pytest.raises(Unavailable):
+            store.try_create("a", data)
+    faults.clear()
+    assert store.get("a") == b"1"
+
+
+def test_skipped_writes_change_nothing_and_skipped_reads_find_nothing():
+    faults = Faults()
+    store = faults.open("memory://")
+    store.put("a", b"1")
+    faults.plan(list(Operation), Effect.SKIP, times=9)
+    store.put("b", b"")
+    store.create("b", b"")
+    store.delete("a")
+    assert store.put_mapped("b", b"2") == b"2"
+    assert (store.exists("a"), store.list(), store.top()) == (False, [], [])
+    with pytest.raises(NotFound):
+        store.get("a")
+    with pytest.raises(Damaged):
+        store.map("a")
+    assert (store.get("a"), store.top(), len(faults.happened)) == (b"1", ["a"], 9)
+
+
+def test_a_bit_is_flipped_on_the_way_there_and_on_the_way_back():
+    faults = Faults()
+    store = faults.open("memory://")
+    faults.plan(PUT, Effect.FLIP)
+    store.put("a", b"1234")
+    assert store.get("a") == b"1224"
+    faults.plan([GET, Operation.GET_RANGES], Effect.FLIP, times=3)
+    assert (store.get("a"), store.get_ranges("a", [(0, 1), (3, 1)])) == (b"1234", [b"0", b"5"])
+    assert store.get_with_info("a")[0] == b"1234" and store.get("a") == b"1224"
+
+
+def test_a_create_overwrites_and_a_probed_store_is_refused_for_it():
+    for probed in (False, True):
+        faults = Faults(probed=probed)
+        store = faults.open("memory://")
+        store.create("a", b"1")
+        faults.plan(CREATE, Effect.OVERWRITE, times=None)
+        store.try_create("a", b"2")
+        assert store.get("a") == b"2"
+        if probed:
+            with pytest.raises(UnsafeStore):
+                faults.open("memory://").create("a", b"3")
+
+
+def test_a_stale_listing_is_that_of_the_last_time():
+    faults = Faults()
+    store = faults.open("memory://")
+    store.put("x/a", b"")
+    assert [info.name for info in store.list("x")] == ["x/a"]
+    store.put("x/b", b"")
+    store.delete("x/a")
+    faults.plan(Operation.LIST, Effect.STALE, times=2)
+    assert [info.name for info in store.list("x")] == ["x/a"]
+    assert store.list("y") == []
+    assert [info.name for info in store.list("x")] == ["x/b"]
+
+
+def test_a_slow_store_pauses():
+    faults = Faults(pause_seconds=0.05)
+    faults.plan(GET, Effect.SLOW)
+    store = faults.open("memory://")
+    store.put("a", b"1")
+    began = time.perf_counter()
+    assert store.get("a") == b"1" and time.perf_counter() - began >= 0.05
