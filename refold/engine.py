@@ -7,7 +7,7 @@ touches nothing but the object store; landing, database and search index are ope
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,12 @@ from refold.config import Settings
 from refold.errors import DeclarationError, FixInput, RuleError, Unproven
 from refold.explain.events import Explainer
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
+from refold.log.redactions import Redaction
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.log.verify import LogFinding, LogVerifier
 from refold.project import Project
 from refold.proof.by_reference import reference_verdicts
+from refold.proof.moved import Moved, moved
 from refold.proof.prover import Prover, Verdict
 from refold.release.anchor import Anchor, open_anchor
 from refold.release.anchor_check import AnchorFinding, check_anchor
@@ -36,6 +38,7 @@ from refold.repair.object_audit import audit_objects
 from refold.repair.served import ServedAudit
 from refold.repair.sink_audit import SinkAudit
 from refold.seal.against_landing import Compared, LandingComparison
+from refold.seal.redacting import Redactor
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
 from refold.storage.objects import ObjectStore, OpenStore
@@ -205,6 +208,27 @@ class Engine:
             before = snapshot.id
             yield snapshot, verdicts
 
+    def redactor(self, log: str) -> Redactor:
+        """What puts sealed events of a log aside or erases them. Raises NotFound."""
+        return Redactor(self.objects, self.chain, self.project.log(log))
+
+    def moved_by(self, redaction: Redaction, keys: Collection[object]) -> Iterator[Moved]:
+        """Fold and prove all stores again after a redaction of the events of some keys, and compare them with before.
+
+        Compares at the newest snapshot. Raises Unproven where a store differs from its full replay.
+        """
+        last, chain = self.chain.get(), SnapshotChain(self.objects, redaction.number - 1)
+        for log in self.project.logs:
+            for _ in self.fold_history(log.name, last):
+                pass
+            for _, verdicts in self.prove_history(log.name, last):
+                _require_passed(verdicts.values())
+        for _, verdicts in self.relate_history(last):
+            _require_passed(verdicts.values())
+        before = Builder(self.objects, chain, self.settings.memory_limit_mb), chain.get(last.key)
+        for store in self.project.in_order:
+            yield moved(before, (self.builder, last), store, keys, redaction.log)
+
     def stores_of(self, log: str) -> list[Folded]:
         """The folded stores of one log."""
         return [store for store in self.project.folded if store.log.name == log]
@@ -226,6 +250,15 @@ class Engine:
     def retry_quarantine(self) -> dict[str, list[Quarantined]]:
         """Offer every quarantined record again that reads as an event now; the next snapshot takes them in."""
         return {log.name: retry_quarantine(self.objects, self.chain, log)[0] for log in self.project.logs}
+
+
+def _require_passed(verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        if not verdict.passed:
+            raise Unproven(
+                f"Store {verdict.store.name!r} at snapshot {verdict.snapshot.key}: {verdict.differences[0]}.",
+                remedy="Run `refold rebuild`, which says more.",
+            )
 
 
 def open_engine(project: Project, root: Path, now: dt.datetime) -> Engine:

@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, Listed] = {
     "explain": Listed(
         "explain", "Say how a STORE is computed: compiled or interpreted, and why, what it reads and shares."
     ),
-    "log": Listed("log", "The sealed logs."),
+    "log": Listed("redact", "The sealed logs."),
     "plan": Listed(
         "plan",
         "Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.",

@@ -158,8 +158,11 @@ def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
 
 
 def _outcome_row(engine: Engine, store: Folded, snapshot: Snapshot) -> dict[str, Any]:
-    outcomes = engine.builder.require(store, snapshot).outcomes
-    return {"store": store.name, **{outcome.name.lower(): outcomes[outcome.name.lower()] for outcome in Outcome}}
+    outcomes, names = engine.builder.require(store, snapshot).outcomes, map(str.lower, Outcome.__members__)
+    return {
+        "store": store.name,
+        **{name: outcomes[name] for name in names if name in outcomes},
+    }
 
 
 def _store_row(engine: Engine, store: Store, snapshot: Snapshot) -> dict[str, Any]:

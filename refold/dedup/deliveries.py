@@ -28,11 +28,15 @@ Deliveries = npt.NDArray[np.uint8]
 
 
 class Delivery(IntEnum):
-    """The result of deduplication for one event; the values are those of `refold.rules.outcome.Outcome`."""
+    """The result of deduplication for one event; the values are those of `refold.rules.outcome.Outcome`.
+
+    `EXCLUDED` is what a redaction makes of it, whatever it was before.
+    """
 
     FIRST = 0
     DUPLICATE = 1
     CONFLICT = 2
+    EXCLUDED = 5
 
 
 REPEATS = pa.schema(

@@ -154,6 +154,8 @@ class Rereader:
         for part in unread:
             deliveries, mine = np.zeros(len(part), dtype=np.uint8), places == part.partition
             deliveries[offsets[mine] - part.start] = values[mine]
+            aside = [offset for p, offset in snapshot.excluded(self._reader.log.name) if p == part.partition]
+            deliveries[np.array(aside, dtype=np.int64) - part.start] = Delivery.EXCLUDED
             found.append(deliveries)
         return unread, found
 

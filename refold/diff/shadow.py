@@ -26,7 +26,7 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.replay import Boundary, replay
 from refold.storage.objects import ObjectStore
-from refold.stores.building import with_outcomes
+from refold.stores.building import counted, with_outcomes
 from refold.stores.declaration import DELETED, Folded, Store
 from refold.stores.ledger import LedgerPart
 from refold.stores.relating import RelationRunner
@@ -205,7 +205,7 @@ class Shadow:
         """The events of every snapshot up to one with their outcomes, oldest first."""
         reader = LogReader(self._objects, self._chain, fold.store.log)
         for snapshot, part in zip(self._chain.through(through), fold.parts, strict=False):
-            yield snapshot, with_outcomes(fold.store, reader.events(snapshot), part)
+            yield snapshot, counted(with_outcomes(fold.store, reader.events(snapshot), part))
 
     def _events(self, fold: _Fold, match: Callable[[pa.Table], pa.Table], through: str, *, running: bool) -> pa.Table:
         parts = []

@@ -220,11 +220,11 @@ class RunningRows:
         self._rows: dict[object, Row] = {}
 
     def after(self, events: pa.Table) -> list[Row]:
-        """The row of its key after each of the next events in log order; duplicates and conflicts leave it as it is."""
+        """The row of its key after each of the next events in log order; what did not count leaves it as it is."""
         rows = []
         for event in events.to_pylist():
             key = self._key_of(event)
-            if event["outcome"] not in ("duplicate", "conflict"):
+            if event["outcome"] not in ("duplicate", "conflict", "excluded"):
                 self._fold.apply(key, event)
                 values = self._fold.values(key)
                 self._rows[key] = {DELETED: True} if values.get(DELETED) else _without_mark(values)

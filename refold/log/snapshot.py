@@ -1,194 +1,66 @@
-"""Snapshots: the write-once, chained manifests that say where each log ends under each key.
+"""The chain of sealed snapshots: their write-once manifests, each naming the one before, and their layouts.
 
-A manifest says what a snapshot is: its identity follows from its parent, the end offsets and the logical content of
-each log partition. A layout says which segment files hold it; layouts are numbered and the newest one counts, so that
-compaction changes no identity. This module reads and writes both; it knows neither landing nor stores.
+A manifest says what a snapshot is (`refold.log.manifest`), and where sealed events were redacted, records say what is
+left of it (`refold.log.redactions`). A layout says which segment files hold it; layouts are numbered and the newest one
+counts, so that compaction changes no identity. This module reads and writes manifests and layouts; it knows neither
+landing nor stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
-from refold.errors import Conflict, Damaged, FixInput, NotFound
+from refold.errors import Conflict, Damaged, NotFound
 from refold.log.layout import NO_FILES, LogLayout
+from refold.log.manifest import FORMAT, NO_EVENTS_YET, LogCut, SealedObject, Snapshot, cut_id, unchanged
+from refold.log.redactions import Redaction, apply_redactions, newer_layouts, parse_redactions
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
-from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
+from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, record_bytes
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class SealedObject:
-    """A landing object as it was sealed; `late` if its folder had been sealed before."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-    records: int
-    late: bool
-
-
-@dataclass(frozen=True)
-class LogCut:
-    """One log's part of a snapshot.
-
-    Attributes:
-        id: the identity of the log up to here; equal to the parent's where no event was added.
-        starts, ends: per log partition, the offset range [start, end) that this snapshot added.
-        seq_start, seq_end: the same for `log_seq`, across log partitions.
-        content: per log partition, the sha256 of the canonical bytes of the added events.
-        schema: the text of the declared columns at sealing; a log may grow from one snapshot to the next.
-        read, quarantined, control: counts of landing records; read = events + quarantined + control.
-        objects: the landing objects it took in.
-    """
-
-    id: str
-    starts: Sequence[int]
-    ends: Sequence[int]
-    seq_start: int
-    seq_end: int
-    content: Sequence[str]
-    schema: str
-    read: int
-    quarantined: int
-    control: int
-    objects: Sequence[SealedObject]
-
-    @property
-    def events(self) -> int:
-        """How many events this snapshot added."""
-        return self.seq_end - self.seq_start
-
-
-def unchanged(cut: LogCut) -> LogCut:
-    """The cut of a log to which a snapshot adds nothing."""
-    nothing = [sha256_hex(b"")] * len(cut.ends)
-    still = replace(cut, starts=cut.ends, seq_start=cut.seq_end, content=nothing, objects=())
-    return replace(still, read=0, quarantined=0, control=0)
-
-
-NO_EVENTS_YET = LogCut(
-    id="none",
-    starts=(),
-    ends=(),
-    seq_start=0,
-    seq_end=0,
-    content=(),
-    schema="",
-    read=0,
-    quarantined=0,
-    control=0,
-    objects=(),
-)
-"""The cut of a log that did not exist yet when a snapshot was sealed; it has no log partitions."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A cut of every log under one key; `ordinal` counts keys from 0."""
-
-    key: str
-    ordinal: int
-    parent_key: str | None
-    parent_sha256: str | None
-    logs: Mapping[str, LogCut]
-
-    @property
-    def id(self) -> str:
-        """The identity: equal for two keys between which no event was added to any log."""
-        return sha256_hex(canonical_json({name: cut.id for name, cut in self.logs.items() if cut.seq_end}))
-
-    def cut(self, log: str) -> LogCut:
-        """One log's part; a log that was declared later has no events here."""
-        return self.logs.get(log, NO_EVENTS_YET)
-
-    @property
-    def events(self) -> int:
-        """How many events this snapshot added to all logs."""
-        return sum(cut.events for cut in self.logs.values())
-
-    @property
-    def events_through(self) -> int:
-        """How many events all logs hold up to here."""
-        return sum(cut.seq_end for cut in self.logs.values())
-
-    def to_bytes(self) -> bytes:
-        """The manifest: a record, so that it names the sha256 of all it says."""
-        return record_bytes({"format": FORMAT, "id": self.id, **asdict(self)})
-
-    @property
-    def name(self) -> str:
-        """The name of the manifest."""
-        return name_of(ObjectKind.MANIFEST, snapshot=self.key)
-
-    @cached_property
-    def sha256(self) -> str:
-        """The sha256 of the manifest's bytes, which its child records and its layouts are named after."""
-        return sha256_hex(self.to_bytes())
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], name: str) -> Snapshot:
-        """Read the body of a manifest.
-
-        Raises FixInput where it has another format, and Damaged where it does not parse, where its identity is not
-        its own or where its name belongs to another key.
-        """
-        if value.get("format") != FORMAT:
-            raise FixInput(
-                f"The manifest {name} has format {value.get('format')!r}, expected {FORMAT}.", remedy="Update Refold."
-            )
-        try:
-            logs = {
-                log: LogCut(**{**cut, "objects": [SealedObject(**o) for o in cut["objects"]]})
-                for log, cut in value["logs"].items()
-            }
-            fields = ("key", "ordinal", "parent_key", "parent_sha256")
-            snapshot = cls(**{field: value[field] for field in fields}, logs=logs)
-            expected = value["id"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"The manifest {name} is not a snapshot of format {FORMAT}: {error!r}.") from error
-        if snapshot.id != expected:
-            raise Damaged(f"The manifest {name} is damaged: it says id {expected}, its cuts give {snapshot.id}.")
-        if name != snapshot.name:
-            raise Damaged(f"The manifest {name} belongs to another key: expected the name {snapshot.name}.")
-        return snapshot
-
-
-def cut_id(parent_id: str | None, schema: str, ends: Sequence[int], content: Sequence[str], added: int) -> str:
-    """The identity of a log after a snapshot: the parent's where nothing was added, else the hash over the chain."""
-    if added == 0 and parent_id is not None:
-        return parent_id
-    chain = {"parent": parent_id, "schema": schema, "ends": list(ends), "content": list(content)}
-    return sha256_hex(canonical_json(chain))
+__all__ = ["NO_EVENTS_YET", "LogCut", "SealedObject", "Snapshot", "SnapshotChain", "cut_id", "unchanged"]
 
 
 class SnapshotChain:
-    """All sealed snapshots of a project, oldest first, read from storage once and kept."""
+    """All sealed snapshots of a project, oldest first, as redactions leave them; read from storage once and kept.
 
-    def __init__(self, objects: ObjectStore) -> None:
+    `redactions` limits these to the first so many; the chain is then what it was, and nothing may be written by it.
+    """
+
+    def __init__(self, objects: ObjectStore, redactions: int | None = None) -> None:
         self._objects = objects
+        self._limit = redactions
+        self.redactions: list[Redaction] = []
+        self._sealed: dict[str, Snapshot] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._layouts: dict[str, Mapping[str, LogLayout]] = {}
         self._numbers: dict[str, int] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the manifests sealed since, and check that each names its parent's bytes.
+        """Read the manifests sealed since, and check that each names its parent's bytes; and the redactions.
 
         An object that is not named after a day is not a manifest and is skipped, such as the files of a file browser.
         Raises Damaged where a manifest was changed or is missing from the middle, or where the chain does not hold.
         """
+        redactions = list[str]()
         for info in self._objects.list(folder_of(ObjectKind.MANIFEST)):
+            if parts_of(ObjectKind.REDACTION, info.name):
+                redactions.append(info.name)
             found = parts_of(ObjectKind.MANIFEST, info.name)
-            if found and found["snapshot"] not in self._snapshots:
+            if found and found["snapshot"] not in self._sealed:
                 body = read_record(self._objects, info.name)
                 if body is None:
                     raise Damaged(f"The manifest {info.name} was removed while it was read.")
                 self._append(Snapshot.from_json(body, info.name))
+        if len(redactions) != len(self.redactions):
+            self.redactions = parse_redactions(self._objects, redactions)[: self._limit]
+            self._layouts.clear()
+            self._numbers.clear()
+        if self.redactions:
+            applied = apply_redactions(list(self._sealed.values()), self.redactions)
+            self._snapshots = {snapshot.key: snapshot for snapshot in applied}
 
     def _append(self, snapshot: Snapshot) -> None:
         head = self.head
@@ -202,7 +74,7 @@ class SnapshotChain:
                 remedy="A manifest between them was removed, or one of them replaced: restore "
                 f"{folder_of(ObjectKind.MANIFEST)}/ from a copy. Where the parent was unsealed, remove this one.",
             )
-        self._snapshots[snapshot.key] = snapshot
+        self._sealed[snapshot.key] = self._snapshots[snapshot.key] = snapshot
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(list(self._snapshots.values()))
@@ -228,6 +100,13 @@ class SnapshotChain:
             raise NotFound(f"There is no snapshot {key or ''}: {known}.".replace("  ", " "), remedy="Seal it first.")
         return snapshot
 
+    def erased_since(self, key: str, id_: str) -> Redaction | None:
+        """The first redaction that erased something since a snapshot had an identity; None where none did."""
+        redacted = self._snapshots[key].redacted if key in self._snapshots else None
+        numbers = {each.id: number for number, each in (redacted.before if redacted else ())}
+        known = numbers.get(id_, len(self.redactions))
+        return next((each for each in self.redactions[known:] if each.erased), None)
+
     def through(self, key: str) -> list[Snapshot]:
         """The snapshots up to and including a key, oldest first. Raises NotFound."""
         last = self.get(key).ordinal
@@ -235,7 +114,7 @@ class SnapshotChain:
 
     def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
         """Seal: write the layout, then the manifest, once. Raises Conflict if another process sealed the key first."""
-        self._objects.put(_layout_name(snapshot, 0), layout_bytes(snapshot, 0, layout))
+        self._objects.put(_layout_name(snapshot, 0), self._layout_bytes(snapshot, 0, layout))
         self._objects.create(snapshot.name, snapshot.to_bytes())
         self._append(snapshot)
         self._layouts[snapshot.key] = dict(layout)
@@ -262,12 +141,15 @@ class SnapshotChain:
                 remedy="Remove it: compaction did not write it.",
             )
         try:
-            self._objects.create(_layout_name(snapshot, number), layout_bytes(snapshot, number, layout))
+            self._objects.create(_layout_name(snapshot, number), self._layout_bytes(snapshot, number, layout))
         except Conflict:
             self._forget_layout(snapshot)
             raise
         self._layouts[snapshot.key], self._numbers[snapshot.key] = dict(layout), number
         return _layout_name(snapshot, number)
+
+    def _layout_bytes(self, snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout]) -> bytes:
+        return layout_bytes(snapshot, number, layout, len(self.redactions))
 
     def newer_layout(self, snapshot: Snapshot) -> str | None:
         """The name of a layout newer than the one that was read, or None; it is read when it is next needed."""
@@ -310,7 +192,8 @@ class SnapshotChain:
                 remedy="Restore it from a copy.",
             )
         try:
-            return {name: LogLayout.from_json(part) for name, part in body["logs"].items()}, number
+            parts = {name: LogLayout.from_json(part) for name, part in body["logs"].items()}
+            return parts | newer_layouts(self.redactions, snapshot.key, body.get("redactions", 0)), number
         except (KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"The layout {names[-1]} is damaged: {error!r}.") from error
 
@@ -324,11 +207,15 @@ def require_sealed(objects: ObjectStore, snapshot: Snapshot) -> None:
         )
 
 
-def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout]) -> bytes:
-    """The bytes of a layout: a record that names its snapshot, that one's manifest, and its own number."""
+def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout], redactions: int = 0) -> bytes:
+    """The bytes of a layout: a record that names its snapshot, that one's manifest, and its own number.
+
+    Where there are `redactions`, their number too: a later one that changed objects of the snapshot counts before it.
+    """
     logs = {log: asdict(part) for log, part in layout.items()}
     own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": number}
-    return record_bytes({"format": FORMAT, **own, "logs": logs})
+    known = {"redactions": redactions} if redactions else {}
+    return record_bytes({"format": FORMAT, **own, **known, "logs": logs})
 
 
 def _own(snapshot: Snapshot) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from refold.errors import Damaged
 from refold.log.layout import LogLayout, SegmentFile
+from refold.log.redactions import Redaction, newer_layouts, read_redactions, redaction_of
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectInfo, ObjectStore
 from refold.storage.records import read_record
@@ -28,10 +29,11 @@ class SupersededSegment:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A stored layout: which segments it names by log, None where it cannot be read."""
+    """A stored layout: which segments it names by log, None where it cannot be read; how many redactions it knew of."""
 
     info: ObjectInfo
     segments: dict[str, Sequence[SegmentFile]] | None
+    redactions: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,23 @@ class _Layouts:
                 folder = _folder(info)
                 if folder in layouts.newest:
                     layouts.older.setdefault(folder, []).append(layouts.newest[folder])
-                layouts.newest[folder] = _Layout(info, _segments(objects, info.name))
+                layouts.newest[folder] = _Layout(info, *_segments(objects, info.name))
+        for info in objects.list(folder_of(ObjectKind.REDACTION)):
+            if parts_of(ObjectKind.REDACTION, info.name):
+                layouts._redact(info, redaction_of(objects, info.name))
         return layouts
+
+    def _redact(self, info: ObjectInfo, redaction: Redaction) -> None:
+        """Let a redaction supersede the layouts that were written without it, where it changed objects."""
+        for key, cut in redaction.cuts.items():
+            layout = redaction.layout(key)
+            folder = folder_of(ObjectKind.LAYOUT, snapshot=key, manifest=cut.manifest)
+            newest = self.newest.get(folder)
+            if layout is None or newest is None or newest.redactions >= redaction.number:
+                continue
+            segments = None if newest.segments is None else {**newest.segments, redaction.log: layout.segments}
+            self.older.setdefault(folder, []).append(newest)
+            self.newest[folder] = _Layout(info, segments, newest.redactions)
 
     @property
     def named(self) -> set[str] | None:
@@ -104,13 +121,14 @@ def named_by_newest(objects: ObjectStore) -> set[str] | None:
 
 def current_runs(objects: ObjectStore) -> set[str] | None:
     """The runs of the seen index that sealing reads, of all logs; None where a layout cannot be read."""
-    found, settled = set[str](), set[str]()
+    found, settled, redactions = set[str](), set[str](), read_redactions(objects)
     layouts = [info for info in objects.list(folder_of(ObjectKind.LAYOUT)) if parts_of(ObjectKind.LAYOUT, info.name)]
     newest = {_folder(info): info.name for info in layouts}
     for folder in sorted(newest, reverse=True):
         try:
-            body = read_record(objects, newest[folder])
-            parts = {log: LogLayout.from_json(part) for log, part in (body or {})["logs"].items()}
+            body = read_record(objects, newest[folder]) or {}
+            parts = {log: LogLayout.from_json(part) for log, part in body["logs"].items()}
+            parts |= newer_layouts(redactions, body["snapshot"], body.get("redactions", 0))
         except (Damaged, KeyError, TypeError, AttributeError):
             return None
         for log, layout in parts.items():
@@ -125,14 +143,17 @@ def _folder(info: ObjectInfo) -> str:
     return info.name.rpartition("/")[0]
 
 
-def _segments(objects: ObjectStore, name: str) -> dict[str, Sequence[SegmentFile]] | None:
+def _segments(objects: ObjectStore, name: str) -> tuple[dict[str, Sequence[SegmentFile]] | None, int]:
     try:
         body = read_record(objects, name)
         if body is None or name_of(ObjectKind.LAYOUT, **body) != name:
-            return None
-        return {log: [SegmentFile.from_json(file) for file in part["segments"]] for log, part in body["logs"].items()}
+            return None, 0
+        parts = body["logs"].items()
+        found: dict[str, Sequence[SegmentFile]] = {}
+        found |= {log: [SegmentFile.from_json(file) for file in part["segments"]] for log, part in parts}
+        return found, body.get("redactions", 0)
     except (Damaged, KeyError, TypeError, ValueError, AttributeError):
-        return None
+        return None, 0
 
 
 def _why_kept(objects: ObjectStore, claim: _Claim, age: Callable[[ObjectInfo], str], sound: dict[str, bool]) -> str:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refold.errors import Damaged
 from refold.log.declaration import Log
@@ -83,7 +84,7 @@ class LogVerifier:
         ]
         try:
             parts = self._segments(snapshot)
-            found = [*self._ranges(snapshot, cut, parts), *self._keys(parts), *self._stored(snapshot)]
+            found = [*self._ranges(snapshot, cut, parts), *self._keys(snapshot, parts), *self._stored(snapshot)]
         except Damaged as error:
             found = [(LogCheck.SEGMENT_HASH, f"log {self._log.name}", str(error))]
         self.events += cut.events
@@ -116,7 +117,8 @@ class LogVerifier:
                 where,
                 f"expected log_seq to start at {parent.seq_end if parent else 0}, found {cut.seq_start}",
             )
-        expected = cut_id(parent.id if parent else None, cut.schema, cut.ends, cut.content, cut.events)
+        records = [r.sha256 for r in self._chain.redactions if r.log == self._log.name and r.changes(snapshot.key)]
+        expected = cut_id(parent.id if parent else None, cut.schema, cut.ends, cut.content, cut.events, records)
         if cut.id != expected:
             yield LogCheck.CONTENT, where, f"expected the identity {expected} from parent and content, found {cut.id}"
 
@@ -145,9 +147,12 @@ class LogVerifier:
             text = f"expected every log_seq from {cut.seq_start} to {cut.seq_end - 1} once, found others"
             yield LogCheck.ORDER, f"log {self._log.name}", text
 
-    def _keys(self, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[_Found]:
+    def _keys(self, snapshot: Snapshot, parts: dict[int, list[tuple[SegmentFile, pa.Table]]]) -> Iterable[_Found]:
+        aside = snapshot.excluded(self._log.name)
         for partition, tables in parts.items():
-            for file, table in tables:
+            offsets = pa.array([offset for p, offset in aside if p == partition], pa.int64())
+            for file, every in tables:
+                table = every.filter(pc.invert(pc.is_in(every["log_offset"], offsets))) if len(offsets) else every
                 for row in table.group_by(list(self._log.key_columns)).aggregate([]).to_pylist():
                     key = self._log.key_of(row)
                     known = self._partition_of.setdefault(key, partition)

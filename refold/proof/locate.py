@@ -35,7 +35,7 @@ from refold.stores.folding import NOT_ALLOWED, columns_to_read, fold_events
 from refold.stores.ledger import NO_EVENTS, NO_OUTCOME, LedgerPart
 from refold.stores.state import State, keys_of, sort_by
 
-_REPEATED = (Outcome.DUPLICATE, Outcome.CONFLICT)
+_REPEATED = (Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.EXCLUDED)
 
 
 def rows_in(buckets: Sequence[int], store: Folded, table: pa.Table) -> dict[object, dict[str, object]]:

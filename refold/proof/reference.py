@@ -60,6 +60,7 @@ def reference(
     for snapshot in chain.through(through.key):
         events = reader.events(snapshot, names).to_pylist()
         repeats = _repeats(log, events, contents)
+        repeats |= _excluded(snapshot.excluded(log.name), events)
         events.sort(key=lambda event: (event["log_partition"], event["log_offset"]))
         yield snapshot, {fold.store.name: fold.take(snapshot.cut(log.name), events, repeats) for fold in folds}
 
@@ -79,6 +80,12 @@ def _repeats(log: Log, events: Iterable[Row], contents: dict[object, tuple[objec
     return repeats
 
 
+def _excluded(places: Iterable[tuple[int, int]], events: Iterable[Row]) -> dict[int, Outcome]:
+    """The events, by `log_seq`, at places that a redaction put aside."""
+    aside = set(places)
+    return {e["log_seq"]: Outcome.EXCLUDED for e in events if (e["log_partition"], e["log_offset"]) in aside}
+
+
 class _PlainStore:
     """One store on its way through history: its rows, their canonical bytes, and the digest of its ledger."""
 
@@ -91,17 +98,20 @@ class _PlainStore:
 
     def take(self, cut: LogCut, events: Sequence[Row], repeats: Mapping[int, Outcome]) -> ReferenceBoundary:
         """Take in the events that a snapshot added, in the order (log partition, offset)."""
-        names, outcomes = self.store.log.key_columns, list[OutcomeOf]()
+        names, outcomes, touched = self.store.log.key_columns, list[OutcomeOf](), dict[object, None]()
         for event in events:
-            key = self.store.log.key_of(event)
+            key, place = self.store.log.key_of(event), (event["log_partition"], event["log_offset"], event["log_seq"])
             again = repeats.get(event["log_seq"])
+            if again is Outcome.EXCLUDED:
+                outcomes.append((*place, "excluded", 0))
+                continue
+            touched[key] = None
             outcome, reason = self._plain.apply(key, event) if again is None else (again, 0)
             position = {name: event[name] for name in POSITION}
             self.rows[key] = {**{name: event[name] for name in names}, **self._plain.values(key), **position}
-            place = (event["log_partition"], event["log_offset"], event["log_seq"])
             outcomes.append((*place, outcome.name.lower(), reason))
         columns = self.store.state_columns
-        for key in dict.fromkeys(self.store.log.key_of(event) for event in events):
+        for key in touched:
             self._placed[key] = (bucket(columns, names, self.rows[key]), encode_row(columns, self.rows[key]))
         self._ledger_digest = _ledger_digest(self._ledger_digest, cut, outcomes)
         root = tree_digest(columns, self._placed.values())

@@ -18,7 +18,7 @@ from refold.log.declaration import Log
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
-from refold.stores.building import Builder, deliveries_of, with_outcomes
+from refold.stores.building import Builder, counted, deliveries_of, with_outcomes
 from refold.stores.declaration import Folded, Store
 from refold.stores.folding import fold_events
 from refold.stores.state import State, published_rows
@@ -112,4 +112,4 @@ class _Probe:
         state, events = State(store, self._states[store.name]), self._events[store.log.name]
         mine = pc.less_equal(events["log_seq"], taken.get(store.log.name, -1))
         part = fold_events(state, events.filter(mine), self._deliveries[store.log.name][mine.to_numpy()])
-        return state.table, with_outcomes(store, events.filter(mine), part)
+        return state.table, counted(with_outcomes(store, events.filter(mine), part))

@@ -84,7 +84,7 @@ def replay(
             work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
             state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
             refs[name] = StateRef(state_digest)
-            outcomes[name] = {outcome: n + outcomes[name][outcome] for outcome, n in part.counts().items()}
+            outcomes[name] = part.counted(outcomes[name])
             sentence, taken[name] = str(unstable[0]) if unstable else "", either_taken([taken[name], branches])
             found[name] = Boundary(
                 store, state, state_digest, ledgers[name], outcomes[name], part, unread, sentence, taken[name]

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, SinkRefused, Unproven
-from refold.log.snapshot import Snapshot, require_sealed
+from refold.log.snapshot import Snapshot, SnapshotChain, require_sealed
 from refold.project import Project
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord, claim_folder
@@ -305,7 +305,10 @@ class Releaser:
             for store in self._project.stores
             if store.sinks and store.name not in old.versions
         ]
+        chain = SnapshotChain(self._objects)
         for name, version in old.versions.items():
+            if erased := chain.erased_since(old.position_of(name).snapshot, old.position_of(name).snapshot_id):
+                faults.append(f"store {name!r} without what was erased since: {erased}")
             if self._prover.proofs.standing(old.proofs[name]) is None:
                 faults.append(f"the proof {old.proofs[name]} of store {name!r}")
             for described, _, target in self.sinks_of(old, name, declared=True):

@@ -52,6 +52,7 @@ class Unsealer:
         kept = self._chain.get(key).ordinal
         going = [snapshot for snapshot in self._chain if snapshot.ordinal >= kept][::-1]
         self._refuse_released(going)
+        self._refuse_redacted(going)
         sealed = (o.name for s in going for cut in s.logs.values() for o in cut.objects)
         present = set(landed)
         missing = [name for name in sealed if name not in present and not self._objects.exists(name)]
@@ -97,6 +98,14 @@ class Unsealer:
                 remedy="What was released stays sealed. Unseal a later snapshot, or land corrections as new objects.",
             )
 
+    def _refuse_redacted(self, going: Sequence[Snapshot]) -> None:
+        redacted = [r for r in self._chain.redactions if any(snapshot.key in r.cuts for snapshot in going)]
+        if redacted:
+            raise FixInput(
+                f"The snapshots {going[-1].key} to {going[0].key} cannot be unsealed: {redacted[0]}.",
+                remedy="Sealing their landing again would bring back what was redacted.",
+            )
+
     def _releases(self, after: int) -> Iterator[Release]:
         """The numbers of the pointer after a number."""
         return (release for release in self._pointer.newest_first() if release.number > after)
@@ -118,7 +127,7 @@ class Unsealer:
 
     def _states_at(self, going: Sequence[Snapshot]) -> dict[str, list[str]]:
         """The names of the state records at what a log was at some snapshots and no earlier one, by the log's id."""
-        gone = {cut.id for snapshot in going for cut in snapshot.logs.values()}
+        gone = {cut.id for snapshot in going for version in snapshot.versions for cut in version.logs.values()}
         gone -= {cut.id for each in self._chain if each not in going for cut in each.logs.values()}
         found: dict[str, list[str]] = {}
         for info in self._objects.list(folder_of(ObjectKind.STATE_RECORD)):

@@ -78,7 +78,8 @@ def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
 
 def _log_objects(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
     """All but runs of the seen index; then the segments that only superseded layouts name."""
-    named = _found(objects, folder_of(ObjectKind.LAYOUT), _NAME)
+    sets = [_found(objects, folder_of(kind), _NAME) for kind in (ObjectKind.LAYOUT, ObjectKind.REDACTION)]
+    named = None if None in sets else {name for each in sets for name in each or ()}
     for info in objects.list(folder_of(ObjectKind.SEGMENT)):
         if named is not None and info.name.encode() not in named and kind_of(info.name) in _LISTED_OF_LOGS:
             yield Unreferenced(info.name, info.size_bytes, False, "a seal may be about to name it")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from refold.dedup.content_check import checked_name
 from refold.errors import Damaged
-from refold.log.layout import LogLayout
 from refold.log.quarantine import retried_records
 from refold.log.snapshot import Snapshot
 from refold.repair.damage import Audit, Damage
@@ -32,7 +31,7 @@ def check_layouts(audit: Audit) -> Iterator[Damage]:
             expected = newest[own]["manifest"]
             if expected != snapshot.sha256:
                 yield from audit.damage(ObjectKind.MANIFEST, snapshot.name, f"sha256 {expected}", snapshot.sha256)
-            yield from _log_objects(audit, newest[own])
+            yield from _log_objects(audit, snapshot, newest[own]["logs"])
 
 
 def _without_layout(audit: Audit, snapshot: Snapshot, others: list[str]) -> Iterator[Damage]:
@@ -49,14 +48,27 @@ def _without_layout(audit: Audit, snapshot: Snapshot, others: list[str]) -> Iter
         yield from audit.damage(ObjectKind.LAYOUT, name, "the layout of its snapshot", "none")
 
 
-def _log_objects(audit: Audit, body: Mapping[str, Any]) -> Iterator[Damage]:
-    for part in body["logs"].values():
-        layout = LogLayout.from_json(part)
+def _log_objects(audit: Audit, snapshot: Snapshot, logs: Iterable[str]) -> Iterator[Damage]:
+    for log in logs:
+        layout = audit.chain.layout(snapshot, log)
         for segment in layout.segments:
             yield from audit.content(ObjectKind.SEGMENT, segment.name, segment.sha256)
         for kind, stored in ((ObjectKind.REPEATS, layout.repeats), (ObjectKind.QUARANTINE, layout.quarantine)):
             if stored is not None:
                 yield from audit.content(kind, stored.name, stored.sha256)
+
+
+def check_redactions(audit: Audit) -> Iterator[Damage]:
+    """Redactions against the names and the manifests of the snapshots they are about."""
+    for name in audit.names(ObjectKind.REDACTION):
+        _, damages = audit.record(ObjectKind.REDACTION, name)
+        yield from damages
+    manifests = {snapshot.key: snapshot.sha256 for snapshot in audit.chain}
+    for redaction in audit.chain.redactions:
+        for key, cut in redaction.cuts.items():
+            if manifests.get(key) != cut.manifest:
+                expected = f"the manifest of snapshot {key} with sha256 {cut.manifest}"
+                yield from audit.damage(ObjectKind.REDACTION, redaction.name, expected, str(manifests.get(key)))
 
 
 def check_seen_ids(audit: Audit) -> Iterator[Damage]:

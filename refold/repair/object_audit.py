@@ -18,7 +18,13 @@ from refold.project import Project
 from refold.proof.records import ProofRecords
 from refold.release.pointer import Pointer
 from refold.repair.damage import Audit, Checker, Damage
-from refold.repair.log_checks import check_content_checks, check_layouts, check_retries, check_seen_ids
+from refold.repair.log_checks import (
+    check_content_checks,
+    check_layouts,
+    check_redactions,
+    check_retries,
+    check_seen_ids,
+)
 from refold.repair.release_checks import check_releases, check_retired
 from refold.repair.state_checks import check_expectations, check_proofs, check_states
 from refold.storage.names import ObjectKind
@@ -26,6 +32,7 @@ from refold.storage.objects import ObjectStore
 
 CHECKERS: Mapping[ObjectKind, Checker] = {
     ObjectKind.MANIFEST: check_layouts,
+    ObjectKind.REDACTION: check_redactions,
     ObjectKind.LAYOUT: check_layouts,
     ObjectKind.SEGMENT: check_layouts,
     ObjectKind.REPEATS: check_layouts,

@@ -49,7 +49,7 @@ def _release(audit: Audit, name: str, release: Release) -> Iterator[Damage]:
     if snapshot is None:
         manifest = name_of(ObjectKind.MANIFEST, snapshot=release.snapshot)
         yield from audit.damage(ObjectKind.MANIFEST, manifest, f"the manifest that {name} names", "none")
-    elif (release.ordinal, release.snapshot_id) != (snapshot.ordinal, snapshot.id):
+    elif release.ordinal != snapshot.ordinal or release.snapshot_id not in [each.id for each in snapshot.versions]:
         expected = f"snapshot {snapshot.key} at place {snapshot.ordinal} with id {snapshot.id}"
         found = f"place {release.ordinal} with id {release.snapshot_id}"
         yield from audit.damage(ObjectKind.RELEASE, name, expected, found)

@@ -15,7 +15,8 @@ _FIELDS = {"base": ObjectKind.ROWS, "changes": ObjectKind.CHANGES, "ledger": Obj
 def check_states(audit: Audit) -> Iterator[Damage]:
     """State records against the manifests, and the objects that they name."""
     logs = {store.name: store.log.name for store in audit.project.folded}
-    positions = {log: {snapshot.cut(log).id for snapshot in audit.chain} for log in set(logs.values())}
+    versions = [version for snapshot in audit.chain for version in snapshot.versions]
+    positions = {log: {version.cut(log).id for version in versions} for log in set(logs.values())}
     for name in audit.names(ObjectKind.STATE_RECORD):
         body, damages = audit.record(ObjectKind.STATE_RECORD, name)
         yield from damages

@@ -1,4 +1,4 @@
-"""The five outcomes of an event, and the two answers with which a rule leaves the row unchanged.
+"""The outcomes of an event, and the two answers with which a rule leaves the row unchanged.
 
 This module only defines them. The log finds duplicates and conflicts before a rule sees an event; `refold.rules.rule`
 turns a rule's answers into outcomes.
@@ -27,6 +27,8 @@ class Outcome(IntEnum):
     CONFLICT = 2
     REJECTED = 3
     IGNORED = 4
+    EXCLUDED = 5
+    """A redaction put it aside: it is in no state and in no ledger that a relation reads."""
 
 
 @dataclass(frozen=True, slots=True)

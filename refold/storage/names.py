@@ -22,6 +22,7 @@ class ObjectKind(StrEnum):
     """A kind of object in a store."""
 
     MANIFEST = "manifest"
+    REDACTION = "redaction"
     LAYOUT = "layout"
     SEGMENT = "segment"
     REPEATS = "repeats"
@@ -120,6 +121,15 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         "sha256 in its child and in the name of its layout",
         Repair.NOTHING,
         "Restore it from a copy; a snapshot is sealed once, and nothing else says what it is.",
+    ),
+    ObjectKind.REDACTION: StoredKind(
+        "snapshots/redactions/{number:08d}.json",
+        "sealed events that were put aside or erased: who, when, why, which, and what is left of them",
+        "log",
+        "once per number",
+        "its own sha256 and name, and the one after it",
+        Repair.NOTHING,
+        "Restore it from a copy; nothing else says what was redacted.",
     ),
     ObjectKind.LAYOUT: StoredKind(
         "layouts/{snapshot}-{manifest:.16}/{number:08d}.json",

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from refold.base.memory import limit_bytes
 from refold.base.progress import track
 from refold.canonical.digest import table_digest
-from refold.dedup.deliveries import Deliveries
+from refold.dedup.deliveries import Deliveries, Delivery
 from refold.dedup.rereader import Rereader
 from refold.errors import Damaged, Unproven
 from refold.log.reader import LogReader
@@ -48,6 +48,8 @@ def stored_deliveries(reader: LogReader, snapshot: Snapshot) -> list[Deliveries]
         for partition, start in enumerate(cut.starts):
             mine = partitions == partition
             found[partition][offsets[mine] - start] = deliveries[mine]
+    for partition, offset in snapshot.excluded(reader.log.name):
+        found[partition][offset - cut.starts[partition]] = Delivery.EXCLUDED
     return [each for each in found if len(each)]
 
 
@@ -334,13 +336,18 @@ class Builder:
             events = LogReader(self._objects, self._chain, store.log).events(snapshot)
             cut = snapshot.cut(store.log.name)
             part = (self.checkpoints.ledger(record) if cut.events else None) or NO_EVENTS
-            self._ledgers[place] = with_outcomes(store, events, part), part.digest(before, cut)
+            self._ledgers[place] = counted(with_outcomes(store, events, part)), part.digest(before, cut)
         return self._ledgers[place]
 
 
 def _tell(run: FoldProgress) -> None:
     for text in run.damaged:
         _log.warning("%s", text)
+
+
+def counted(ledger: pa.Table) -> pa.Table:
+    """A ledger without the events that a redaction put aside."""
+    return ledger.filter(pc.not_equal(ledger["outcome"], Outcome.EXCLUDED.name.lower()))
 
 
 def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:

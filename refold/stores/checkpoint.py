@@ -149,7 +149,7 @@ class Checkpoints:
         work: list[Callable[[], Any]] = [*put, partial(part.digest, ledger_before, cut)]
         *objects, ledger_digest = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
         stored = dict(zip(tables, objects, strict=True))
-        outcomes = {name: n + (before.outcomes[name] if before else 0) for name, n in part.counts().items()}
+        outcomes = part.counted(before.outcomes if before else {})
         rows, changes = stored.get(ObjectKind.ROWS, base), stored.get(ObjectKind.CHANGES)
         return self._record(StateRecord(store.name, store.code_version, cut.id, state_digest, ledger_digest,
                                         len(state), outcomes, rows, changes, since,

@@ -162,6 +162,10 @@ class _Share:
         """Take in the next events."""
         if self.error is not None:
             return
+        kept = deliveries != Delivery.EXCLUDED
+        if not kept.all():
+            self._fold_kept(part, deliveries, np.flatnonzero(kept))
+            return
         names = self.store.log.key_columns
         keys, codes = _keys(part.table, names)
         own = places_of(keys_of(keys, names), keys_of(self.rows, names))
@@ -186,6 +190,23 @@ class _Share:
         self.rows, _ = replaced(self.rows, own, after)
         self.places = np.concatenate([self.places, places])
         self.ledger.append(ledger)
+
+    def _fold_kept(self, part: Part, deliveries: Deliveries, places: Rows) -> None:
+        """Take in the events at places, which no redaction put aside; the others change no row."""
+        table, origin = part.table.take(pa.array(places)), part.origin
+        if "log_offset" not in table.column_names:
+            table = table.append_column("log_offset", pa.array(part.offsets(places)))
+        own = NO_EVENTS
+        if len(places):
+            at = None if origin is None else lambda place: origin(int(places[place]))
+            self.fold(Part(part.partition, part.start, table, at), deliveries[places])
+            if self.error is not None:
+                return
+            own = self.ledger.pop()
+        outcomes = np.full(len(part), Delivery.EXCLUDED, dtype=np.uint8)
+        reasons = np.zeros(len(part), dtype=np.uint8)
+        outcomes[places], reasons[places] = own.outcomes, own.reasons
+        self.ledger.append(LedgerPart(outcomes, reasons))
 
     def _folded(self, encoded: _Encoded, part: Part, deliveries: Deliveries) -> tuple[pa.Table, LedgerPart]:
         store, codes, live = self.store, encoded.codes, deliveries == Delivery.FIRST

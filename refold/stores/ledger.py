@@ -11,6 +11,7 @@ outcomes of its events, one byte each (`refold.rules.outcome.Outcome`); and thei
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +49,16 @@ class LedgerPart:
         return found.hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """How many events had each outcome, by its lower-case name; outcomes that did not occur are 0."""
+        """How many events had each outcome, by its lower-case name; 0 for those that did not occur, but `excluded`."""
         found = np.zeros(256, dtype=np.int64)
         _count(self.outcomes, found)
-        return {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
+        every = {outcome.name.lower(): int(found[outcome]) for outcome in Outcome}
+        return {name: n for name, n in every.items() if n or name != "excluded"}
+
+    def counted(self, before: Mapping[str, int]) -> dict[str, int]:
+        """How many events had each outcome up to here, from those before."""
+        own = self.counts()
+        return {name: before.get(name, 0) + own.get(name, 0) for name in {**own, **before}}
 
     def outcome_text(self, place: int) -> str:
         """The outcome at a place in words, with its reason code."""

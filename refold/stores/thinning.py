@@ -13,7 +13,8 @@ then removes the objects that no record names.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from refold.errors import Damaged
@@ -21,7 +22,7 @@ from refold.log.snapshot import SnapshotChain
 from refold.storage.names import ObjectKind, folder_of, parts_of
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
-from refold.stores.checkpoint import StateRecord
+from refold.stores.checkpoint import StateRecord, record_name
 from refold.stores.declaration import Store
 
 RECENT = 16
@@ -60,7 +61,29 @@ class Thinner:
 
         Reads only. Records that cannot be read are left alone.
         """
-        return [each for store in self._stores for each in (*self._too_dense(store), *self._superseded(store, before))]
+        found = [each for store in self._stores for each in (*self._too_dense(store), *self._superseded(store, before))]
+        known = {_name(each.record) for each in found}
+        return [*found, *(each for each in self._before_erasure() if _name(each.record) not in known)]
+
+    def _before_erasure(self) -> Iterator[Thinning]:
+        """Where events were erased, the thinnable checkpoints of all else than what is declared and sealed now."""
+        erased = next((each for each in reversed(self._chain.redactions) if each.erased), None)
+        if erased is None:
+            return
+        current = {_name(record) for store in self._stores for record in self._records(store)}
+        for info in self._objects.list(folder_of(ObjectKind.STATE_RECORD)):
+            if parts_of(ObjectKind.STATE_RECORD, info.name) and info.name not in current:
+                with suppress(Damaged):
+                    record = self._builder.checkpoints.read(info.name)
+                    if record is not None and not record.thinned:
+                        yield Thinning(record, f"may hold what redaction {erased.number} erased")
+
+    def _records(self, store: Store) -> Iterator[StateRecord]:
+        for snapshot in self._chain:
+            with suppress(Damaged):
+                record = self._builder.find(store, snapshot)
+                if record is not None:
+                    yield record
 
     def _too_dense(self, store: Store) -> list[Thinning]:
         """The thinnable checkpoints of today's code version; one of several snapshots stays if one of them does."""
@@ -101,3 +124,7 @@ class Thinner:
         for each in plan:
             self._builder.checkpoints.thin(each.record)
         return len(plan)
+
+
+def _name(record: StateRecord) -> str:
+    return record_name(record.store, record.code_version, record.inputs)

@@ -1,0 +1,241 @@
+"""Sealed events put aside or erased: what no longer counts or is gone, and what stays as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from refold import ConflictLimits, Delta, Sql, open_release
+from refold.engine import Engine
+from refold.errors import Conflict, Damaged, FixInput, NotFound, RefusedLanding
+from refold.log.compaction import Compactor, MergeLimits
+from refold.log.redactions import Redaction
+from refold.log.snapshot import SnapshotChain
+from refold.proof.by_reference import reference_verdicts
+from refold.rebuild.phases import rebuild_all
+from refold.release.releaser import utc_now
+from refold.repair.garbage import remove_unreferenced
+from refold.storage.names import ObjectKind
+from tests import shop
+from tests.shop import DAYS, move
+from tests.support import Shop
+
+STRICT = ConflictLimits()
+AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+OWN: dict[str, Any] = {"reason": "a mistake", "by": "shop keeper", "at": AT}
+SINKS = {"on_hand": [Sql("on_hand"), Delta("levels")], "last_move": [Sql("last_move")], "turnover": [Sql("turnover")]}
+KEYS = ("cup", "Alice Sample", "nut")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Shop:
+    """Three days of three keys, rebuilt and released; the first event of every day is delivered twice."""
+    made = Shop(tmp_path, shop.little(SINKS))
+    for number, day in enumerate(DAYS[:3]):
+        events = [move(f"{day} {n}", key, 10 + number) for n, key in enumerate(KEYS)]
+        shop.land(made.landing, "moves", day, [*events, events[0]])
+    rebuild_all(made.engine())
+    return made
+
+
+def redact(house: Shop, key: str = "Alice Sample", *, erase: bool = True, columns: tuple[str, ...] = ()) -> Redaction:
+    engine = house.engine()
+    redactor = engine.redactor("moves")
+    chosen = redactor.with_values(["product"], [key])
+    made = redactor.erasing(chosen, columns, **OWN) if erase else redactor.excluding(chosen, **OWN)
+    redactor.commit(made)
+    moved = list(house.engine().moved_by(made, chosen.keys))
+    assert [list(each.others) for each in moved] == [[], [], []]
+    assert {each.store.name: list(each.keys or ()) for each in moved} == {
+        "on_hand": [key], "last_move": [key], "turnover": [key]
+    }  # fmt: skip
+    return made
+
+
+def levels(house: Shop) -> dict[str, int]:
+    return {row["product"]: row["level"] for row in open_release(str(house.store)).sql("on_hand").to_pylist()}
+
+
+def sound(house: Shop) -> Engine:
+    """An engine of a house whose log, objects, proofs and sinks are all as they should be, by the reference as well."""
+    engine = house.engine()
+    last = engine.chain.get()
+    assert [f for log in engine.project.logs for _, found in engine.verify_log(log.name, last) for f in found] == []
+    assert engine.audit_objects() == []
+    assert not any(each.differences for each in engine.served.check())
+    folded = engine.project.folded
+    verdicts = reference_verdicts(engine.objects, engine.chain, engine.builder, folded, last)
+    assert [verdict.differences for verdict in verdicts] == [[]] * len(folded)
+    return engine
+
+
+@pytest.mark.parametrize("erase", [False, True])
+def test_redacted_events_no_longer_count_and_nothing_else_moves(house: Shop, erase: bool):
+    before = house.engine().chain
+    made = redact(house, erase=erase)
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 33, "nut": 33}
+    engine = sound(house)
+    assert [a.id != b.id for a, b in zip(before, engine.chain, strict=True)] == [True, True, True]
+    assert [a.sha256 for a in before] == [b.sha256 for b in engine.chain]
+    assert (made.events, str(made)) == (
+        3,
+        f"redaction 1 of 2026-03-01T00:00:00Z by shop keeper {'erased' if erase else 'excluded'} 3 events: a mistake",
+    )
+    ledger = engine.builder.ledger_rows(engine.project.folded[0], engine.chain.get())
+    assert set(ledger["product"].to_pylist()) == {"cup", "nut"}
+
+
+def test_one_event_is_put_aside_with_its_other_deliveries_and_earlier_snapshots_stay(house: Shop):
+    before = house.engine().chain
+    redactor = house.engine().redactor("moves")
+    redactor.commit(redactor.excluding(redactor.with_values(["id"], [f"{DAYS[1]} 0"]), **OWN))
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 22, "nut": 33, "Alice Sample": 33}
+    assert [a.id != b.id for a, b in zip(before, sound(house).chain, strict=True)] == [False, True, True]
+    with pytest.raises(NotFound, match="each that is sealed is excluded already"):
+        house.engine().redactor("moves").with_values(["id"], [f"{DAYS[1]} 0"])
+
+
+def test_the_log_goes_on_after_a_redaction_and_names_it_in_the_next_snapshot(house: Shop):
+    redact(house)
+    shop.land(house.landing, "moves", DAYS[3], [move("new", "cup", 1), move(f"{DAYS[0]} 2", "nut", 10)])
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 34, "nut": 33}
+    sound(house)
+    [record] = (house.store / "snapshots" / "redactions").iterdir()
+    record.unlink()
+    engine = house.engine()
+    found = [f.message for _, found in engine.verify_log("moves", engine.chain.get()) for f in found]
+    assert any(text.startswith("expected the identity") for text in found)
+
+
+def test_columns_are_erased_and_their_events_still_count(house: Shop):
+    made = redact(house, columns=("quantity",))
+    rebuild_all(house.engine())
+    assert levels(house)["Alice Sample"] == 3  # the least that the column admits, three times
+    sound(house)
+    assert not made.excludes
+    with pytest.raises(FixInput, match="The columns product of log 'moves' cannot be erased by themselves"):
+        redactor = house.engine().redactor("moves")
+        redactor.erasing(redactor.with_values(["product"], ["cup"]), ["product"], **OWN)
+
+
+def stored_values(house: Shop) -> str:
+    """All that is in store and database, Parquet decompressed, as one text."""
+    found = []
+    for path in sorted(each for each in house.root.rglob("*") if each.is_file() and "landing" not in each.parts):
+        if path.suffix == ".parquet":
+            found.append(json.dumps(pq.read_table(path).to_pylist(), default=str))
+        elif path.suffix == ".db":
+            with sqlite3.connect(path) as connection:
+                found.append("\n".join(connection.iterdump()))
+        else:
+            found.append(path.read_bytes().decode(errors="replace"))
+    return "\n".join(found)
+
+
+def test_erased_values_are_gone_from_everything_that_is_stored_once_it_is_pruned(house: Shop):
+    assert "Alice" in stored_values(house)
+    redact(house)
+    rebuild_all(house.engine())
+    engine = house.engine()
+    engine.pruner.apply(engine.pruner.plan(1, 0.0))
+    engine.thinner.apply(engine.thinner.plan(utc_now()))
+    remove_unreferenced(engine.objects, utc_now() + dt.timedelta(days=2))
+    assert "Alice" not in stored_values(house)
+    assert "cup" in stored_values(house)
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 33, "nut": 33}
+    sound(house)
+
+
+def test_a_rollback_does_not_bring_back_what_was_erased(house: Shop):
+    redact(house)
+    rebuild_all(house.engine())
+    with pytest.raises(NotFound, match="without what was erased since: redaction 1"):
+        house.engine().releaser.rollback()
+
+
+def test_an_erased_event_that_lands_again_stops_its_log(house: Shop):
+    redact(house)
+    shop.land(house.landing, "moves", DAYS[3], [move(f"{DAYS[0]} 1", "Alice Sample", 10)])
+    strict = replace(house, project=shop.little(SINKS, moves=replace(shop.moves, conflicts=STRICT)))
+    with pytest.raises(RefusedLanding, match=r"2026-01-01 1"):
+        rebuild_all(strict.engine())
+
+
+def test_compacted_segments_are_erased_in_every_snapshot_that_they_hold(house: Shop):
+    engine = house.engine()
+    compactor = Compactor(engine.objects, engine.chain, engine.project.log("moves"), MergeLimits(files_min=2))
+    assert compactor.apply(compactor.plan()).files < 6
+    redactor = house.engine().redactor("moves")
+    redactor.commit(redactor.erasing(redactor.with_values(["id"], [f"{DAYS[1]} 1"]), **OWN))
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 33, "nut": 33, "Alice Sample": 22}
+    sound(house)
+    engine = house.engine()
+    compactor = Compactor(engine.objects, engine.chain, engine.project.log("moves"), MergeLimits(files_min=2))
+    compactor.apply(compactor.plan())
+    sound(house)
+    remove_unreferenced(house.engine().objects, utc_now() + dt.timedelta(days=2))
+    sound(house)
+
+
+def test_a_compaction_that_knew_nothing_of_a_redaction_does_not_undo_it(house: Shop):
+    engine = house.engine()
+    compactor = Compactor(engine.objects, engine.chain, engine.project.log("moves"), MergeLimits(files_min=2))
+    plan = compactor.plan()
+    redact(house)
+    compactor.apply(plan)
+    rebuild_all(house.engine())
+    assert levels(house) == {"cup": 33, "nut": 33}
+    sound(house)
+
+
+def test_two_redactions_at_once_are_one_after_the_other(house: Shop):
+    one, other = house.engine().redactor("moves"), house.engine().redactor("moves")
+    made = [r.excluding(r.with_values(["product"], [key]), **OWN) for r, key in ((one, "cup"), (other, "nut"))]
+    one.commit(made[0])
+    with pytest.raises(Conflict, match="Another process recorded redaction 1"):
+        other.commit(made[1])
+    assert [each.reason for each in SnapshotChain(house.engine().objects).redactions] == ["a mistake"]
+    rebuild_all(house.engine())
+    redact(house, "nut", erase=False)
+    rebuild_all(house.engine())
+    assert levels(house) == {"Alice Sample": 33}
+    sound(house)
+
+
+def test_a_record_that_is_changed_afterwards_is_told_from_the_one_that_was_made(house: Shop):
+    made = redact(house)
+    rebuild_all(house.engine())
+    [record] = (house.store / "snapshots" / "redactions").iterdir()
+    whole = record.read_bytes()
+    record.write_bytes(whole.replace(b"shop keeper", b"nobody else"))
+    with pytest.raises(Damaged, match=r"redactions/00000001\.json is damaged"):
+        house.engine()
+    record.write_bytes(replace(made, by="nobody else").to_bytes())  # with a sum of its own
+    assert ObjectKind.RELEASE in {damage.kind for damage in house.engine().audit_objects()}
+    record.write_bytes(whole)
+    sound(house)
+
+
+def test_a_segment_that_is_changed_without_a_record_is_damage(house: Shop):
+    engine = house.engine()
+    redactor = engine.redactor("moves")
+    made = redactor.erasing(redactor.with_values(["product"], ["Alice Sample"]), **OWN)  # and no record
+    last = engine.chain.get()
+    layout = made.layout(last.key)
+    assert layout is not None
+    engine.chain.replace_layout(last, {"moves": layout})
+    engine = house.engine()
+    found = [f.message for _, found in engine.verify_log("moves", last) for f in found]
+    assert any(text.startswith("expected content") for text in found)
