@@ -100,6 +100,11 @@ class SnapshotChain:
             raise NotFound(f"There is no snapshot {key or ''}: {known}.".replace("  ", " "), remedy="Seal it first.")
         return snapshot
 
+    def erased(self, log: str) -> set[tuple[int, int]]:
+        """The log partitions and offsets of all events of a log of which values are erased."""
+        cuts = [cut for r in self.redactions if r.erased and r.log == log for cut in r.cuts.values()]
+        return {(partition, offset) for cut in cuts for partition, offset in cut.places}
+
     def erased_since(self, key: str, id_: str) -> Redaction | None:
         """The first redaction that erased something since a snapshot had an identity; None where none did."""
         redacted = self._snapshots[key].redacted if key in self._snapshots else None

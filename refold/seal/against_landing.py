@@ -36,7 +36,7 @@ class Compared:
     Attributes:
         events: how many of its events are those of landing.
         gone: the objects that landing no longer holds.
-        left: how many events are theirs, or follow the first that differs, and were not compared.
+        left: how many events are theirs, were erased, or follow the first that differs, and were not compared.
         readable: how many records in quarantine are events by today's declaration; they are not compared.
         findings: what differs, as (where, expected and found).
     """
@@ -97,17 +97,27 @@ class LandingComparison:
             else:
                 stored = [each.record for each in bad if each.object == item.name]
                 landed = _landed(decoded, self._compare_object(sealed, item, decoded, stored, found))
-                size = len(landed)
-                differs = self._first_difference(sealed, events.slice(place, size), landed)
+                size, mine = len(landed), events.slice(place, len(landed))
+                erased = self._erased(mine) if len(mine) == size else np.zeros(len(mine), dtype=np.bool_)
+                found.left += int(erased.sum())
+                if erased.any():
+                    mine, landed = mine.filter(pa.array(~erased)), landed.filter(pa.array(~erased))
+                differs = self._first_difference(sealed, mine, landed)
                 if differs is not None:
                     found.findings.append(differs)
                     found.left = len(events) - found.events
                     return
-                found.events += size
+                found.events += len(landed)
             place += size
         if place != len(events):
             where = self._where(events.slice(place, 1).to_pylist()[0])
             found.findings.append((where, "expected no further event of this snapshot in landing, found one"))
+
+    def _erased(self, events: pa.Table) -> np.typing.NDArray[np.bool_]:
+        """Which sealed events have lost values to a redaction, and so are not those of landing any more."""
+        places = zip(events["log_partition"].to_pylist(), events["log_offset"].to_pylist(), strict=True)
+        erased = self._chain.erased(self._log.name)
+        return np.array([place in erased for place in places], dtype=np.bool_)
 
     def _decoded(
         self, sealed: Log, items: Sequence[SealedObject], found: Compared

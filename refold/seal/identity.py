@@ -35,7 +35,7 @@ def faults_of_identity(objects: ObjectStore, chain: SnapshotChain, log: Log) -> 
     """What shows that a sealed log had another key or event id, naming both; empty where nothing does."""
     _, seen = newest_seen(chain, log.name)
     snapshot = next((each for each in reversed(list(chain)) if each.cut(log.name).events), None)
-    if snapshot is None or not seen:
+    if snapshot is None or not seen or snapshot.excluded(log.name):  # an erased key is in another log partition
         return []
     reader = LogReader(objects, chain, log)
     try:

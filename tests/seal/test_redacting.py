@@ -12,16 +12,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from refold import ConflictLimits, Delta, Sql, open_release
+from refold import PLACE, ConflictLimits, Delta, Sql, open_release
 from refold.engine import Engine
-from refold.errors import Conflict, Damaged, FixInput, NotFound, RefusedLanding
+from refold.errors import Conflict, Damaged, FixInput, NotFound, RefusedLanding, RuleError
 from refold.log.compaction import Compactor, MergeLimits
+from refold.log.reader import LogReader
 from refold.log.redactions import Redaction
 from refold.log.snapshot import SnapshotChain
 from refold.proof.by_reference import reference_verdicts
 from refold.rebuild.phases import rebuild_all
 from refold.release.releaser import utc_now
 from refold.repair.garbage import remove_unreferenced
+from refold.seal.against_landing import LandingComparison
 from refold.storage.names import ObjectKind
 from tests import shop
 from tests.shop import DAYS, move
@@ -239,3 +241,46 @@ def test_a_segment_that_is_changed_without_a_record_is_damage(house: Shop):
     engine = house.engine()
     found = [f.message for _, found in engine.verify_log("moves", last) for f in found]
     assert any(text.startswith("expected content") for text in found)
+
+
+def test_landing_is_compared_without_what_was_erased(house: Shop):
+    redact(house)
+    engine = house.engine()
+    comparison = LandingComparison(engine.landing(), engine.objects, engine.chain, engine.project.log("moves"))
+    found = [comparison.compare(snapshot) for snapshot in engine.chain]
+    assert [(each.findings, each.events, each.left) for each in found] == [([], 3, 1)] * 3
+
+
+def test_events_whose_key_is_in_their_id_are_erased_in_id_and_key(tmp_path: Path):
+    by_place = replace(shop.moves, event_id=PLACE, columns={n: c for n, c in shop.moves.columns.items() if n != "id"})
+    made = Shop(tmp_path, shop.little({"on_hand": [Sql("on_hand")]}, moves=by_place))
+    for day in DAYS[:2]:
+        events = [{k: v for k, v in move("", key, 5).items() if k != "id"} for key in (*KEYS, KEYS[1])]
+        shop.land(made.landing, "moves", day, events)
+    rebuild_all(made.engine())
+    redactor = made.engine().redactor("moves")
+    chosen = redactor.with_values(["product"], ["Alice Sample"])
+    redactor.commit(redactor.erasing(chosen, **OWN))
+    rebuild_all(made.engine())
+    assert levels(made) == {"cup": 10, "nut": 10}
+    sound(made)
+    events = LogReader(made.engine().objects, made.engine().chain, by_place).events(made.engine().chain.get())
+    assert sorted(events["product"].to_pylist()) == ["cup", "erased:5", "erased:7", "nut"]
+
+
+def test_a_poisoned_event_is_put_aside_and_its_store_follows(tmp_path: Path):
+    """F3: a sealed event that a rule fails on can be excluded, knowingly."""
+
+    def on_hand(row: shop.Level, event: Any):
+        """Fails on one quantity."""
+        return row._replace(level=row.level + 1000 // (event.quantity - 666))
+
+    made = Shop(tmp_path, shop.little({"on_hand": [Sql("on_hand")], "last_move": [Sql("last_move")]}, rule=on_hand))
+    shop.land(made.landing, "moves", DAYS[0], [move("a", "cup", 667), move("b", "nut", 666), move("c", "cup", 667)])
+    with pytest.raises(RuleError, match="'on_hand' was held back"):
+        rebuild_all(made.engine())
+    redactor = made.engine().redactor("moves")
+    redactor.commit(redactor.excluding(redactor.with_values(["id"], ["b"]), **OWN))
+    rebuild_all(made.engine())
+    assert levels(made) == {"cup": 2000}
+    sound(made)
