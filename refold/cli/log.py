@@ -65,6 +65,10 @@ def log_show(context: click.Context, log: str, place: str) -> None:
     console.print(view.cell(f"log_seq {found.log_seq}, from landing {found.origin}"), soft_wrap=True)
     console.print(view.cell(f"Segment: {found.segment}"), soft_wrap=True)
     console.print(view.cell(f"Delivery: {found.repeats or 'the first of its id'}"))
+    for each in engine.chain.redactions:
+        cut = each.cuts.get(found.snapshot)
+        if each.log == log and cut is not None and [int(partition), int(offset)] in [list(at) for at in cut.places]:
+            console.print(view.cell(f"Redacted: {each}"), soft_wrap=True)
     if declared.by_place:
         console.print(view.cell(f"Identity: {BY_PLACE}"))
     for store, outcome in found.outcomes.items():

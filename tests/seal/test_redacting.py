@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from refold import PLACE, ConflictLimits, Delta, Sql, open_release
+from assets import PROJECT
+from refold import PLACE, ConflictLimits, Daily, Delta, Sql, open_release
 from refold.engine import Engine
 from refold.errors import Conflict, Damaged, FixInput, NotFound, RefusedLanding, RuleError
 from refold.log.compaction import Compactor, MergeLimits
@@ -27,7 +28,7 @@ from refold.seal.against_landing import LandingComparison
 from refold.storage.names import ObjectKind
 from tests import shop
 from tests.shop import DAYS, move
-from tests.support import Shop
+from tests.support import Shop, moved
 
 STRICT = ConflictLimits()
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -226,6 +227,12 @@ def test_a_record_that_is_changed_afterwards_is_told_from_the_one_that_was_made(
         house.engine()
     record.write_bytes(replace(made, by="nobody else").to_bytes())  # with a sum of its own
     assert ObjectKind.RELEASE in {damage.kind for damage in house.engine().audit_objects()}
+    record.unlink()
+    assert ObjectKind.RELEASE in {damage.kind for damage in house.engine().audit_objects()}
+    record.with_name("00000002.json").write_bytes(whole)
+    with pytest.raises(Damaged, match="does not continue the ones before"):
+        house.engine()
+    record.with_name("00000002.json").unlink()
     record.write_bytes(whole)
     sound(house)
 
@@ -284,3 +291,25 @@ def test_a_poisoned_event_is_put_aside_and_its_store_follows(tmp_path: Path):
     rebuild_all(made.engine())
     assert levels(made) == {"cup": 2000}
     sound(made)
+
+
+def test_the_command_shows_what_it_would_do_does_it_and_lists_it(tmp_path: Path):
+    made = Shop(tmp_path, PROJECT.with_cadence(Daily(dt.date(2026, 1, 1))))
+    for day, count in (("2026-01-01", 5), ("2026-01-02", 6)):
+        made.land(f"dt={day}/a.jsonl", moved(f"{day} 1", "lamp", count), moved(f"{day} 2", "desk", count))
+    made.land("product_changes/dt=2026-01-01/a.jsonl")
+    rebuild_all(made.engine())
+    words = ("log", "redact", "stock_events", "--key", "lamp", "--erase", "--reason", "asked", "--by", "the shop")
+    shown = made.refold(*words)
+    assert shown.exit_code == 0 and "Nothing was changed" in shown.output and "2 events" in shown.output, shown.output
+    assert made.engine().chain.redactions == []
+    done = made.refold(*words, "--yes")
+    assert done.exit_code == 0 and "every store proven again" in done.output, done.output
+    again = made.refold(*words)
+    assert again.exit_code == 1 and "none is sealed" in again.output
+    listed = made.refold("log", "redactions")
+    assert "1 redactions" in listed.output and "asked" in listed.output and "the shop" in listed.output
+    place = next(f"{p}:{o}" for cut in made.engine().chain.redactions[0].cuts.values() for p, o in cut.places)
+    event = made.refold("log", "show", "stock_events", place)
+    assert "redaction 1 of" in event.output and "asked" in event.output
+    assert made.refold("log", "redact", "stock_events", "--reason", "x", "--by", "y").exit_code == 2

@@ -18,6 +18,7 @@ HASH = "0123456789abcdef" * 4
 
 NAMES = {
     "snapshots/2026-01-02.json": ("manifest", {"snapshot": "2026-01-02"}),
+    "snapshots/redactions/00000007.json": ("redaction", {"number": 7}),
     "layouts/2026-01-02-0123456789abcdef/00000007.json": (
         "layout",
         {"snapshot": "2026-01-02", "manifest": HASH, "number": 7},
