@@ -182,7 +182,7 @@ class RebuildRun:
         """Release without the stores held back; those that a sink refuses meanwhile are added to them."""
         project = self.engine.project
         published = {store.name for store in project.stores if store.sinks}
-        while not published or published - project.held_with(held):
+        while not held or published - project.held_with(held):
             try:
                 with self.timings.of(str(Stage(StageKind.RELEASE))):
                     released = self.engine.releaser.release(self.last, held=held)

@@ -47,7 +47,10 @@ def require_storable(content: Content, place: str) -> None:
             key = {part: content.rows[part][row].as_py() for part in content.key}
             faults.append(f"\n  - column {name}, key {key}: {remedy}")
     if faults:
-        raise FixInput(f"The store {content.store} holds values that {place} cannot store:{''.join(faults)}")
+        raise FixInput(
+            f"The store {content.store} holds values that {place} cannot store:{''.join(faults)}",
+            remedy=f"\n`refold why {content.store} KEY` shows the events behind a key.",
+        )
 
 
 def _unstorable(values: pa.ChunkedArray, column: ColumnType) -> tuple[pa.ChunkedArray | None, str]:
