@@ -1,7 +1,10 @@
-# The project's code location, served over gRPC on port 4000 to a Dagster webserver and daemon elsewhere.
+# The project's code location, served over gRPC on port 4000 to a Dagster webserver and daemon.
+# That port has no authentication, so it is served on loopback only: docs/threats.md says how to open it.
 # Debian's own Python 3.11 is used; `make image` builds this file, starts it and asks it for its definitions.
 
-FROM docker.io/library/debian:bookworm-slim AS build
+# A tag can be moved: a deployment builds with --build-arg BASE=docker.io/library/debian@sha256:... of a base it checked.
+ARG BASE=docker.io/library/debian:bookworm-slim
+FROM $BASE AS build
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates python3.11 python3.11-venv \
  && rm -rf /var/lib/apt/lists/*
@@ -19,7 +22,7 @@ RUN tools/bin/python -m build --wheel --no-isolation --outdir dist \
  && tools/bin/uv pip install -q --python /opt/refold/bin/python --no-deps dist/*.whl \
  && /opt/refold/bin/python -m compileall -q /opt/refold/lib
 
-FROM docker.io/library/debian:bookworm-slim
+FROM $BASE
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates python3.11 \
  && rm -rf /var/lib/apt/lists/* \
@@ -43,4 +46,4 @@ USER refold
 EXPOSE 4000
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
   CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
-CMD ["dagster", "code-server", "start", "-m", "dagster_project.definitions", "-d", "/app", "-h", "0.0.0.0", "-p", "4000"]
+CMD ["dagster", "code-server", "start", "-m", "dagster_project.definitions", "-d", "/app", "-p", "4000"]

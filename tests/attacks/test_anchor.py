@@ -306,6 +306,18 @@ def test_a_database_holds_an_anchor(tmp_path: Path, postgres: str):
         assert [number for (number,) in cursor.fetchall()] == [1, 2, 3, 4]
 
 
+def test_the_check_of_what_is_served_fails_in_dagster(anchored: Anchored):
+    """It is what the hourly schedule runs."""
+    from refold.dagster import results  # Dagster takes a while to load
+
+    kept, store = anchored.held("kept"), PROJECT.store("on_hand")
+    anchored.day(1)
+    assert results.check_served(anchored.engine(), store, store.sinks).passed
+    anchored.put_back(kept)
+    with pytest.raises(NotAnchored, match="rolled back"):
+        results.check_served(anchored.engine(), store, store.sinks)
+
+
 def test_verify_shows_what_is_not_anchored_and_exits_1(anchored: Anchored, monkeypatch: pytest.MonkeyPatch):
     """The environment names the anchor; `refold verify` says where the store is held against it."""
     project = anchored.shop.root / "project"
