@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from refold.landing.bounds import LandingBounds
     from refold.landing.change_sources import (
+        DEBEZIUM_MONGODB,
         DEBEZIUM_MYSQL,
         DEBEZIUM_POSTGRESQL,
         DEBEZIUM_SQLSERVER,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
 
 __all__ = [
+    "DEBEZIUM_MONGODB",
     "DEBEZIUM_MYSQL",
     "DEBEZIUM_POSTGRESQL",
     "DEBEZIUM_SQLSERVER",
@@ -85,8 +87,8 @@ __all__ = [
 _NAMES_OF = {
     "sinks.expectations": "expect",
     "landing.bounds": "LandingBounds",
-    "landing.change_sources": "ChangeOp DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER DMS DmsOp MAXWELL "
-    "MaxwellOp",
+    "landing.change_sources": "ChangeOp DEBEZIUM_MONGODB DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER "
+    "DMS DmsOp MAXWELL MaxwellOp",
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",

@@ -76,8 +76,9 @@ class ChangeSource:
         return self.decoder({**places, **{name: place for name, (_, place) in self.position.items()}}, self.enveloped)
 
 
-def _debezium(places: Mapping[str, str], enveloped: bool) -> Decoder:
-    return Debezium({name: (place,) for name, place in places.items()}, enveloped=enveloped)
+def _debezium(places: Mapping[str, str], enveloped: bool, *, documents: bool = False) -> Decoder:
+    paths = {name: (place,) for name, place in places.items()}
+    return Debezium(paths, enveloped=enveloped, documents=documents)
 
 
 def _change_rows(places: Mapping[str, str], enveloped: bool, *, rows: ChangeRows) -> Decoder:
@@ -127,6 +128,22 @@ DEBEZIUM_SQLSERVER = ChangeSource(
     _debezium,
 )
 """SQL Server by Debezium: LSN of commit and, but for snapshots, of the change, and the number of the event in it."""
+
+DEBEZIUM_MONGODB = ChangeSource(
+    ChangeOp,
+    {
+        **_DATABASE,
+        "source_collection": (text(), "source.collection"),
+        "source_ts": (int64(), "source.ts_ms"),
+        "source_ord": (int64(null=True), "source.ord"),
+    },
+    partial(_debezium, documents=True),
+)
+"""MongoDB by Debezium: the second of the change and its order in it, which all changes of one transaction share.
+
+The key is in the document: `paths={"id": "row._id.$oid"}`. Deletes need pre-images, and updates whole documents
+(`capture.mode=change_streams_update_full_with_pre_image`). A document that one transaction changes twice conflicts.
+"""
 
 MAXWELL = ChangeSource(
     MaxwellOp,

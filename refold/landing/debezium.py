@@ -9,6 +9,8 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
   columns of `before`, and then the update. Where `before` has one part of the key and lacks another, the record is bad
   (`incomplete-key`); where it has none of the key, as with most settings of PostgreSQL, the key did not change.
 - A line `null` is the tombstone that follows a delete in Kafka; it is a control record, counted and passed over.
+- MongoDB's connector writes the row as a JSON text (`documents`). A delete has it in `before` only where collections
+  keep pre-images; elsewhere only the Kafka key names the document, and the delete is bad: `missing-before`.
 - A delete may carry the key alone, depending on the source's settings. Declare value columns with `null=True` where a
   log has deletes; the key is found missing where it is.
 """
@@ -16,7 +18,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ import pyarrow.compute as pc
 
 from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import BadRecord, Decoded
+from refold.landing.documents import opened
 from refold.landing.json_block import LineIndex
 from refold.landing.json_line import BLANK, Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
@@ -57,6 +60,8 @@ class Debezium(LineDecoder):
             first that is not null wins. A place that starts with `row.` is in the row: `{"sku": ("row.code",)}`.
             Kept as `places`, so that the declaration can be hashed.
         enveloped: whether each record is wrapped once more, as `{"schema": …, "payload": …}`.
+        documents: whether rows are JSON texts, as of MongoDB. Columns of extended JSON are found by paths such as
+            `{"id": ("row._id.$oid",)}`.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
         placeholder: the text written for a value that an update did not change, the connector's
             `unavailable.value.placeholder`. `latest_by_key` keeps the value before; elsewhere it is a text as others.
@@ -72,6 +77,7 @@ class Debezium(LineDecoder):
     enveloped: bool = False
     line_bytes_max: int = LINE_BYTES_MAX
     placeholder: str = "__debezium_unavailable_value"
+    documents: bool = False
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
     def __post_init__(self, paths: Paths) -> None:
@@ -89,13 +95,24 @@ class Debezium(LineDecoder):
         moves = KeyMoves({column: sources[column] for column in key}, ops, UPDATE, DELETE)
 
         def read(index: LineIndex) -> Decoded:
-            records = moves.apart(read_records(index, finder.fields, self.line_bytes_max, fast=fast))
+            lines_read = opened(index, len(self._path("after"))) if self.documents else index
+            records = moves.apart(read_records(lines_read, finder.fields, self.line_bytes_max, fast=fast))
             table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
             bad = [record for record in records.bad if not _is_tombstone(record)]
+            if self.documents:
+                bad = [replace(record, raw=index.raw(record.number - 1)) for record in bad]
             early = {**moves.findings(records), **_row_findings(records, envelope, self.enveloped)}
             control = len(records.bad) - len(bad)
-            lines, raw = records.lines, records.raw
-            return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
+            return settle(
+                table,
+                columns,
+                records.lines,
+                lambda line: index.raw(line - 1),
+                bad=bad,
+                known=known,
+                early=early,
+                control=control,
+            )
 
         return read
 

@@ -31,7 +31,8 @@ DEPTH_MAX = 64
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANK = b" \t\r"
 
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string of a JSON text, which may lack its end."""
 _BRACKETS = re.compile(rb"[\[{}\]]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _INT64_DIGITS = 19
@@ -184,7 +185,7 @@ def _deeper_than(raw: bytes, depth_max: int) -> bool:
     """Whether brackets outside strings nest deeper; without recursion, and before a parser reads the line."""
     if raw.count(b"{") + raw.count(b"[") <= depth_max:
         return False
-    brackets = _BRACKETS.findall(_STRING.sub(b"", raw))
+    brackets = _BRACKETS.findall(JSON_STRING.sub(b"", raw))
     steps = (1 if bracket in b"[{" else -1 for bracket in brackets)
     return any(depth > depth_max for depth in itertools.accumulate(steps))
 
