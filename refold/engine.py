@@ -172,6 +172,7 @@ class Engine:
         """Verify a log's stores (or some) at every snapshot in one full replay; yields verdicts, oldest first."""
         verdicts = self.prover.prove_history(stores or self.stores_of(log), through)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
+        self.objects.sync()
 
     def compare_with_reference(self, stores: Sequence[Folded], snapshot: Snapshot) -> list[Verdict]:
         """Compare folded stores with the reference fold up to a snapshot; one verdict a store, in the order given."""
@@ -188,25 +189,31 @@ class Engine:
         """
         snapshots = self.chain.through(through.key)
         before, verdicts = "", dict[str, Verdict]()
-        for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
-            if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
-                verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
-            else:
-                verdicts = {}
-                for relation in self.project.relations:
-                    try:
-                        self.builder.build(relation, snapshot, with_rows=False)
-                        briefly = snapshot.id != through.id
-                        verdicts[relation.name] = self.prover.prove(relation, snapshot, briefly=briefly)
-                    except (RuleError, DeclarationError) as error:
-                        if refused is None:
-                            raise
-                        refused(relation, snapshot, error)
-                    except Unproven:
-                        if refused is None:
-                            raise
-            before = snapshot.id
-            yield snapshot, verdicts
+        with self.builder.checkpoints.grouped():
+            for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
+                if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
+                    verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
+                else:
+                    verdicts = dict(self._related(snapshot, snapshot.id != through.id, refused))
+                before = snapshot.id
+                yield snapshot, verdicts
+        self.objects.sync()
+
+    def _related(
+        self, snapshot: Snapshot, briefly: bool, refused: Callable[[Store, Snapshot, FixInput], None] | None
+    ) -> Iterator[tuple[str, Verdict]]:
+        """The verdict of every relation that can be computed at a snapshot, by name."""
+        for relation in self.project.relations:
+            try:
+                self.builder.build(relation, snapshot, with_rows=False)
+                yield relation.name, self.prover.prove(relation, snapshot, briefly=briefly)
+            except (RuleError, DeclarationError) as error:
+                if refused is None:
+                    raise
+                refused(relation, snapshot, error)
+            except Unproven:
+                if refused is None:
+                    raise
 
     def redactor(self, log: str) -> Redactor:
         """What puts sealed events of a log aside or erases them. Raises NotFound."""

@@ -100,6 +100,7 @@ class ProofRecords:
         """Remove every proof of a claim, sound or not."""
         for name in self.names(claim):
             self._objects.delete(name)
+        self._objects.sync()
 
     def names(self, claim: Mapping[str, str]) -> list[str]:
         """The names of all objects below a claim."""

@@ -302,6 +302,7 @@ class Pointer:
 
     def retired(self, number: int) -> None:
         """Record that all versions that a number gave up are dropped."""
+        self._objects.sync()
         self._objects.put(_retired_name(number), record_bytes({"number": number}))
 
     def _require_next(self, number: int) -> None:

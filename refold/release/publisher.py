@@ -83,6 +83,7 @@ class Publisher:
         with ThreadPoolExecutor(1, thread_name_prefix="refold") as pool:
             counted = pool.submit(table_digest, describe(store.columns), content.rows, store.key)
             target.publish(content)
+            self._objects.sync()
             rows = target.read(content.version)
         expected = counted.result()
         # The same rows in the same order have the same digest; others may still have it.
@@ -146,6 +147,7 @@ class Publisher:
             write_record(self._objects, name, {**_pass(store, version), "count": len(results)})
         else:
             self._objects.delete(name)
+        self._objects.sync()
         return results
 
     def missing(self, store: Store, version: str) -> list[str]:

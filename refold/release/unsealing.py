@@ -72,6 +72,7 @@ class Unsealer:
             follows = [name for cut in snapshot.logs.values() for name in states.pop(cut.id, ())]
             for name in [*proofs.get(snapshot.key, ()), *follows, snapshot.name]:
                 self._objects.delete(name)
+            self._objects.sync()  # so that a power cut leaves no later snapshot without this one
         built_on = [name for name, parent in self._stored() if parent in {each.sha256 for each in plan.snapshots}]
         released = [r for r in self._releases(number) if self._rests_on(r, {s.key for s in plan.snapshots})]
         if built_on or released:

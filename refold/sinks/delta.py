@@ -156,6 +156,7 @@ class DeltaTarget(Target):
             "store": content.store,
             "version": content.version,
         }
+        self._objects.sync()
         write_record(self._objects, self._record_name(content.version), record)
 
     def read(self, version: str | None = None) -> pa.Table:
@@ -236,6 +237,7 @@ class DeltaTarget(Target):
         if table is not None and any(path.startswith(prefix) for path in _listed(table)):
             raise Conflict(f"{self.place} shows the version {version}.", remedy="Release another one first.")
         self._objects.delete(self._record_name(version))
+        self._objects.sync()
         for info in self._objects.list(f"{self._folder}/{version}"):
             self._objects.delete(info.name)
 

@@ -34,6 +34,8 @@ class DeltaLog:
         """
         if not replace and self._objects.exists(_name(self._copies, number)):
             return True
+        self._objects.adopt(self._log)
+        self._objects.sync()
         text = self._text(number)
         if text is None or not _of_refold(text):
             return False

@@ -117,6 +117,8 @@ class BulkNdjsonTarget(Target):
         require_storable(content, self.place)
         kept = set()
         for name, data in self._objects_of(content):
+            if name.endswith(_META):
+                self._objects.sync()
             self._objects.put(name, data)
             kept.add(name)
         for info in self._objects.list(f"{self._folder}/{content.version}"):
@@ -153,7 +155,10 @@ class BulkNdjsonTarget(Target):
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Name the version that is to be served. Raises NotFound."""
-        self._objects.put(f"{self._folder}/released.json", self._served(version, self._meta(version)["index"], lineage))
+        served = self._served(version, self._meta(version)["index"], lineage)
+        self._objects.sync()
+        self._objects.put(f"{self._folder}/released.json", served)
+        self._objects.sync()
 
     def _served(self, version: str, index: str, lineage: Mapping[str, str]) -> bytes:
         served = {"alias": self._sink.index, "index": index, "lineage": dict(lineage), "version": version}
@@ -183,6 +188,7 @@ class BulkNdjsonTarget(Target):
         if self.released() == version:
             raise Conflict(f"{self.place} serves the version {version}.", remedy="Release another one first.")
         self._objects.delete(f"{self._folder}/{version}/{_META}")
+        self._objects.sync()
         for info in self._objects.list(f"{self._folder}/{version}"):
             self._objects.delete(info.name)
 

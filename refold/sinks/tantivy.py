@@ -34,6 +34,7 @@ from refold.sinks.base import Content, Hit, Sink, SinkFault, Target, no_version,
 from refold.sinks.connections import SEARCH, Connections
 from refold.sinks.tantivy_faults import readable, reading_explained, rights_explained, writing_explained
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable, to_json
+from refold.storage.durable import sync, sync_tree
 from refold.storage.file_lock import WAIT_SECONDS, locked
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import body_of, record_bytes
@@ -127,7 +128,9 @@ class TantivyTarget(Target):
             building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self._folder))
             self._build(building, content)
             self._remove(content.version)
+            sync_tree(building)
             building.rename(self._folder / content.version)
+            sync(self._folder)
 
     def read(self, version: str | None = None) -> pa.Table:
         """The stored rows of a version. Raises NotFound, FixInput, Damaged."""
@@ -335,7 +338,9 @@ class TantivyTarget(Target):
         number, path = tempfile.mkstemp(prefix=_BUILDING, dir=self._folder)
         with os.fdopen(number, "wb") as file:
             file.write(value)
+        sync(Path(path))
         Path(path).replace(self._folder / name)
+        sync(self._folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

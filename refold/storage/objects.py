@@ -3,6 +3,8 @@
 There are two kinds of write, and both are safe to repeat: `put` is for objects whose name determines their content,
 `create` for objects that are written only once. A moving pointer is a series of `create`s with rising numbers, which is
 a compare-and-swap on every store, local folders included. Nothing here knows what the objects mean.
+A local folder survives a power cut: what was put is on disk before anything is created, replaced or deleted, and
+callers `sync` before they put an object that names others.
 `failures` turns errors of the storage library into Refold's; `wrappers` has stores that wrap another one.
 """
 
@@ -26,6 +28,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from refold.errors import CommitUnknown, Conflict, Damaged, NotFound, RefoldError, Unavailable
+from refold.storage import durable
 from refold.storage.failures import MISSING, explained
 from refold.storage.probe import require_conditions
 from refold.storage.urls import local_path, mask_url, require_ports
@@ -135,12 +138,15 @@ class ObjectStore(ABC):
     def put(self, name: str, data: bytes) -> None:
         """Write a whole object, and replace it if it exists.
 
-        For names that determine their content, so that a rerun changes nothing.
+        For names that determine their content, so that a rerun changes nothing. Where the store is a local folder, it
+        is durable only after the next `sync`, `create` or `delete`, or at once where it replaces an object.
         """
 
     @abstractmethod
     def try_create(self, name: str, data: bytes) -> None:
         """Try to write an object that must not exist yet. Callers use `create`, which finds out what a failure means.
+
+        What this process has put before is durable before the object exists; the object is when this returns.
 
         Raises:
             Conflict: the object exists. This call may have written it itself, if it repeated its request.
@@ -160,7 +166,16 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Delete an object, if it exists."""
+        """Delete an object, if it exists. What this process has put before is durable before it is gone."""
+
+    def sync(self, folder: str = "") -> None:  # noqa: B027 -- a store that is durable when it answers
+        """Wait until what this process has put below a folder is durable ("": all, and what it has deleted).
+
+        Does nothing where a store is durable when it answers, as remote ones are.
+        """
+
+    def adopt(self, folder: str) -> None:  # noqa: B027 -- likewise
+        """Have the next `sync` include the files of a folder, which another library may have written."""
 
     @abstractmethod
     def scan(self, prefix: str) -> Iterable[ObjectInfo]:
@@ -389,6 +404,47 @@ class _LocalStore(_ObstoreStore):
     def __init__(self, root: Path) -> None:
         super().__init__(LocalStore(root), str(root), str(root))
         self._root = root
+        self._unsynced = durable.Unsynced(root)
+
+    def put(self, name: str, data: bytes) -> None:
+        path = self._root / name
+        if not path.exists():
+            super().put(name, data)
+            self._unsynced.add(name)
+            return
+        # What names the object that is there relies on it, so it must not become an empty file.
+        self.sync()
+        with explained(f"Cannot write {name} in {self.url}"):
+            durable.replace_whole(path, data)
+        self._unsynced.renamed(name)
+        self.sync()
+
+    def try_create(self, name: str, data: bytes) -> None:
+        self.sync()
+        with explained(f"Cannot write {name} in {self.url}"):
+            try:
+                durable.create_whole(self._root / name, data)
+            except FileExistsError:
+                self._unsynced.add(name)  # another process may have created it and not synced it yet
+                self.sync()
+                raise _written_first(name, self.url) from None
+        self._unsynced.renamed(name)
+        self.sync()
+
+    def delete(self, name: str) -> None:
+        with explained(f"Cannot sync objects in {self.url}"):
+            self._unsynced.sync(renamed=False)
+        super().delete(name)
+        self._unsynced.renamed(name)
+
+    def sync(self, folder: str = "") -> None:
+        with explained(f"Cannot sync {folder or 'objects'} in {self.url}"):
+            self._unsynced.sync(folder)
+
+    def adopt(self, folder: str) -> None:
+        place = self._root / folder
+        names = (path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else ()
+        self._unsynced.add(*(f"{folder}/{name}" for name in names))
 
     def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
         with self._reading(name):

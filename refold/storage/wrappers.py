@@ -91,6 +91,14 @@ class WrapperStore(ObjectStore):
         """As the other store's."""
         self.around(Operation.DELETE, name, 0, lambda: self._inner.delete(name))
 
+    def sync(self, folder: str = "") -> None:
+        """As the other store's; it does not pass `around`."""
+        self._inner.sync(folder)
+
+    def adopt(self, folder: str) -> None:
+        """As the other store's."""
+        self._inner.adopt(folder)
+
     def scan(self, prefix: str) -> Iterable[ObjectInfo]:
         """As the other store's; it passes `around` as LIST."""
         return self.around(Operation.LIST, prefix, 0, lambda: self._inner.scan(prefix))

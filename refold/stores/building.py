@@ -171,9 +171,10 @@ class Builder:
         first = max(0, min(run.done for run in runs) - 1)
         log = over.reader.log.name
         visited = track(snapshots[first:], f"fold {log}", len(snapshots) - first, lambda s: s.cut(log).events)
-        for place, snapshot in enumerate(visited, start=first):
-            self._fold_one([run for run in runs if run.done <= place], snapshot, over)
-            yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
+        with self.checkpoints.grouped():
+            for place, snapshot in enumerate(visited, start=first):
+                self._fold_one([run for run in runs if run.done <= place], snapshot, over)
+                yield snapshot, {run.store.name: run.record for run in runs if run.done == place + 1 and run.record}
 
     def _deliveries(self, reader: LogReader, snapshot: Snapshot) -> list[Deliveries]:
         """The delivery of each event as stored at sealing, or found again from all ids where that is damaged."""

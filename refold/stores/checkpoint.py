@@ -12,7 +12,8 @@ before it, so computing the same position again, even at the same time elsewhere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from refold.errors import Damaged
 from refold.log.segment import from_parquet, to_parquet
 from refold.log.snapshot import LogCut
 from refold.storage.content import StoredObject, put_content
-from refold.storage.names import ObjectKind, name_of
+from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.stores.declaration import Folded, Store
@@ -88,6 +89,10 @@ class StateRecord:
         return sha256_hex((self.state_digest + self.ledger_digest).encode())[:20]
 
 
+_WAITING_MAX, _WAITING_BYTES_MAX = 256, 16_000_000
+"""How many records wait for what they name, and its size; a kill costs as much folding again at most."""
+
+
 def record_name(store: str, code_version: str, inputs: str) -> str:
     """The name of a state record."""
     return name_of(ObjectKind.STATE_RECORD, store=store, code_version=code_version, inputs=inputs)
@@ -99,6 +104,8 @@ class Checkpoints:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
         self._known: dict[str, StateRecord] = {}
+        self._waiting: dict[str, StateRecord] = {}
+        self._waiting_bytes, self._grouped = 0, False
 
     def find(self, store: Store, inputs: str) -> StateRecord | None:
         """The record of a store at a position; None where it was never built. Raises Damaged."""
@@ -157,9 +164,30 @@ class Checkpoints:
 
     def _record(self, record: StateRecord) -> StateRecord:
         name = record_name(record.store, record.code_version, record.inputs)
-        write_record(self._objects, name, asdict(record))
-        self._known[name] = record
+        self._known[name] = self._waiting[name] = record
+        if not self._grouped or len(self._waiting) >= _WAITING_MAX or self._waiting_bytes >= _WAITING_BYTES_MAX:
+            self._write_waiting()
         return record
+
+    @contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Within it records wait for one another, so that what they name is made durable at once, before them."""
+        self._grouped = True
+        try:
+            yield
+        except (Exception, GeneratorExit):
+            self._write_waiting()  # so that the next run resumes here
+            raise
+        else:
+            self._write_waiting()
+        finally:
+            self._grouped = False
+
+    def _write_waiting(self) -> None:
+        self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
+        for name, record in self._waiting.items():
+            write_record(self._objects, name, asdict(record))
+        self._waiting, self._waiting_bytes = {}, 0
 
     def thin(self, record: StateRecord) -> StateRecord:
         """Write a record again without its rows; the objects stay."""
@@ -167,6 +195,7 @@ class Checkpoints:
 
     def _put(self, store: Store, kind: ObjectKind, table: pa.Table) -> StoredObject:
         data = to_parquet(table, distinct=table.column_names if kind is ObjectKind.LEDGER_PART else store.key)
+        self._waiting_bytes += len(data)
         return put_content(self._objects, kind, data, store=store.name)
 
     def state(self, store: Folded, record: StateRecord) -> State:

@@ -22,6 +22,7 @@ BESIDE = {
     "dagster": "calls the rest, and keeps nothing itself but what Dagster keeps",
     "diff": "computes in memory and in temporary folders, and must leave all stores alone",
     "plan": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
+    "storage/durable.py": "writes one file and gives it its name, which is watched as one write",
     "storage/wrappers.py": "passes on what it is asked to write",
     "testing": "is for tests",
 }
@@ -67,7 +68,7 @@ STATEMENTS = {
 WRITING = STATEMENTS | {
     # paths and files
     *("chmod", "hardlink_to", "link_to", "mkdir", "rename", "rmdir", "symlink_to", "touch", "truncate", "unlink"),
-    *("write", "write_bytes", "write_text", "writelines"),
+    *("write", "write_bytes", "write_text", "writelines", "create_whole", "replace_whole"),
     # databases
     *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
     # object stores and Delta tables

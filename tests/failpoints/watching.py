@@ -33,6 +33,7 @@ import psycopg2
 import psycopg2.extensions
 import tantivy
 
+from refold.storage import durable
 from tests.failpoints.sites import PACKAGE, ROOT, calls_at, is_beside
 
 _CHANGING = re.compile(r"(?i)\s*(insert|update|delete|create|drop|alter|copy|replace|truncate|vacuum|pragma \w+ *=)")
@@ -188,6 +189,7 @@ def _replace(owner: Any, names: tuple[str, ...], watch: Watch, own: bool = False
 def _watch_objects(watch: Watch) -> None:
     names = ("put", "put_async", "delete", "delete_async", "copy", "copy_async", "rename", "rename_async")
     _replace(obstore, names, watch)
+    _replace(durable, ("create_whole", "replace_whole"), watch)
 
 
 class _File:
