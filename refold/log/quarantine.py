@@ -87,7 +87,7 @@ def retry_quarantine(objects: ObjectStore, chain: SnapshotChain, log: Log) -> tu
     own = {"log": log.name, "sha256": sha256_hex(places + data), "suffix": _suffix(log)}
     name = name_of(ObjectKind.RETRY, **own)
     objects.put(name_of(ObjectKind.RETRY_PLACES, **own), places)
-    objects.put(name, data)
+    objects.create(name, data)  # whole or not there, since landing reads it
     return readable, name
 
 

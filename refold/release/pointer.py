@@ -302,8 +302,7 @@ class Pointer:
 
     def retired(self, number: int) -> None:
         """Record that all versions that a number gave up are dropped."""
-        self._objects.sync()
-        self._objects.put(_retired_name(number), record_bytes({"number": number}))
+        self._objects.create(_retired_name(number), record_bytes({"number": number}))
 
     def _require_next(self, number: int) -> None:
         """Refuse a number after one that does not follow the others, since one of them is not of this series."""

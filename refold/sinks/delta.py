@@ -182,6 +182,7 @@ class DeltaTarget(Target):
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Commit a version's files in place of those listed now. Raises NotFound, Conflict, Unavailable."""
         record = self._record(version)
+        self._log.drop_empty()
         for _ in range(_ATTEMPTS_MAX):
             table = self._table()
             if table is not None and self._shows(table, record) and self._log.keep(table.version()):

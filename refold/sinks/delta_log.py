@@ -44,6 +44,12 @@ class DeltaLog:
         write_record(self._objects, _name(self._copies, number), {"number": number, "table": table, "text": text})
         return True
 
+    def drop_empty(self) -> None:
+        """Remove commits without a byte: no tool writes any, but a power cut leaves them."""
+        for info in self._objects.list(self._log):
+            if info.size_bytes == 0 and _NUMBERED.fullmatch(info.name.rpartition("/")[2]):
+                self._objects.delete(info.name)
+
     def forget(self) -> None:
         """Remove all copies."""
         for number in self._numbers(self._copies):

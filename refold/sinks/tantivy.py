@@ -332,6 +332,7 @@ class TantivyTarget(Target):
             return
         aside = Path(tempfile.mkdtemp(prefix=_DROPPED, dir=self._folder))
         (self._folder / version).rename(aside / "index")
+        sync(self._folder)
         shutil.rmtree(aside)
 
     def _write(self, name: str, value: bytes) -> None:

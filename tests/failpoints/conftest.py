@@ -19,7 +19,7 @@ from tests.postgres import postgres_url
 
 __all__ = ["postgres_url"]
 
-Killed = Callable[[str, str], dict[str, Any]]
+Killed = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,10 @@ def postgres(postgres_url: str) -> str:
 
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    """Kills a stage at its writes, once for all tests that ask: what it wrote, where it was killed, what was found."""
+    """Kills a stage at its writes, once for all tests that ask: what it wrote, where it was killed, what was found.
+
+    With `power` the machine's power is cut there instead.
+    """
     folder = tmp_path_factory.mktemp("failpoints")
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "tests.failpoints.server", str(folder)],
@@ -47,17 +50,18 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    known: dict[tuple[str, str], dict[str, Any]] = {}
+    known: dict[tuple[str, str, bool], dict[str, Any]] = {}
 
-    def kill(stage: str, url: str) -> dict[str, Any]:
-        if (stage, url) not in known:
-            order = {"stage": stage, "url": url, "near": url != SQLITE}
+    def kill(stage: str, url: str, *, power: bool = False) -> dict[str, Any]:
+        asked = stage, url, power
+        if asked not in known:
+            order = {"stage": stage, "url": url, "near": url != SQLITE, "power": power}
             print(json.dumps(order), file=process.stdin, flush=True)
             text = process.stdout.readline()
             assert text, "the server ended; what it said is above"
-            known[stage, url] = json.loads(text)
-        assert "error" not in known[stage, url], known[stage, url]["error"]
-        return known[stage, url]
+            known[asked] = json.loads(text)
+        assert "error" not in known[asked], known[asked]["error"]
+        return known[asked]
 
     yield kill
     process.communicate()

@@ -26,13 +26,15 @@ import pandas  # noqa: F401  # likewise
 import pyarrow as pa
 
 from refold.canonical.encoding import encode_rows, kafka_partitions
+from refold.errors import RefoldError
 from refold.stores.folding import fold_events
 from refold.stores.state import State
 from tests.failpoints import readers
 from tests.failpoints.places import Place, kind
-from tests.failpoints.shop import PROJECTS, land
+from tests.failpoints.power import Cut, Disk, PowerCuts, write_contents
+from tests.failpoints.shop import PROJECTS, SQLITE, land
 from tests.failpoints.stages import PHASES, STAGES, Stage
-from tests.failpoints.steps import NEXT, everything
+from tests.failpoints.steps import NEXT, everything, repair_all
 from tests.failpoints.watching import Watch, fingerprint, install
 
 _GOES = re.compile(r"/\.(building|dropped)-")
@@ -40,6 +42,9 @@ _GOES = re.compile(r"/\.(building|dropped)-")
 
 _HARMLESS = re.compile(_GOES.pattern + r"|^cache/refold/tmp\w+\.tmp$")
 """And what stays in a folder of temporary files, and is never read."""
+
+UNSEEN = ("statement", "IndexWriter.add_document")
+"""What no power cut is made at: the disk sees of statements their commit, and of documents their index's."""
 
 WAIT_SECONDS = 180
 """How long to wait for a child to say something, before it is taken to hang and ended."""
@@ -128,6 +133,7 @@ class Server:
         land(root)
         self.readers = [Reading(), Reading()]
         self.prepared: dict[tuple[str, str], Place] = {}
+        self.recorded: dict[tuple[str, str], dict[str, Any]] = {}
 
     def phase(self, name: str, url: str) -> Place:
         """The shop of a phase, made if need be."""
@@ -141,7 +147,12 @@ class Server:
         return self.prepared[name, url]
 
     def record(self, name: str, url: str) -> dict[str, Any]:
-        """Do a stage undisturbed: what it writes where, and what it leaves."""
+        """Do a stage undisturbed, once: what it writes where, and what it leaves."""
+        if (name, url) not in self.recorded:
+            self.recorded[name, url] = self._record(name, url)
+        return self.recorded[name, url]
+
+    def _record(self, name: str, url: str) -> dict[str, Any]:
         stage = STAGES[name]
         before = self.phase(stage.phase, url)
         place = Place(self.root / kind(url) / f"{name} undisturbed", url)
@@ -167,11 +178,7 @@ class Server:
         """
         recorded = self.record(name, url)
         writes = changing(recorded)
-        ways: dict[tuple[Any, ...], list[int]] = {}
-        for place, write in enumerate(writes):
-            if _noticed(write) or not near:
-                ways.setdefault((write["primitive"], *map(tuple, write["calls"])), []).append(place)
-        killed = sorted({place for places in ways.values() for place in (places[0], places[-1])})
+        killed = chosen_of(writes, _noticed if near else lambda _: True)
         chosen = sorted({moment for place in killed for moment in (place, place + 1)})
         half = (len(chosen) + 1) // 2
         parts = zip(self.readers, (chosen[:half], chosen[half:]), strict=True)
@@ -179,6 +186,30 @@ class Server:
         cases = [case for each in forks for case in _sound(each.result(), "a kill")["cases"]]
         at = [writes[place] for place in killed]
         return {"seen": recorded["seen"], "unseen": recorded["unseen"], "killed": at, "cases": cases}
+
+    def cut_power(self, name: str) -> dict[str, Any]:
+        """Cut the power before and after the writes of a stage, and see what the next run makes of what is left."""
+        recorded = self.record(name, SQLITE)
+        stage, root = STAGES[name], self.root / "power" / name
+        cut = chosen_of(changing(recorded), lambda write: not write["primitive"].startswith(UNSEEN))
+        cuts = PowerCuts(chosen={moment for place in cut for moment in (place, place + 1)})
+        place = Place(root / "cut", SQLITE)
+        place.copied_from(recorded["before"])
+
+        def work(_: int) -> dict[str, Any]:
+            shop = place.shop(stage.project)
+            cuts.disk = Disk(place.root)
+            install(cuts)
+            stage.do(shop)
+            cuts.keep(Cut.LOST, "the end")
+            for number, contents in enumerate(cuts.states.values()):
+                write_contents(contents, root / f"state {number}")
+            return {"moments": list(cuts.moments.values())}
+
+        moments = _sound(fork(work).result(), f"stage {name}")["moments"]
+        parts = [[*enumerate(moments)][each::2] for each in (0, 1)]
+        forks = [fork(lambda _, p=p: {"cases": [recover(root, name, *m, recorded) for m in p]}) for p in parts]
+        return {"cases": [case for each in forks for case in _sound(each.result(), "a cut")["cases"]]}
 
     def _kill_each(
         self, name: str, url: str, moments: Sequence[int], recorded: Mapping[str, Any], reader: Reading
@@ -191,6 +222,15 @@ class Server:
             cases.append(case.run())
             known.add(cases[-1]["state"])
         return {"cases": cases}
+
+
+def chosen_of(writes: Sequence[Mapping[str, Any]], wanted: Callable[[Mapping[str, Any]], bool]) -> list[int]:
+    """The places of those that are wanted: of all that come the same way through the code the first and the last."""
+    ways: dict[tuple[Any, ...], list[int]] = {}
+    for place, write in enumerate(writes):
+        if wanted(write):
+            ways.setdefault((write["primitive"], *map(tuple, write["calls"])), []).append(place)
+    return sorted({place for places in ways.values() for place in (places[0], places[-1])})
 
 
 def changing(recorded: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -274,6 +314,37 @@ class Case:
         return failed + [f"left for ever: {name}" for name in left]
 
 
+def recover(root: Path, name: str, number: int, moment: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Go on from what a power cut left: nothing wrong is read, and the next run completes the stage.
+
+    Where it cannot, `repair` must make it possible.
+    """
+    stage, place = STAGES[name], Place(root / f"state {number}", SQLITE)
+    (place.root / "landing").symlink_to(Path(recorded["before"].root, "landing").readlink())
+
+    def work(_: int) -> dict[str, Any]:
+        shop = place.shop(stage.project)
+        faults = list(readers.Reader(stage.allowed, stage.old is None, SQLITE).wrong())
+        repaired = ""
+        try:
+            (stage.again or stage.do)(shop)
+        except RefoldError as error:
+            repaired = f"{type(error).__name__}: {error}"
+            repair_all(shop)
+            (stage.again or stage.do)(shop)
+        return {"faults": faults, "repaired": repaired}
+
+    found = fork(work).result()
+    faults = found.get("faults", []) + ([found["error"]] if "error" in found else [])
+    files = place.files()
+    left = sorted(files.keys() - recorded["files"].keys())
+    faults += _unlike(recorded["files"], {n: h for n, h in files.items() if n not in left}, "the file")
+    faults += _unlike(recorded["rows"], place.rows(), "the table")
+    faults += [f"left over: {each}" for each in left if not _HARMLESS.search(each)]
+    place.remove()
+    return {"moment": moment, "faults": faults, "repaired": found.get("repaired", "")}
+
+
 def _unlike(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> list[str]:
     return [
         f"{what} {name}: expected {str(expected.get(name))[:600]}, found {str(found.get(name))[:600]}"
@@ -313,7 +384,10 @@ def main() -> None:
     for text in orders:
         order = json.loads(text)
         try:
-            found = server.kill(order["stage"], order["url"], order.get("near", False))
+            if order.get("power"):
+                found = server.cut_power(order["stage"])
+            else:
+                found = server.kill(order["stage"], order["url"], order.get("near", False))
         except Exception:
             found = {"error": traceback.format_exc()}
         _write_all(answers, (json.dumps(found) + "\n").encode())

@@ -213,6 +213,15 @@ def mend_objects(shop: Shop) -> None:
     assert repair_objects(lambda: opened(shop), opened(shop).audit_objects()) == []
 
 
+def repair_all(shop: Shop) -> None:
+    """As `refold repair`: objects, then what each sink serves."""
+    repair_objects(lambda: opened(shop), opened(shop).audit_objects())
+    engine = opened(shop)
+    for store in engine.project.in_order:
+        for sink in store.sinks:
+            engine.served.repair(store, sink)
+
+
 def check_again(shop: Shop) -> None:
     engine = opened(shop)
     store = engine.project.store("on_hand")

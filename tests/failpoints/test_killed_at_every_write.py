@@ -17,6 +17,8 @@ from tests.failpoints.shop import SQLITE
 from tests.failpoints.sites import Site, find_sites
 from tests.failpoints.stages import STAGES
 
+POWER = ("seal the first", "seal", "unseal", "build", "prove", "publish", "check expectations", "release", "prune",
+         "compact", "retry the quarantine")  # fmt: skip
 IN_DATABASE = [name for name, stage in STAGES.items() if stage.database]
 
 
@@ -38,6 +40,15 @@ def test_whoever_is_killed_leaves_the_old_or_the_new_and_the_next_run_completes_
 def test_on_postgresql_as_well(stage: str, killed: Killed, postgres: str):
     """At the writes that readers could notice: statements, commits, and the pointer."""
     check(killed(stage, postgres))
+
+
+@pytest.mark.parametrize("stage", POWER)
+def test_a_power_cut_at_every_write_leaves_what_the_next_run_completes(stage: str, killed: Killed):
+    """F4: of what was not synced a power cut leaves nothing, empty files, or any part; nothing wrong is read then."""
+    cases = killed(stage, SQLITE, power=True)["cases"]
+    assert len(cases) >= 3
+    assert [f"{case['moment']}: {fault}" for case in cases for fault in case["faults"]] == []
+    assert [f"{case['moment']}: {case['repaired']}" for case in cases if case["repaired"]] == []
 
 
 def calls(writes: Iterable[dict[str, Any]]) -> set[tuple[str, int, int]]:
