@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
 from rich.console import Console
 
 from refold.cli import terminal as view
+from refold.cli.group import open_project
+from refold.config import Settings
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
+from refold.project import find_root
 from refold.repair.damage import Damage
+from refold.repair.power_cut import drop_empty_ends, find_empty_ends, seal_again
 from refold.repair.repair_objects import repair_objects
 from refold.repair.served import Served
+from refold.storage.objects import ObjectStore
 
 _SHOWN = 20
 
@@ -74,6 +80,30 @@ def show_served(console: Console, found: Sequence[Served]) -> None:
     ]
     count = "1 difference" if len(wrong) == 1 else f"{len(wrong)} differences"
     console.print(view.table(f"Served: {release}, with {count} from what was proven", rows))
+
+
+def repair_empty_ends(context: click.Context, console: Console, drop: bool) -> bool:
+    """List the newest releases, snapshots and layouts without content; with `drop` drop them, and seal again.
+
+    Returns whether there are none afterwards. Raises Conflict or Damaged where landing does not give a snapshot again.
+    """
+    objects = ObjectStore.open(Settings.from_environment(find_root(context.obj)).store)
+    ends = find_empty_ends(objects)
+    for name in ends.names:
+        console.print(view.cell(f"{'Dropped' if drop else 'Without content'}: {name}"), soft_wrap=True)
+    if not ends.names or not drop:
+        if ends.names:
+            console.print("A power cut leaves such objects. Restore them where there is a copy.")
+            console.print(
+                "Else run `refold repair --drop-empty`: it drops them, and seals dropped snapshots again from landing."
+            )
+        return not ends.names
+    drop_empty_ends(objects, ends)
+    engine = open_project(context)
+    for key, same in seal_again(ends, engine.objects, engine.chain, engine.sealing):
+        what = "it is the snapshot that was sealed before" if same else "nothing tells what was sealed before"
+        console.print(f"Sealed again from landing: {key}; {what}.")
+    return True
 
 
 def repair_damage(engine: Engine, console: Console) -> tuple[Engine, bool]:

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from refold.cli import terminal as view
-from refold.cli.audit import repair_damage, repair_earlier
+from refold.cli.audit import repair_damage, repair_earlier, repair_empty_ends
 from refold.cli.group import cli, open_project, snapshot_of
 from refold.cli.store import step_row
 from refold.config import Settings
@@ -32,12 +32,21 @@ _DEMO_PERIODS = 20
 @cli.command("repair")
 @click.argument("store", required=False)
 @click.option("--as-of", metavar="SNAPSHOT", help="The snapshot to repair; by default what is served, else the newest.")
+@click.option(
+    "--drop-empty",
+    is_flag=True,
+    help="Drop the newest releases and snapshots without content; seal again from landing.",
+)
 @click.pass_context
-def repair_command(context: click.Context, store: str | None, as_of: str | None) -> None:
+def repair_command(context: click.Context, store: str | None, as_of: str | None, drop_empty: bool) -> None:
     """Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it cannot.
 
-    Without a STORE, repair also damaged objects in the store, and publish again what was served before.
+    Without a STORE, repair also damaged objects in the store, and publish again what was served before. Releases and
+    snapshots without content, as a power cut may leave the newest, are listed, and dropped with --drop-empty; such
+    snapshots are then sealed again from landing.
     """
+    if not repair_empty_ends(context, view.console(), drop_empty):
+        sys.exit(1)
     engine, console = open_project(context), view.console()
     mended = True
     if store is None:

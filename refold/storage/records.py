@@ -50,6 +50,8 @@ def body_of(data: bytes, name: str) -> dict[str, Any]:
 
 def _fault(data: bytes) -> str:
     """What is wrong with bytes that are not a record."""
+    if not data.strip(b"\0"):
+        return "it has no content, as after a power cut. `refold repair` lists what can be dropped or made again"
     try:
         value = json.loads(data)
         if not isinstance(value, dict) or not isinstance(value.get("body"), dict):

@@ -51,7 +51,8 @@ def _framed(body: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"", "not JSON"),
+        (b"", "no content"),
+        (b"\0" * 512, "no content"),
         (b"[]", "found neither"),
         (b'{"body":{}}', "names the sha256 None"),
         (json.dumps(json.loads(record_bytes(BODY)), indent=1).encode(), "not those that Refold writes"),
