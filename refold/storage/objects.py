@@ -13,32 +13,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import mmap
-import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import LocalStore, MemoryStore, from_url
-
 from refold.errors import CommitUnknown, Conflict, Damaged, NotFound, RefoldError, Unavailable
-from refold.storage import durable
-from refold.storage.failures import MISSING, explained
 from refold.storage.probe import require_conditions
-from refold.storage.urls import local_path, mask_url, require_ports
 
-_RETRIES_MAX = 5
-_RETRY_TIMEOUT = dt.timedelta(seconds=15)
-"""A refusing address is given up after about three seconds; obstore's own ten attempts take more than a minute.
-
-Set no client options: any that are given make obstore forget those of the environment, such as AWS_ALLOW_HTTP.
-"""
+RETRIES_MAX = 5
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -90,7 +74,7 @@ class ObjectStore(ABC):
     probe_key: str | None = None
 
     @staticmethod
-    def open(url: str, *, must_exist: bool = False, retries_max: int = _RETRIES_MAX) -> ObjectStore:
+    def open(url: str, *, must_exist: bool = False, retries_max: int = RETRIES_MAX) -> ObjectStore:
         """Open a local path, `file://`, `s3://`, `gs://`, `az://` or `memory://`.
 
         A remote store is not contacted yet.
@@ -104,19 +88,9 @@ class ObjectStore(ABC):
             NotFound: the local folder does not exist and must.
             FixInput: the URL is not that of a store, or the local folder cannot be created.
         """
-        if url.startswith("memory://"):
-            return _ObstoreStore(MemoryStore(), url, None)
-        root = local_path(url)
-        with explained(f"Cannot open {mask_url(url)}", opening=True):
-            if root is None:
-                require_ports(os.environ)
-                retries: Any = {"max_retries": retries_max, "retry_timeout": _RETRY_TIMEOUT}
-                return _RemoteStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
-            if must_exist and not root.is_dir():
-                what = "a file" if root.exists() else "none"
-                raise NotFound(f"Expected a folder at {root}, found {what}.", remedy="Check the path or the setting.")
-            root.mkdir(parents=True, exist_ok=True)
-            return _LocalStore(root)
+        from refold.storage.opened import open_store  # noqa: PLC0415 -- its stores are object stores
+
+        return open_store(url, must_exist=must_exist, retries_max=retries_max)
 
     @abstractmethod
     def get(self, name: str) -> bytes:
@@ -158,7 +132,7 @@ class ObjectStore(ABC):
 
         Only the probe of a store with a `probe_key` calls this; all other stores refuse.
         """
-        raise _written_first(name, self.url)
+        raise written_first(name, self.url)
 
     @abstractmethod
     def exists(self, name: str) -> bool:
@@ -221,7 +195,7 @@ class ObjectStore(ABC):
                 remedy="Run again; if it was written, the next run finds it.",
             ) from error
         if found != data:
-            raise _written_first(name, self.url) from None
+            raise written_first(name, self.url) from None
 
     def map(self, name: str) -> bytes | memoryview:
         """The bytes of an object; a store of files maps them, so that only the parts that are used are read.
@@ -231,7 +205,7 @@ class ObjectStore(ABC):
         try:
             return self.get(name)
         except NotFound as error:
-            raise _unmapped(name, self.url, error) from error
+            raise unmapped(name, self.url, error) from error
 
     def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
         """Write an object as `put` does, and return its bytes as `map` does, so that `data` can be freed."""
@@ -287,229 +261,13 @@ class ObjectStore(ABC):
             raise Damaged(f"The object {name} in {self.url} is not JSON: {error}.") from error
 
 
-def _written_first(name: str, url: str) -> Conflict:
+def written_first(name: str, url: str) -> Conflict:
+    """What a store raises for an object that exists and must not."""
     return Conflict(
         f"The object {name} in {url} was written by another process first.", remedy="Read it and go on from there."
     )
 
 
-def _unmapped(name: str, url: str, error: Exception) -> Damaged:
+def unmapped(name: str, url: str, error: Exception) -> Damaged:
+    """What `map` raises for an object that cannot be read."""
     return Damaged(f"The object {name} in {url} cannot be read: {error}.")
-
-
-class _ObstoreStore(ObjectStore):
-    """A store of the obstore library: memory, S3, GCS, Azure."""
-
-    def __init__(self, store: Any, url: str, location: str | None) -> None:
-        self.url = mask_url(url)
-        self.location = location
-        self._store = store
-
-    def get(self, name: str) -> bytes:
-        with self._reading(name):
-            try:
-                return bytes(obstore.get(self._store, name).bytes())
-            except MISSING:
-                raise self._missing(name) from None
-
-    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
-        with self._reading(name):
-            try:
-                found = obstore.get(self._store, name)
-                return bytes(found.bytes()), _listed(found.meta)
-            except MISSING:
-                raise self._missing(name) from None
-
-    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
-        with self._reading(name):
-            try:
-                found = obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
-                return [memoryview(part) for part in found]
-            except MISSING:
-                raise self._missing(name) from None
-
-    def put(self, name: str, data: bytes) -> None:
-        with explained(f"Cannot write {name} in {self.url}"):
-            obstore.put(self._store, name, data)
-
-    def try_create(self, name: str, data: bytes) -> None:
-        with explained(f"Cannot write {name} in {self.url}"):
-            try:
-                obstore.put(self._store, name, data, mode="create")
-            except (AlreadyExistsError, PreconditionError, FileExistsError):
-                raise _written_first(name, self.url) from None
-
-    def exists(self, name: str) -> bool:
-        with explained(f"Cannot look for {name} in {self.url}"):
-            try:
-                obstore.head(self._store, name)
-            except MISSING:
-                return False
-            return True
-
-    def delete(self, name: str) -> None:
-        with explained(f"Cannot remove {name} in {self.url}"), suppress(*MISSING):
-            obstore.delete(self._store, name)
-
-    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
-        with explained(f"Cannot list {prefix or 'objects'} in {self.url}"):
-            return [_listed(meta) for batch in obstore.list(self._store, prefix or None) for meta in batch]
-
-    def top(self) -> Sequence[str]:
-        with explained(f"Cannot list objects in {self.url}"):
-            found = obstore.list_with_delimiter(self._store)
-            folders = [prefix.rstrip("/") + "/" for prefix in found["common_prefixes"]]
-            return sorted([*folders, *(meta["path"] for meta in found["objects"])])
-
-    def _reading(self, name: str) -> Any:
-        return explained(f"Cannot read {name} in {self.url}")
-
-    def _missing(self, name: str) -> NotFound:
-        return NotFound(f"Expected the object {name} in {self.url}, found none.")
-
-
-class _RemoteStore(_ObstoreStore):
-    """A store of another machine, whose answers can be lost and whose conditions are probed."""
-
-    def __init__(self, store: Any, url: str, location: str) -> None:
-        super().__init__(store, url, location)
-        self.probe_key = location
-
-    def put(self, name: str, data: bytes) -> None:
-        try:
-            super().put(name, data)
-        except Unavailable:
-            with suppress(RefoldError):
-                if self.get(name) == data:
-                    return
-            raise
-
-    def try_replace(self, name: str, data: bytes, e_tag: str) -> None:
-        with explained(f"Cannot write {name} in {self.url}"):
-            try:
-                # Google Cloud Storage compares the version, the others the entity tag.
-                obstore.put(self._store, name, data, mode={"e_tag": e_tag, "version": "1"})
-            except (AlreadyExistsError, PreconditionError):
-                raise _written_first(name, self.url) from None
-
-
-def _listed(meta: Any) -> ObjectInfo:
-    return ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
-
-
-class _LocalStore(_ObstoreStore):
-    """A local folder, whose objects are also files."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(LocalStore(root), str(root), str(root))
-        self._root = root
-        self._unsynced = durable.Unsynced(root)
-
-    def put(self, name: str, data: bytes) -> None:
-        path = self._root / name
-        if not path.exists():
-            super().put(name, data)
-            self._unsynced.add(name)
-            return
-        # What names the object that is there relies on it, so it must not become an empty file.
-        self.sync()
-        with explained(f"Cannot write {name} in {self.url}"):
-            durable.replace_whole(path, data)
-        self._unsynced.renamed(name)
-        self.sync()
-
-    def try_create(self, name: str, data: bytes) -> None:
-        self.sync()
-        with explained(f"Cannot write {name} in {self.url}"):
-            try:
-                durable.create_whole(self._root / name, data)
-            except FileExistsError:
-                self._unsynced.add(name)  # another process may have created it and not synced it yet
-                self.sync()
-                raise _written_first(name, self.url) from None
-        self._unsynced.renamed(name)
-        self.sync()
-
-    def delete(self, name: str) -> None:
-        with explained(f"Cannot sync objects in {self.url}"):
-            self._unsynced.sync(renamed=False)
-        super().delete(name)
-        self._unsynced.renamed(name)
-
-    def sync(self, folder: str = "") -> None:
-        with explained(f"Cannot sync {folder or 'objects'} in {self.url}"):
-            self._unsynced.sync(folder)
-
-    def adopt(self, folder: str) -> None:
-        place = self._root / folder
-        names = (path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else ()
-        self._unsynced.add(*(f"{folder}/{name}" for name in names))
-
-    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
-        with self._reading(name):
-            try:
-                data = _file_bytes(self._root / name)
-                # After reading: its time of change then also tells of a file that was replaced or changed meanwhile.
-                return data, _listed(obstore.head(self._store, name))
-            except MISSING:
-                raise self._missing(name) from None
-
-    def map(self, name: str) -> bytes | memoryview:
-        try:
-            with (self._root / name).open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (OSError, ValueError) as error:
-            raise _unmapped(name, self.url, error) from error
-
-    def _written(self, name: str, data: bytes) -> bytes | memoryview:
-        return self.map(name)
-
-    def unlisted(self, prefix: str, listed: Collection[str]) -> Sequence[str]:
-        found = _entries(self._root, prefix) - set(listed)
-        if found:
-            # Objects that were written since `listed` are in this listing; deleted ones are dropped below.
-            found -= {info.name for info in self.list(prefix)}
-        return sorted(name for name in found if os.path.lexists(self._root / name))
-
-    def outside(self, names: Iterable[str]) -> Mapping[str, str]:
-        root, folders, found = self._root.resolve(), dict[str, Path](), dict[str, str]()
-        for name in names:
-            folder, _, own = name.rpartition("/")
-            if folder not in folders:
-                folders[folder] = (self._root / folder).resolve()
-            path = folders[folder] / own
-            real = path.resolve() if path.is_symlink() else path
-            if not real.is_relative_to(root):
-                found[name] = str(real)
-        return found
-
-    def shorten(self, folder: Path) -> str:
-        return folder.relative_to(self._root).as_posix() if folder.is_relative_to(self._root) else str(folder)
-
-    def resolve(self, folder: str) -> Path:
-        return self._root / folder
-
-
-def _file_bytes(path: Path) -> bytes:
-    """The bytes of a file, at most one more than it has when it is opened. Raises FileNotFoundError for all else."""
-    try:
-        # Without O_NONBLOCK, opening a pipe waits for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            found = os.fstat(file.fileno())
-            if stat.S_ISREG(found.st_mode):
-                return file.read(found.st_size + 1)
-    except IsADirectoryError:
-        pass
-    raise FileNotFoundError(path)
-
-
-def _entries(root: Path, prefix: str) -> set[str]:
-    """The names of all entries below a folder except folders; its own name if it is not a folder."""
-    if not (root / prefix).is_dir():
-        return {prefix} if os.path.lexists(root / prefix) else set()
-    found = set()
-    for folder, _, files in os.walk(root / prefix, followlinks=True):
-        place = Path(folder).relative_to(root).as_posix()
-        found |= {f"{place}/{name}" for name in files}
-    return found

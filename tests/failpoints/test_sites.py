@@ -83,7 +83,7 @@ def test_the_writes_of_the_code_are_found():
         ("sinks/tantivy.py", "rename"),
         ("sinks/tantivy.py", "rmtree"),
         ("storage/content.py", "put"),
-        ("storage/objects.py", "put"),
+        ("storage/opened.py", "put"),
         ("repair/garbage.py", "delete"),
     }
 
