@@ -1,7 +1,8 @@
 """Text from outside the project, such as names in landing, values of events and errors of servers, as it is shown.
 
 Whoever writes to landing chooses such text. Each function gives the form for one place, in which every character is
-shown as itself and none is obeyed. SQL has its own: names are quoted by SQLAlchemy or DuckDB, and values are bound.
+shown as itself and none is obeyed. Messages of the logger `refold` and of Refold's errors are escaped where they are
+made. In SQL, names are quoted by SQLAlchemy or for DuckDB, and values are bound.
 """
 
 from __future__ import annotations

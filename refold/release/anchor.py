@@ -2,7 +2,8 @@
 
 Hashes, chain and proofs of a store that was replaced as a whole are right. So every number of the pointer has two
 entries outside: one before it is created (announced) and one after (confirmed). Each names the sha256 of the record,
-that of the snapshot's manifest, which fixes all manifests before it, and where every log ended. Therefore:
+that of the snapshot's manifest, which fixes all manifests before it, where every log ended, and the newest redaction.
+Therefore:
 
 - a release that is not announced was not made by Refold, and a confirmed one that is gone or has another record was
   replaced: the store is not what it was;
@@ -46,7 +47,8 @@ class Entry:
         record: the sha256 of that number's record.
         confirmed: whether the number was seen in the store, or is only about to be created.
         snapshot, manifest: the snapshot that is served, and the sha256 of its manifest.
-        logs: by log, its identity there and how many events it had.
+        logs: by log, its identity in that manifest and how many events it had.
+        redactions: how many redactions there were, and the sha256 of the newest one's record.
         rolled_back_to: the release whose content it is, where its owner rolled back.
         previous: the sha256 of the entry before; "" for the first.
     """
@@ -59,6 +61,7 @@ class Entry:
     snapshot: str
     manifest: str
     logs: Mapping[str, Sequence[Any]]
+    redactions: Sequence[Any]
     rolled_back_to: int | None
     previous: str
 
@@ -187,17 +190,22 @@ class Anchor:
         manifest = self._objects.get(name)
         snapshot = Snapshot.from_json(body_of(manifest, name), name)
         logs = {name: [cut.id, cut.seq_end] for name, cut in snapshot.logs.items()}
-        back = body.get("rolled_back_to")
+        redactions, back = self._redactions(), body.get("rolled_back_to")
         for _ in range(_ATTEMPTS_MAX):
             count = self._place.count()
             previous = sha256_hex(self._place.get(count)) if count else ""
-            entry = Entry(count + 1, self._project, *names, confirmed, snapshot.key, sha256_hex(manifest), logs, back,
-                          previous)  # fmt: skip
+            entry = Entry(count + 1, self._project, *names, confirmed, snapshot.key, sha256_hex(manifest), logs,
+                          redactions, back, previous)  # fmt: skip
             try:
                 return self._place.add(entry.number, self._bytes(entry))
             except Conflict:
                 continue  # another process added one; this one follows it
         raise Conflict(f"Other processes kept adding entries to the anchor {self.place} first.", remedy="Run it again.")
+
+    def _redactions(self) -> list[Any]:
+        found = [info.name for info in self._objects.list(folder_of(ObjectKind.REDACTION))]
+        names = [name for name in found if parts_of(ObjectKind.REDACTION, name)]
+        return [len(names), sha256_hex(self._objects.get(names[-1])) if names else ""]
 
     def _bytes(self, entry: Entry) -> bytes:
         body = asdict(entry)

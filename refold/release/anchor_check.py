@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from refold.errors import NotAnchored
+from refold.log.manifest import Snapshot
 from refold.log.snapshot import SnapshotChain
 from refold.release.anchor import Anchor, Entry
 from refold.storage.names import ObjectKind, folder_of, parts_of
@@ -32,7 +33,8 @@ def check_anchor(anchor: Anchor, chain: SnapshotChain, objects: ObjectStore) -> 
         return [AnchorFinding(f"anchor {anchor.place}", "the entries that Refold added", str(error))]
     if not entries:
         return []
-    return [*_releases(entries, objects), *_logs([entry for entry in entries if entry.confirmed], chain)]
+    confirmed = [entry for entry in entries if entry.confirmed]
+    return [*_releases(entries, objects), *_logs(confirmed, chain), *_redactions(confirmed, chain)]
 
 
 def _releases(entries: Sequence[Entry], objects: ObjectStore) -> Iterator[AnchorFinding]:
@@ -64,7 +66,7 @@ def _logs(entries: Sequence[Entry], chain: SnapshotChain) -> Iterator[AnchorFind
     for entry in sorted(entries, key=lambda each: (each.snapshot, each.number)):
         snapshot = chain.get(entry.snapshot) if entry.snapshot in chain else None
         for log, (identity, events) in entry.logs.items():
-            cut = snapshot.cut(log) if snapshot else None
+            cut = _as_sealed(snapshot).cut(log) if snapshot else None
             if cut is not None and cut.id == identity:
                 equal[log] = (entry.snapshot, events)
             elif log not in wrong:
@@ -79,3 +81,19 @@ def _logs(entries: Sequence[Entry], chain: SnapshotChain) -> Iterator[AnchorFind
     yield from wrong.values()
     if manifest is not None and not wrong:
         yield manifest
+
+
+def _as_sealed(snapshot: Snapshot) -> Snapshot:
+    """A snapshot as its manifest says, whatever redactions made of it since."""
+    return snapshot.redacted.sealed if snapshot.redacted else snapshot
+
+
+def _redactions(entries: Sequence[Entry], chain: SnapshotChain) -> Iterator[AnchorFinding]:
+    """The first redaction that is anchored and is not the store's."""
+    for count, sha256 in sorted(
+        {(entry.redactions[0], entry.redactions[1]) for entry in entries if entry.redactions[0]}
+    ):
+        found = chain.redactions[count - 1].sha256 if count <= len(chain.redactions) else "none"
+        if found != sha256:
+            yield AnchorFinding(f"redaction {count}", f"the record with sha256 {sha256}", found)
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
@@ -153,6 +154,21 @@ def test_a_release_that_refold_did_not_make_is_named(anchored: Anchored):
     anchored.is_refused("release 3 with sha256 .* was not announced")
     with pytest.raises(NotAnchored, match="not announced"):
         anchored.engine().releaser.rollback(2)
+
+
+def test_a_redaction_is_no_finding_and_its_removal_is(anchored: Anchored):
+    """F16: events that the owner puts aside leave what was anchored; the record cannot be taken away afterwards."""
+    anchored.day(1)
+    engine = anchored.engine()
+    redactor = engine.redactor("moves")
+    own = {"reason": "a mistake", "by": "shop keeper", "at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC)}
+    made = redactor.excluding(redactor.with_values(["product"], ["cup"]), **own)
+    redactor.commit(made)
+    assert anchored.findings() == []
+    anchored.day(2)
+    assert anchored.findings() == []
+    (anchored.shop.store / made.name).unlink()
+    assert any(text.startswith("redaction 1: expected the record") for text in anchored.findings())
 
 
 def test_an_anchor_begins_with_what_is_released_then(tmp_path: Path, caplog: pytest.LogCaptureFixture):
