@@ -62,8 +62,11 @@ def identity_of(function: Callable[..., Any]) -> bytes:
 
 def is_kept(source: str) -> bool:
     """Whether the cache folder has an undamaged compiled kernel of this source."""
-    folder = cache_folder()
-    return any(_read(path) is not None for path in folder.glob(f"{_stem('fold', source.encode())}-*{_SUFFIX}"))
+    try:
+        kept = list(cache_folder().glob(kernel_files(source).name))
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return False
+    return any(_read(path) is not None for path in kept)
 
 
 def kernel_files(source: str) -> Path:
@@ -129,7 +132,7 @@ class _KernelCache:
             return
         try:
             _write(self._path(signature, result.library.codegen), dumps(result._reduce()))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
             _log.debug("A compiled kernel is not kept: %s", error)
 
     def _path(self, signature: object, codegen: Any) -> Path:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from refold.errors import FixInput
+from refold.errors import FixInput, Unavailable
+from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import Operation, WrapperStore, wrapped
 from tests import shop
-from tests.release.little import DAYS, Little, database, last_move
+from tests.release.little import DAYS, Little, database, last_move, read_whole
 from tests.release.little import on_hand as stored
+
+T = TypeVar("T")
 
 
 class Stock(NamedTuple):
@@ -111,3 +119,39 @@ def test_a_rollback_passes_over_a_release_that_no_sink_served_and_says_so(
     with caplog.at_level(logging.WARNING, "refold"):
         assert little.releaser().rollback(3).unserved is None
     assert caplog.text == ""
+
+
+class Locking(WrapperStore):
+    """A store that lets another session lock the release rows as soon as the pointer has moved."""
+
+    def __init__(self, inner: ObjectStore, session: Any) -> None:
+        super().__init__(inner)
+        self._session = session
+
+    def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
+        done = call()
+        if operation is Operation.CREATE and name.startswith("releases/"):
+            self._session.cursor().execute("SELECT * FROM refold_release FOR SHARE")
+        return done
+
+
+def test_what_is_served_is_told_truly_while_a_lock_holds_one_sink_back(
+    published: Path, tmp_path: Path, postgres: str
+) -> None:
+    """F6: the release rows are locked between commit and sinks: pointer and SQL were apart, without end or a word."""
+    shutil.copytree(published, tmp_path / "root")
+    little = Little(tmp_path / "root", database=f"{postgres}&options=-c lock_timeout=700")
+    little.publish(0, 1)
+    little.release(0)
+    session = psycopg2.connect(postgres)
+    locking = replace(little, open_store=wrapped(lambda store: Locking(store, session)))
+    with pytest.raises(Unavailable, match=f"The lock is held by session {session.info.backend_pid}"):
+        locking.release(1)
+    assert little.released() == {**dict.fromkeys(little.released(), 1), "Sql/on_hand": 0, "Sql/last_move": 0}
+    differing = {each.sink for each in little.engine().served.check() if each.differences}
+    assert differing == {"Sql/on_hand", "Sql/last_move"}
+    assert read_whole(little) == (2, 1)  # by its version, which every sink holds
+    session.close()
+    little.releaser().roll_forward()
+    assert set(little.released().values()) == {1}
+    assert not [each for each in little.engine().served.check() if each.differences]
