@@ -25,8 +25,10 @@ class Settings:
         store: URL or path where logs, states, proofs and the release pointer are kept.
         database: SQLAlchemy URL of the database for SQL sinks.
         search_folder: local folder of the search indexes.
-        memory_limit_mb: how much memory replay may use for the ids of a log, in MiB; it spills the rest to temporary
-            files. None means half of the machine's memory. Results do not depend on it.
+        memory_limit_mb: how much memory sealing may use for new events, and replay for the ids of a log, in MiB; the
+            rest is in temporary files. Fewer threads are used where it is below 128 for each. It does not include the
+            program itself (350 MB), nor the hashes of the new ids (100 bytes an event). None means half of the
+            machine's memory. Results do not depend on it.
         connections: URLs or paths of further places that sinks write to, by name.
         anchor: URL or path outside the store where every release is anchored; "" for none.
         anchor_key: PEM file of the key that signs anchor entries, or only verifies them.

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from refold.base.memory import share_allocator
+from refold.base.memory import limit_bytes, share_allocator
+from refold.base.parallel import limit_threads
 from refold.base.progress import track
 from refold.config import Settings
 from refold.errors import DeclarationError, FixInput, RuleError, Unproven
@@ -64,15 +65,17 @@ class Engine:
         self, project: Project, settings: Settings, open_store: OpenStore = ObjectStore.open, *, now: dt.datetime
     ) -> None:
         share_allocator()
+        limit_threads(limit_bytes(settings.memory_limit_mb))
         self.project = project
         self.settings = settings
         self.open_store = open_store
         self.now = now
         self.objects = open_store(settings.store)
         self.chain = SnapshotChain(self.objects)
-        self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence, now)
-        self.builder = Builder(self.objects, self.chain, settings.memory_limit_mb)
-        self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=settings.memory_limit_mb)
+        limit = settings.memory_limit_mb
+        self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence, now, limit)
+        self.builder = Builder(self.objects, self.chain, limit)
+        self.prover = Prover(self.objects, self.chain, self.builder, memory_limit_mb=limit)
         self.explainer = Explainer(self.objects, self.chain, self.builder)
 
     @cached_property

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -92,14 +91,15 @@ class NewDeliveries:
     Attributes:
         log: the log.
         snapshot: the key of the snapshot that takes them in.
-        days: the landing folder of each; like the following of shape (events,), in the order of `log_seq`.
-        seqs, deliveries, firsts: `log_seq`, the result of deduplication, and the `log_seq` of the first delivery.
+        days: landing folders, each with how many of the next events are of it; a folder may recur.
+        seqs, deliveries, firsts: `log_seq`, the result of deduplication, and the `log_seq` of the first delivery;
+            of shape (events,), in the order of `log_seq`.
         events_at: gives new and sealed events by ascending `log_seq`.
     """
 
     log: Log
     snapshot: str
-    days: npt.NDArray[np.str_]
+    days: Sequence[tuple[str, int]]
     seqs: Seqs
     deliveries: Deliveries
     firsts: Seqs
@@ -111,12 +111,14 @@ class NewDeliveries:
 
     def check(self) -> None:
         """Refuse them where the conflicts of a day pass the log's limits. Raises ConflictLimit with examples."""
-        conflicts = self.deliveries == Delivery.CONFLICT
-        for day in np.unique(self.days[conflicts]):
-            mine = self.days == day
-            places = np.flatnonzero(conflicts & mine)
-            if self.log.conflicts.passed(len(places), int(mine.sum())):
-                raise self._limit(str(day), places, int(mine.sum()))
+        places = np.flatnonzero(self.deliveries == Delivery.CONFLICT)
+        folders = np.array([day for day, _ in self.days])
+        ends = np.cumsum([count for _, count in self.days])
+        of = folders[np.searchsorted(ends, places, side="right")] if len(places) else folders[:0]
+        for day in np.unique(of):
+            mine, events = places[of == day], sum(count for folder, count in self.days if folder == day)
+            if self.log.conflicts.passed(len(mine), events):
+                raise self._limit(str(day), mine, events)
 
     def _at(self, places: Seqs) -> Iterator[ConflictingDelivery]:
         for start in range(0, len(places), _TOGETHER):

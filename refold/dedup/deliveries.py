@@ -146,6 +146,7 @@ def seal_deliveries(
     order, ordered = run.by_hash, run.hashes[run.by_hash]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     suspects = np.unique(np.concatenate([rows[~same], order[again], order[again + 1]]))
+    del ordered, again
     suspects = suspects[deliveries[suspects] == Delivery.FIRST]
     if len(suspects) == 0:
         return deliveries, firsts

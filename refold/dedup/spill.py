@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Generic, TypeVar
@@ -25,7 +26,7 @@ class Kept(Generic[Value]):
     """A dictionary that writes values to a file when they do not fit into memory.
 
     The file is an unnamed one in the system's temporary folder (TMPDIR). It is removed with this object or when the
-    process ends. File space is not reused.
+    process ends. File space is not reused. Several threads may read while none writes.
 
     Args:
         memory_bytes: the most memory to use for values.
@@ -44,12 +45,13 @@ class Kept(Generic[Value]):
         self._held: dict[Hashable, Value] = {}
         self._places: dict[Hashable, int] = {}
         self._file: IO[Any] | None = None
+        self._lock = threading.Lock()
 
     def __getitem__(self, key: Hashable) -> Value:
         if key in self._held:
             return self._held[key]
         assert self._file is not None
-        with temporary_files():  # seeking writes what is buffered
+        with self._lock, temporary_files():  # seeking writes what is buffered
             self._file.seek(self._places[key])
             value: Value = pickle.load(self._file)
         return value

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from refold.base.memory import release_memory
 from refold.canonical.encoding import EncodedRows, encode_rows
 from refold.errors import Damaged
 from refold.log import event_ids
@@ -65,8 +66,10 @@ def encoded(log: Log, events: pa.Table) -> EncodedRows:
     return encode_rows([events[name] for name in log.columns], len(events))
 
 
-SEGMENT_EVENTS = 1 << 20
-"""The most events of one segment, which is read into memory at once and folded by one thread."""
+SEGMENT_EVENTS = 1 << 17
+"""The most events of one segment as it is sealed; a segment is read into memory at once and folded by one thread."""
+
+_PAGE_EVENTS = 1 << 20
 
 ENCODED_EVENTS = 1 << 15
 """How many events are encoded at a time, which bounds memory."""
@@ -75,20 +78,27 @@ _DICTIONARY_BYTES = _PAGE_BYTES = 1 << 24
 PLACE = b"refold"
 
 
-def write_segments(
-    objects: ObjectStore, log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArray | None
-) -> list[SegmentFile]:
+def write_segments(objects: ObjectStore, log: Log, partition: int, tables: Iterable[pa.Table]) -> list[SegmentFile]:
     """Store the events of one log partition, sorted by offset, in segments under names that determine their content.
 
-    `ids` are their ids as `stored_ids` gives them.
+    `tables` are of the log's schema; memory holds those of one segment.
     """
-    ranges = [slice(start, start + SEGMENT_EVENTS) for start in range(0, len(events), SEGMENT_EVENTS)]
-    return [_write(objects, log, partition, events[part], _own_ids(log, events[part], ids, part)) for part in ranges]
+    return [write_segment(objects, log, partition, events) for events in _segments(tables)]
 
 
-def _own_ids(log: Log, events: pa.Table, ids: pa.ChunkedArray | None, part: slice) -> pa.ChunkedArray | None:
-    """The ids of one segment, which may all be UUIDs even if others of the log partition are not."""
-    return stored_ids(log, events) if ids is None else ids[part]
+def _segments(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of as many as a segment may have, the last of the rest."""
+    held, count = list[pa.Table](), 0
+    for table in tables:
+        held.append(table)
+        count += len(table)
+        while count >= SEGMENT_EVENTS:
+            rest = table[len(table) - (count - SEGMENT_EVENTS) :]
+            whole, held, count = pa.concat_tables(held)[:SEGMENT_EVENTS].combine_chunks(), [rest], len(rest)
+            yield whole
+            release_memory()
+    if count:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def short_id(log: Log) -> str | None:
@@ -140,7 +150,7 @@ def segment_bytes(log: Log, partition: int, events: pa.Table, ids: pa.ChunkedArr
         use_dictionary=[name for name in stored.column_names if name not in deltas and name not in plain],
         write_statistics=[name for name in stored.column_names if name not in plain],
         data_page_size=_PAGE_BYTES,
-        max_rows_per_page=SEGMENT_EVENTS,
+        max_rows_per_page=_PAGE_EVENTS,
         column_encoding=deltas,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         store_schema=True,

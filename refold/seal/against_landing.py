@@ -17,14 +17,16 @@ import pyarrow.compute as pc
 
 from refold.errors import Damaged, NotFound, RefusedLanding, UnreadableObject
 from refold.landing.decoder import BadRecord
-from refold.log.declaration import Log
+from refold.log.declaration import PROVENANCE, Log
 from refold.log.quarantine import Quarantined, read_quarantine
 from refold.log.reader import LogReader
 from refold.log.snapshot import SealedObject, Snapshot, SnapshotChain
 from refold.seal.decoding import DecodedObject, Decoding
+from refold.seal.new_events import Partitions
 from refold.seal.reseal import item_of
 from refold.storage.names import is_retry
 from refold.storage.objects import ObjectStore
+from refold.types import arrow_schema
 
 _SHOWN_CHARS = 60
 
@@ -47,6 +49,29 @@ class Compared:
     readable: int = 0
     gone: list[str] = field(default_factory=list)
     findings: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Landed:
+    """An object as it is decoded now: what became of it, and its events with their log partitions."""
+
+    decoded: DecodedObject
+
+    def __init__(self, pieces: list[pa.Table]) -> None:
+        self._pieces = pieces
+
+    def take(self, rows: pa.Table, partitions: Partitions) -> None:
+        rows = rows.append_column("log_partition", pa.array(partitions.astype(np.int64)))
+        self._pieces.append(rows.cast(self._pieces[0].schema))
+
+    @property
+    def events(self) -> pa.Table:
+        return pa.concat_tables(self._pieces)
+
+    def without(self, numbers: Sequence[int]) -> pa.Table:
+        """The events without those of some records."""
+        events = self.events
+        wanted = pa.array(numbers, events["source_line"].type)
+        return events.filter(pc.invert(pc.is_in(events["source_line"], wanted))) if numbers else events
 
 
 class LandingComparison:
@@ -90,13 +115,13 @@ class LandingComparison:
     ) -> None:
         """All objects of a snapshot in their order, up to the first event that differs."""
         place = 0
-        for item, decoded in self._decoded(sealed, objects, found):
-            if decoded is None:
+        for item, landing in self._decoded(sealed, objects, found):
+            if landing is None:
                 size = _run_of(events, place, item.name)
                 found.left += size
             else:
                 stored = [each.record for each in bad if each.object == item.name]
-                landed = _landed(decoded, self._compare_object(sealed, item, decoded, stored, found))
+                landed = landing.without(self._compare_object(sealed, item, landing, stored, found))
                 size, mine = len(landed), events.slice(place, len(landed))
                 erased = self._erased(mine) if len(mine) == size else np.zeros(len(mine), dtype=np.bool_)
                 found.left += int(erased.sum())
@@ -121,7 +146,7 @@ class LandingComparison:
 
     def _decoded(
         self, sealed: Log, items: Sequence[SealedObject], found: Compared
-    ) -> Iterator[tuple[SealedObject, DecodedObject | None]]:
+    ) -> Iterator[tuple[SealedObject, _Landed | None]]:
         """Each object as it is decoded now; None where it is gone or cannot be decoded."""
         decoding = Decoding(self._landing, self._objects, sealed, listed=False)
         try:
@@ -130,30 +155,32 @@ class LandingComparison:
                     found.gone.append(item.name)
                     yield item, None
                     continue
+                landed = _Landed([_none_landed(sealed)])
                 try:
-                    (decoded,) = decoding.decode([item_of(self._log, item)])
+                    (landed.decoded,) = decoding.decode([item_of(self._log, item)], landed.take)
                 except (Damaged, NotFound, RefusedLanding) as error:
                     found.findings.append((item.name, str(error)))
                     yield item, None
                 else:
-                    yield item, decoded
+                    yield item, landed
         finally:
             decoding.close()
 
     def _compare_object(
-        self, sealed: Log, item: SealedObject, decoded: DecodedObject, quarantined: Sequence[BadRecord], found: Compared
+        self, sealed: Log, item: SealedObject, landing: _Landed, quarantined: Sequence[BadRecord], found: Compared
     ) -> list[int]:
         """An object as a whole: its bytes, how many records it has, and which of them are quarantined.
 
         Returns the numbers of those that are in quarantine and events by today's declaration.
         """
+        decoded = landing.decoded
         if decoded.sha256 != item.sha256:
             text = f"expected the object that was sealed, with sha256 {item.sha256}, found {decoded.sha256}"
             found.findings.append((item.name, text))
         if decoded.read != item.records:
             found.findings.append((item.name, f"expected {decoded.read} records as in landing, found {item.records}"))
         landed, stored = ({bad.number: bad.raw for bad in several} for several in (decoded.bad, quarantined))
-        readable = [n for n in sorted(stored.keys() - landed.keys()) if _is_event(sealed, stored[n], decoded, n)]
+        readable = [n for n in sorted(stored.keys() - landed.keys()) if _is_event(sealed, stored[n], landing.events, n)]
         found.readable += len(readable)
         wrong = [n for n in {**landed, **stored} if n not in readable and landed.get(n) != stored.get(n)]
         if wrong:
@@ -185,9 +212,9 @@ class LandingComparison:
         )
 
 
-def _is_event(log: Log, raw: bytes, decoded: DecodedObject, number: int) -> bool:
+def _is_event(log: Log, raw: bytes, landed: pa.Table, number: int) -> bool:
     """Whether bytes in quarantine are the events that a record of an object is now."""
-    events = decoded.rows.filter(pc.equal(decoded.rows["source_line"], number)).select(list(log.columns))
+    events = landed.filter(pc.equal(landed["source_line"], number)).select(list(log.columns))
     name = f"retry{log.decoder.suffixes[0]}"
     try:
         again = log.decoder.decode(name, log.decoder.encode([raw]), log.columns, log.key_columns).rows
@@ -196,14 +223,11 @@ def _is_event(log: Log, raw: bytes, decoded: DecodedObject, number: int) -> bool
     return len(events) > 0 and again.select(list(log.columns)).cast(events.schema).equals(events)
 
 
-def _landed(decoded: DecodedObject, without: Sequence[int]) -> pa.Table:
-    """The events of an object with their log partitions, without those of some records."""
-    partitions = np.zeros(len(decoded.rows), dtype=np.int64)
-    for partition, places in decoded.places.items():
-        partitions[places] = partition
-    events = decoded.rows.append_column("log_partition", pa.array(partitions))
-    numbers = pa.array(without, events["source_line"].type)
-    return events.filter(pc.invert(pc.is_in(events["source_line"], numbers))) if without else events
+def _none_landed(log: Log) -> pa.Table:
+    schema = arrow_schema(log.columns)
+    for place in (*PROVENANCE, pa.field("log_partition", pa.int64())):
+        schema = schema.append(place)
+    return schema.empty_table()
 
 
 def _first_unequal(expected: pa.ChunkedArray, found: pa.ChunkedArray) -> int:

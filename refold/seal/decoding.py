@@ -7,7 +7,7 @@ wrong with it is reported when its turn comes, not before. Order, offsets and de
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,9 +18,10 @@ from refold.base.parallel import cores
 from refold.canonical.encoding import as_one, kafka_partitions
 from refold.dedup.deliveries import Seqs
 from refold.errors import UnreadableObject
-from refold.landing.decoder import BadRecord, Decoded, PieceDecoder, joined
+from refold.landing.decoder import BadRecord, Decoded, PieceDecoder
 from refold.landing.listing import LandingObject, read_pieces
 from refold.log.declaration import Log
+from refold.seal.new_events import Partitions
 from refold.storage.names import places_of
 from refold.storage.objects import ObjectStore
 
@@ -30,10 +31,9 @@ AHEAD_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class DecodedObject:
-    """A landing object as `rows`, and the `places` of the rows of each log partition that has some.
+    """What became of a landing object: how many `events`, which were handed on, and its bad and control records.
 
-    Rows have the declared columns, `source_object` and `source_line`; `read` counts them, bad and control records.
-    Where more records are bad than the log allows of a day, what follows them is not read.
+    `read` counts all of them. Where more records are bad than the log allows of a day, what follows them is not read.
     `plain_bytes` is the size before compression, or 0 where the decoder does not say.
     """
 
@@ -43,14 +43,12 @@ class DecodedObject:
     plain_bytes: int
     read: int
     control: int
+    events: int
     bad: Sequence[BadRecord]
-    rows: pa.Table
-    places: Mapping[int, Seqs]
 
-    def rows_of(self, partition: int) -> pa.Table:
-        """The rows of a log partition that has some, in their order."""
-        mine = self.places[partition]
-        return self.rows.take(pa.array(mine)) if len(mine) < len(self.rows) else self.rows
+
+Take = Callable[[pa.Table, Partitions], object]
+"""Receives the next rows, with declared columns, `source_object` and `source_line`, and their log partitions."""
 
 
 def acceptable_pieces(log: Log, name: str, data: Iterable[bytes]) -> Iterator[Decoded]:
@@ -92,38 +90,57 @@ class Decoding:
     Args:
         landing, objects: the stores of objects and of retried objects (those of folder '').
         listed: whether landing listed the objects just now, so that they must be as listed.
+        ahead_bytes: objects of so many bytes, as they are stored, may be decoded before their turn, and are then held
+            in memory; `AHEAD_BYTES` at most.
     """
 
-    def __init__(self, landing: ObjectStore, objects: ObjectStore, log: Log, *, listed: bool = True) -> None:
+    def __init__(
+        self,
+        landing: ObjectStore,
+        objects: ObjectStore,
+        log: Log,
+        *,
+        listed: bool = True,
+        ahead_bytes: int | None = None,
+    ) -> None:
         self._listed = listed
         self._landing = landing
         self._objects = objects
         self._log = log
-        self._begun: dict[str, Future[DecodedObject]] = {}
+        self._ahead_bytes = AHEAD_BYTES if ahead_bytes is None else min(ahead_bytes, AHEAD_BYTES)
+        self._begun: dict[str, Future[tuple[DecodedObject, list[tuple[pa.Table, Partitions]]]]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def start(self, items: Sequence[LandingObject]) -> None:
         """Start with some objects, as far as they are not too large to be held beside what is sealed now."""
-        room = AHEAD_BYTES
+        room = self._ahead_bytes
         for item in items:
             room -= item.info.size_bytes
             if room < 0:
                 break
-            self._begin(item)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="refold-decode")
+            if item.name not in self._begun:
+                self._begun[item.name] = self._pool.submit(self._decode_ahead, item)
 
-    def _begin(self, item: LandingObject) -> Future[DecodedObject]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(cores(), thread_name_prefix="refold-decode")
-        if item.name not in self._begun:
-            self._begun[item.name] = self._pool.submit(self._decode, item)
-        return self._begun[item.name]
+    def _decode_ahead(self, item: LandingObject) -> tuple[DecodedObject, list[tuple[pa.Table, Partitions]]]:
+        pieces: list[tuple[pa.Table, Partitions]] = []
+        return self._decode(item, lambda rows, partitions: pieces.append((rows, partitions))), pieces
 
-    def decode(self, items: Sequence[LandingObject]) -> Iterator[DecodedObject]:
-        """The objects, in their order. Raises whatever is wrong with the first that cannot be decoded."""
+    def decode(self, items: Sequence[LandingObject], take: Take) -> Iterator[DecodedObject]:
+        """The objects, in their order; each after all of its rows were handed to `take`.
+
+        Raises whatever is wrong with the first that cannot be decoded; some of its rows may have been handed on.
+        """
         self.start(items)
         for item in items:
-            decoded = self._begin(item).result()
-            del self._begun[item.name]
+            begun = self._begun.pop(item.name, None)
+            if begun is None:
+                yield self._decode(item, take)
+                continue
+            decoded, pieces = begun.result()
+            for rows, partitions in pieces:
+                take(rows, partitions)
             yield decoded
 
     def close(self) -> None:
@@ -138,19 +155,18 @@ class Decoding:
             return [self._objects.get(item.name)]
         return read_pieces(self._landing, item.info) if self._listed else [self._landing.get(item.name)]
 
-    def _decode(self, item: LandingObject) -> DecodedObject:
+    def _decode(self, item: LandingObject, take: Take) -> DecodedObject:
         size_bytes, bounds = item.info.size_bytes, self._log.bounds
         if size_bytes > bounds.object_bytes_max:
             raise bounds.too_large(item.name, f"{size_bytes:,}", "object_bytes_max", "bytes")
-        data = _Summed(self._read(item))
-        decoded = joined(self._log.columns, acceptable_pieces(self._log, item.name, data))
-        events = decoded.rows.combine_chunks()  # else it is done once for each log partition
-        table = self._with_places(item, events, decoded.lines)
-        partitions = self._partitions(item, events, decoded.lines)
-        places = {p: np.flatnonzero(partitions == p) for p in np.flatnonzero(np.bincount(partitions)).tolist()}
-        sha256 = data.sha256.hexdigest()
-        return DecodedObject(item, data.size_bytes, sha256, decoded.plain_bytes, decoded.read, decoded.control,
-                             decoded.bad, table, places)  # fmt: skip
+        data, read, control, plain_bytes, events = _Summed(self._read(item)), 0, 0, 0, 0
+        bad: list[BadRecord] = []
+        for piece in acceptable_pieces(self._log, item.name, data):
+            take(self._with_places(item, piece.rows, piece.lines), self._partitions(item, piece.rows, piece.lines))
+            read, control, events = read + piece.read, control + piece.control, events + len(piece.rows)
+            plain_bytes += piece.plain_bytes
+            bad += piece.bad
+        return DecodedObject(item, data.size_bytes, data.sha256.hexdigest(), plain_bytes, read, control, events, bad)
 
     def _with_places(self, item: LandingObject, events: pa.Table, lines: Seqs) -> pa.Table:
         """The events with object and line; those of a retry keep their place in landing, where it identifies them."""
@@ -160,10 +176,10 @@ class Decoding:
             source, lines = pa.array(names).take(pa.array(lines - 1)).dictionary_encode(), np.array(numbers)[lines - 1]
         return events.append_column("source_object", source).append_column("source_line", pa.array(lines))
 
-    def _partitions(self, item: LandingObject, rows: pa.Table, lines: Seqs) -> Seqs:
+    def _partitions(self, item: LandingObject, rows: pa.Table, lines: Seqs) -> Partitions:
         if item.partition is None:
             keys = as_one([rows[name] for name in self._log.key_columns])
-            return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int64)
+            return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int16)
         if item.partition >= self._log.partitions:
             raise UnreadableObject(
                 f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "
@@ -178,7 +194,7 @@ class Decoding:
                 "their order against this one is not known.",
                 remedy="Land such a table in one log partition, or let its source write a delete and a create.",
             )
-        return np.full(len(rows), item.partition, dtype=np.int64)
+        return np.full(len(rows), item.partition, dtype=np.int16)
 
 
 def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:

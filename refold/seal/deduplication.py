@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from refold.base.memory import release_memory
 from refold.canonical.encoding import encode_rows
 from refold.dedup.conflicts import NewDeliveries
 from refold.dedup.deliveries import REPEATS, Delivery, SeenRun, Seqs, seal_deliveries
@@ -19,16 +20,19 @@ from refold.errors import Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SeenFile
 from refold.log.reader import LogReader
-from refold.log.segment import encoded, to_parquet
+from refold.log.segment import SEGMENT_EVENTS, encoded, to_parquet
 from refold.log.snapshot import SnapshotChain
 from refold.seal.decoding import DecodedObject
-from refold.seal.new_events import NewEvents, rows_at, run_of
-from refold.seal.seen_index import SeenIndex, newest_seen, seen_index
+from refold.seal.new_events import NewEvents
+from refold.seal.seen_index import SeenIndex, Words, newest_seen, seen_index, sorted_entries
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
 
 _log = logging.getLogger("refold")
+
+Candidates = tuple[Seqs, SeenRun]
+"""Pairs of a place among new events and an entry of the seen index with the same hash."""
 
 
 class Deduplication:
@@ -45,9 +49,9 @@ class Deduplication:
         self._reader = LogReader(objects, chain, log)
         self._opened: SeenIndex | None = None
 
-    def run(self, parts: Sequence[NewEvents]) -> tuple[SeenRun, tuple[Seqs, SeenRun]]:
-        """The new events, and pairs of a place among them and an entry of the seen index with the same hash."""
-        run = run_of(parts, self._seq_end, self._seq_end + sum(map(len, parts)))
+    def run(self, new: NewEvents) -> tuple[SeenRun, Candidates]:
+        """The hashes of new events, and pairs of a place among them and an entry of the seen index with that hash."""
+        run = new.run()
         try:
             return run, self._index.candidates(run)
         except Damaged as error:
@@ -58,30 +62,44 @@ class Deduplication:
         self,
         key: str,
         objects: Sequence[DecodedObject],
-        parts: Sequence[NewEvents],
+        new: NewEvents,
         run: SeenRun,
-        earlier: tuple[Seqs, SeenRun],
+        earlier: Candidates,
     ) -> NewDeliveries:
         """The new events of some objects, in their order, with what deduplication finds. Raises Damaged."""
         start = self._seq_end
         deliveries, firsts = seal_deliveries(
-            self._log, run, earlier, lambda places: rows_at(parts, start + places), self._fetch
+            self._log, run, earlier, lambda places: new.at(start + places), self._fetch
         )
-        days = np.repeat([decoded.item.folder for decoded in objects], [len(decoded.rows) for decoded in objects])
-        return NewDeliveries(self._log, key, days, run.seqs, deliveries, firsts, partial(self._events_at, parts))
+        days = [(decoded.item.folder, decoded.events) for decoded in objects]
+        return NewDeliveries(self._log, key, days, run.seqs, deliveries, firsts, partial(self._events_at, new))
 
     def store(
-        self, new: NewDeliveries, run: SeenRun, parts: Sequence[NewEvents]
+        self, key: str, objects: Sequence[DecodedObject], new: NewEvents, taken: list[tuple[SeenRun, Candidates]]
     ) -> tuple[StoredObject | None, list[SeenFile]]:
-        """Store the repeats among the new events, and the seen index with their first deliveries."""
-        firsts = run.take(run.by_hash[new.deliveries[run.by_hash] == Delivery.FIRST])
-        seq_end = self._seq_end + len(run)
+        """Store the repeats among new events, and the seen index with their first deliveries.
+
+        `taken` has what `run` returned; it is emptied, so that its memory can be freed.
+
+        Raises ConflictLimit where a day has more conflicts than the log allows; then nothing is stored.
+        """
+        run, earlier = taken.pop()
+        found = self.found(key, objects, new, run, earlier)
+        found.check()
+        entries = sorted_entries(run, found.deliveries == Delivery.FIRST)
+        repeats = self._store_repeats(found, new)
+        del run, earlier, found  # they take as much memory as the entries
+        if len(new) >= SEGMENT_EVENTS:
+            release_memory()
+        return repeats, self._store_seen(entries, new.seq_start + len(new))
+
+    def _store_seen(self, entries: Words, seq_end: int) -> list[SeenFile]:
         try:
-            self._index.add(firsts, seq_end)
+            self._index.add(entries, seq_end)
         except Damaged as error:
             self._compute_again(error)
-            self._index.add(firsts, seq_end)
-        return self._store_repeats(new, parts), self._index.store(self._objects, self._log.name)
+            self._index.add(entries, seq_end)
+        return self._index.store(self._objects, self._log.name)
 
     @property
     def _seq_end(self) -> int:
@@ -98,23 +116,23 @@ class Deduplication:
         _log.warning("%s Computing the seen index again from all segments.", error)
         self._opened = seen_index(self._reader, self._chain)
 
-    def _store_repeats(self, new: NewDeliveries, parts: Sequence[NewEvents]) -> StoredObject | None:
+    def _store_repeats(self, found: NewDeliveries, new: NewEvents) -> StoredObject | None:
         tables = [REPEATS.empty_table()]  # not on import: pyarrow imports pandas then
-        for partition, part in enumerate(parts):
-            rows = part.seqs - self._seq_end
-            again = np.flatnonzero(new.deliveries[rows] != Delivery.FIRST)
-            where, found = part.events["log_offset"].to_numpy()[again], new.deliveries[rows[again]]
-            columns = [np.full(len(again), partition), where, part.seqs[again], found, new.firsts[rows[again]]]
+        repeated = found.deliveries != Delivery.FIRST
+        for partition in range(len(new.starts)):
+            offsets, seqs = new.places_of(partition, repeated)
+            rows = seqs - new.seq_start
+            columns = [np.full(len(rows), partition), offsets, seqs, found.deliveries[rows], found.firsts[rows]]
             tables.append(pa.table(columns, schema=REPEATS))
         repeats = pa.concat_tables(tables)
         if not len(repeats):
             return None
         return put_content(self._objects, ObjectKind.REPEATS, to_parquet(repeats), log=self._log.name)
 
-    def _events_at(self, parts: Sequence[NewEvents], seqs: Seqs) -> Iterator[pa.Table]:
+    def _events_at(self, new: NewEvents, seqs: Seqs) -> Iterator[pa.Table]:
         """New and sealed events by `log_seq`, which rises."""
-        yield from self._reader.at(seqs[seqs < self._seq_end].tolist())
-        yield rows_at(parts, seqs[seqs >= self._seq_end])
+        yield from self._reader.at(seqs[seqs < new.seq_start].tolist())
+        yield new.at(seqs[seqs >= new.seq_start])
 
     def _fetch(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes, bytes]]:
         """Ids and contents of sealed events, for the exact comparison of candidates."""

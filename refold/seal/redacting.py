@@ -182,7 +182,7 @@ class Redactor:
                 mine = erased.filter(pc.equal(erased["log_partition"], partition)).select(events.column_names)
                 kept = events.filter(pc.invert(pc.is_in(events["log_offset"], mine["log_offset"].combine_chunks())))
                 events = pa.concat_tables([kept, mine]).sort_by("log_offset").combine_chunks()
-            segments += write_segments(self._objects, self.log, partition, events, None)
+            segments += write_segments(self._objects, self.log, partition, [events])
             content[partition] = content_digest(sealed, [events])
         repeats = self._repeats(snapshot, erased)
         segments.sort(key=lambda file: (file.partition, file.start))

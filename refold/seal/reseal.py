@@ -17,12 +17,13 @@ from refold.log.layout import SegmentFile
 from refold.log.quarantine import quarantine_bytes
 from refold.log.segment import write_segment
 from refold.log.snapshot import LogCut, SealedObject, Snapshot
-from refold.seal.decoding import DecodedObject, Decoding
-from refold.seal.new_events import NewEvents, order_events
+from refold.seal.decoding import DecodedObject, Decoding, Take
+from refold.seal.new_events import NewEvents
 from refold.storage.content import StoredObject
 from refold.storage.names import is_retry
 from refold.storage.objects import ObjectInfo, ObjectStore, sha256_hex
 
+_MEMORY_BYTES = 256 << 20
 _READ_DIFFERENTLY = (
     "The landing objects of log {!r} are those that were sealed, but they give other {} now: the declaration, the "
     "decoder or a library has changed."
@@ -51,7 +52,7 @@ class Resealing:
         for snapshot, file in placed:
             cut = snapshot.cut(self._log.name)
             sealed = self._log.as_sealed(cut.schema)
-            mine = self._events(cut, sealed)[file.partition].events
+            mine = pa.concat_tables(self._events(cut, sealed).tables(file.partition))
             events.append(mine.slice(file.start - cut.starts[file.partition], file.end - file.start))
         found = pa.concat_tables(events, promote_options="permissive").select(sealed.schema.names).cast(sealed.schema)
         return write_segment(self._objects, sealed, placed[0][1].partition, found)
@@ -59,22 +60,23 @@ class Resealing:
     def quarantine(self, snapshot: Snapshot, stored: StoredObject) -> None:
         """Store the quarantined records of a snapshot again. Raises as `segment` does."""
         cut = snapshot.cut(self._log.name)
-        decoded = self._decoded(cut, self._log.as_sealed(cut.schema))
+        decoded = self._decoded(cut, self._log.as_sealed(cut.schema), lambda *_: None)
         data = quarantine_bytes([(d.item.name, bad) for d in decoded for bad in d.bad])
         if sha256_hex(data) != stored.sha256:
             raise Damaged(_READ_DIFFERENTLY.format(self._log.name, "quarantined records"))
         self._objects.put(stored.name, data)
 
-    def _events(self, cut: LogCut, sealed: Log) -> list[NewEvents]:
-        found = order_events(sealed, self._decoded(cut, sealed), cut.starts, cut.seq_start)
-        if [part.content for part in found] != list(cut.content):
+    def _events(self, cut: LogCut, sealed: Log) -> NewEvents:
+        found = NewEvents(sealed, cut.starts, cut.seq_start, _MEMORY_BYTES)
+        self._decoded(cut, sealed, found.add)
+        if found.content != list(cut.content):
             raise Damaged(_READ_DIFFERENTLY.format(self._log.name, "events"))
         return found
 
-    def _decoded(self, cut: LogCut, sealed: Log) -> list[DecodedObject]:
+    def _decoded(self, cut: LogCut, sealed: Log, take: Take) -> list[DecodedObject]:
         decoding = Decoding(self._landing, self._objects, sealed, listed=False)
         try:
-            found = list(decoding.decode([item_of(self._log, each) for each in cut.objects]))
+            found = list(decoding.decode([item_of(self._log, each) for each in cut.objects], take))
         finally:
             decoding.close()
         changed = [s.name for s, d in zip(cut.objects, found, strict=True) if s.sha256 != d.sha256]

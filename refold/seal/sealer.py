@@ -14,13 +14,14 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
+from refold.base.memory import limit_bytes, release_memory
 from refold.base.parallel import each
 from refold.errors import ChangedObject, Conflict, DeclarationError, FixInput, RefusedLanding
 from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, read_listed, suspicious, vanished
 from refold.log.declaration import Log
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
-from refold.log.segment import write_segments
+from refold.log.segment import SEGMENT_EVENTS, write_segments
 from refold.log.snapshot import (
     NO_EVENTS_YET,
     LogCut,
@@ -35,7 +36,7 @@ from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
 from refold.seal.identity import faults_of_identity
-from refold.seal.new_events import NewEvents, order_events
+from refold.seal.new_events import NewEvents
 from refold.seal.refusal import DryRun, bad_records, check_size, joined, within_limits
 from refold.seal.seen_index import newest_seen
 from refold.storage.content import StoredObject
@@ -68,17 +69,23 @@ class Sealer:
     objects show whether its declaration is right, and its history would end in one snapshot.
 
     `cadence` is the project's; it begins at the first snapshot, or at the first folder of landing, where the project
-    declares no start.
+    declares no start. Of `memory_limit_mb` an eighth holds new events; the rest of them is in a temporary file.
 
     Raises FixInput where that folder is far from the next.
     """
 
     def __init__(
-        self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, logs: Sequence[Log], cadence: Cadence
+        self,
+        landing: ObjectStore,
+        objects: ObjectStore,
+        chain: SnapshotChain,
+        logs: Sequence[Log],
+        cadence: Cadence,
+        memory_limit_mb: int | None = None,
     ) -> None:
         self._objects = objects
         self._chain = chain
-        self._parts = [_LogSealer(landing, objects, chain, log) for log in logs]
+        self._parts = [_LogSealer(landing, objects, chain, log, limit_bytes(memory_limit_mb)) for log in logs]
         folders = {folder for part in self._parts for folder in part.landing.folders()}
         self.cadence = cadence.started(next((each.key for each in chain), None), folders)
         for part in self._parts:
@@ -199,15 +206,18 @@ class _LogSealer:
 
     keys: Collection[str] = ()
 
-    def __init__(self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
+    def __init__(
+        self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log, memory_bytes: int
+    ) -> None:
         self.log = log
+        self._memory_bytes = memory_bytes
         self.stopped: RefusedLanding | None = None
         self.landing = self._listed(landing)
         self._store = landing
         self._objects = objects
         self._chain = chain
         self._deduplication = Deduplication(objects, chain, log)
-        self._decoding = Decoding(landing, objects, log)
+        self._decoding = Decoding(landing, objects, log, ahead_bytes=memory_bytes // 32)
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
         sealed = (name for name in self._sealed if not is_retry(name))
         self.vanished = [] if self.stopped else vanished(self.landing, sealed)
@@ -298,73 +308,61 @@ class _LogSealer:
         """
         while True:
             try:
-                due = self.due(key) if self.stopped is None else []
-                check_size(self.log, key, due)
-                return self._seal(key, within_limits(self.log, key, self._decoding.decode(due)), parent)
+                return self._seal(key, self.due(key) if self.stopped is None else [], parent)
             except RefusedLanding as error:
                 self.stopped = error  # with nothing new nothing can be refused
                 self.close()
 
-    def _seal(self, key: str, objects: Sequence[DecodedObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
-        parts, starts = self._ordered(objects, parent)
-        cut = self._new_cut(objects, parts, starts, parent)
-        segments, repeats, seen = self._write(key, objects, parts, cut.seq_end)
+    def _seal(self, key: str, due: Sequence[LandingObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
+        check_size(self.log, key, due)
+        new = self._new_events(parent)
+        objects = within_limits(self.log, key, self._decoding.decode(due, new.add))
+        cut = self._new_cut(objects, new, parent)
+        segments, repeats, seen = self._write(key, objects, new)
         self._sealed |= {o.name: o for o in cut.objects}
         quarantine = write_quarantine(self._objects, self.log, bad_records(objects))
         tags = {decoded.item.name: decoded.item.info.e_tag for decoded in objects if decoded.item.folder}
         return cut, LogLayout(segments, repeats, quarantine, seen, tags)
 
-    def _ordered(
-        self, objects: Sequence[DecodedObject], parent: Snapshot | None
-    ) -> tuple[list[NewEvents], Sequence[int]]:
-        """The new events by log partition, and the offset at which each partition goes on."""
+    def _new_events(self, parent: Snapshot | None) -> NewEvents:
+        """No new events yet, after those of a snapshot."""
         before = parent.logs.get(self.log.name) if parent else None
         starts = list(before.ends) if before else [0] * self.log.partitions
-        return order_events(self.log, objects, starts, before.seq_end if before else 0), starts
+        return NewEvents(self.log, starts, before.seq_end if before else 0, self._memory_bytes // 8)
 
     def dry_run(self, key: str) -> DryRun:
         """What sealing a key would make of what waits. Nothing is stored."""
-        errors, objects, due = [self.stopped] if self.stopped else [], list[DecodedObject](), self.due(key)
+        errors, due = [self.stopped] if self.stopped else [], self.due(key)
         self._decoding.start(due)
+        readable, new = [], self._new_events(self._chain.head)
         for item in due:
             try:
-                objects += self._decoding.decode([item])
+                list(self._decoding.decode([item], lambda *_: None))
+                readable.append(item)
             except RefusedLanding as error:
                 errors.append(error)
-        parts, _ = self._ordered(objects, self._chain.head)
-        new = self._deduplication.found(key, objects, parts, *self._deduplication.run(parts)) if objects else None
-        checks: list[Callable[[], Any]] = [
-            partial(check_size, self.log, key, due),
-            partial(within_limits, self.log, key, objects),
-        ]
-        for check in [*checks, new.check] if new else checks:
+        objects = list(self._decoding.decode(readable, new.add))
+        found = self._deduplication.found(key, objects, new, *self._deduplication.run(new)) if objects else None
+        checks: list[Callable[[], Any]] = [partial(check_size, self.log, key, due)]
+        checks += [partial(within_limits, self.log, key, objects), *([found.check] if found else [])]
+        for check in checks:
             try:
                 check()
             except RefusedLanding as error:
                 errors.append(error)
-        return DryRun(self.log, key, len(due), errors, bad_records(objects), new)
+        return DryRun(self.log, key, len(due), errors, bad_records(objects), found)
 
-    def _new_cut(
-        self,
-        objects: Sequence[DecodedObject],
-        parts: Sequence[NewEvents],
-        starts: Sequence[int],
-        parent: Snapshot | None,
-    ) -> LogCut:
-        """The log's part of the new snapshot, whose events of each log partition begin at the offsets `starts`."""
-        before = parent.logs.get(self.log.name) if parent else None
-        seq_start = before.seq_end if before else 0
-        seq_end = seq_start + sum(len(new) for new in parts)
-        ends = [start + len(new) for start, new in zip(starts, parts, strict=True)]
-        content = [part.content for part in parts]
+    def _new_cut(self, objects: Sequence[DecodedObject], new: NewEvents, parent: Snapshot | None) -> LogCut:
+        """The log's part of the new snapshot."""
+        before, content = parent.logs.get(self.log.name) if parent else None, self.log.content
         return LogCut(
-            id=cut_id(before.id if before else None, self.log.content, ends, content, seq_end - seq_start),
-            starts=list(starts),
-            ends=ends,
-            seq_start=seq_start,
-            seq_end=seq_end,
-            content=content,
-            schema=self.log.content,
+            id=cut_id(before.id if before else None, content, new.ends, new.content, len(new)),
+            starts=new.starts,
+            ends=new.ends,
+            seq_start=new.seq_start,
+            seq_end=new.seq_start + len(new),
+            content=new.content,
+            schema=content,
             read=sum(decoded.read for decoded in objects),
             quarantined=sum(len(decoded.bad) for decoded in objects),
             control=sum(decoded.control for decoded in objects),
@@ -372,23 +370,19 @@ class _LogSealer:
         )
 
     def _write(
-        self, key: str, objects: Sequence[DecodedObject], parts: Sequence[NewEvents], seq_end: int
+        self, key: str, objects: Sequence[DecodedObject], new: NewEvents
     ) -> tuple[list[SegmentFile], StoredObject | None, list[SeenFile]]:
         """Write segments and, beside that, deduplicate."""
-        sizes = [len(new) for new in parts]
-        if not sum(sizes):
+        if not len(new):
             return [], None, list(newest_seen(self._chain, self.log.name)[1])
-        write = partial(write_segments, self._objects, self.log)
-        work: list[Callable[[], Any]] = [partial(write, p, new.events, new.stored_ids) for p, new in enumerate(parts)]
-        run, earlier = self._deduplication.run(parts)
-
-        def deduplicate() -> tuple[StoredObject | None, list[SeenFile]]:
-            new = self._deduplication.found(key, objects, parts, run, earlier)
-            new.check()
-            return self._deduplication.store(new, run, parts)
-
-        work.append(deduplicate)
-        *written, (repeats, seen) = each(lambda job: job(), work, [*sizes, sum(sizes)])
+        sizes = [end - start for start, end in zip(new.starts, new.ends, strict=True)]
+        work: list[Callable[[], Any]] = [
+            partial(write_segments, self._objects, self.log, place, new.tables(place)) for place in range(len(sizes))
+        ]
+        if len(new) >= SEGMENT_EVENTS:
+            release_memory()
+        work.insert(0, partial(self._deduplication.store, key, objects, new, [self._deduplication.run(new)]))
+        (repeats, seen), *written = each(lambda job: job(), work, [sum(sizes), *sizes])
         return [file for files in written for file in files], repeats, seen
 
 

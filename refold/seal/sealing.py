@@ -77,6 +77,7 @@ class Sealing:
         objects, chain: where snapshots are stored, and those that are.
         logs, cadence: what is sealed, and under which keys.
         now: the time, aware, at which keys are over or not.
+        memory_limit_mb: how much memory sealing may use; None is half of the machine's memory.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Sealing:
         logs: Sequence[Log],
         cadence: Cadence,
         now: dt.datetime,
+        memory_limit_mb: int | None = None,
     ) -> None:
         self._open_landing = open_landing
         self._objects = objects
@@ -94,11 +96,13 @@ class Sealing:
         self._logs = logs
         self._cadence = cadence
         self._now = now
+        self._memory_limit_mb = memory_limit_mb
         self._sealer: Sealer | None = None
 
     def sealer(self) -> Sealer:
         """A sealer over landing as it is now; make a new one after an error. Raises NotFound, FixInput, Damaged."""
-        sealer = Sealer(self._open_landing(), self._objects, self._chain, self._logs, self._cadence)
+        landing, limit = self._open_landing(), self._memory_limit_mb
+        sealer = Sealer(landing, self._objects, self._chain, self._logs, self._cadence, limit)
         self._refuse_stray_head(sealer.cadence)
         return sealer
 

@@ -52,11 +52,12 @@ _AHEAD = 64
 Words = npt.NDArray[np.uint64]
 
 
-def sorted_entries(run: SeenRun) -> Words:
-    """The entries of a run one after the other, three words each, by hash; those of equal hashes in their order."""
-    if (run.hashes[1:] < run.hashes[:-1]).any():
-        run = run.take(run.by_hash)
-    return np.stack((run.hashes, run.contents, run.seqs.view(np.uint64)), axis=1).reshape(-1)
+def sorted_entries(run: SeenRun, chosen: npt.NDArray[np.bool_] | None = None) -> Words:
+    """The chosen entries of a run (None: all), three words each, by hash; those of equal hashes in their order."""
+    order = run.by_hash if chosen is None else run.by_hash[chosen[run.by_hash]]
+    entries = np.empty((len(order), 3), dtype=np.uint64)
+    entries[:, 0], entries[:, 1], entries[:, 2] = run.hashes[order], run.contents[order], run.seqs[order]
+    return entries.reshape(-1)
 
 
 def encode_run(entries: Words) -> bytes:
@@ -201,12 +202,12 @@ class SeenIndex:
         found += [each.run.find(hashes) for each in self._runs]
         return order[np.concatenate([rows for rows, _ in found])], SeenRun.joined([entries for _, entries in found])
 
-    def add(self, run: SeenRun, seq_end: int) -> None:
+    def add(self, entries: Words, seq_end: int) -> None:
         """Add the first deliveries among the events from the end of the index to `seq_end`. Raises Damaged.
 
-        They are merged with the runs before that have at most twice as many entries.
+        These `sorted_entries` are merged with the runs before that have at most twice as many entries.
         """
-        start, entries = self._runs[-1].seq_end if self._runs else 0, sorted_entries(run)
+        start = self._runs[-1].seq_end if self._runs else 0
         while self._runs and self._is_merged(len(self._runs[-1].run), len(entries) // 3):
             before = self._runs.pop()
             merged = np.empty(3 * len(before.run) + len(entries), dtype=np.uint64)
@@ -251,7 +252,7 @@ def seen_index(reader: LogReader, chain: SnapshotChain) -> SeenIndex:
     for snapshot in chain:
         cut = snapshot.cut(reader.log.name)
         if cut.events:
-            index.add(_first_deliveries(reader, snapshot), cut.seq_end)
+            index.add(sorted_entries(_first_deliveries(reader, snapshot)), cut.seq_end)
     return index
 
 

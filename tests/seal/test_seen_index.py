@@ -64,7 +64,7 @@ def test_an_index_answers_as_a_dictionary(runs: list[tuple[list[int], int]], ask
     objects = ObjectStore.open("memory://")
     for some, times in runs:
         hashes = some * times
-        index.add(run_of(hashes, start), start + len(hashes))
+        index.add(entries_of(hashes, start), start + len(hashes))
         for seq, value in enumerate(hashes, start):
             known[value].append(seq)
         start += len(hashes)
@@ -77,7 +77,7 @@ def test_an_index_answers_as_a_dictionary(runs: list[tuple[list[int], int]], ask
 def test_runs_grow_no_larger_than_they_may():
     index, objects = SeenIndex(run_entries_max=250), ObjectStore.open("memory://")
     for number in range(10):
-        index.add(run_of(list(range(100 * number, 100 * number + 100)), 100 * number), 100 * number + 100)
+        index.add(entries_of(list(range(100 * number, 100 * number + 100)), 100 * number), 100 * number + 100)
     assert [file.seq_end - file.seq_start for file in index.store(objects, "moves")] == [200] * 5
     assert [seq for _, seq, _ in answers(index, [0, 150, 999])] == [0, 150, 999]
 
@@ -114,7 +114,7 @@ def test_many_random_hashes_are_found_by_several_threads(monkeypatch: pytest.Mon
 def test_runs_are_merged_so_that_few_remain_and_what_is_stored_is_not_written_again(tmp_path: Path):
     objects, index, start = ObjectStore.open(str(tmp_path)), SeenIndex(), 0
     for number in range(64):
-        index.add(run_of(list(range(start, start + 100)), start), start + 100)
+        index.add(entries_of(list(range(start, start + 100)), start), start + 100)
         start += 100
         files = index.store(objects, "moves")
         assert (files[0].seq_start, files[-1].seq_end) == (0, start)
@@ -189,8 +189,8 @@ def test_a_damaged_block_is_noticed_where_it_is_asked_and_not_elsewhere():
 
 def test_another_run_in_its_place_is_noticed(tmp_path: Path):
     objects, index = ObjectStore.open(str(tmp_path)), SeenIndex()
-    index.add(run_of(list(range(50)), 0), 50)
-    index.add(run_of(list(range(50, 55)), 50), 55)
+    index.add(entries_of(list(range(50)), 0), 50)
+    index.add(entries_of(list(range(50, 55)), 50), 55)
     first, second = files = index.store(objects, "moves")
     (tmp_path / second.name).write_bytes((tmp_path / first.name).read_bytes())
     with pytest.raises(Damaged, match="it is another run"):
