@@ -106,7 +106,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """Parts of an object, given as (start, size in bytes). Raises NotFound."""
+        """Parts of an object, given as (start, size in bytes); a part ends where the object does. Raises NotFound."""
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:

@@ -7,13 +7,14 @@ survive a power cut is in `refold.storage.durable`.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import mmap
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -30,6 +31,9 @@ _RETRY_TIMEOUT = dt.timedelta(seconds=15)
 
 Set no client options: any that are given make obstore forget those of the environment, such as AWS_ALLOW_HTTP.
 """
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
+"""What opening a name reports that is not there, is a folder, or is a socket."""
 
 
 def open_store(url: str, *, must_exist: bool, retries_max: int) -> ObjectStore:
@@ -198,14 +202,41 @@ class _LocalStore(_ObstoreStore):
         names = (path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else ()
         self._unsynced.add(*(f"{folder}/{name}" for name in names))
 
+    def _settle(self, name: str, data: bytes, failure: RefoldError) -> None:
+        if isinstance(failure, Unavailable):
+            raise failure from None  # the answer of a file system is not lost: a sync that failed is no success
+        super()._settle(name, data, failure)
+
     def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        with self._regular(name) as file:
+            data = file.read(os.fstat(file.fileno()).st_size + 1)
+            found = os.fstat(file.fileno())  # after reading, so that a change meanwhile shows in its time
+        # The entity tag is that of the storage library's listing, whose own look at a name waits for pipes.
+        e_tag = f"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"
+        return data, ObjectInfo(name, found.st_size, e_tag)
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        with self._regular(name) as file:
+            return [memoryview(os.pread(file.fileno(), size, start)) for start, size in ranges]
+
+    @contextmanager
+    def _regular(self, name: str) -> Iterator[BinaryIO]:
+        """The open file of an object; what is not a regular file is not found, and not waited for."""
         with self._reading(name):
+            if any(part in ("", ".", "..") for part in name.split("/")):
+                raise ValueError(f"{name!r}")
             try:
-                data = _file_bytes(self._root / name)
-                # After reading: its time of change then also tells of a file that was replaced or changed meanwhile.
-                return data, _listed(obstore.head(self._store, name))
-            except MISSING:
-                raise self._missing(name) from None
+                # Without O_NONBLOCK, opening a pipe waits for a writer.
+                with open(
+                    self._root / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
+                ) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        raise self._missing(name)
+                    yield file
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    raise self._missing(name) from None
+                raise
 
     def map(self, name: str) -> bytes | memoryview:
         try:
@@ -241,19 +272,6 @@ class _LocalStore(_ObstoreStore):
 
     def resolve(self, folder: str) -> Path:
         return self._root / folder
-
-
-def _file_bytes(path: Path) -> bytes:
-    """The bytes of a file, at most one more than it has when it is opened. Raises FileNotFoundError for all else."""
-    try:
-        # Without O_NONBLOCK, opening a pipe waits for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            found = os.fstat(file.fileno())
-            if stat.S_ISREG(found.st_mode):
-                return file.read(found.st_size + 1)
-    except IsADirectoryError:
-        pass
-    raise FileNotFoundError(path)
 
 
 def _entries(root: Path, prefix: str) -> set[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from refold.errors import UnsettledObject
-from refold.landing.listing import read_listed
+from refold.errors import FixInput, NotFound, UnsettledObject
+from refold.landing.listing import read_listed, read_pieces
 from refold.storage.objects import ObjectInfo, ObjectStore
 from refold.storage.wrappers import WrapperStore
 from tests.s3 import BUCKET, Proxy, s3, s3_address
@@ -117,6 +118,33 @@ def test_a_sealed_object_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path):
     piped(landing / "a")
     with pytest.raises(UnsettledObject):
         read_listed(store, listed)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_large_object_that_changes_while_it_is_read_in_pieces_is_refused(
+    tmp_path: Path, change: Callable[[Path], object], after: int
+):
+    """F12, for objects that are not held whole; the change is before the first piece, or between two."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(WHOLE)
+    store = ObjectStore.open(str(tmp_path))
+    (listed,) = store.list()
+    assert b"".join(read_pieces(store, listed, 100)) == WHOLE and len(WHOLE) > 400
+    pieces = read_pieces(store, listed, 100)
+    assert b"".join(islice(pieces, after)) == WHOLE[: after * 100]
+    change(path)
+    with pytest.raises(UnsettledObject):
+        list(pieces)
+
+
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/a", "./a", "", "b//a"])
+def test_no_name_leads_out_of_a_local_store(tmp_path: Path, name: str):
+    (tmp_path / "a").write_bytes(b"1")
+    store = ObjectStore.open(str(tmp_path / "store"))
+    for read in (store.get_with_info, lambda name: store.get_ranges(name, [(0, 1)])):
+        with pytest.raises((FixInput, NotFound)):
+            read(name)
 
 
 def test_names_that_need_escapes_are_read_as_listed(tmp_path: Path):
