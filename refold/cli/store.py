@@ -26,7 +26,10 @@ _ROWS_SHOWN = 50
 @click.option("--limit", default=_ROWS_SHOWN, show_default=True, help="How many rows to show without a key.")
 @click.pass_context
 def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | None, limit: int) -> None:
-    """Show the rows of a STORE, or the row of a KEY, at a snapshot, and what its sinks serve now."""
+    """Show the rows of a STORE, or the row of a KEY, at a snapshot, and what its sinks serve now.
+
+    Logs that have not taken in all of landing up to that snapshot are named.
+    """
     engine, console = open_project(context), view.console()
     declared = engine.project.store(store)
     snapshot = snapshot_of(engine, as_of)
@@ -41,6 +44,8 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
     console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
     if declared.sinks:
         show_served(console, engine.served.check(store))
+    for sentence in view.behind(engine, declared, snapshot):
+        console.print(view.cell(sentence), soft_wrap=True)
 
 
 def _with_key(store: Store, rows: pa.Table, key: Sequence[str]) -> pa.Table:

@@ -145,6 +145,28 @@ def skipped_and_stopped(engine: Engine, console: Console) -> Sealer | None:
     return sealer
 
 
+def behind(engine: Engine, store: Store, snapshot: Snapshot) -> Iterator[str]:
+    """The logs behind a store that have not taken in all of landing up to a snapshot, for people.
+
+    Nothing where landing cannot be listed, since sealed snapshots outlive it.
+    """
+    logs = {ledger.store.log.name for each in (store, *store.all_inputs) if (ledger := each.ledger) is not None}
+    try:
+        sealer = engine.sealing.sealer()
+    except RefoldError:
+        return
+    for log in sorted(logs):
+        if log in sealer.stopped:
+            yield f"Log {log!r} is stopped: {sealer.stopped[log]}"
+        waits = [i for i in sealer.unsealed() if i.name.startswith(f"{log}/") and "" < i.folder <= snapshot.key]
+        if waits:
+            first, last = min(item.folder for item in waits), max(item.folder for item in waits)
+            yield (
+                f"Log {log!r} is behind snapshot {snapshot.key}: {len(waits)} objects of {first} to {last} are in "
+                "landing and not sealed; `refold plan` says what becomes of them."
+            )
+
+
 def _log_row(log: str, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
     cuts = [snapshot.cut(log) for snapshot in snapshots]
     return {

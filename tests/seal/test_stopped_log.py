@@ -180,3 +180,25 @@ def test_the_command_says_what_was_released_without_what_and_exits_1(house: Shop
 
 
 PROJECT = shop.little(SINKS, moves=STRICT, more=_worth)
+
+
+PROJECT = shop.little(SINKS, moves=STRICT, more=_worth)
+
+
+def test_a_store_is_shown_with_the_logs_that_are_behind_it(house: Shop):
+    def show(store: str) -> str:
+        done = house.refold("show", store, project=house.root)
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    (house.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.seal.test_stopped_log:PROJECT"\n')
+    assert "behind" not in show("on_hand")
+    _bad_records(house)
+    shop.land(house.landing, "prices", DAYS[1], [price("q", "cup", 6)])
+    with pytest.raises(RefusedLanding):
+        rebuild_all(house.engine())
+    told = f"Log 'moves' is behind snapshot {DAYS[1]}: 1 objects of {DAYS[1]} to {DAYS[1]} are in landing"
+    assert told in show("on_hand") and told in show("worth")
+    assert "behind" not in show("offers")
+    _strange_name(house)
+    assert "Log 'moves' is stopped: " in show("on_hand")
