@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock
 from rich.console import Console
 
 from refold.cli import terminal as view
@@ -29,6 +28,7 @@ from refold.errors import FixInput, NotFound, RefoldError
 from refold.importing import import_code
 from refold.project import Project, find_root, load_project
 from refold.release.releaser import utc_now
+from refold.storage.file_lock import locked
 
 _JOB = "rebuild_history"
 _RUNNER_TAG = "refold/process"
@@ -122,7 +122,7 @@ def _run(defs: dg.Definitions, through: str | None, from_scratch: bool) -> dg.Ex
 
 def open_instance() -> dg.DagsterInstance:
     """Dagster's instance of the home. One process opens it at a time: two that create its tables at once fail."""
-    with FileLock(Path(os.environ["DAGSTER_HOME"]) / "opening.lock"):
+    with locked(Path(os.environ["DAGSTER_HOME"]) / "opening.lock"):
         return dg.DagsterInstance.get()
 
 
