@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets import PROJECT
-from refold import PLACE, ConflictLimits, Daily, Delta, Sql, open_release
+from refold import PLACE, ConflictLimits, Daily, Delta, Sql, int64, open_release
 from refold.engine import Engine
 from refold.errors import Conflict, Damaged, FixInput, NotFound, RefusedLanding, RuleError
 from refold.log.compaction import Compactor, MergeLimits
@@ -313,3 +313,18 @@ def test_the_command_shows_what_it_would_do_does_it_and_lists_it(tmp_path: Path)
     event = made.refold("log", "show", "stock_events", place)
     assert "redaction 1 of" in event.output and "asked" in event.output
     assert made.refold("log", "redact", "stock_events", "--reason", "x", "--by", "y").exit_code == 2
+
+
+def test_what_came_through_quarantine_is_named_with_the_objects_that_keep_its_bytes(tmp_path: Path):
+    made = Shop(tmp_path, shop.little({"on_hand": [Sql("on_hand")]}))
+    shop.land(made.landing, "moves", DAYS[0], [move("a", "cup", 1), move("b", "nut", 5000)])
+    rebuild_all(made.engine())
+    wider = replace(shop.moves, columns={**shop.moves.columns, "quantity": int64(1, 10_000)})
+    later = replace(made, project=shop.little({"on_hand": [Sql("on_hand")]}, moves=wider))
+    assert len(later.engine().retry_quarantine()["moves"]) == 1
+    shop.land(made.landing, "moves", DAYS[1], [move("c", "cup", 1)])
+    rebuild_all(later.engine())
+    chosen = later.engine().redactor("moves").with_values(["product"], ["nut"])
+    [name] = chosen.retried
+    assert (made.store / name).exists()
+    assert later.engine().redactor("moves").with_values(["id"], ["a"]).retried == []
