@@ -18,7 +18,7 @@ from refold.base.memory import limit_bytes, share_allocator
 from refold.base.parallel import limit_threads
 from refold.base.progress import track
 from refold.config import Settings
-from refold.errors import DeclarationError, FixInput, RuleError, Unproven
+from refold.errors import Damaged, DeclarationError, FixInput, RuleError, Unproven
 from refold.explain.events import Explainer
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.redactions import Redaction
@@ -188,25 +188,29 @@ class Engine:
 
         The last snapshot is verified over every order of rows that a proof needs, those before it over one or two each.
         A relation that cannot be computed at a snapshot is given to `refused`, and one whose inputs are not built there
-        is left out; without `refused` either is raised.
+        is left out, as is one that reads a store not built at the last; without `refused` either is raised.
         """
-        snapshots = self.chain.through(through.key)
+        snapshots, relations = self.chain.through(through.key), self.project.relations
+        if refused is not None:
+            held = [each for each in self.project.folded if not self.is_built(each, through)]
+            relations = [each for each in relations if not any(store in held for store in each.all_inputs)]
         before, verdicts = "", dict[str, Verdict]()
         with self.builder.checkpoints.grouped():
             for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
                 if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
                     verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
                 else:
-                    verdicts = dict(self._related(snapshot, snapshot.id != through.id, refused))
+                    verdicts = dict(self._related(relations, snapshot, snapshot.id != through.id, refused))
                 before = snapshot.id
                 yield snapshot, verdicts
         self.objects.sync()
 
     def _related(
-        self, snapshot: Snapshot, briefly: bool, refused: Callable[[Store, Snapshot, FixInput], None] | None
-    ) -> Iterator[tuple[str, Verdict]]:
+        self, relations: Sequence[Store], snapshot: Snapshot, briefly: bool,
+        refused: Callable[[Store, Snapshot, FixInput], None] | None,
+    ) -> Iterator[tuple[str, Verdict]]:  # fmt: skip
         """The verdict of every relation that can be computed at a snapshot, by name."""
-        for relation in self.project.relations:
+        for relation in relations:
             try:
                 self.builder.build(relation, snapshot, with_rows=False)
                 yield relation.name, self.prover.prove(relation, snapshot, briefly=briefly)
@@ -238,6 +242,13 @@ class Engine:
         before = Builder(self.objects, chain, self.settings.memory_limit_mb), chain.get(last.key)
         for store in self.project.in_order:
             yield moved(before, (self.builder, last), store, keys, redaction.log)
+
+    def is_built(self, store: Store, snapshot: Snapshot) -> bool:
+        """Whether a store has a state at a snapshot; one that is damaged counts, since the replay reports it."""
+        try:
+            return self.builder.find(store, snapshot) is not None
+        except Damaged:
+            return True
 
     def stores_of(self, log: str) -> list[Folded]:
         """The folded stores of one log."""

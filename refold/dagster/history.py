@@ -133,7 +133,9 @@ class _History:
                 yield from self._log(event)
             case HistoryFolded(log, last):
                 for snapshot in self._engine.chain.through(last.key):
-                    yield from (self._state(store, snapshot) for store in self._engine.stores_of(log.name))
+                    stores = self._engine.stores_of(log.name)
+                    built = [store for store in stores if self._engine.is_built(store, snapshot)]
+                    yield from (self._state(store, snapshot) for store in built)
             case RelationVerified(verdict):
                 yield self._state(verdict.store, verdict.snapshot)
                 yield _judged(verdict)

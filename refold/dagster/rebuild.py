@@ -150,7 +150,7 @@ def _alive(pid: int) -> bool:
 def _failed(console: Console, reasons: Sequence[str]) -> int:
     for line in "\n".join(reasons).splitlines():
         console.print(view.cell(line), style="bold red", soft_wrap=True)
-    console.print("Readers still see the release before, unless the release itself failed.")
+    console.print("`refold release show` says what readers see.")
     return 1
 
 

@@ -10,7 +10,6 @@ from typing import TypeVar
 from refold.base.progress import Timings, track
 from refold.engine import Engine
 from refold.errors import (
-    Damaged,
     DeclarationError,
     FixInput,
     NotFound,
@@ -132,7 +131,7 @@ class RebuildRun:
     def replay(self) -> Iterator[Event]:
         """Replay each log from offset 0 and compare its stores at every snapshot."""
         for log in self.engine.project.logs:
-            folded = [store for store in self.engine.stores_of(log.name) if self._is_built(store)]
+            folded = [store for store in self.engine.stores_of(log.name) if self.engine.is_built(store, self.last)]
             if not folded:
                 continue
             proven = self.engine.prove_history(log.name, self.last, folded)
@@ -149,13 +148,6 @@ class RebuildRun:
         for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last, refuse)):
             yield from map(RelationVerified, verdicts.values())
         yield from {each.store.name: each for each in refused}.values()
-
-    def _is_built(self, store: Store) -> bool:
-        """Whether a store has a state at the last snapshot; one that is damaged counts, since the replay reports it."""
-        try:
-            return self.engine.builder.find(store, self.last) is not None
-        except Damaged:
-            return True
 
     def _is_proven(self, store: Store) -> bool:
         try:

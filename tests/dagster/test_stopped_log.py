@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -52,3 +53,25 @@ def test_the_history_job_releases_and_fails_at_its_end(two: House):
     failed = [event.step_key for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE]
     assert failed == ["check_landing"]
     assert open_release(str(two.shop.store)).snapshot == DAYS[1]
+
+
+def fails(row: shop.Level, event: Any):
+    """A rule that fails on the events of the second day."""
+    return row._replace(level=row.level + 10 // (event.quantity - 2))
+
+
+def test_a_store_that_refuses_an_event_is_held_back_and_the_history_job_fails_at_its_end(tmp_path: Path):
+    sinks = {name: [Sql(name)] for name in ("on_hand", "last_move", "offers", "turnover")}
+    fails.__name__ = "on_hand"
+    house = House(Shop(tmp_path, shop.little(sinks, rule=fails)))
+    for number, day in enumerate(DAYS[:2], start=1):
+        shop.land(house.shop.landing, "moves", day, [move(day, "cup", number)])
+        shop.land(house.shop.landing, "prices", day, [{"id": day, "product": "cup", "price": number}])
+    result = house.run("rebuild_history")
+    failed = [event.step_key for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_FAILURE]
+    assert failed == ["check_stores"], failure_texts(result.all_events)
+    (text,) = failure_texts(result.all_events)
+    assert "Store 'on_hand' was held back" in text and "product 'cup'" in text
+    assert "Store 'turnover' was held back and is not served. It is computed from 'on_hand'." in text
+    served = open_release(str(house.shop.store))
+    assert served.snapshot == DAYS[1] and sorted(served.release.versions) == ["last_move", "offers"]
