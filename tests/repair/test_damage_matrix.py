@@ -193,9 +193,9 @@ HARMLESS = ("expectations", "content check")
 
 
 def test_every_kind_of_object_is_also_added():
-    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", *OF_SINKS} == set(OBJECTS)
+    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", REDACTION, *OF_SINKS} == set(OBJECTS)
     by_removal = {removal: {kind for kind, entry in OBJECTS.items() if entry.removal is removal} for removal in Removal}
-    assert by_removal[Removal.NEVER] == {*ADDED_AND_NAMED, *HARMLESS}
+    assert by_removal[Removal.NEVER] == {*ADDED_AND_NAMED, *HARMLESS, REDACTION}
     assert by_removal[Removal.VERSION] == set(OF_SINKS)
     assert set(COLLECTORS) == {*UNREFERENCED, "proof"}
 
