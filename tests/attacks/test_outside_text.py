@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from refold.base.outside import as_code, as_markdown, printable, printable_lines
-from refold.cli.group import COMMANDS
+from refold.cli.group import COMMANDS, cli
 from refold.errors import RefoldError
 from tests.dagster.house import House, day, small_project
 from tests.support import Shop, moved
@@ -90,12 +91,12 @@ def hostile(tmp_path: Path) -> House:
 
 
 COMMANDS_SHOWN = [
-    "plan", "conflicts --refused", "conflicts --refused --json", "quarantine ls --refused", "rebuild", "plan",
-    "log ls", "log skipped",
-    "log show stock_events 0:0", "log verify", "log compact --dry-run", "log unseal 2026-01-02",
+    "plan", "conflicts --refused", "conflicts --refused --json", "quarantine ls --refused", "rebuild", "plan", "log ls",
+    "log skipped", "log show stock_events 0:0", "log verify --landing", "log compact", "log unseal 2026-01-02",
     "conflicts", "conflicts --json", "quarantine ls", "quarantine ls --json", "quarantine retry", "release ls",
     "release show", "show levels", "show movement", "why levels KEY", "explain levels", "verify", "verify --reference",
-    "repair", "prune", "search levels x",
+    "repair", "prune", "search levels x", "log redact stock_events --place 0:0 --reason KEY --by KEY --yes",
+    "log redactions", "log ls", "release again", "release rollback",
 ]  # fmt: skip
 
 
@@ -103,6 +104,10 @@ def test_no_command_prints_what_a_terminal_obeys(hostile: House):
     """F15: every command, and JSON for machines as well."""
     unseen = {"demo", "sample", "diff"}  # they make what they show, or have a test of their own
     assert {words.split()[0] for words in COMMANDS_SHOWN} == COMMANDS.keys() - unseen
+    with click.Context(cli) as context:
+        found = {name: cli.get_command(context, name) for name in COMMANDS}
+    grouped = {f"{name} {each}" for name, group in found.items() for each in getattr(group, "commands", ())}
+    assert grouped == {" ".join(words.split()[:2]) for words in COMMANDS_SHOWN} & grouped
     shown = 0
     for words in COMMANDS_SHOWN:
         given_words = [PICTURE + MARKS if word == "KEY" else word for word in words.split()]
