@@ -110,6 +110,7 @@ class Proxy:
         matching: a regular expression for the requests that have the effect, such as `PUT /bucket/name`.
         times: how many more requests have it.
         once_each: whether a request that is sent again is spared.
+        every: how many matching requests there are to one that has it.
         hit: the requests that had it.
     """
 
@@ -118,11 +119,14 @@ class Proxy:
     matching: str = "$^"
     times: int = 0
     once_each: bool = False
+    every: int = 1
+    seen: int = 0
     hit: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def plan(self, effect: str, matching: str, times: int = 1, *, once_each: bool = False) -> None:
+    def plan(self, effect: str, matching: str, times: int = 1, *, once_each: bool = False, every: int = 1) -> None:
         """From now on do this to so many requests."""
+        self.every, self.seen = every, 0
         self.effect, self.matching, self.times, self.once_each = effect, matching, times, once_each
         self.hit.clear()
 
@@ -131,6 +135,8 @@ class Proxy:
         with self.lock:
             taken = self.times > 0 and re.match(self.matching, request) is not None
             taken = taken and not (self.once_each and request in self.hit)
+            self.seen += taken
+            taken = taken and self.seen % self.every == 0
             self.times -= taken
             if taken:
                 self.hit.append(request)

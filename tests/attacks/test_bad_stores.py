@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,11 +25,14 @@ from hypothesis import strategies as st
 from refold import BulkNdjson, Sql, open_release
 from refold.errors import RefoldError, UnsafeStore
 from refold.rebuild import rebuild_all
-from refold.storage.objects import ObjectStore, OpenStore
+from refold.storage.objects import ObjectStore, OpenStore, sha256_hex
 from refold.storage.wrappers import CountingStore, Operation
 from refold.testing.faulty_store import Effect, Faults
 from tests import shop
+from tests.s3 import BUCKET, Proxy, s3, s3_address
 from tests.support import Shop
+
+__all__ = ["s3", "s3_address"]
 
 PROJECT = shop.little({"on_hand": [Sql("on_hand")], "last_move": [BulkNdjson("moves")]})
 DAYS = shop.DAYS[:2]
@@ -145,7 +149,7 @@ def require_right(small: Shop) -> None:
     assert found is None or found[1] == expected().rows[found[0]]
 
 
-EACH = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+EACH = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 UNANSWERED = (Effect.FAIL, Effect.LOSE_ANSWER, Effect.LATE, Effect.SLOW, Effect.RESEND)
 HONEST = {effect: tuple(Operation) for effect in UNANSWERED} | {
     Effect.STALE: (Operation.LIST,),
@@ -210,3 +214,38 @@ def test_a_store_that_overwrites_what_exists_is_refused_before_anything_is_seale
         assert small.files("snapshots") == {}
         faults.clear()
         assert rebuild(bad) and is_right(small)
+
+
+# On a real S3 server
+
+
+def on_s3(small: Shop) -> tuple[Shop, str]:
+    """The shop with its store in a bucket, and the URL of that."""
+    url = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    return replace(small, open_store=on_store(small, lambda _: ObjectStore.open(url))), url
+
+
+def test_answers_of_s3_that_are_lost_again_and_again_are_not_noticed(s3: Proxy):
+    """F10, from end to end."""
+    with a_shop() as small:
+        remote, url = on_s3(small)
+        s3.plan("drop", "GET|PUT|POST|DELETE", 10**6, every=20)
+        rebuild_all(remote.engine(), DAYS[-1])
+        assert len(s3.hit) > 5
+        s3.plan("none", "GET", 0)
+        objects = ObjectStore.open(url)
+        names = [info.name for info in objects.list("snapshots")]
+        assert {name: sha256_hex(objects.get(name)) for name in names} == expected().manifests
+        opened = open_release(url, database=small.database_url, search_folder=small.settings.search_folder)
+        found = [opened.sql("on_hand").to_pylist(), opened.documents("moves").to_pylist()]
+        assert (opened.snapshot, found) == (DAYS[-1], expected().rows[DAYS[-1]])
+
+
+def test_nothing_is_sealed_on_an_s3_that_ignores_conditions(s3: Proxy):
+    """F5, from end to end."""
+    with a_shop() as small:
+        remote, url = on_s3(small)
+        s3.plan("unconditional", "PUT", 10**6)
+        with pytest.raises(UnsafeStore, match="If-None-Match"):
+            rebuild_all(remote.engine())
+        assert ObjectStore.open(url).list("snapshots") == ObjectStore.open(url).list("releases") == []

@@ -244,3 +244,19 @@ def _race(stores: list[ObjectStore], name: str) -> None:
         ends = list(pool.map(write, range(len(stores))))
     assert {type(end) for end in ends if end} == {Conflict}
     assert [number for number, end in enumerate(ends) if end is None] == [int(stores[0].get(name))]
+
+
+def test_a_file_that_was_created_and_not_synced_is_no_success(tmp_path: Path):
+    """Its bytes are there when they are read back, and would be gone after a power cut."""
+    local = type(ObjectStore.open(str(tmp_path)))
+
+    class Full(local):
+        def sync(self, folder: str = "") -> None:
+            if self.exists("a"):
+                raise Unavailable("The disk is full.", remedy="Make room.")
+            super().sync(folder)
+
+    store = Full(tmp_path)
+    with pytest.raises(Unavailable, match="full"):
+        store.create("a", b"1")
+    assert store.get("a") == b"1"
