@@ -353,7 +353,7 @@ class Releaser:
         for former in recorded.values():
             described = former.sink
             connections = self._publisher.connections
-            restored = reached(connections, former.sink, former.at)
+            restored = reached(connections, former.sink)
             if restored is not None:
                 target = restored.open(connections, name, described.key, described.schema)
                 if release.versions[name] in target.versions():

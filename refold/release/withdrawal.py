@@ -21,13 +21,17 @@ from refold.sinks.connections import OBJECTS, Connections
 _log = logging.getLogger("refold")
 
 
-def reached(connections: Connections, sink: ServedSink, at: str) -> Sink | None:
-    """The declaration of a recorded sink, where its class is known and its connection is still the recorded one."""
+def reached(connections: Connections, sink: ServedSink, at: str | None = None) -> Sink | None:
+    """The declaration of a recorded sink, where its class is known and the settings name its connection.
+
+    With `at` also only where that connection is there, as recorded.
+    """
     declared = sink.declared()
     if declared is None or declared.connection == OBJECTS:
         return declared
     name = declared.connection
-    return declared if connections.urls.get(name) and connections.recorded(name) == at else None
+    there = connections.urls.get(name) and at in (None, connections.recorded(name))
+    return declared if there else None
 
 
 def sinks_in(release: Release) -> Iterator[FormerSink]:
