@@ -7,8 +7,7 @@ touches nothing but the object store; landing, database and search index are ope
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from refold.base.memory import limit_bytes, share_allocator
 from refold.base.parallel import limit_threads
 from refold.base.progress import track
 from refold.config import Settings
-from refold.errors import Damaged, DeclarationError, FixInput, RuleError, Unproven
+from refold.errors import Damaged, Unproven
 from refold.explain.events import Explainer
+from refold.incremental.history import Refused, RelationHistory
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.redactions import Redaction
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -182,45 +182,23 @@ class Engine:
         return reference_verdicts(self.objects, self.chain, self.builder, stores, snapshot)
 
     def relate_history(
-        self, through: Snapshot, refused: Callable[[Store, Snapshot, FixInput], None] | None = None
+        self, through: Snapshot, refused: Refused | None = None
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
-        """Compute every relation at every snapshot and compute it again to verify; yields verdicts, oldest first.
+        """Build every relation at every snapshot and verify it; yields verdicts, oldest first.
 
-        The last snapshot is verified over every order of rows that a proof needs, those before it over one or two each.
-        A relation that cannot be computed at a snapshot is given to `refused`, and one whose inputs are not built there
-        is left out, as is one that reads a store not built at the last; without `refused` either is raised.
+        The last snapshot is verified over every order of rows that a proof needs. A relation that cannot be computed at
+        a snapshot is given to `refused`, and one whose inputs are not built there is left out, as is one that reads a
+        store not built at the last; without `refused` either is raised.
         """
         snapshots, relations = self.chain.through(through.key), self.project.relations
         if refused is not None:
             held = [each for each in self.project.folded if not self.is_built(each, through)]
             relations = [each for each in relations if not any(store in held for store in each.all_inputs)]
-        before, verdicts = "", dict[str, Verdict]()
+        history = RelationHistory(self.builder, self.prover, relations, through, refused)
+        verdicts = history.verdicts(snapshots) if relations else ((each, {}) for each in snapshots)
         with self.builder.checkpoints.grouped():
-            for snapshot in track(snapshots, "relations", len(snapshots), lambda s: s.events_through):
-                if snapshot.id == before:  # a day without events: the same inputs, so the same results and proofs
-                    verdicts = {name: replace(verdict, snapshot=snapshot) for name, verdict in verdicts.items()}
-                else:
-                    verdicts = dict(self._related(relations, snapshot, snapshot.id != through.id, refused))
-                before = snapshot.id
-                yield snapshot, verdicts
+            yield from track(verdicts, "relations", len(snapshots), lambda item: item[0].events_through)
         self.objects.sync()
-
-    def _related(
-        self, relations: Sequence[Store], snapshot: Snapshot, briefly: bool,
-        refused: Callable[[Store, Snapshot, FixInput], None] | None,
-    ) -> Iterator[tuple[str, Verdict]]:  # fmt: skip
-        """The verdict of every relation that can be computed at a snapshot, by name."""
-        for relation in relations:
-            try:
-                self.builder.build(relation, snapshot, with_rows=False)
-                yield relation.name, self.prover.prove(relation, snapshot, briefly=briefly)
-            except (RuleError, DeclarationError) as error:
-                if refused is None:
-                    raise
-                refused(relation, snapshot, error)
-            except Unproven:
-                if refused is None:
-                    raise
 
     def redactor(self, log: str) -> Redactor:
         """What puts sealed events of a log aside or erases them. Raises NotFound."""

@@ -53,6 +53,8 @@ class DigestTree:
     def __init__(self, schema: str) -> None:
         self.schema = schema
         self.leaves = [_EMPTY] * BUCKETS
+        self._nodes = _empty_nodes()
+        self._stale = set[int]()
 
     @classmethod
     def of(cls, schema: str, table: pa.Table, key: Sequence[str]) -> DigestTree:
@@ -69,20 +71,30 @@ class DigestTree:
         for half, leaves in zip(halves, found, strict=True):
             for bucket, leaf in zip(half.tolist(), leaves, strict=True):
                 self.leaves[bucket] = leaf
+        self._stale.update((touched // _FAN_OUT).tolist())
 
     def digest(self) -> str:
         """The root, as 64 hexadecimal digits."""
-        level, empty = b"".join(self.leaves), _EMPTY
-        while len(level) > len(empty):
-            blank = empty * _FAN_OUT  # most nodes of a small table equal this one, which is hashed once
-            empty = hashlib.sha256(blank).digest()
-            nodes = (level[i : i + len(blank)] for i in range(0, len(level), len(blank)))
-            level = b"".join(empty if node == blank else hashlib.sha256(node).digest() for node in nodes)
-        return hashlib.sha256(b"refold table 1\n" + self.schema.encode() + b"\n" + level).hexdigest()
+        below, stale = self.leaves, self._stale
+        for level in self._nodes:  # only the nodes above leaves that were updated
+            for node in stale:
+                level[node] = hashlib.sha256(b"".join(below[node * _FAN_OUT : (node + 1) * _FAN_OUT])).digest()
+            below, stale = level, {node // _FAN_OUT for node in stale}
+        self._stale = set()
+        return hashlib.sha256(b"refold table 1\n" + self.schema.encode() + b"\n" + below[0]).hexdigest()
 
     def differing(self, other: DigestTree) -> list[int]:
         """The buckets in which two tables differ, ascending."""
         return [i for i, (a, b) in enumerate(zip(self.leaves, other.leaves, strict=True)) if a != b]
+
+
+def _empty_nodes() -> list[list[bytes]]:
+    """The nodes above leaves without rows, level by level, the top last."""
+    nodes, node, count = list[list[bytes]](), _EMPTY, BUCKETS
+    while count > 1:
+        count, node = count // _FAN_OUT, hashlib.sha256(node * _FAN_OUT).digest()
+        nodes.append([node] * count)
+    return nodes
 
 
 def _leaves(table: pa.Table, buckets: Buckets, wanted: npt.NDArray[np.uint16]) -> list[bytes]:

@@ -219,8 +219,13 @@ def _relate(chain: SnapshotChain, plan: Plan, rows: _Rows) -> PlannedStage:
             times = 2 if place in each.computed else 1
             work["runs"] += times
             work["reads"] += times == 1
-            work["input_rows"] += times * _input_rows(each.relation, plan.days[place], place, rows)
-            work["rows"] += (times + 1) * rows[each.relation.name][place]
+            read = _input_rows(each.relation, plan.days[place], place, rows)
+            written = rows[each.relation.name][place]
+            if each.relation.is_maintained and place < len(plan.days) - 1:
+                new = _new_events(each.relation, plan.days[place])
+                read, written = min(read, new), min(written, new)
+            work["input_rows"] += times * read
+            work["rows"] += (times + 1) * written
         ledgers |= {ledger.name: ledger.store for ledger in each.relation.ledgers_read}
     due = [each for each in plan.relations if each.computed]
     proofs = [p for p in plan.proofs if p.store.ledger is None and p.missing]
@@ -238,6 +243,12 @@ def _relate(chain: SnapshotChain, plan: Plan, rows: _Rows) -> PlannedStage:
 
 def _summary(each: PlannedRelation) -> str:
     return f"{each.relation.name}: {'; '.join(each.reasons)} ({len(each.computed)} snapshots)"
+
+
+def _new_events(relation: Store, day: Day) -> int:
+    """The events that a snapshot adds to the logs behind a relation."""
+    logs = {ledger.store.log.name for store in relation.all_inputs if (ledger := store.ledger) is not None}
+    return sum(day.logs[log].events for log in logs)
 
 
 def _input_rows(relation: Store, day: Day, place: int, rows: _Rows) -> int:

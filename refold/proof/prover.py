@@ -100,7 +100,7 @@ class Prover:
         started = time.perf_counter()
         if store.ledger is None:
             compared = compare_reordered(self._builder, self.require, store, snapshot, briefly=briefly)
-            return self._settle(compared, started)
+            return self.settle(compared, started)
         folded, trail = store.ledger.store, Trail()
         for each, boundaries in self._replay([folded], snapshot):
             boundary = boundaries[store.name]
@@ -109,7 +109,7 @@ class Prover:
         if not verdict.passed:
             self._forget_parted(trail)
             verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
-        return self._settle(verdict, started)
+        return self.settle(verdict, started)
 
     def prove_history(
         self, stores: Sequence[Folded], through: Snapshot
@@ -125,14 +125,14 @@ class Prover:
                 trail, boundary = trails[store.name], boundaries[store.name]
                 self._compare(store, snapshot, boundary, trail)
                 whole = None if snapshot is through else seen
-                verdicts[store.name] = self._settle(self._judge(store, snapshot, boundary, trail, whole), started)
+                verdicts[store.name] = self.settle(self._judge(store, snapshot, boundary, trail, whole), started)
             yield snapshot, verdicts
 
     def _replay(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
         log, limit = stores[0].log, self._memory_limit_mb
         return replay(self._objects, self._chain, log, stores, through, limit, self._engines)
 
-    def _settle(self, verdict: Verdict, started: float) -> Verdict:
+    def settle(self, verdict: Verdict, started: float) -> Verdict:
         """Keep the proof of what passed, and remove every proof of what was refuted."""
         verdict = replace(verdict, seconds=round(time.perf_counter() - started, 3))
         record = verdict.record

@@ -1,7 +1,8 @@
 """Building: a store's state at a snapshot, by resuming from the nearest sound checkpoint.
 
-A checkpoint that is damaged or missing costs a longer fold, never a wrong state. Relations are computed whole over
-the built states and ledgers of the same snapshot. Proving is `refold.proof.prover`.
+A checkpoint that is damaged or missing costs a longer fold, never a wrong state. A relation is computed whole here,
+over the built states and ledgers of the same snapshot; `refold.incremental` builds all of its history. Proving is
+`refold.proof.prover`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from refold.stores.fold_engine import Engines, FoldEngine, LocalEngine, StateRef
 from refold.stores.folding import columns_to_read
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.relating import RelationRunner
-from refold.stores.state import State, published_rows
+from refold.stores.state import Result, State, published_rows
 from refold.types import describe
 
 _log = logging.getLogger("refold")
@@ -253,8 +254,24 @@ class Builder:
         except Damaged as error:
             _log.warning("%s Computing it again.", error)
         table = store.compute(self.runner, self.tables(store, snapshot))
-        digest = table_digest(describe(store.columns), table, store.key)
-        return self.checkpoints.save(store, inputs, table, digest)
+        before = self._result_before(store, snapshot, inputs)
+        if before is None:
+            return self.checkpoints.save(store, inputs, table, table_digest(describe(store.columns), table, store.key))
+        record, result = before
+        result.replace(np.ones(len(result), dtype=np.bool_), table)
+        return self.checkpoints.save_result(result, inputs, record)[0]
+
+    def _result_before(self, store: Store, snapshot: Snapshot, inputs: str) -> tuple[StateRecord, Result] | None:
+        """The newest result of a computed store before a snapshot, from other inputs; None where it has no rows."""
+        for each in reversed(self._chain.through(snapshot.key)[:-1]):
+            try:
+                record = self.find(store, each)
+                if record is None or record.inputs != inputs:
+                    sound = record is not None and not record.thinned
+                    return (record, self.checkpoints.result(store, record)) if record and sound else None
+            except Damaged:
+                return None
+        return None
 
     def standing(self, store: Store, inputs: str) -> StateRecord | None:
         """The record of a computed store at the identity of its inputs, thinned or not; None where it was not computed.
@@ -318,8 +335,13 @@ class Builder:
         """
         tables, digest = [], EMPTY_DIGEST
         for each in self._chain.through(snapshot.key):
-            table, digest = self._ledger_part(store, each, digest)
+            table, digest = self.ledger_part(store, each, digest)
             tables.append(table)
+        self.require_ledger_digest(store, snapshot, digest)
+        return pa.concat_tables(tables)
+
+    def require_ledger_digest(self, store: Folded, snapshot: Snapshot, digest: str) -> None:
+        """Raise Damaged unless the ledger up to a snapshot has the digest of the store's record."""
         expected = self.require(store, snapshot).ledger_digest
         if digest != expected:
             raise Damaged(
@@ -327,10 +349,12 @@ class Builder:
                 f"{digest}, expected {expected}.",
                 remedy=f"Run the check full_replay of state/{store.name}, and rebuild it from the beginning.",
             )
-        return pa.concat_tables(tables)
 
-    def _ledger_part(self, store: Folded, snapshot: Snapshot, before: str) -> tuple[pa.Table, str]:
-        """The ledger part of one snapshot as a table, and the ledger's digest after it, from the one before."""
+    def ledger_part(self, store: Folded, snapshot: Snapshot, before: str) -> tuple[pa.Table, str]:
+        """The ledger part of one snapshot as a table, and the ledger's digest after it, from the one before.
+
+        Raises Damaged.
+        """
         place = (store.name, store.code_version, snapshot.key)
         if place not in self._ledgers:
             record = self.require(store, snapshot)

@@ -1,6 +1,6 @@
 """Checkpoints: states, ledger parts and results stored per store, code version and position of the inputs.
 
-A folded state is stored as a base, which holds all rows, and the rows that changed since that base. A new base is
+A state is stored as a base, which holds all rows, and the rows that changed since that base. A new base is
 written once the changes written since the last one add up to more rows than the state has, so that all changes
 together cost no more than the bases, and reading a state never takes more than two objects. Any checkpoint but the
 newest can give up its rows (`refold.stores.thinning`) and keeps its digests and its ledger part.
@@ -33,7 +33,17 @@ from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
-from refold.stores.state import Rows, State, key_hashes, replace_rows
+from refold.stores.state import (
+    REMOVED,
+    Result,
+    Rows,
+    State,
+    key_hashes,
+    replace_rows,
+    sort_by,
+    with_mark,
+    without_removed,
+)
 from refold.types import Schema, describe
 
 
@@ -134,6 +144,29 @@ class Checkpoints:
         return self._record(StateRecord(store.name, store.code_version, inputs, state_digest, "", len(table), {},
                                         base, None, 0, None))  # fmt: skip
 
+    def save_result(self, result: Result, inputs: str, before: StateRecord) -> tuple[StateRecord, Result]:
+        """Store a relation's rows, as a base or as the changes since that of the record `before`, and its record.
+
+        Returns the record, and the result to go on with.
+        """
+        store, base, changes = result.store, before.base, None
+        since = result.changed_count + before.changes_since_base
+        if base is None or since > len(result):
+            result = result.based()
+            base, since = self._put(store, ObjectKind.ROWS, result.rows()), 0
+        elif result.changed_count:
+            changes = self._put(store, ObjectKind.CHANGES, result.changed())
+        record = StateRecord(store.name, store.code_version, inputs, result.digest(), "", result.live_count, {},
+                             base, changes, since, None)  # fmt: skip
+        return self._record(record), result
+
+    def result(self, store: Store, record: StateRecord) -> Result:
+        """The rows of a relation's record. Raises Damaged, also where they were thinned."""
+        table, changed, hashes = self._merged(record, store.key)
+        result = Result(store, table, changed, hashes)
+        self.require_digest(record, result.digest())
+        return result
+
     def save_state(self, state: State, cut: LogCut, part: LedgerPart, before: StateRecord | None) -> StateRecord:
         """Store a folded state: its base or its changes, the ledger part and, last, the record.
 
@@ -228,12 +261,14 @@ class Checkpoints:
     def rows(self, record: StateRecord, columns: Schema, key: tuple[str, ...]) -> pa.Table:
         """The rows of a record of any store. Raises Damaged, also where they were thinned."""
         table, *_ = self._merged(record, key)
+        if REMOVED in table.column_names:
+            table = sort_by(without_removed(table), key)
         self.require_digest(record, table_digest(describe(columns), table, key))
         return table
 
     def ledger(self, record: StateRecord) -> LedgerPart | None:
         """The ledger part of a record; None where its snapshot added no event. Raises Damaged."""
-        return LedgerPart.from_table(self._table(record.ledger)) if record.ledger else None
+        return LedgerPart.from_table(self.stored(record.ledger)) if record.ledger else None
 
     def require_ledger(self, record: StateRecord) -> None:
         """Raise Damaged where the ledger part of a record is missing or has other bytes."""
@@ -248,19 +283,22 @@ class Checkpoints:
         if record.base is None:
             raise self._damaged(record, "its rows were thinned")
         if record.changes is None:
-            return self._table(record.base), np.zeros(0, dtype=np.int64), None
+            return self.stored(record.base), np.zeros(0, dtype=np.int64), None
 
         def read(stored: StoredObject) -> tuple[pa.Table, Hashes]:
-            table = self._table(stored)
+            table = self.stored(stored)
             return table, key_hashes(table, key)
 
         try:
             (base, own), (changes, new) = each(read, [record.base, record.changes], [record.rows] * 2)
+            if REMOVED in changes.column_names:
+                base = with_mark(base)
             return replace_rows(base, changes, key, (own, new))
         except (pa.ArrowInvalid, KeyError, TypeError) as error:
             raise self._damaged(record, f"base and changes do not fit: {error}") from error
 
-    def _table(self, stored: StoredObject) -> pa.Table:
+    def stored(self, stored: StoredObject) -> pa.Table:
+        """The table of an object. Raises Damaged."""
         return from_parquet(self._objects.get_checked(stored.name, stored.sha256), stored.name)
 
     def require_digest(self, record: StateRecord, found: str) -> None:

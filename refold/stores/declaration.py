@@ -155,6 +155,11 @@ class Store(ABC):
         """The SQL that computes it; "" where none does."""
         return ""
 
+    @property
+    def is_maintained(self) -> bool:
+        """Whether its history is computed from the changes of its inputs, rather than whole at every snapshot."""
+        return True
+
     @abstractmethod
     def identity(self, snapshot: Snapshot, claims: Sequence[Mapping[str, str]]) -> str:
         """The identity of what it is computed from at a snapshot; `claims` are those of its `inputs`, in that order."""

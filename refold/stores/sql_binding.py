@@ -83,7 +83,7 @@ def bind(sql: str, tables: Mapping[str, pa.Schema], returns: Schema) -> BoundQue
     if faults:
         return BoundQuery({}, [*faults, *_unquoted(tree, sql, tables)])
     try:
-        with _cursor() as cursor:
+        with cursor_over(tables) as cursor:
             return _bound(cursor, sql, tree, tables, returns)
     except duckdb.Error as error:
         return BoundQuery({}, [QueryFault(str(error).partition("\n")[0])])
@@ -92,9 +92,6 @@ def bind(sql: str, tables: Mapping[str, pa.Schema], returns: Schema) -> BoundQue
 def _bound(
     cursor: duckdb.DuckDBPyConnection, sql: str, tree: Node, tables: Mapping[str, pa.Schema], returns: Schema
 ) -> BoundQuery:
-    for name, schema in tables.items():
-        columns = ", ".join(f"{quoted(field.name)} {_sql_type_of(field.type)}" for field in schema)
-        cursor.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
     names = [name for schema in tables.values() for name in schema.names]
     plan = _answered(cursor, "json_serialize_plan", sql)
     if faults := _error_of(plan):
@@ -178,6 +175,15 @@ def _cursor() -> duckdb.DuckDBPyConnection:
     """A connection of its own to the database that binds, so that its temporary tables are its own."""
     cursor = _connection().cursor()
     cursor.execute("SET TimeZone = 'UTC'")
+    return cursor
+
+
+def cursor_over(tables: Mapping[str, pa.Schema]) -> duckdb.DuckDBPyConnection:
+    """A connection with empty tables of these types; the caller closes it. Raises duckdb.Error."""
+    cursor = _cursor()
+    for name, schema in tables.items():
+        columns = ", ".join(f"{quoted(field.name)} {sql_type_of(field.type)}" for field in schema)
+        cursor.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
     return cursor
 
 
@@ -297,7 +303,8 @@ def _scans(plan: object) -> Iterator[tuple[str, list[int]]]:
         yield from _scans(value)
 
 
-def _sql_type_of(kind: pa.DataType) -> str:
+def sql_type_of(kind: pa.DataType) -> str:
+    """The type in DuckDB of a column of a table of Arrow."""
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision}, {kind.scale})"
     if pa.types.is_timestamp(kind):

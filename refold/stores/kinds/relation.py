@@ -26,6 +26,7 @@ from refold.types import Schema, describe
 
 if TYPE_CHECKING:
     from refold.log.snapshot import Snapshot
+    from refold.stores.incremental_query import IncrementalQuery
     from refold.stores.relating import RelationRunner
     from refold.stores.row_orders import RowOrder
     from refold.stores.sql_binding import BoundQuery
@@ -64,6 +65,21 @@ class Relation(Store):
         from refold.stores.sql_binding import bind  # noqa: PLC0415  # projects without relations need no DuckDB
 
         return bind(self.sql, {source.name: source.table for source in self.reads}, self.columns)
+
+    @cached_property
+    def incremental(self) -> IncrementalQuery:
+        """How its query is maintained from the changes of its inputs."""
+        from refold.stores.incremental_query import incremental_query  # noqa: PLC0415  # sqlglot takes 0.2 s to import
+
+        computed = [source.name for source in self.reads if source.store.ledger is None]
+        ledgers = [source.name for source in self.reads if isinstance(source, LedgerOf)]
+        tables = {source.name: source.table for source in self.reads}
+        return incremental_query(self.sql, tables, ledgers, computed, self.columns, self.key)
+
+    @property
+    def is_maintained(self) -> bool:
+        """Whether its query allows that."""
+        return not self.incremental.is_whole
 
     def _placed(self, fault: QueryFault) -> str:
         """A fault with the file and line of the query's text, or its line in the query where that is not known."""
@@ -127,7 +143,7 @@ class Relation(Store):
     def account(self) -> Account:
         """Its query, and what the fingerprint covers."""
         return Account(
-            how="A relation: DuckDB runs its query over its inputs at the same snapshot, whole at every snapshot.",
+            how=f"A relation: DuckDB runs its query over its inputs at the same snapshot. {self.incremental.how}",
             fingerprint_of={
                 "query": ["its text"],
                 "columns": [f"{name} {kind}" for name, kind in self.columns.items()],
