@@ -176,7 +176,7 @@ class _Block:
         if any(name in inner.args and inner.args[name] for name in ("order", "having_max")):
             return False
         if isinstance(inner, exp.Count):
-            argument = inner.this
+            argument: Any = inner.this
             if isinstance(argument, exp.Distinct):
                 return not isinstance(call, exp.Filter) and len(argument.expressions) == 1
             return not inner.expressions

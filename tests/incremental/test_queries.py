@@ -19,7 +19,7 @@ from tests.relations.house import moves
 from tests.support import Shop, seal_and_prove
 
 
-def _declared(case: Case, number: int) -> Relation:
+def declared(case: Case, number: int) -> Relation:
     def question() -> str:
         return case.sql
 
@@ -27,7 +27,7 @@ def _declared(case: Case, number: int) -> Relation:
     return relation(reads=SOURCES, key=case.key, returns=case.returns)(question)
 
 
-DECLARED = [_declared(case, number) for number, case in enumerate(CASES)]
+DECLARED = [declared(case, number) for number, case in enumerate(CASES)]
 PROJECT = Project("queries", Daily(dt.date(2026, 1, 1)), [*(s for s in SOURCES if s is s.store), *DECLARED])
 
 
