@@ -182,7 +182,7 @@ class _Block:
             return not inner.expressions
         if isinstance(inner, exp.Sum | exp.Avg):
             return not isinstance(inner.this, exp.Distinct) and self._is_exact(inner.this)
-        return isinstance(inner, tuple(_KEPT)) and not isinstance(inner.this, exp.Distinct)
+        return type(inner) in _KEPT and not isinstance(inner.this, exp.Distinct)
 
     def _is_exact(self, value: exp.Expr) -> bool:
         kind = self._type(text_of(exp.Sum(this=value.copy())))
