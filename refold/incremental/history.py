@@ -244,13 +244,11 @@ class _Build(_Run):
 
     def _events(self, partial: Partial, snapshots: Sequence[Snapshot], *, whole: bool) -> tuple[pa.Table, list[int]]:
         """The ledger from the beginning or from the first of some snapshots on, and where each of them begins in it."""
-        store = self._store_of(partial)
-        log = store.log.name
-        first = snapshots[0].cut(log).seq_start
-        table = self._builder.ledger_rows(store, snapshots[-1])
-        skipped = 0 if whole else first
-        starts = [each.cut(log).seq_start - skipped for each in snapshots]
-        return table.slice(skipped), [*starts, len(table) - skipped]
+        parts = self._builder.ledger_parts(self._store_of(partial), snapshots[-1])
+        if not whole:
+            parts = parts[-len(snapshots) :]
+        starts = list(accumulate(map(len, parts), initial=0))
+        return pa.concat_tables(parts), starts[-len(snapshots) - 1 :]
 
     def visit(self, place: int, snapshot: Snapshot, *, complete: bool) -> None:
         """Take the changes of the next snapshot, unless all before and this one stand."""
@@ -306,9 +304,8 @@ class _Proof(_Run):
     def prepare(self, snapshots: Sequence[Snapshot]) -> None:
         """Compute the partial aggregates of all snapshots."""
         for each in self._run.query.partials:
-            store = self._store_of(each)
-            ends = accumulate(snapshot.cut(store.log.name).events for snapshot in snapshots)
-            self._run.prepare(each, self._builder.ledger_rows(store, snapshots[-1]), [0, *ends])
+            parts = self._builder.ledger_parts(self._store_of(each), snapshots[-1])
+            self._run.prepare(each, pa.concat_tables(parts), list(accumulate(map(len, parts), initial=0)))
 
     def verdicts(self, prover: Prover, records: Mapping[str, StateRecord], through: Snapshot) -> Verdicts:
         """The verdicts on the snapshots visited since the last call, by their keys; proofs are kept or removed."""

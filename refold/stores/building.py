@@ -329,16 +329,20 @@ class Builder:
         return table
 
     def ledger_rows(self, store: Folded, snapshot: Snapshot) -> pa.Table:
-        """The ledger of a store up to a snapshot with the events' columns, one row per event.
+        """The ledger of a store up to a snapshot with the events' columns, one row per event that counts.
 
         Raises Damaged where the stored parts do not have the ledger digest of the snapshot's record.
         """
+        return pa.concat_tables(self.ledger_parts(store, snapshot))
+
+    def ledger_parts(self, store: Folded, snapshot: Snapshot) -> list[pa.Table]:
+        """The same, a table for each snapshot from the first on. Raises Damaged."""
         tables, digest = [], EMPTY_DIGEST
         for each in self._chain.through(snapshot.key):
             table, digest = self.ledger_part(store, each, digest)
             tables.append(table)
         self.require_ledger_digest(store, snapshot, digest)
-        return pa.concat_tables(tables)
+        return tables
 
     def require_ledger_digest(self, store: Folded, snapshot: Snapshot, digest: str) -> None:
         """Raise Damaged unless the ledger up to a snapshot has the digest of the store's record."""
