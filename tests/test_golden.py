@@ -19,12 +19,12 @@ GOLDEN = {
     "expectations": (6, "e8d38ecdd9ad082c"),
     "layouts": (39, "625b135029cc89a7"),
     "logs": (172, "477bf617d609d39b"),
-    "proofs": (151, "9eb43de35c4228d9"),
+    "proofs": (151, "c74519f515b5c242"),
     "releases": (1, "fe953c1cf2cbcdac"),
     "search": (4, "58a061cbccbd982b"),
     "sinks": (8, "f38046e9c95bce30"),
     "snapshots": (39, "68e3932116d09406"),
-    "states": (332, "12644b1ff53d7477"),
+    "states": (332, "d86f8e745c0d7302"),
 }
 
 
