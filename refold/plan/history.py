@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from refold.engine import Engine
 from refold.errors import RefoldError
-from refold.landing.listing import LandingObject
+from refold.landing.listing import LandingObject, read_listed
 from refold.log.declaration import Log
 from refold.log.layout import SegmentFile
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -163,7 +163,7 @@ def _peeked(engine: Engine, log: Log, kind: str, waiting: Sequence[LandingObject
         return _RECORD_BYTES[kind]
     try:
         name = items[len(items) // 2].name
-        data = engine.landing().get(name)
+        data = read_listed(engine.landing(), items[len(items) // 2].info)
         records = sum(piece.read for piece in acceptable_pieces(log, name, [data]))
     except (RefoldError, OSError, ValueError):  # sealing reports what is wrong with it
         return _RECORD_BYTES[kind]
