@@ -29,10 +29,14 @@ def create_whole(path: Path, data: bytes) -> None:
 
 
 def replace_whole(path: Path, data: bytes) -> None:
-    """Write a file that may exist, synced before it gets its name; readers find the old bytes or the new.
+    """Write a file in place of another one, synced before it gets its name, so that a power cut leaves either whole.
 
-    Its name is durable only once its folder was synced.
+    A file with the same bytes is only marked as written now.
     """
+    with suppress(FileNotFoundError, PermissionError):  # removed now, or of another user in a folder of both
+        if path.stat().st_size == len(data) and path.read_bytes() == data:
+            os.utime(path)
+            return
     with _draft(path, data) as draft:
         os.replace(draft, path)  # noqa: PTH105 -- `Path.replace` does the same
 

@@ -113,7 +113,8 @@ class ObjectStore(ABC):
         """Write a whole object, and replace it if it exists.
 
         For names that determine their content, so that a rerun changes nothing. Where the store is a local folder, it
-        is durable only after the next `sync`, `create` or `delete`, or at once where it replaces an object.
+        is durable only after the next `sync`, `create` or `delete`; until then a power cut leaves any part of a new
+        object, and all of one that is replaced.
         """
 
     @abstractmethod

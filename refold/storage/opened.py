@@ -164,16 +164,13 @@ class _LocalStore(_ObstoreStore):
 
     def put(self, name: str, data: bytes) -> None:
         path = self._root / name
-        if not path.exists():
+        if path.is_file():
+            # What names the object that is there relies on it, so it must not become an empty file.
+            with explained(f"Cannot write {name} in {self.url}"):
+                durable.replace_whole(path, data)
+        else:
             super().put(name, data)
-            self._unsynced.add(name)
-            return
-        # What names the object that is there relies on it, so it must not become an empty file.
-        self.sync()
-        with explained(f"Cannot write {name} in {self.url}"):
-            durable.replace_whole(path, data)
-        self._unsynced.renamed(name)
-        self.sync()
+        self._unsynced.add(name)
 
     def try_create(self, name: str, data: bytes) -> None:
         self.sync()
