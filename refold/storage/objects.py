@@ -3,7 +3,7 @@
 There are two kinds of write, and both are safe to repeat: `put` is for objects whose name determines their content,
 `create` for objects that are written only once. A moving pointer is a series of `create`s with rising numbers, which is
 a compare-and-swap on every store, local folders included. Nothing here knows what the objects mean.
-A local folder survives a power cut: what was put is on disk before anything is created, replaced or deleted, and
+A local folder survives a power cut: what was put is on disk before anything is created or deleted, and
 callers `sync` before they put an object that names others.
 `failures` turns errors of the storage library into Refold's; `wrappers` has stores that wrap another one.
 """
