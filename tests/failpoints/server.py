@@ -324,7 +324,7 @@ def recover(root: Path, name: str, number: int, moment: str, recorded: Mapping[s
 
     def work(_: int) -> dict[str, Any]:
         shop = place.shop(stage.project)
-        faults = list(readers.Reader(stage.allowed, stage.old is None, SQLITE).wrong())
+        faults = list(readers.Reader(stage.allowed, stage.old is None, stage.project == "fewer", SQLITE).wrong())
         repaired = ""
         try:
             (stage.again or stage.do)(shop)
