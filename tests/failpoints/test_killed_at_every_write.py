@@ -17,8 +17,8 @@ from tests.failpoints.shop import SQLITE
 from tests.failpoints.sites import Site, find_sites
 from tests.failpoints.stages import STAGES
 
-POWER = ("seal the first", "seal", "unseal", "build", "prove", "publish", "check expectations", "release", "prune",
-         "compact", "retry the quarantine")  # fmt: skip
+POWER = ("seal the first", "seal", "unseal", "redact", "build", "prove", "publish", "check expectations", "release",
+         "prune", "compact", "retry the quarantine")  # fmt: skip
 IN_DATABASE = [name for name, stage in STAGES.items() if stage.database]
 
 
