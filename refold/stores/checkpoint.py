@@ -208,13 +208,13 @@ class Checkpoints:
         self._grouped = True
         try:
             yield
-        except (Exception, GeneratorExit):
-            self._write_waiting()  # so that the next run resumes here
+        except BaseException as error:
+            if not isinstance(error, Exception | GeneratorExit):
+                self._waiting = {}  # the process ends
             raise
-        else:
-            self._write_waiting()
         finally:
             self._grouped = False
+            self._write_waiting()  # also after a fault, so that the next run resumes here
 
     def _write_waiting(self) -> None:
         self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
