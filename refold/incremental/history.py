@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -28,9 +29,11 @@ from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.kinds.relation import Relation
 from refold.stores.row_orders import STORED, brief_orders
-from refold.stores.sql_partials import Partial
 from refold.stores.state import Result
 from refold.types import arrow_schema
+
+if TYPE_CHECKING:
+    from refold.stores.sql_partials import Partial
 
 _log = logging.getLogger("refold")
 _SNAPSHOTS, _ROWS_MAX = 64, 300_000

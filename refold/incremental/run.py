@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,15 @@ from refold.canonical.encoding import Hashes
 from refold.canonical.hash_table import HashTable
 from refold.errors import RuleError
 from refold.incremental.inputs import Input, Keyed
-from refold.stores.incremental_query import IncrementalQuery
 from refold.stores.kinds.relation import Relation
 from refold.stores.relating import AT, RelationRunner
 from refold.stores.row_orders import RowOrder
-from refold.stores.sql_partials import Partial
 from refold.stores.state import KeyedRows, Result, hashes_by
 from refold.types import Schema
+
+if TYPE_CHECKING:
+    from refold.stores.incremental_query import IncrementalQuery
+    from refold.stores.sql_partials import Partial
 
 _ALL = "__all"
 _NONE = np.zeros(0, dtype=np.uint64)

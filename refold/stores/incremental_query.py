@@ -13,9 +13,10 @@ from functools import cache
 
 import duckdb
 import pyarrow as pa
+from sqlglot import exp
 
 from refold.stores.sql_binding import cursor_over, sql_type, sql_type_of
-from refold.stores.sql_partials import Partial, with_partials
+from refold.stores.sql_partials import Partial, Rewriting, with_partials
 from refold.stores.sql_partition import at_every_boundary, partition_of
 from refold.stores.sql_tree import Kind, Refusal, Refused, parsed, text_of
 from refold.types import ColumnKind, Schema, arrow_schema
@@ -92,7 +93,36 @@ def _maintained(
     sql: str, names: dict[str, list[str]], tables: Mapping[str, pa.Schema], ledgers: Sequence[str], returns: Schema,
     key: Sequence[str],
 ) -> IncrementalQuery:  # fmt: skip
-    tree = parsed(sql, names)
+    found, types = _rewritten(parsed(sql, names), tables, ledgers)
+    partition = _fitting(
+        partition_of(found.tree, {name: list(each) for name, each in types.items()}), types, returns, key
+    )
+    fields = {field.name: field for field in arrow_schema(returns)}
+    actual = {table.lower(): {column.lower(): column for column in columns} for table, columns in names.items()}
+    by = {}
+    for table in _tables_of(found.tree, found.partials, tables):
+        low = table.lower()
+        columns = [actual.get(low, {}).get(partition[name][low], partition[name][low]) for name in partition]
+        by[table] = tuple(pa.field(c, fields[name].type) for c, name in zip(columns, partition, strict=True))
+    refusals = list(found.refusals)
+    if not partition:
+        why = f"no column of its key ({', '.join(key)}) comes unchanged from all of its inputs"
+        refusals.append(Refusal(Kind.PARTITION, why))
+    return IncrementalQuery(
+        sql=text_of(found.tree) if found.partials else sql,
+        at_sql=text_of(at_every_boundary(found.tree)) if partition else "",
+        partials=tuple(found.partials),
+        partition=tuple(pa.field(name, fields[name].type) for name in partition),
+        by=by,
+        refusals=tuple(refusals),
+    )
+
+
+_Types = dict[str, dict[str, str]]
+
+
+def _rewritten(tree: exp.Query, tables: Mapping[str, pa.Schema], ledgers: Sequence[str]) -> tuple[Rewriting, _Types]:
+    """The query over partial aggregates, and the types of the columns of all tables, names in lower case."""
     with cursor_over(tables) as cursor:
 
         def type_of(expression: str, table: str) -> str:
@@ -107,37 +137,21 @@ def _maintained(
         for each in found.partials:
             described = cursor.execute(f"DESCRIBE {each.of_events()}").fetchall()
             types[each.name] = {str(name): str(kind) for name, kind, *_ in described}
-    partition = partition_of(found.tree, {name: list(columns) for name, columns in types.items()})
-    declared = {name.lower(): (name, returns[name]) for name in key}
-    chosen = [
-        column
-        for column in declared
-        if all(_same_values(types[table][by], sql_type(declared[column][1]))
-               for table, by in partition.get(column, {}).items())
-        and column in partition and declared[column][1].kind is not ColumnKind.RATIO
-    ]  # fmt: skip
-    result = {field.name: field for field in arrow_schema(returns)}
-    fields = tuple(pa.field(declared[c][0], result[declared[c][0]].type) for c in chosen)
-    read = _tables_of(found.tree, found.partials, tables)
-    actual = {table.lower(): {column.lower(): column for column in columns} for table, columns in names.items()}
-    by = {
-        table: tuple(
-            pa.field(
-                actual.get(table.lower(), {}).get(partition[c][table.lower()], partition[c][table.lower()]), f.type
-            )
-            for c, f in zip(chosen, fields, strict=True)
-        )
-        for table in read
-    }
-    refusals = list(found.refusals)
-    if not chosen:
-        what = ", ".join(key)
-        refusals.append(
-            Refusal(Kind.PARTITION, f"no column of its key ({what}) comes unchanged from all of its inputs")
-        )
-    at_sql = text_of(at_every_boundary(found.tree)) if chosen else ""
-    rewritten = text_of(found.tree) if found.partials else sql
-    return IncrementalQuery(rewritten, at_sql, tuple(found.partials), fields, by, tuple(refusals))
+    return found, types
+
+
+def _fitting(
+    partition: Mapping[str, Mapping[str, str]], types: _Types, returns: Schema, key: Sequence[str]
+) -> dict[str, Mapping[str, str]]:
+    """The columns of a partition that are of the key, and of which equal values are equal in every table."""
+    found = dict[str, Mapping[str, str]]()
+    for name in key:
+        by, declared = partition.get(name.lower()), returns[name]
+        kinds = [types[table][column] for table, column in (by or {}).items()]
+        fits = all(kind == sql_type(declared) or kind in _WIDENED.get(sql_type(declared), ()) for kind in kinds)
+        if by and fits and declared.kind is not ColumnKind.RATIO:
+            found[name] = by
+    return found
 
 
 def _require_free(tables: Mapping[str, Sequence[str]], returns: Schema) -> None:
@@ -147,16 +161,8 @@ def _require_free(tables: Mapping[str, Sequence[str]], returns: Schema) -> None:
         raise Refused(Kind.SYNTAX, f"columns whose names begin with two underscores: {', '.join(taken)}")
 
 
-def _same_values(found: str, declared: str) -> bool:
-    """Whether equal values of one type are equal in the other, and different ones different."""
-    return found == declared or found in _WIDENED.get(declared, ())
-
-
-def _tables_of(tree: object, partials: Sequence[Partial], tables: Mapping[str, pa.Schema]) -> list[str]:
+def _tables_of(tree: exp.Query, partials: Sequence[Partial], tables: Mapping[str, pa.Schema]) -> list[str]:
     """The tables that a tree reads, by their declared names, and the partial aggregates."""
-    from sqlglot import exp  # noqa: PLC0415  # the type alone
-
-    assert isinstance(tree, exp.Query)
     used = {table.name for table in tree.find_all(exp.Table)}
     ctes = {cte.alias for cte in tree.find_all(exp.CTE)} - {name.lower() for name in tables}
     names = [*tables, *(partial.name for partial in partials)]

@@ -48,7 +48,7 @@ _DAYS = st.lists(st.tuples(st.lists(_MOVES, max_size=5), st.lists(_WORDS, max_si
 
 @given(_DAYS)
 @settings(
-    max_examples=6, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=[HealthCheck.too_slow]
+    max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=[HealthCheck.too_slow]
 )
 def test_what_is_maintained_is_what_the_query_gives_whole(days):  # type: ignore[no-untyped-def]
     with TemporaryDirectory() as folder:
