@@ -208,7 +208,7 @@ class _Build(_Run):
         self._result: Result | None = None
         self._record: StateRecord | None = None
         self._standing = dict[str, StateRecord | None]()
-        self._first = 0
+        self._first, self._goes_on = 0, False
 
     def prepare(self, snapshots: Sequence[Snapshot], changed: Sequence[Snapshot]) -> None:
         """Find what stands at some snapshots, and resume before the first where nothing does."""
@@ -216,6 +216,7 @@ class _Build(_Run):
         missing = [place for place, each in enumerate(snapshots) if each.key in self._standing
                    and self._standing[each.key] is None]  # fmt: skip
         self._first = missing[0] if missing else len(snapshots)
+        self._goes_on = bool(missing)
         before, self._before = [self._before, *snapshots][self._first], snapshots[-1]
         if not missing:
             self._result = None
@@ -259,6 +260,8 @@ class _Build(_Run):
             super().visit(place, snapshot, complete=complete)
         else:
             self._waiting.append(_Visited(snapshot, None, complete=False))
+            if self._goes_on:
+                self._run.skip(place)
 
     def records(self) -> dict[str, StateRecord]:
         """Build what waits; the records by the keys of the snapshots visited since the last call. Raises RuleError."""

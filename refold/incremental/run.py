@@ -112,10 +112,7 @@ class RelationRun:
 
         Returns what the query has to read there; None where nothing changed, or the inputs are not `complete`.
         """
-        for name, slices in self._slices.items():
-            self._partials[name].changed = ()
-            if len(slices[place]):
-                self._partials[name].put(_keyed(slices[place]))
+        self.skip(place)
         for name, by in self.query.by.items():
             for table in self._input(name).changed:
                 self._changed = self._changed or len(table) > 0
@@ -128,6 +125,13 @@ class RelationRun:
         self._pending, self._changed = [], False
         self.rows_waiting += sum(map(len, rows.values()))
         return Boundary(partitions, rows)
+
+    def skip(self, place: int) -> None:
+        """Go on to a snapshot whose result is known, so that only partial aggregates have to be as of it."""
+        for name, slices in self._slices.items():
+            self._partials[name].changed = ()
+            if len(slices[place]):
+                self._partials[name].put(_keyed(slices[place]))
 
     def _input(self, name: str) -> Input:
         return self._partials.get(name) or self.inputs[name]

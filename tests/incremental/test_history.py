@@ -21,12 +21,12 @@ from tests.incremental.test_queries import declared
 from tests.relations.house import moves
 from tests.support import Shop, seal_and_prove
 
-PER_KEY, BY_DAY, JOINED, FULL = (
+PER_KEY, BY_DAY, JOINED, FULL, COARSE = (
     declared(next(case for case in CASES if text in case.sql), number)
     for number, text in enumerate(["count(*) AS n FROM newest_ledger GROUP BY k", "event_date AS d", "JOIN newest u",
-                                   "l.n, r.g FROM newest l FULL"])
+                                   "l.n, r.g FROM newest l FULL", "LEFT JOIN spoken w"])
 )  # fmt: skip
-RELATIONS = [PER_KEY, BY_DAY, JOINED, FULL]
+RELATIONS = [PER_KEY, BY_DAY, JOINED, FULL, COARSE]
 PROJECT = Project("history", Daily(dt.date(2026, 1, 1)), [*(s for s in SOURCES if s is s.store), *RELATIONS])
 
 
