@@ -237,7 +237,7 @@ class _Build(_Run):
 
     def _resume(self, before: Snapshot | None) -> None:
         """Go on from the result of a snapshot, or from nothing where it has no sound rows."""
-        self._run.begin(computed=True)
+        self._run.restart(computed=True)
         self._result = None
         try:
             if before is not None:
@@ -302,7 +302,7 @@ class _Proof(_Run):
     def __init__(self, builder: Builder, relation: Relation, inputs: Mapping[str, Input]) -> None:
         super().__init__(builder, relation, inputs, reverse=True)
         self._result = Result(relation, arrow_schema(relation.columns).empty_table())
-        self._run.begin(computed=False)
+        self._run.restart(computed=False)
         self._seen = set[str]()
         self._lost = False
         self._rows = 0

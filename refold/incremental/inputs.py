@@ -56,7 +56,7 @@ class Keyed:
         places = np.flatnonzero(partitions.find(self.rows.hashes_by(by)) >= 0)
         return self.rows.table.take(pa.array(places))
 
-    def put(self, table: pa.Table) -> None:
+    def upsert(self, table: pa.Table) -> None:
         """Replace or add rows by key; they have changed."""
         places = self.rows.locate(table)
         before = self.rows.table.take(pa.array(places[places >= 0]))
@@ -88,9 +88,9 @@ class StateInput:
         if record.base is not None and (before is None or before.base != record.base):
             tables.insert(0, checkpoints.stored(record.base))
         for table in tables:
-            self._put(table.filter(pc.greater_equal(table["log_seq"], self._seq)))
+            self._take(table.filter(pc.greater_equal(table["log_seq"], self._seq)))
         if state.digest() != record.state_digest:
-            self._put(self._differing(checkpoints.state(self._store, record).table))
+            self._take(self._differing(checkpoints.state(self._store, record).table))
             checkpoints.require_digest(record, state.digest())
         self._record, self._seq = record, snapshot.cut(self._store.log.name).seq_end
         return True
@@ -99,9 +99,9 @@ class StateInput:
     def _state(self) -> KeyedRows:
         return self._keyed.rows
 
-    def _put(self, table: pa.Table) -> None:
+    def _take(self, table: pa.Table) -> None:
         if len(table):
-            self._keyed.put(table)
+            self._keyed.upsert(table)
             self.changed = (*self.changed, *map(self._published, self._keyed.changed))
 
     def _differing(self, table: pa.Table) -> pa.Table:

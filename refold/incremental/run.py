@@ -82,7 +82,7 @@ class RelationRun:
         """How its query is maintained."""
         return self.relation.incremental
 
-    def begin(self, *, computed: bool) -> None:
+    def restart(self, *, computed: bool) -> None:
         """Begin where nothing is known of partial aggregates, and the result is `computed` or not."""
         self._partials, self._slices, self._pending, self._changed = {}, {}, [], not computed
 
@@ -131,7 +131,7 @@ class RelationRun:
         for name, slices in self._slices.items():
             self._partials[name].changed = ()
             if len(slices[place]):
-                self._partials[name].put(_keyed(slices[place]))
+                self._partials[name].upsert(_keyed(slices[place]))
 
     def _input(self, name: str) -> Input:
         return self._partials.get(name) or self.inputs[name]

@@ -27,7 +27,7 @@ from refold.dedup.from_ids import ReplayDedup, Suspects
 from refold.dedup.repeated_hashes import RepeatedHashes
 from refold.log import event_ids
 from refold.log.reader import Part
-from refold.seal.seen_index import SeenIndex
+from refold.seal.seen_index import SeenIndex, sorted_entries
 from refold.testing import assert_replay_equal
 from refold.testing.strategies import event_days
 from tests.support import Shop, changed, levels, moved, outcomes
@@ -166,7 +166,7 @@ def test_deduplication_at_sealing_and_in_replay_are_those_of_a_dictionary(
         run = replace(run, hashes=run.hashes & np.uint64(hashes_kept))
         deliveries, firsts = _seal(log, batch, run, index, batches)
         sealed += list(zip(deliveries.tolist(), firsts.tolist(), strict=True))
-        index.add(run.take(np.flatnonzero(deliveries == Delivery.FIRST)), int(run.seqs[-1]) + 1)
+        index.add(sorted_entries(run, deliveries == Delivery.FIRST), int(run.seqs[-1]) + 1)
     assert sealed == expected
     # Replay reads partition by partition: any order of rows within a batch must do.
     turned = [batch.take(shuffle.sample(range(len(batch)), len(batch))) for batch in batches]
