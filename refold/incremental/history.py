@@ -93,9 +93,16 @@ class RelationHistory:
         return [relation for relation in self._relations if relation.name in self._builds]
 
     def _prepare(self, relation: Relation, prepare: Callable[[], None]) -> None:
-        """Prepare a relation; where its inputs are not built, it is computed whole from here on, as far as they are."""
+        """Prepare a relation; where its inputs are not built, it is computed whole from here on, as far as they are.
+
+        So it is where an event has a value for which no partial aggregate can be computed: that of the whole query may
+        not need it, or fails and says so.
+        """
         try:
             prepare()
+        except RuleError as error:
+            _log.debug("%s Computing %s whole.", error, relation.name)
+            del self._builds[relation.name]
         except Unproven:
             if self._refused is None:
                 raise
@@ -131,9 +138,8 @@ class RelationHistory:
         waiting = proof.waiting
         try:
             return proof.verdicts(self._prover, build.records(), self._through)
-        except (RuleError, DeclarationError):
-            if self._refused is None:
-                raise
+        except (RuleError, DeclarationError) as error:
+            _log.debug("%s Computing %s whole.", error, relation.name)  # which raises it, or did not need the value
             del self._builds[relation.name]
         return {key: verdict for each in waiting for key, verdict in self._whole(relation, each).items()}
 
@@ -208,7 +214,7 @@ class _Build(_Run):
         self._result: Result | None = None
         self._record: StateRecord | None = None
         self._standing = dict[str, StateRecord | None]()
-        self._first, self._goes_on = 0, False
+        self._first = 0
 
     def prepare(self, snapshots: Sequence[Snapshot], changed: Sequence[Snapshot]) -> None:
         """Find what stands at some snapshots, and resume before the first where nothing does."""
@@ -216,7 +222,6 @@ class _Build(_Run):
         missing = [place for place, each in enumerate(snapshots) if each.key in self._standing
                    and self._standing[each.key] is None]  # fmt: skip
         self._first = missing[0] if missing else len(snapshots)
-        self._goes_on = bool(missing)
         before, self._before = [self._before, *snapshots][self._first], snapshots[-1]
         if not missing:
             self._result = None
@@ -247,21 +252,19 @@ class _Build(_Run):
             _log.debug("%s Computing %s whole.", error, self._relation.name)
 
     def _events(self, partial: Partial, snapshots: Sequence[Snapshot], *, whole: bool) -> tuple[pa.Table, list[int]]:
-        """The ledger from the beginning or from the first of some snapshots on, and where each of them begins in it."""
+        """The ledger from the beginning or from some snapshots on, and where in it those begin that are built."""
         parts = self._builder.ledger_parts(self._store_of(partial), snapshots[-1])
         if not whole:
             parts = parts[-len(snapshots) :]
         starts = list(accumulate(map(len, parts), initial=0))
-        return pa.concat_tables(parts), starts[-len(snapshots) - 1 :]
+        return pa.concat_tables(parts), starts[self._first - len(snapshots) - 1 :]
 
     def visit(self, place: int, snapshot: Snapshot, *, complete: bool) -> None:
         """Take the changes of the next snapshot, unless all before and this one stand."""
         if place >= self._first:
-            super().visit(place, snapshot, complete=complete)
+            super().visit(place - self._first, snapshot, complete=complete)
         else:
             self._waiting.append(_Visited(snapshot, None, complete=False))
-            if self._goes_on:
-                self._run.skip(place)
 
     def records(self) -> dict[str, StateRecord]:
         """Build what waits; the records by the keys of the snapshots visited since the last call. Raises RuleError."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -90,11 +91,18 @@ class RelationRun:
         """Compute the partial aggregates of the next snapshots from those before and the events that they add.
 
         `starts` has for each snapshot the place of its first event in `events`, and at the end that behind the last;
-        events before the first start are of the snapshots before.
+        events before the first start are of the snapshots before. Raises RuleError where an event has a value for which
+        an aggregate cannot be computed.
         """
         numbers = np.repeat(np.arange(-1, len(starts) - 1), np.diff([0, *starts]))
         numbered = _read(self.relation, partial.ledger, events).append_column(AT, pa.array(numbers))
-        tables = {"new": self.runner.table({partial.ledger: numbered}, partial.of_events(AT), self.order)}
+        try:
+            tables = {"new": self.runner.table({partial.ledger: numbered}, partial.of_events(AT), self.order)}
+        except duckdb.Error as error:
+            raise RuleError(
+                f"Relation {self.relation.name!r} has no partial aggregates of {partial.ledger}: {str(error).strip()}",
+                remedy="Correct the value or the query.",
+            ) from error
         known = self._partials.get(partial.name)
         if known is not None:
             rows = known.rows.table
@@ -112,7 +120,10 @@ class RelationRun:
 
         Returns what the query has to read there; None where nothing changed, or the inputs are not `complete`.
         """
-        self.skip(place)
+        for name, slices in self._slices.items():
+            self._partials[name].changed = ()
+            if len(slices[place]):
+                self._partials[name].upsert(_keyed(slices[place]))
         for name, by in self.query.by.items():
             for table in self._input(name).changed:
                 self._changed = self._changed or len(table) > 0
@@ -125,13 +136,6 @@ class RelationRun:
         self._pending, self._changed = [], False
         self.rows_waiting += sum(map(len, rows.values()))
         return Boundary(partitions, rows)
-
-    def skip(self, place: int) -> None:
-        """Go on to a snapshot whose result is known, so that only partial aggregates have to be as of it."""
-        for name, slices in self._slices.items():
-            self._partials[name].changed = ()
-            if len(slices[place]):
-                self._partials[name].upsert(_keyed(slices[place]))
 
     def _input(self, name: str) -> Input:
         return self._partials.get(name) or self.inputs[name]

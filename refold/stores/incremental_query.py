@@ -14,6 +14,7 @@ from functools import cache
 import duckdb
 import pyarrow as pa
 from sqlglot import exp
+from sqlglot.optimizer.scope import traverse_scope
 
 from refold.stores.sql_binding import cursor_over, sql_type, sql_type_of
 from refold.stores.sql_partials import Partial, Rewriting, with_partials
@@ -163,10 +164,10 @@ def _require_free(tables: Mapping[str, Sequence[str]], returns: Schema) -> None:
 
 def _tables_of(tree: exp.Query, partials: Sequence[Partial], tables: Mapping[str, pa.Schema]) -> list[str]:
     """The tables that a tree reads, by their declared names, and the partial aggregates."""
-    used = {table.name for table in tree.find_all(exp.Table)}
-    ctes = {cte.alias for cte in tree.find_all(exp.CTE)} - {name.lower() for name in tables}
+    sources = [source for scope in traverse_scope(tree) for source in scope.sources.values()]
+    used = {source.name for source in sources if isinstance(source, exp.Table)}
     names = [*tables, *(partial.name for partial in partials)]
-    return [name for name in names if name.lower() in used - ctes]
+    return [name for name in names if name.lower() in used]
 
 
 @cache

@@ -171,22 +171,23 @@ class _Block:
     def _allowed(self, call: exp.Expr) -> bool:
         inner: Any = call.this if isinstance(call, exp.Filter) else call
         read = tables_in(call)
+        if any(value for name, value in inner.args.items() if name not in ("this", "big_int")):
+            return False  # such as an order, or how many of the greatest
         if read - {self.alias}:
             return self.alias not in read and isinstance(inner, _SAME_OF_COPIES)
-        if any(name in inner.args and inner.args[name] for name in ("order", "having_max")):
-            return False
         if isinstance(inner, exp.Count):
             argument: Any = inner.this
             if isinstance(argument, exp.Distinct):
                 return not isinstance(call, exp.Filter) and len(argument.expressions) == 1
             return not inner.expressions
         if isinstance(inner, exp.Sum | exp.Avg):
-            return not isinstance(inner.this, exp.Distinct) and self._is_exact(inner.this)
+            return not isinstance(inner.this, exp.Distinct) and self._is_exact(inner)
         return type(inner) in _KEPT and not isinstance(inner.this, exp.Distinct)
 
-    def _is_exact(self, value: exp.Expr) -> bool:
-        kind = self._type(text_of(exp.Sum(this=value.copy())))
-        return kind == "HUGEINT" or kind.startswith("DECIMAL")
+    def _is_exact(self, call: exp.Expr) -> bool:
+        """Whether it is exact over parts; DuckDB rounds the average of decimals once, and the ratio of parts twice."""
+        kind = self._type(text_of(exp.Sum(this=call.this.copy())))
+        return kind == "HUGEINT" or (isinstance(call, exp.Sum) and kind.startswith("DECIMAL"))
 
     def _type(self, sql: str) -> str:
         return self.type_of(sql, f'"{self.table.name}" AS "{self.alias}"')

@@ -98,7 +98,8 @@ class _Analysis:
             origins: Origins = {}
             for table, column in equal.members(value) if kept else ():
                 origins = _both(origins, sources[table].columns.get(column, {}))
-            columns[projection.alias_or_name] = origins
+            name = projection.alias_or_name
+            columns[name if name not in columns else f"{name} {len(columns)}"] = origins  # by its place alone
         return _Result(columns, set[tuple[int, str]]().union(*(each.uses for each in sources.values())))
 
 

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.eliminate_ctes import eliminate_ctes
 from sqlglot.optimizer.qualify import qualify
 
 DIALECT = "duckdb"
 _CLAUSES = {"kind", "expressions", "from_", "joins", "where", "group", "having", "qualify", "order", "distinct",
             "with_", "limit", "offset"}  # fmt: skip
 _SOURCES = {"this", "alias", "joins"}
+_WRITTEN = "written"
 
 
 class Kind(StrEnum):
@@ -58,7 +60,11 @@ def parsed(sql: str, tables: Mapping[str, Sequence[str]]) -> exp.Query:
         name.lower(): {column.lower(): "VARCHAR" for column in names} for name, names in tables.items()
     }
     try:
-        tree = qualify(parse_one(sql, dialect=DIALECT), schema=schema, dialect=DIALECT)
+        read = parse_one(sql, dialect=DIALECT)
+        _require_fields_in_lower_case(read)
+        for written in read.find_all(exp.Coalesce):
+            written.meta[_WRITTEN] = True
+        tree = eliminate_ctes(qualify(read, schema=schema, dialect=DIALECT))
     except SqlglotError as error:
         raise Refused(Kind.SYNTAX, str(error).partition("\n")[0]) from error
     if not isinstance(tree, exp.Query):
@@ -117,6 +123,13 @@ def expressions_of(block: exp.Select) -> Iterator[exp.Expr]:
     yield from (join.args["on"] for join in block.args.get("joins") or () if join.args.get("on"))
 
 
+def _require_fields_in_lower_case(tree: exp.Expr) -> None:
+    """Refuse fields of structs that qualifying would rename, since it takes their names for those of columns."""
+    for node in tree.find_all(exp.PropertyEQ, exp.Kwarg):
+        if node.name != node.name.lower():
+            raise Refused(Kind.SYNTAX, f"a field whose name has capital letters: {shown(node)}")
+
+
 def _require_known(tree: exp.Expr) -> None:
     for node in tree.walk():
         if isinstance(node, exp.Select):
@@ -129,6 +142,10 @@ def _require_known(tree: exp.Expr) -> None:
                 raise Refused(Kind.SYNTAX, "WITH RECURSIVE")
             if isinstance(node, exp.CTE) and node.args["alias"].args.get("columns"):
                 raise Refused(Kind.SYNTAX, f"a CTE that renames columns: {node.alias}")
+        elif isinstance(node, exp.TableColumn | exp.Columns):  # which would have the columns that are added as well
+            raise Refused(Kind.SYNTAX, f"a row as a whole, {shown(node)}; name its columns")
+        elif isinstance(node, exp.Identifier) and node.name.startswith("__"):
+            raise Refused(Kind.SYNTAX, f"a name that begins with two underscores: {node.name}")
 
 
 def _require_known_block(block: exp.Select) -> None:
@@ -180,7 +197,8 @@ def _require_known_join(join: exp.Join) -> None:
 def _without_coalesced_keys(block: exp.Select) -> None:
     """Replace what USING became, the first non-null of columns that a join makes equal, by the first of them.
 
-    Of an inner join both are equal; of a left join the right one is equal or null. A full join needs the coalesce.
+    Of an inner join both are equal; of a left join the right one is equal or null. A full join needs the coalesce, and
+    one that is written stays: its type is that of all columns.
     """
     found = True
     while found:
@@ -188,7 +206,9 @@ def _without_coalesced_keys(block: exp.Select) -> None:
         equal = _equal_to_first(block)
         for node in [each for expression in expressions_of(block) for each in expression.find_all(exp.Coalesce)]:
             first = node.this
-            if isinstance(first, exp.Column) and all((text_of(first), text_of(e)) in equal for e in node.expressions):
+            if _WRITTEN in node.meta or not isinstance(first, exp.Column):
+                continue
+            if all((text_of(first), text_of(e)) in equal for e in node.expressions):
                 node.replace(first.copy())
                 found = True
 

@@ -9,24 +9,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from refold import Daily, Project
+from refold import Daily, Project, int64, text
 from refold.canonical.digest import table_digest
 from refold.engine import Engine
 from refold.incremental.history import METHOD, STANDING
 from refold.proof.prover import Differs, Verdict
 from refold.stores.declaration import Store
 from refold.types import describe
-from tests.incremental.queries import CASES, SOURCES, words
+from tests.incremental.queries import CASES, SOURCES, Case, words
 from tests.incremental.test_queries import declared
 from tests.relations.house import moves
 from tests.support import Shop, seal_and_prove
 
-PER_KEY, BY_DAY, JOINED, FULL, COARSE = (
-    declared(next(case for case in CASES if text in case.sql), number)
-    for number, text in enumerate(["count(*) AS n FROM newest_ledger GROUP BY k", "event_date AS d", "JOIN newest u",
-                                   "l.n, r.g FROM newest l FULL", "LEFT JOIN spoken w"])
+PER_KEY, BY_DAY, JOINED, FULL, COARSE, DISTINCT = (
+    declared(next(case for case in CASES if part in case.sql), number)
+    for number, part in enumerate(["count(*) AS n FROM newest_ledger GROUP BY k", "event_date AS d", "JOIN newest u",
+                                   "l.n, r.g FROM newest l FULL", "LEFT JOIN spoken w", "count(DISTINCT s)"])
 )  # fmt: skip
-RELATIONS = [PER_KEY, BY_DAY, JOINED, FULL, COARSE]
+RELATIONS = [PER_KEY, BY_DAY, JOINED, FULL, COARSE, DISTINCT]
 PROJECT = Project("history", Daily(dt.date(2026, 1, 1)), [*(s for s in SOURCES if s is s.store), *RELATIONS])
 
 
@@ -140,3 +140,30 @@ def test_where_inputs_were_thinned_the_proof_stands_and_later_days_are_proven_fr
         snapshot = engine.chain.get()
         whole = store.compute(engine.builder.runner, engine.builder.tables(store, snapshot))
         assert engine.rows(store, snapshot).equals(whole)
+
+
+_RETURNS = {"k": text(), "n": int64(null=True)}
+_CAST = Case("SELECT e.k, CAST(sum(CAST(e.s AS BIGINT)) AS BIGINT) AS n FROM newest_ledger e JOIN newest u "
+             "ON u.k = e.k AND u.s = e.s WHERE u.s = '3' GROUP BY e.k", _RETURNS, ("k",))  # fmt: skip
+_FAILS = Case("SELECT k, max(CAST(s AS BIGINT)) AS n FROM newest_ledger GROUP BY k", _RETURNS, ("k",))
+
+
+def test_a_value_that_partial_aggregates_cannot_take_fails_where_the_whole_query_does(tmp_path: Path):
+    relations = [declared(_CAST, 1), declared(_FAILS, 2)]
+    assert all(each.incremental.partials for each in relations)
+    stores = [*(s for s in SOURCES if s is s.store), *relations]
+    shop = Shop(tmp_path / "shop", Project("casts", Daily(dt.date(2026, 1, 1)), stores))
+    for day, values in enumerate((["3", "3"], ["4"], ["x"], ["3"]), 1):
+        date = f"2026-01-{day:02}"
+        rows = [{"id": f"{day}.{i}", "k": f"k{i}", "n": 1, "p": None, "s": s, "b": True, "ts": f"{date}T00:00:00Z"}
+                for i, s in enumerate(values)]  # fmt: skip
+        shop.land(f"{moves.name}/dt={date}/a.jsonl", *map(json.dumps, rows))
+        shop.land(f"{words.name}/dt={date}/a.jsonl")
+    engine, refused = shop.engine(), []
+    seal_and_prove(engine)
+    last = engine.chain.get()
+    found = list(engine.relate_history(last, lambda store, snapshot, error: refused.append((store.name, snapshot.key))))
+    passed = [(name, snapshot.key) for snapshot, each in found for name, verdict in each.items() if verdict.passed]
+    assert refused == [("q02", "2026-01-03"), ("q02", "2026-01-04")]
+    assert [key for name, key in passed if name == "q01"] == [snapshot.key for snapshot in engine.chain]
+    assert [key for name, key in passed if name == "q02"] == ["2026-01-01", "2026-01-02"]
