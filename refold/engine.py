@@ -96,6 +96,14 @@ class Engine:
             return None
         return open_anchor(self.objects, settings.anchor, self.project.name, settings.anchor_key)
 
+    def require_anchored(self) -> None:
+        """Raise NotAnchored where the newest release is not what the anchor says; nothing without an anchor.
+
+        To be called before anything is written to the store or to a sink.
+        """
+        if self.anchor is not None:
+            self.anchor.require()
+
     def check_anchor(self) -> list[AnchorFinding]:
         """What of the store is not what its anchor says, releases first; empty where all is, or there is no anchor."""
         return check_anchor(self.anchor, self.chain, self.objects) if self.anchor else []

@@ -143,6 +143,7 @@ def log_compact(context: click.Context, log: str | None, dry_run: bool) -> None:
     1 where a segment is damaged, which stays as it is with its neighbours.
     """
     engine, console = open_project(context), view.console()
+    engine.require_anchored()
     rows: list[dict[str, Any]] = []
     damaged: list[Damaged] = []
     with view.progress(console):
@@ -175,6 +176,7 @@ def log_unseal(context: click.Context, snapshot: str, doing: bool) -> None:
     what is in landing waits again, as it is then: corrected objects are taken as they are, removed ones are not.
     """
     engine, console = open_project(context), view.console()
+    engine.require_anchored()
     landed = [info.name for each in engine.project.logs for info in engine.landing().list(each.name)]
     unsealer = Unsealer(engine.objects, engine.chain)
     plan = unsealer.plan(snapshot, landed)

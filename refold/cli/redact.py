@@ -40,6 +40,7 @@ def log_redact(
     not changed. Exits 1 where a key moved that no redacted event has.
     """
     engine, console = open_project(context), view.console()
+    engine.require_anchored()
     redactor = engine.redactor(log_name)
     if columns and not erase:
         raise click.UsageError("--column erases: give --erase as well.")
@@ -65,7 +66,7 @@ def _chosen(redactor: Redactor, ids: tuple[str, ...], place: str | None, keys: t
         names = redactor.log.id_columns if ids else redactor.log.key_columns
         return redactor.with_values(names, ids or keys)
     partition, _, offset = place.partition(":")
-    if not (partition.isdecimal() and offset.isdecimal()):
+    if not (place.isascii() and partition.isdecimal() and offset.isdecimal()):
         raise click.UsageError(f"Expected log partition and offset, such as 0:7, found {place!r}.")
     return redactor.at((int(partition), int(offset)))
 

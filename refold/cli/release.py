@@ -129,6 +129,7 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     `refold log compact` go a day later.
     """
     engine, console = open_project(context), view.console()
+    engine.require_anchored()
     plan = engine.pruner.plan(keep, days)
     rows = [
         {"sink": v.sink, "version": v.version, "releases": ", ".join(map(str, v.releases)) or None, "why": v.why}

@@ -48,6 +48,7 @@ def repair_command(context: click.Context, store: str | None, as_of: str | None,
     if not repair_empty_ends(context, view.console(), drop_empty):
         sys.exit(1)
     engine, console = open_project(context), view.console()
+    engine.require_anchored()
     mended = True
     if store is None:
         engine, mended = repair_damage(engine, console)

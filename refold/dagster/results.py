@@ -120,8 +120,7 @@ def served(found: Sequence[Served], replaced_by: str | None = None) -> Result:
 
 def check_served(engine: Engine, store: Store, sinks: Sequence[Sink], replaced_by: str | None = None) -> Result:
     """Read back what some sinks of a store serve, and compare it with its proof. Raises NotAnchored."""
-    if engine.anchor is not None:
-        engine.anchor.require()
+    engine.require_anchored()
     return served(of_sinks(engine.served.check(store.name), store, sinks), replaced_by)
 
 

@@ -50,7 +50,7 @@ def line_pieces(
 def _whole_lines(plain: Iterable[bytes], bounds: LandingBounds, piece_bytes: int, lines: int) -> Iterator[LineIndex]:
     """The lines of about so many bytes or lines at a time; what follows the last whole line is taken to the next."""
     held, size_bytes, size_lines, wanted = list[bytes](), 0, 0, piece_bytes
-    for piece in plain:
+    for piece in filter(None, plain):  # an empty member of a gzip file gives an empty piece
         held.append(piece)
         size_bytes, size_lines = size_bytes + len(piece), size_lines + lines_at_most(piece)
         if size_bytes < wanted and size_lines < lines:

@@ -89,7 +89,12 @@ class RebuildRun:
         return self.engine.chain.get(self.through)
 
     def seal(self) -> Iterator[Event]:
-        """Seal what has landed. Raises DeclarationError first where a sink does not fit its store."""
+        """Seal what has landed.
+
+        Raises NotAnchored first where the store is not what its anchor says, and DeclarationError where a sink does not
+        fit its store.
+        """
+        self.engine.require_anchored()
         self.engine.require_fit()
         vanished: set[str] = set()
         try:
@@ -256,6 +261,7 @@ class RebuildRun:
     def _publish(self, held: Collection[str]) -> Iterator[Event]:
         """Publish stores at the last snapshot, and check what their sinks served before and what they hold."""
         last, engine = self.last, self.engine
+        engine.require_anchored()
         stores = [store for store in engine.project.in_order if store.name not in held]
         for store in track(stores, "publish", len(stores), lambda store: len(engine.rows(store, last))):
             for sink in store.sinks:  # before publishing, so that the state that is served is read once for all sinks

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -72,7 +74,16 @@ class Anchored:
             open_release(str(self.shop.store), anchor=self.anchor, anchor_key=self.key)
         with pytest.raises(NotAnchored, match=match):
             self.engine().releaser.release(self.engine().chain.get(), again=True)
+        served = self.served()
+        with pytest.raises(NotAnchored, match=match):
+            rebuild_all(self.engine())
+        assert self.served() == served
         assert self.shop.files() == before
+
+    def served(self) -> list[tuple[object, ...]]:
+        """What readers of the database get."""
+        with closing(sqlite3.connect(self.shop.database_file)) as database:
+            return database.execute("SELECT * FROM on_hand ORDER BY product").fetchall()
 
 
 @pytest.fixture

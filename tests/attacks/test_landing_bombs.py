@@ -136,3 +136,13 @@ def test_a_large_object_is_read_in_pieces_and_refused_if_it_changes_meanwhile(tm
     (tmp_path / "a" / "b").unlink()
     with pytest.raises(UnsettledObject, match="found none that can be read"):
         list(read_pieces(store, listed, 4))
+
+
+def test_a_gzip_file_of_many_empty_members_is_read_to_its_end(tmp_path: Path):
+    """More members than a piece has lines; the last holds an event."""
+    landing = Shop(tmp_path, shop.little({"on_hand": []}))
+    path = landing.landing / "moves" / f"dt={DAYS[0]}" / "a.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"") * 70_000 + gzip.compress(json.dumps(move("m", "cup", 1)).encode()))
+    (report,) = landing.engine().sealing.seal()
+    assert report.snapshot.logs["moves"].events == 1
