@@ -44,7 +44,7 @@ def log_redact(
     redactor = engine.redactor(log_name)
     if columns and not erase:
         raise click.UsageError("--column erases: give --erase as well.")
-    chosen = _chosen(redactor, ids, place, keys)
+    chosen = _chosen(redactor, ids, place, keys, erase)
     found = [{"snapshot": key, "place": f"{p}:{o}"} for key, places in chosen.places.items() for p, o in places]
     console.print(view.table(f"{len(found)} events of log {log_name} are to be redacted", found[:_SHOWN]))
     for name in chosen.retried:
@@ -59,16 +59,18 @@ def log_redact(
     _show_moved(engine.reopened(), redaction, chosen)
 
 
-def _chosen(redactor: Redactor, ids: tuple[str, ...], place: str | None, keys: tuple[str, ...]) -> Selection:
+def _chosen(
+    redactor: Redactor, ids: tuple[str, ...], place: str | None, keys: tuple[str, ...], erase: bool
+) -> Selection:
     if sum(map(bool, (ids, place, keys))) != 1:
         raise click.UsageError("Expected one of --event, --place and --key.")
     if place is None:
         names = redactor.log.id_columns if ids else redactor.log.key_columns
-        return redactor.with_values(names, ids or keys)
+        return redactor.with_values(names, ids or keys, erase=erase)
     partition, _, offset = place.partition(":")
     if not (place.isascii() and partition.isdecimal() and offset.isdecimal()):
         raise click.UsageError(f"Expected log partition and offset, such as 0:7, found {place!r}.")
-    return redactor.at((int(partition), int(offset)))
+    return redactor.at((int(partition), int(offset)), erase=erase)
 
 
 def _show_moved(engine: Engine, redaction: Redaction, chosen: Selection) -> None:

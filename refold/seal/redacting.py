@@ -78,18 +78,22 @@ class Redactor:
         self._reader = LogReader(objects, chain, log)
         self.log = log
 
-    def at(self, place: Place) -> Selection:
-        """The event at a place, and the other deliveries of its id. Raises NotFound."""
+    def at(self, place: Place, *, erase: bool = False) -> Selection:
+        """The event at a place, and the other deliveries of its id, to `erase` also what was put aside.
+
+        Raises NotFound.
+        """
 
         def mine(some: pa.Table) -> pa.ChunkedArray:
             return pc.and_(pc.equal(some["log_partition"], place[0]), pc.equal(some["log_offset"], place[1]))
 
-        return self._with_deliveries(self._where(["log_offset"], mine), f"at {place[0]}:{place[1]}")
+        return self._with_deliveries(self._where(["log_offset"], mine), f"at {place[0]}:{place[1]}", erase)
 
-    def with_values(self, names: Sequence[str], values: Sequence[str]) -> Selection:
+    def with_values(self, names: Sequence[str], values: Sequence[str], *, erase: bool = False) -> Selection:
         """The events with these values of some columns, given as text, and the other deliveries of their ids.
 
-        Raises NotFound, and FixInput where a value is missing or not one of its column.
+        To `erase` also those that were put aside. Raises NotFound, and FixInput where a value is missing or not one of
+        its column.
         """
         if len(names) != len(values):
             raise FixInput(f"Expected a value for each of {', '.join(names)}, found {len(values)}.")
@@ -99,31 +103,38 @@ class Redactor:
             return reduce(pc.and_, [matching(some[n], wanted[n], self.log.columns[n]) for n in names])
 
         said = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
-        return self._with_deliveries(self._where(names, mine), f"with {said}")
+        return self._with_deliveries(self._where(names, mine), f"with {said}", erase)
 
     def _where(self, columns: Sequence[str], chosen: Chosen) -> dict[str, pa.Table]:
         snapshots = [each for each in self._chain if each.cut(self.log.name).events]
         found = {each.key: self._reader.matching(each, columns, chosen) for each in snapshots}
         return {key: table for key, table in found.items() if len(table)}
 
-    def _with_deliveries(self, found: Mapping[str, pa.Table], said: str) -> Selection:
-        """The events found and all deliveries of their ids, but those that a redaction excluded before."""
+    def _with_deliveries(self, found: Mapping[str, pa.Table], said: str, erase: bool) -> Selection:
+        """The events found and all deliveries of their ids, but those to which a redaction has done it before."""
         names = self.log.id_columns
         if found and not self.log.by_place:
             ids = {_values(names, row) for table in found.values() for row in table.to_pylist()}
             some = pa.array({each[0] for each in ids}, self.log.schema.field(names[0]).type)
             every = self._where(names[:1], lambda table: pc.is_in(table[names[0]], some))
             found = {key: _filtered(table, lambda row: _values(names, row) in ids) for key, table in every.items()}
-        counting = {key: self._counting(key, table) for key, table in found.items()}
+        done = self._erased_whole() if erase else None
+        counting = {key: self._left(key, table, done) for key, table in found.items()}
         events = {key: table for key, table in counting.items() if len(table)}
         if not events:
             why = "each that is sealed is excluded already" if found else "none is sealed"
             raise NotFound(f"Expected an event of log {self.log.name!r} {said}; {why}.")
         return Selection(self.log, events)
 
-    def _counting(self, key: str, table: pa.Table) -> pa.Table:
-        aside = set(self._chain.get(key).excluded(self.log.name))
-        return _filtered(table, lambda row: (row["log_partition"], row["log_offset"]) not in aside)
+    def _left(self, key: str, table: pa.Table, erased: set[Place] | None) -> pa.Table:
+        """The events that were not erased, or where that is None those that were not put aside."""
+        done = set(self._chain.get(key).excluded(self.log.name)) if erased is None else erased
+        return _filtered(table, lambda row: (row["log_partition"], row["log_offset"]) not in done)
+
+    def _erased_whole(self) -> set[Place]:
+        mine = [each for each in self._chain.redactions if each.log == self.log.name and each.erased]
+        cuts = [cut for each in mine if not each.columns for cut in each.cuts.values()]
+        return {(partition, offset) for cut in cuts for partition, offset in cut.places}
 
     def excluding(self, chosen: Selection, *, reason: str, by: str, at: dt.datetime) -> Redaction:
         """The redaction that puts events aside and leaves them where they are. Writes nothing."""

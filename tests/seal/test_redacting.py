@@ -51,7 +51,7 @@ def house(tmp_path: Path) -> Shop:
 def redact(house: Shop, key: str = "Alice Sample", *, erase: bool = True, columns: tuple[str, ...] = ()) -> Redaction:
     engine = house.engine()
     redactor = engine.redactor("moves")
-    chosen = redactor.with_values(["product"], [key])
+    chosen = redactor.with_values(["product"], [key], erase=erase)
     made = redactor.erasing(chosen, columns, **OWN) if erase else redactor.excluding(chosen, **OWN)
     redactor.commit(made)
     moved = list(house.engine().moved_by(made, chosen.keys))
@@ -145,8 +145,16 @@ def stored_values(house: Shop) -> str:
     return "\n".join(found)
 
 
-def test_erased_values_are_gone_from_everything_that_is_stored_once_it_is_pruned(house: Shop):
+@pytest.mark.parametrize("aside", [False, True])
+def test_erased_values_are_gone_from_everything_that_is_stored_once_it_is_pruned(house: Shop, aside: bool):
+    """Also those of an event that was put aside before."""
     assert "Alice" in stored_values(house)
+    if aside:
+        engine = house.engine()
+        redactor = engine.redactor("moves")
+        (place,) = redactor.with_values(["product"], ["Alice Sample"]).places[DAYS[1]][:1]
+        redactor.commit(redactor.excluding(redactor.at(place), **OWN))
+        rebuild_all(house.engine())
     redact(house)
     rebuild_all(house.engine())
     engine = house.engine()
