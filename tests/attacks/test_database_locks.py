@@ -76,7 +76,7 @@ def test_a_named_lock_of_another_process_is_waited_for_and_named(postgres: str) 
 
 def test_a_locked_table_of_rows_stops_no_reader_for_ever(postgres: str, tmp_path: Path) -> None:
     """F6: readers wait for a table that a migration has locked."""
-    target = target_at(f"{postgres}&options=-c lock_timeout=600", tmp_path)
+    target = target_at(f"{postgres}&options=-c lock_timeout=4000", tmp_path)
     target.publish(levels("v1", 3))
     target.release("v1", {})
     with held(postgres, f'LOCK TABLE "{target.rows_table.name}"') as pid, pytest.raises(Unavailable, match=str(pid)):
