@@ -254,10 +254,7 @@ class Builder:
         except Damaged as error:
             _log.warning("%s Computing it again.", error)
         table = store.compute(self.runner, self.tables(store, snapshot))
-        before = self._result_before(store, snapshot, inputs)
-        if before is None:
-            return self.checkpoints.save(store, inputs, table, table_digest(describe(store.columns), table, store.key))
-        record, result = before
+        record, result = self._result_before(store, snapshot, inputs) or (None, Result(store, table))
         result.replace(np.ones(len(result), dtype=np.bool_), table)
         return self.checkpoints.save_result(result, inputs, record)[0]
 

@@ -138,24 +138,21 @@ class Checkpoints:
         body = read_record(self._objects, name)
         return None if body is None else _parse(body)
 
-    def save(self, store: Store, inputs: str, table: pa.Table, state_digest: str) -> StateRecord:
-        """Store the rows of a relation and its record, the record last; a rerun writes the same objects."""
-        base = self._put(store, ObjectKind.ROWS, table)
-        return self._record(StateRecord(store.name, store.code_version, inputs, state_digest, "", len(table), {},
-                                        base, None, 0, None))  # fmt: skip
-
-    def save_result(self, result: Result, inputs: str, before: StateRecord) -> tuple[StateRecord, Result]:
+    def save_result(self, result: Result, inputs: str, before: StateRecord | None) -> tuple[StateRecord, Result]:
         """Store a relation's rows, as a base or as the changes since that of the record `before`, and its record.
 
-        Returns the record, and the result to go on with.
+        Returns the record, and the result to go on with. The record is written last; a rerun writes the same objects.
         """
-        store, base, changes = result.store, before.base, None
-        since = result.changed_count + before.changes_since_base
+        store, base = result.store, before.base if before else None
+        since = result.changed_count + (before.changes_since_base if before else 0)
+        kind, table = None, None
         if base is None or since > len(result):
-            result = result.based()
-            base, since = self._put(store, ObjectKind.ROWS, result.rows()), 0
+            result, since = result.based(), 0
+            kind, table = ObjectKind.ROWS, result.rows()
         elif result.changed_count:
-            changes = self._put(store, ObjectKind.CHANGES, result.changed())
+            kind, table = ObjectKind.CHANGES, result.changed()
+        stored = self._put(store, kind, table) if kind else None
+        base, changes = (stored, None) if kind is ObjectKind.ROWS else (base, stored)
         record = StateRecord(store.name, store.code_version, inputs, result.digest(), "", result.live_count, {},
                              base, changes, since, None)  # fmt: skip
         return self._record(record), result

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pytest
 
 from refold import Daily, Project, int64, text
-from refold.canonical.digest import table_digest
 from refold.engine import Engine
 from refold.incremental.history import METHOD, STANDING
 from refold.proof.prover import Differs, Verdict
 from refold.stores.declaration import Store
-from refold.types import describe
+from refold.stores.state import Result
 from tests.incremental.queries import CASES, SOURCES, Case, words
 from tests.incremental.test_queries import declared
 from tests.relations.house import moves
@@ -88,8 +87,7 @@ def test_a_forged_result_is_refuted_at_its_snapshot_by_key_column_and_both_value
     values[1] = 4711 if isinstance(values[1], int) or values[1] is None else "forged"
     place = rows.column_names.index(column)
     forged = rows.set_column(place, rows.schema.field(place), pa.array(values, rows.schema.field(place).type))
-    digest = table_digest(describe(store.columns), forged, store.key)
-    engine.builder.checkpoints.save(store, record.inputs, forged, digest)
+    engine.builder.checkpoints.save_result(Result(store, forged), record.inputs, None)
     found = {key: verdicts[store.name] for key, verdicts in _related(shop.engine()).items()}
     assert [key for key, verdict in found.items() if not verdict.passed] == [snapshot.key]
     (difference,) = found[snapshot.key].differences
@@ -114,8 +112,7 @@ def test_a_lost_change_does_not_pass(shop: Shop):
     engine = shop.engine()
     before, snapshot = list(engine.chain)[3:5]
     old, record = engine.rows(JOINED, before), engine.builder.require(JOINED, snapshot)
-    digest = engine.builder.require(JOINED, before).state_digest
-    engine.builder.checkpoints.save(JOINED, record.inputs, old, digest)
+    engine.builder.checkpoints.save_result(Result(JOINED, old), record.inputs, None)
     found = _related(shop.engine())[snapshot.key][JOINED.name]
     assert not found.passed
     assert {f"k 'a', column {name!r}" in " ".join(d.where for d in found.differences) for name in ("n",)} == {True}

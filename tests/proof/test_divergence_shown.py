@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from assets.daily_movement import daily_movement
 from assets.stock import stock
 from refold import Daily, Project
-from refold.canonical.digest import table_digest
 from refold.cli.main import cli
 from refold.dagster import results
 from refold.log.reader import LogReader
@@ -24,7 +23,7 @@ from refold.proof.picture import EQUAL, LEDGER, NOT_BUILT, STATE, Picture, space
 from refold.proof.prover import Verdict
 from refold.stores.building import deliveries_of
 from refold.stores.folding import columns_to_read, fold_events
-from refold.types import describe
+from refold.stores.state import Result
 from tests.support import Shop, moved
 from tests.three_days import LAST, three_days
 
@@ -145,8 +144,7 @@ def test_a_wrong_relation_is_computed_again(tmp_path: Path):
     table = engine.builder.checkpoints.rows(record, daily_movement.columns, daily_movement.key)
     at = len(table.columns) - 1
     wrong = table.set_column(at, table.schema.field(at), pa.array([7] * len(table), table.schema.field(at).type))
-    digest = table_digest(describe(daily_movement.columns), wrong, daily_movement.key)
-    engine.builder.checkpoints.save(daily_movement, record.inputs, wrong, digest)
+    engine.builder.checkpoints.save_result(Result(daily_movement, wrong), record.inputs, None)
     engine = shop.engine()
     drift = engine.drifts.find(daily_movement, head)
     assert next(iter(drift.differences)).what == "state"

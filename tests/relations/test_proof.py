@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from refold import Daily, Project, int64, relation, text
-from refold.canonical.digest import table_digest
 from refold.engine import Engine
 from refold.errors import Unproven
 from refold.proof.prover import Differs, Verdict
 from refold.stores.kinds.relation import Relation
-from refold.types import describe
+from refold.stores.state import Result
 from tests.relations.house import moves, newest
 from tests.support import Shop, seal_and_prove
 
@@ -104,9 +103,7 @@ def test_a_stored_value_that_the_query_does_not_give_is_named_as_such(tmp_path: 
     wrong = engine.rows(priced, head).from_pylist(
         [{**row, "paid": 11} for row in rows], engine.rows(priced, head).schema
     )
-    engine.builder.checkpoints.save(
-        priced, record.inputs, wrong, table_digest(describe(priced.columns), wrong, priced.key)
-    )
+    engine.builder.checkpoints.save_result(Result(priced, wrong), record.inputs, None)
     verdict = engine.reopened().prover.prove(priced, head)
     (difference,) = verdict.differences
     assert str(difference) == (
