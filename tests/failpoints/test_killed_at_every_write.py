@@ -66,7 +66,7 @@ def test_every_write_in_the_code_is_killed_at(killed: Killed, postgres: str):
     sites = find_sites()
     assert missing(sites, seen) == [], (
         "No stage comes by these writes: add one to tests/failpoints/stages.py that does, or, where it is no write, "
-        "say so in EXEMPT of tests/failpoints/sites.py."
+        "say so in EXEMPT of tests/failpoints/sites.py.\n" + "\n".join(missing(sites, seen))
     )
     # A statement that was only ever a query is none to be killed at.
     changing = calls(write for result in results for write in result["seen"] if write["changes"])
