@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from refold.incremental.inputs import Input, input_of
 from refold.incremental.run import Boundary, RelationRun
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Prover
+from refold.proof.reordered import unproven_inputs
 from refold.proof.verdict import Difference, Differs, Verdict
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -42,6 +43,7 @@ STANDING = "its proof stands: the rows of its inputs there were thinned"
 
 Verdicts = dict[str, Verdict]
 Refused = Callable[[Store, Snapshot, FixInput], None]
+Required = Callable[[Store, Snapshot], object]
 
 
 class RelationHistory:
@@ -61,6 +63,7 @@ class RelationHistory:
     ) -> None:
         self._builder = builder
         self._prover = prover
+        self._required = set[tuple[str, str]]()
         self._through = through
         self._refused = refused
         self._relations = [each for each in relations if isinstance(each, Relation)]
@@ -77,10 +80,10 @@ class RelationHistory:
         last = Verdicts()
         for start in range(0, len(snapshots), _SNAPSHOTS):
             some = snapshots[start : start + _SNAPSHOTS]
-            new = [each for place, each in enumerate(some, start) if not place or each.id != snapshots[place - 1].id]
+            new = {e.key: e for place, e in enumerate(some, start) if not place or e.id != snapshots[place - 1].id}
             found = self._visit(start, some, new)
             for snapshot in some:
-                if snapshot in new:
+                if snapshot.key in new:
                     last = {
                         name: verdicts[snapshot.key] for name, verdicts in found.items() if snapshot.key in verdicts
                     }
@@ -108,13 +111,13 @@ class RelationHistory:
                 raise
             del self._builds[relation.name]
 
-    def _visit(self, start: int, snapshots: Sequence[Snapshot], new: Sequence[Snapshot]) -> dict[str, Verdicts]:
+    def _visit(self, start: int, snapshots: Sequence[Snapshot], new: Mapping[str, Snapshot]) -> dict[str, Verdicts]:
         """The verdicts on those of some snapshots that are new, by relation and snapshot."""
         found: dict[str, Verdicts] = {relation.name: {} for relation in self._relations}
         for relation in self._maintained:
             self._prepare(relation, partial(self._builds[relation.name].prepare, snapshots, new))
         for place, snapshot in enumerate(snapshots):
-            if snapshot not in new:
+            if snapshot.key not in new:
                 continue
             read = {source.name for relation in self._maintained for source in relation.reads}
             followed = {name: self._inputs[name].follow(snapshot) for name in sorted(read)}
@@ -137,11 +140,17 @@ class RelationHistory:
         build, proof = self._builds[relation.name], self._proofs[relation.name]
         waiting = proof.waiting
         try:
-            return proof.verdicts(self._prover, build.records(), self._through)
+            return proof.verdicts(self._prover, self._require, build.records(), self._through)
         except (RuleError, DeclarationError) as error:
             _log.debug("%s Computing %s whole.", error, relation.name)  # which raises it, or did not need the value
             del self._builds[relation.name]
         return {key: verdict for each in waiting for key, verdict in self._whole(relation, each).items()}
+
+    def _require(self, store: Store, snapshot: Snapshot) -> None:
+        """Raise Unproven unless a store is proven at a snapshot; its proof is looked for once for all relations."""
+        if (store.name, snapshot.key) not in self._required:
+            self._prover.require(store, snapshot)
+            self._required.add((store.name, snapshot.key))
 
     def _whole(self, relation: Relation, snapshot: Snapshot) -> Verdicts:
         """The verdict on a relation that is computed whole at a snapshot; none where it cannot be."""
@@ -166,7 +175,6 @@ class _Visited:
     snapshot: Snapshot
     boundary: Boundary | None
     complete: bool
-    faults: list[Difference] = field(default_factory=list)
 
 
 class _Run:
@@ -216,11 +224,10 @@ class _Build(_Run):
         self._standing = dict[str, StateRecord | None]()
         self._first = 0
 
-    def prepare(self, snapshots: Sequence[Snapshot], changed: Sequence[Snapshot]) -> None:
-        """Find what stands at some snapshots, and resume before the first where nothing does."""
-        self._standing = {each.key: self._stands(each) for each in changed}
-        missing = [place for place, each in enumerate(snapshots) if each.key in self._standing
-                   and self._standing[each.key] is None]  # fmt: skip
+    def prepare(self, snapshots: Sequence[Snapshot], new: Mapping[str, Snapshot]) -> None:
+        """Find what stands at those of some snapshots that are new, and resume before the first where nothing does."""
+        self._standing = {key: self._stands(each) for key, each in new.items()}
+        missing = [place for place, each in enumerate(snapshots) if self._standing.get(each.key, each) is None]
         self._first = missing[0] if missing else len(snapshots)
         before, self._before = [self._before, *snapshots][self._first], snapshots[-1]
         if not missing:
@@ -316,8 +323,13 @@ class _Proof(_Run):
             parts = self._builder.ledger_parts(self._store_of(each), snapshots[-1])
             self._run.prepare(each, pa.concat_tables(parts), list(accumulate(map(len, parts), initial=0)))
 
-    def verdicts(self, prover: Prover, records: Mapping[str, StateRecord], through: Snapshot) -> Verdicts:
-        """The verdicts on the snapshots visited since the last call, by their keys; proofs are kept or removed."""
+    def verdicts(
+        self, prover: Prover, require: Required, records: Mapping[str, StateRecord], through: Snapshot
+    ) -> Verdicts:
+        """The verdicts on the snapshots visited since the last call, by their keys; proofs are kept or removed.
+
+        `require` raises Unproven for an input that is not proven.
+        """
         started = time.perf_counter()
         visited, boundaries = self._take_waiting()
         tables = self._tables(boundaries, visited[0].snapshot.ordinal) if visited else iter(())
@@ -330,7 +342,11 @@ class _Proof(_Run):
                 if table is not None and not self._lost:
                     self._run.take(self._result, each.boundary, table)
             record = records[each.snapshot.key]
-            found[each.snapshot.key] = self._verdict(prover, each, record, through, started)
+            unproven = unproven_inputs(require, self._relation, each.snapshot)
+            if unproven:
+                found[each.snapshot.key] = Verdict(self._relation, each.snapshot, None, unproven, METHOD, 0)
+            else:
+                found[each.snapshot.key] = self._verdict(prover, each, record, through, started)
         return found
 
     def _tables(self, boundaries: Sequence[Boundary], turn: int) -> Iterator[pa.Table | None]:

@@ -35,15 +35,9 @@ def compare_reordered(
     `briefly` takes one order, or two where the query takes one of the rows that tie; else all that a proof needs.
     """
     where = f"snapshot {snapshot.key}"
-    verdict = Verdict(store, snapshot, None, [], METHOD, 0)
-    faults = []
-    for source in store.sources:
-        try:
-            require(source.store, snapshot)
-        except Unproven as error:
-            faults.append(Difference(Differs.INPUT, where, f"a proven {source.name}", str(error)))
-    if faults:
-        return replace(verdict, differences=faults)
+    verdict = Verdict(store, snapshot, None, unproven_inputs(require, store, snapshot), METHOD, 0)
+    if verdict.differences:
+        return verdict
     try:
         record = builder.require(store, snapshot)
         verdict = replace(verdict, record=record)
@@ -58,6 +52,18 @@ def compare_reordered(
     else:
         orders = all_orders(read, rows)
     return _Comparison(builder, store, inputs, where, record.state_digest).settled(verdict, stored, orders)
+
+
+def unproven_inputs(require: Callable[[Store, Snapshot], object], store: Store, snapshot: Snapshot) -> list[Difference]:
+    """The sources of a computed store that are not proven at a snapshot; `require` raises Unproven for those."""
+    found = []
+    for source in store.sources:
+        try:
+            require(source.store, snapshot)
+        except Unproven as error:
+            where = f"snapshot {snapshot.key}"
+            found.append(Difference(Differs.INPUT, where, f"a proven {source.name}", str(error)))
+    return found
 
 
 @dataclass

@@ -93,6 +93,7 @@ EXEMPT = {
     ("refold/storage/opened.py", "_RemoteStore.try_replace", "obstore.put"): "of remote stores",
     ("refold/seal/redacting.py", "Redactor._rewritten", "self._repeats"): "of contents that were in conflict, there",
     ("refold/seal/redacting.py", "Redactor._repeats", "put_content"): "the same; an object that nothing names yet",
+    ("refold/stores/checkpoint.py", "Checkpoints.save_state", "self._record"): "waits; `grouped` writes it",
     ("refold/storage/objects.py", "ObjectStore.create", "require_conditions"): "of remote stores",
     ("refold/storage/probe.py", "require_conditions", "_accepts_create"): "of remote stores",
     ("refold/storage/probe.py", "_accepts_create", "store.try_create"): "of remote stores",

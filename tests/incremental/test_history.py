@@ -17,7 +17,7 @@ from refold.stores.declaration import Store
 from refold.stores.state import Result
 from tests.incremental.queries import CASES, SOURCES, Case, words
 from tests.incremental.test_queries import declared
-from tests.relations.house import moves
+from tests.relations.house import moves, newest
 from tests.support import Shop, seal_and_prove
 
 PER_KEY, BY_DAY, JOINED, FULL, COARSE, DISTINCT = (
@@ -116,6 +116,16 @@ def test_a_lost_change_does_not_pass(shop: Shop):
     found = _related(shop.engine())[snapshot.key][JOINED.name]
     assert not found.passed
     assert {f"k 'a', column {name!r}" in " ".join(d.where for d in found.differences) for name in ("n",)} == {True}
+
+
+def test_nothing_is_proven_of_inputs_that_are_not(shop: Shop):
+    """Not at older snapshots either; the others stay as they are."""
+    engine = shop.engine()
+    snapshot = list(engine.chain)[3]
+    engine.prover.proofs.remove(engine.builder.require(newest, snapshot).claim)
+    found = {key: verdicts[JOINED.name] for key, verdicts in _related(shop.engine()).items()}
+    assert [key for key, verdict in found.items() if not verdict.passed] == [snapshot.key]
+    assert {difference.what for difference in found[snapshot.key].differences} == {Differs.INPUT}
 
 
 def test_where_inputs_were_thinned_the_proof_stands_and_later_days_are_proven_from_offset_0(shop: Shop):
