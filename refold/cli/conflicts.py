@@ -26,7 +26,7 @@ _ROWS_SHOWN = 50
 @click.option("--json", "as_json", is_flag=True, help="A JSON object on each line, for machines, without a limit.")
 @click.pass_context
 def conflicts(context: click.Context, log: str | None, limit: int, refused: bool, as_json: bool) -> None:
-    """List the events of a LOG (default: all) that repeat an id with other content; they count for no store."""
+    """List the events of a LOG (default: all) that repeat an id with other content; no store takes their values."""
     engine, console = open_project(context), view.console()
     logs = [engine.project.log(log)] if log else engine.project.logs
     for declared, count, found, errors in _waiting(engine, logs) if refused else _sealed(engine, logs):

@@ -33,7 +33,7 @@ class Listed(NamedTuple):
 COMMANDS: Mapping[str, Listed] = {
     "conflicts": Listed(
         "conflicts",
-        "List the events of a LOG (default: all) that repeat an id with other content; they count for no store.",
+        "List the events of a LOG (default: all) that repeat an id with other content; no store takes their values.",
     ),
     "demo": Listed(
         "repair",

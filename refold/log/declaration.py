@@ -78,8 +78,8 @@ class QuarantineLimits:
 class ConflictLimits:
     """How many new events of a day of one log may repeat an event id with other content; by default none.
 
-    Such events count for no store, since the first delivery of an id does. Sealing stops where one of these is passed;
-    a day is the same as in `QuarantineLimits`.
+    No store takes the values of such events, since the first delivery of an id counts. Sealing stops where one of these
+    is passed; a day is the same as in `QuarantineLimits`.
 
     Attributes:
         records_max: a number of events.

@@ -226,6 +226,9 @@ class Redactor:
         self, cuts: Mapping[str, RedactedCut], columns: Sequence[str], *, reason: str, by: str, at: dt.datetime,
         erased: bool,
     ) -> Redaction:  # fmt: skip
+        missing = [name for name, value in (("reason", reason), ("by", by)) if not value.strip()]
+        if missing:
+            raise FixInput(f"Expected who redacts and why, found no {' and no '.join(missing)}.")
         before, head = self._chain.redactions, self._chain.get()
         return Redaction(
             number=len(before) + 1,

@@ -57,6 +57,7 @@ from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _COLUMN_FORBIDDEN = re.compile(r"[ ,;{}()\n\t=]")
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _ROWS_A_FILE = 1_000_000
 _ATTEMPTS_MAX = 5
 _UNREADABLE = (DeltaError, OSError, pa.ArrowException, ValueError, KeyError)
@@ -107,8 +108,11 @@ class Delta(Sink):
             if _COLUMN_FORBIDDEN.search(n)
         ]
         faults += repeated_but_for_case(columns)
-        if connections.objects.location is None:
+        location = connections.objects.location
+        if location is None:
             faults.append("a store in memory cannot be read by others; use a folder or a bucket")
+        elif escapes := _ESCAPE.findall(location):
+            faults.append(f"the path of the store has {', '.join(escapes)}, which Delta Lake decodes; use another path")
         if faults:
             raise DeclarationError(f"{self} of store {store}", faults)
         return DeltaTarget(self.table, connections, columns)

@@ -301,6 +301,13 @@ def test_a_poisoned_event_is_put_aside_and_its_store_follows(tmp_path: Path):
     sound(made)
 
 
+@pytest.mark.parametrize("missing", ["reason", "by"])
+def test_nothing_is_redacted_by_nobody_or_for_no_reason(house: Shop, missing: str):
+    redactor = house.engine().redactor("moves")
+    with pytest.raises(FixInput, match=f"found no {missing}"):
+        redactor.excluding(redactor.with_values(["product"], ["cup"]), **{**OWN, missing: " "})
+
+
 def test_the_command_shows_what_it_would_do_does_it_and_lists_it(tmp_path: Path):
     made = Shop(tmp_path, PROJECT.with_cadence(Daily(dt.date(2026, 1, 1))))
     for day, count in (("2026-01-01", 5), ("2026-01-02", 6)):

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from refold.errors import Damaged, DeclarationError, NotFound
 from refold.sinks import Connections, Content, Delta
 from refold.sinks.delta import DeltaTarget, _parquet_files
+from refold.storage.objects import ObjectStore
 from refold.testing.sink_conformance import ALL_TYPES, assert_holds, content_of, levels
 from refold.types import text
 
@@ -135,3 +136,13 @@ def test_names_that_delta_readers_refuse_are_refused_at_the_declaration(connecti
     with pytest.raises(DeclarationError) as caught:
         Delta("stock").open(connections, "stock", ["a"], {"a": text(), "A": text(), "two words": text()})
     assert len(caught.value.faults) == 2
+
+
+def test_a_path_that_the_library_would_decode_is_refused_at_the_declaration(tmp_path: Path) -> None:
+    """It writes the log to one folder and reads it from another."""
+    objects = ObjectStore.open(str(tmp_path / "plain%20x"))
+    with pytest.raises(DeclarationError, match="has %20, which Delta Lake decodes"):
+        Delta("levels").open(Connections(objects, {}), "levels", ["product"], {"product": text()})
+    Delta("levels").open(
+        Connections(ObjectStore.open(str(tmp_path / "50% x")), {}), "levels", ["product"], {"product": text()}
+    )
