@@ -99,14 +99,9 @@ class TantivyTarget(Target):
     """One index's versions in a local folder."""
 
     def __init__(
-        self,
-        folder: Path,
-        key: Sequence[str],
-        columns: Schema,
-        fields: Sequence[str],
-        *,
+        self, folder: Path, key: Sequence[str], columns: Schema, fields: Sequence[str], *,
         wait_seconds: float = WAIT_SECONDS,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._wait_seconds = wait_seconds
         self._linked: list[tempfile.TemporaryDirectory[str]] = []

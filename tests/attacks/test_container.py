@@ -40,8 +40,8 @@ def test_the_server_of_the_image_listens_on_loopback(tmp_path: Path):
         [sys.executable, "-m", *words],
         cwd=tmp_path,
         env=environment | {"DAGSTER_HOME": str(tmp_path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=(tmp_path / "said").open("wb"),
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
@@ -51,7 +51,8 @@ def test_the_server_of_the_image_listens_on_loopback(tmp_path: Path):
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
-    assert found and found <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+    assert found, (tmp_path / "said").read_text()
+    assert found <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
 
 def test_every_stage_of_the_image_has_the_base_that_a_build_names():
