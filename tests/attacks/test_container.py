@@ -49,7 +49,7 @@ def test_the_server_of_the_image_listens_on_loopback(tmp_path: Path):
         while not (found := _listening(port)) and time.monotonic() < end and server.poll() is None:
             time.sleep(0.1)
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        os.killpg(server.pid, signal.SIGKILL)  # while it starts it ignores that it is to end
         server.wait(30)
     assert found, (tmp_path / "said").read_text()
     assert found <= {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
