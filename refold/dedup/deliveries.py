@@ -39,6 +39,9 @@ class Delivery(IntEnum):
     EXCLUDED = 5
 
 
+SET_ASIDE = (Delivery.CONFLICT, Delivery.EXCLUDED)
+"""What changes no row of a store. A duplicate only moves the position of the row that its first delivery made."""
+
 REPEATS = pa.schema(
     [
         pa.field("log_partition", pa.int64(), False),

@@ -102,8 +102,8 @@ class _PlainStore:
         for event in events:
             key, place = self.store.log.key_of(event), (event["log_partition"], event["log_offset"], event["log_seq"])
             again = repeats.get(event["log_seq"])
-            if again is Outcome.EXCLUDED:
-                outcomes.append((*place, "excluded", 0))
+            if again in (Outcome.EXCLUDED, Outcome.CONFLICT):
+                outcomes.append((*place, again.name.lower(), 0))
                 continue
             touched[key] = None
             outcome, reason = self._plain.apply(key, event) if again is None else (again, 0)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from refold.base.parallel import each
-from refold.dedup.deliveries import Deliveries, Delivery
+from refold.dedup.deliveries import SET_ASIDE, Deliveries, Delivery
 from refold.errors import EventRefused, NotDeterministic, RuleError
 from refold.log.reader import Part, UnreadPart, parts_of, plain, position
 from refold.rules.outcome import FoldResult
@@ -92,7 +92,8 @@ def fold_unread(
     Each segment is read once and let go, so that memory holds one for each thread. Log partitions are folded at once by
     several threads where they share no key, as they do where keys decide on them, else they are read again and folded
     one after the other. A key's row exists from its first event, whatever the outcome, and carries the position of its
-    last event. With `twice` what is interpreted is run two times over the same rows and events; the first run counts.
+    last event; events that were put aside (`refold.dedup.deliveries.SET_ASIDE`) make and change no row. With `twice`
+    what is interpreted is run two times over the same rows and events; the first run counts.
 
     Returns a result for each state. Raises RuleError, naming the first such event, where a rule fails, and what reading
     raises.
@@ -162,7 +163,7 @@ class _Share:
         """Take in the next events."""
         if self.error is not None:
             return
-        kept = deliveries != Delivery.EXCLUDED
+        kept = ~np.isin(deliveries, SET_ASIDE)
         if not kept.all():
             self._fold_kept(part, deliveries, np.flatnonzero(kept))
             return
@@ -192,7 +193,7 @@ class _Share:
         self.ledger.append(ledger)
 
     def _fold_kept(self, part: Part, deliveries: Deliveries, places: Rows) -> None:
-        """Take in the events at places, which no redaction put aside; the others change no row."""
+        """Take in the events at places; the others were put aside, and change no row."""
         table, origin = part.table.take(pa.array(places)), part.origin
         if "log_offset" not in table.column_names:
             table = table.append_column("log_offset", pa.array(part.offsets(places)))
@@ -203,7 +204,7 @@ class _Share:
             if self.error is not None:
                 return
             own = self.ledger.pop()
-        outcomes = np.full(len(part), Delivery.EXCLUDED, dtype=np.uint8)
+        outcomes = deliveries.astype(np.uint8)
         reasons = np.zeros(len(part), dtype=np.uint8)
         outcomes[places], reasons[places] = own.outcomes, own.reasons
         self.ledger.append(LedgerPart(outcomes, reasons))

@@ -46,9 +46,12 @@ def oracle(days: Mapping[str, list[Record]]) -> tuple[dict[str, int], list[tuple
     found = []
     for record in (record for _, records in sorted(days.items()) for record in records if isinstance(record, Mapping)):
         event_id, product = record["event_id"], record["product_id"]
+        if event_id in seen and seen[event_id] != record:
+            found.append((event_id, "conflict"))
+            continue
         held = level.setdefault(product, 0)
         if event_id in seen:
-            outcome = "duplicate" if seen[event_id] == record else "conflict"
+            outcome = "duplicate"
         elif record["event_type"] == "add":
             outcome, level[product] = "applied", held + record["quantity"]
         elif record["quantity"] > held:

@@ -153,6 +153,8 @@ class LogModel:
             stock, last = self._apply(event)
             outcomes["on_hand"].append((*event.place, stock, 1 if stock == "rejected" else 0))
             outcomes["last_move"].append((*event.place, last, 0))
+            if stock == "conflict":
+                continue
             place = dict(zip(("log_partition", "log_offset", "log_seq"), event.place, strict=True))
             key, last_quantity = event.product, self._last.get(event.product)
             rows["on_hand"][key] = {"product": key, "level": self._levels.get(key, 0), **place}
@@ -186,10 +188,11 @@ class LogModel:
                 row["events"] += 1
                 row["units"] += event.quantity
         last = days[-1].rows
+        found = {names: row for names, row in found.items() if names[0] in last["on_hand"]}
         for (product, _), row in found.items():
             row["level"] = last["on_hand"][product]["level"]
             row["last"] = last["last_move"][product]["quantity"]
-        return dict(found)
+        return found
 
 
 def _folder(name: str) -> str:

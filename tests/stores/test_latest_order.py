@@ -178,6 +178,8 @@ def plainly(store: LatestStore, cuts: Sequence[Sequence[Mapping[str, Any]]]) -> 
         again = event["delivery"] != Delivery.FIRST
         outcome = (int(event["delivery"]), 0) if again else plain.apply(event["k"], event)
         outcomes.append((int(outcome[0]), outcome[1]))
+        if event["delivery"] == Delivery.CONFLICT:
+            continue
         position = {name: event[name] for name in POSITION}
         rows[event["k"]] = {"k": event["k"], **plain.values(event["k"]), **position}
     return rows, outcomes
