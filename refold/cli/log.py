@@ -15,7 +15,6 @@ from refold.cli.group import cli, open_project
 from refold.engine import Engine
 from refold.errors import Damaged
 from refold.log.compaction import Compactor
-from refold.log.declaration import BY_PLACE
 from refold.release.unsealing import Unsealer
 from refold.seal.against_landing import Compared
 
@@ -69,8 +68,8 @@ def log_show(context: click.Context, log: str, place: str) -> None:
         cut = each.cuts.get(found.snapshot)
         if each.log == log and cut is not None and [int(partition), int(offset)] in [list(at) for at in cut.places]:
             console.print(view.cell(f"Redacted: {each}"), soft_wrap=True)
-    if declared.by_place:
-        console.print(view.cell(f"Identity: {BY_PLACE}"))
+    for assumed in declared.assumed:
+        console.print(view.cell(f"Declared: {assumed}"))
     for store, outcome in found.outcomes.items():
         console.print(view.cell(f"Store {store}: {outcome}"))
 

@@ -3,7 +3,9 @@
 Lines, types and limits are those of `refold.landing.jsonl`. Debezium's envelope, which has the row twice, is
 `refold.landing.debezium`; ready declarations are in `refold.landing.change_sources`.
 
-- The row is in one place for every operation. `old` holds the columns that an update changed, or is missing.
+- The row is in one place for every operation. `old` holds the columns that an update changed, or the whole key.
+- An update that does not show which key the row had before (`OldRow`) is bad: `missing-before`. Were it applied, a row
+  that it moves would remain under its old key.
 - An update whose key in `old` is not that of the row moves it: it is read as a delete of the old key, with the other
   columns as they are after the change, and then the update.
 - Records of the format itself, such as the start of a bootstrap, are control records; other operations are bad:
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +32,14 @@ from refold.landing.key_moves import KeyMoves, taken
 from refold.types import ColumnType, Schema, text
 
 
+class OldRow(StrEnum):
+    """What an update must show of the row before it: what changed, its key, or nothing, where no key ever changes."""
+
+    CHANGES = "changes"
+    KEY = "key"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True)
 class ChangeRows(LineDecoder):
     """Decodes changes of rows in JSON Lines.
@@ -40,6 +51,7 @@ class ChangeRows(LineDecoder):
         writes, update, delete, control: the operations that write a row, that of an update, that of a delete, and those
             of the format itself.
         places: columns that are not in the row, each with its dotted place.
+        old_row: what `old` must hold of an update.
         line_bytes_max: as of `JsonLines`.
 
     >>> from refold.types import int64, text
@@ -58,11 +70,13 @@ class ChangeRows(LineDecoder):
     delete: str
     control: tuple[str, ...]
     places: tuple[tuple[str, str], ...] = ()
+    old_row: OldRow = OldRow.CHANGES
     line_bytes_max: int = LINE_BYTES_MAX
 
     def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
         finder = FieldFinder()
-        op, row = (finder.add(Field(_path(p), kind)) for p, kind in ((self.operation, text()), (self.row, None)))
+        op = finder.add(Field(_path(self.operation), text()))
+        row, old = (finder.add(Field(_path(place), None)) for place in (self.row, self.old))
         elsewhere = {"op": self.operation, **dict(self.places)}
         sources = {n: self._sources(finder, n, kind, elsewhere.get(n), n in key) for n, kind in columns.items()}
         ops = [op, *(n for n, place in enumerate(finder.fields) if place.path == _path(self.operation) and n != op)]
@@ -74,7 +88,8 @@ class ChangeRows(LineDecoder):
             own = pc.fill_null(pc.is_in(records.table.column(op), own_kinds), False).to_numpy()
             records = moves.apart(taken(records, np.flatnonzero(~own)))
             table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
-            early = {**moves.findings(records), **self._findings(records, op, row)}
+            unknown = self._unknown_moves(records, moves, old)
+            early = {**unknown, **moves.findings(records), **self._findings(records, op, row)}
             bad, control, lines, raw = records.bad, int(own.sum()), records.lines, records.raw
             return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
 
@@ -89,6 +104,18 @@ class ChangeRows(LineDecoder):
         if not is_key or path[: len(row)] != row:
             return ((now, now),)
         return (now, finder.add(Field((*_path(self.old), *path[len(row) :]), kind))), (now, now)
+
+    def _unknown_moves(self, records: Records, moves: KeyMoves, old: int) -> dict[int, Finding]:
+        """The updates, by row, that do not show whether they move a row."""
+        if self.old_row is OldRow.NOTHING:
+            return {}
+        if self.old_row is OldRow.KEY:
+            expected, rows = f"the key before the change ({', '.join(moves.keys)})", moves.without_old_key(records)
+        else:
+            there = np.array(records.table.column(old).to_pylist(), dtype=np.bool_)
+            expected, rows = "what the update changed", moves.updates(records) & ~there
+        finding = Finding("missing-before", f"Expected {expected} in {self.old}, found none.")
+        return dict.fromkeys(np.flatnonzero(rows).tolist(), finding)
 
     def _findings(self, records: Records, op: int, row: int) -> dict[int, Finding]:
         """What is wrong with whole records, by row."""

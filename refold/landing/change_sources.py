@@ -17,7 +17,7 @@ from enum import Enum
 from functools import partial
 
 from refold.errors import DeclarationError
-from refold.landing.change_rows import ChangeRows
+from refold.landing.change_rows import ChangeRows, OldRow
 from refold.landing.debezium import Debezium
 from refold.landing.decoder import Decoder
 from refold.types import ColumnType, Schema, boolean, int64, text
@@ -57,14 +57,17 @@ class ChangeSource:
     Attributes:
         operations: the members of the column `op`.
         position: columns that identify a change together with `op` and the key, each with its dotted place.
-        decoder: makes the decoder from the places of columns, and from `enveloped`.
+        decoder: makes the decoder from the places of columns, `enveloped` and `keys_change`.
         enveloped: whether records are wrapped as `{"schema": …, "payload": …}`, as Debezium can.
+        keys_change: whether an update can change the key of a row. `replace(DMS, keys_change=False)` takes updates
+            without a before image, and declares that none does: a row whose key did change would remain under both.
     """
 
     operations: type[Enum]
     position: Mapping[str, tuple[ColumnType, str]]
-    decoder: Callable[[Mapping[str, str], bool], Decoder]
+    decoder: Callable[[Mapping[str, str], bool, bool], Decoder]
     enveloped: bool = False
+    keys_change: bool = True
 
     @property
     def columns(self) -> Schema:
@@ -73,18 +76,27 @@ class ChangeSource:
 
     def decoder_of(self, places: Mapping[str, str]) -> Decoder:
         """The decoder that finds the position, and other columns in their dotted places."""
-        return self.decoder({**places, **{name: place for name, (_, place) in self.position.items()}}, self.enveloped)
+        position = {name: place for name, (_, place) in self.position.items()}
+        return self.decoder({**places, **position}, self.enveloped, self.keys_change)
 
 
-def _debezium(places: Mapping[str, str], enveloped: bool, *, documents: bool = False) -> Decoder:
+_ALWAYS_SHOWN = "keys_change: only DMS can leave out which key a row had; this tool always shows a change of key"
+
+
+def _debezium(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, documents: bool = False) -> Decoder:
+    if not keys_change:
+        raise DeclarationError("The change source", [_ALWAYS_SHOWN])
     paths = {name: (place,) for name, place in places.items()}
     return Debezium(paths, enveloped=enveloped, documents=documents)
 
 
-def _change_rows(places: Mapping[str, str], enveloped: bool, *, rows: ChangeRows) -> Decoder:
-    if enveloped:
-        raise DeclarationError("The change source", ["enveloped: only Debezium wraps records in schema and payload"])
-    return replace(rows, places=tuple(places.items()))
+def _change_rows(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, rows: ChangeRows) -> Decoder:
+    faults = ["enveloped: only Debezium wraps records in schema and payload"] if enveloped else []
+    if not keys_change and rows.old_row is not OldRow.KEY:
+        faults.append(_ALWAYS_SHOWN)
+    if faults:
+        raise DeclarationError("The change source", faults)
+    return replace(rows, places=tuple(places.items()), old_row=rows.old_row if keys_change else OldRow.NOTHING)
 
 
 _DATABASE = {"source_db": (text(null=True), "source.db")}
@@ -190,10 +202,12 @@ DMS = ChangeSource(
             "delete",
             ("create-table", "drop-table", "rename-table", "add-column", "drop-column", "rename-column",
              "change-columns", "column-type-change"),
+            old_row=OldRow.KEY,
         ),
     ),
 )  # fmt: skip
 """AWS DMS as it writes JSON to Kinesis and Kafka: the time, and with transaction details the record in its transaction.
 
-A change of key needs the before image: without it DMS does not write the old key.
+An update needs the before image (`BeforeImageSettings`), since DMS does not write the old key elsewhere: without it an
+update is quarantined as `missing-before`, unless the declaration says that keys never change (`keys_change`).
 """

@@ -41,7 +41,7 @@ class KeyMoves:
         if not self._moving:
             return records
         was, now = self._before(records)[0], pick(records, self.keys)[0]
-        moved = self._updates(records) & self._valid(was).all(axis=1)
+        moved = self.updates(records) & self._valid(was).all(axis=1)
         moved &= _any([pc.not_equal(was[name], now[name]) for name in self.keys], len(moved))
         if not moved.any():
             return records
@@ -60,7 +60,7 @@ class KeyMoves:
         if not self._moving:
             return {}
         was, faults = self._before(records)
-        updates, valid = self._updates(records), self._valid(was)
+        updates, valid = self.updates(records), self._valid(was)
         found = {
             row: Finding(fault.reason, fault.sentence(f"{name}, before the change"))
             for name, by_row in faults.items()
@@ -72,6 +72,21 @@ class KeyMoves:
             sentence = f"Expected the whole key ({', '.join(self.keys)}) or none of it before the change"
             found.setdefault(row, Finding("incomplete-key", f"{sentence}, found {', '.join(there)}."))
         return found
+
+    def updates(self, records: Records) -> Mask:
+        """Which rows are updates."""
+        updates = pc.equal(records.table.column(self.ops[0]), self.update)
+        return np.asarray(pc.fill_null(updates, False).to_numpy(), dtype=np.bool_)
+
+    def without_old_key(self, records: Records) -> Mask:
+        """Which rows are updates that do not show the whole key before them, unless what they show is at fault."""
+        found = np.zeros(len(records.lines), dtype=np.bool_)
+        for name in self._moving:
+            (_, old), *_ = self.keys[name]
+            was, faults = pick(records, {name: ((old, old),)})
+            found |= was[name].is_null().to_numpy()
+            found[list(faults.get(name, {}))] = False
+        return found & self.updates(records)
 
     @property
     def _moving(self) -> list[str]:
@@ -85,10 +100,6 @@ class KeyMoves:
     def _valid(self, was: pa.Table) -> Mask:
         """Which columns that can move are there, by row; shape (rows, columns)."""
         return np.stack([was[name].is_valid().to_numpy() for name in self._moving], axis=1)
-
-    def _updates(self, records: Records) -> Mask:
-        updates = pc.equal(records.table.column(self.ops[0]), self.update)
-        return np.asarray(pc.fill_null(updates, False).to_numpy(), dtype=np.bool_)
 
 
 def taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:

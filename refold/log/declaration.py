@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from refold.errors import DeclarationError
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
+from refold.landing.change_rows import ChangeRows, OldRow
 from refold.landing.change_sources import ChangeSource
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
@@ -42,6 +43,9 @@ PLACE: Final = Identity.PLACE
 
 BY_PLACE = "events are identified by place: a record landed again in another object counts as another event"
 """What identity by place means, for people."""
+
+KEYS_FIXED = "keys are declared never to change: an update that moves a row would leave it under its old key as well"
+"""What a log of changes takes for granted whose tool does not write which key a row had, for people."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,12 @@ class Log:
     def by_place(self) -> bool:
         """Whether events are identified by place."""
         return self.event_id is PLACE
+
+    @property
+    def assumed(self) -> list[str]:
+        """What is taken on the word of the declaration, and proofs say; a sentence each."""
+        fixed = isinstance(self.decoder, ChangeRows) and self.decoder.old_row is OldRow.NOTHING
+        return [BY_PLACE] * self.by_place + [KEYS_FIXED] * fixed
 
     def key_of(self, event: Mapping[str, Any]) -> Any:
         """The key of an event, or of a row: the value of one column, or a tuple of those of several."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from refold.errors import Damaged, Unproven
-from refold.log.declaration import BY_PLACE, POSITION, Log
+from refold.log.declaration import POSITION, Log
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.divergence import Mark
@@ -40,7 +40,7 @@ _REPLAY = "full replay from offset 0"
 
 
 def _method(log: Log) -> str:
-    return f"{_REPLAY}; {BY_PLACE}" if log.by_place else _REPLAY
+    return "; ".join([_REPLAY, *log.assumed])
 
 
 class Prover:

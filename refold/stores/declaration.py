@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from refold.errors import DeclarationError
-from refold.log.declaration import BY_PLACE, POSITION, PROVENANCE, Log
+from refold.log.declaration import POSITION, PROVENANCE, Log
 from refold.rules.outcome import FoldResult
 from refold.rules.source import Place
 from refold.sinks.base import Sink
@@ -383,8 +383,8 @@ Source = Store | LedgerOf
 
 def repeats_text(what: str, log: Log) -> str:
     """How a store of a log treats repeated ids, for `Account.repeats`; `what` names what they never reach."""
-    return (f"{BY_PLACE.capitalize()}. " if log.by_place else "") + (
+    return "".join(f"{each.capitalize()}. " for each in log.assumed) + (
         f"A repeated id never reaches {what}: sealing found it and stored it as duplicate (the same content) or "
-        "conflict (another content), full replay finds it again from the ids alone. Its key's row keeps its values and "
-        "takes its position; the ledger has its outcome."
+        "conflict (another content), full replay finds it again from the ids alone. A duplicate moves only the "
+        "position of its key's row, a conflict changes nothing; the ledger has the outcome of both."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -277,8 +278,41 @@ def test_a_stream_of_an_event_store_is_identified_by_stream_and_version(tmp_path
 def test_columns_of_the_position_are_not_declared_again() -> None:
     with pytest.raises(DeclarationError, match="column 'source_row' is one of the source's position"):
         Log.of_changes("t", DEBEZIUM_MYSQL, key="a", columns={**COLUMNS, "source_row": int64()})
-    with pytest.raises(DeclarationError, match="only Debezium wraps records"):
-        Log.of_changes("t", replace(MAXWELL, enveloped=True), key="a", columns=COLUMNS)
+    with pytest.raises(DeclarationError, match=r"only Debezium wraps records(.|\n)*only DMS can leave out"):
+        Log.of_changes("t", replace(MAXWELL, enveloped=True, keys_change=False), key="a", columns=COLUMNS)
+    with pytest.raises(DeclarationError, match="only DMS can leave out"):
+        Log.of_changes("t", replace(DEBEZIUM_MYSQL, keys_change=False), key="a", columns=COLUMNS)
+
+
+ABOUT = {"timestamp": "2026-01-01T00:00:00Z", "schema-name": "s", "table-name": "t"}
+
+
+@pytest.mark.parametrize(
+    ("before", "keys_change", "found"),
+    [
+        ({}, True, "missing-before"),
+        ({"before-image": None}, True, "missing-before"),
+        ({"before-image": {"n": 1}}, True, "missing-before"),
+        ({"before-image": {"a": 1}}, True, "missing-before"),
+        ({"before-image": {"a": 1, "b": "x"}}, True, [(1, "x", "delete"), (2, "x", "update")]),
+        ({"before-image": {"a": 2, "b": "x"}}, True, [(2, "x", "update")]),
+        ({}, False, [(2, "x", "update")]),
+        ({"before-image": {"n": 1}}, False, [(2, "x", "update")]),
+        ({"before-image": {"a": 1, "b": "x"}}, False, [(1, "x", "delete"), (2, "x", "update")]),
+    ],
+)
+def test_dms_must_write_the_key_before_an_update_unless_keys_never_change(
+    before: Row, keys_change: bool, found: str | list[tuple[int, str, str]]
+) -> None:
+    log = Log.of_changes("t", replace(DMS, keys_change=keys_change), key=("a", "b"), columns=COLUMNS)
+    line = {"data": {"a": 2, "b": "x", "n": 5}, **before, "metadata": {**ABOUT, "operation": "update"}}
+    decoded = log.decoder.decode("a.json", json.dumps(line).encode(), log.columns, log.key_columns)
+    if isinstance(found, str):
+        assert [bad.reason for bad in decoded.bad] == [found]
+        assert "key before the change (a, b) in before-image" in decoded.bad[0].detail
+    else:
+        assert [(row["a"], row["b"], row["op"]) for row in decoded.rows.to_pylist()] == found
+    assert [("keys are declared never to change" in each) for each in log.assumed] == [True] * (not keys_change)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +323,7 @@ def test_columns_of_the_position_are_not_declared_again() -> None:
             '{"type": "update", "database": "d", "table": "t", "ts": 1, "data": {"a": 1, "b": "x"}, "old": {"a": "z"}}',
             "wrong-type",
         ),
+        ('{"type": "update", "database": "d", "table": "t", "ts": 1, "data": {"a": 1, "b": "x"}}', "missing-before"),
         ('{"type": "table-drop", "database": "d", "table": "t", "ts": 1}', "unsupported-op"),
         ('{"database": "d", "table": "t", "ts": 1, "data": {"a": 1, "b": "x"}}', "missing-op"),
         ('{"type": "delete", "database": "d", "table": "t", "ts": 1}', "missing-row"),
