@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.reading import USUAL, Encoding, Epoch, Nanoseconds, Reading, is_zone
 from refold.errors import DeclarationError, FixInput
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -39,48 +39,6 @@ class ColumnKind(StrEnum):
     RATIO = "ratio"
 
 
-class Epoch(StrEnum):
-    """What a number counts from 1970-01-01T00:00Z on, where landing writes times as integers."""
-
-    SECONDS = "s"
-    MILLISECONDS = "ms"
-    MICROSECONDS = "us"
-    NANOSECONDS = "ns"
-
-
-class Nanoseconds(StrEnum):
-    """What becomes of the digits of a second after the sixth, where they are not zeros."""
-
-    REFUSE = "refuse"
-    TRUNCATE = "truncate"
-
-
-@dataclass(frozen=True)
-class TimeReading:
-    """How landing writes the times of a column, where that is not an instant with at most microseconds.
-
-    Attributes:
-        zone: the zone of texts that have none: a name such as `Europe/Berlin`, or an offset such as `+02:00`.
-        nanoseconds: whether digits below microseconds are refused or left out.
-        epoch: the unit of times that are integers; texts are refused then.
-    """
-
-    zone: str | None = None
-    nanoseconds: Nanoseconds = Nanoseconds.REFUSE
-    epoch: Epoch | None = None
-
-    @property
-    def offset(self) -> str | None:
-        """The offset of a zone that has always the same, as a text has it; None for other zones."""
-        if self.zone in ("UTC", "Z"):
-            return "Z"
-        return self.zone if self.zone is not None and _OFFSET.fullmatch(self.zone) else None
-
-
-_OFFSET = re.compile(r"[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
-AS_INSTANTS = TimeReading()
-
-
 @dataclass(frozen=True)
 class ColumnType:
     """One column's type and the values it admits.
@@ -92,7 +50,7 @@ class ColumnType:
         precision, scale: the digits of a decimal, and how many of them are after the point.
         empty: whether a text may be empty.
         choices: the members of an enum.
-        reading: how landing writes a timestamp. Like bounds and members it is not part of a log's identity: what is
+        reading: how landing writes its values. Like bounds and members it is not part of a log's identity: what is
             sealed stays.
     """
 
@@ -104,7 +62,7 @@ class ColumnType:
     scale: int | None = None
     empty: bool = True
     choices: type[Enum] | None = None
-    reading: TimeReading = AS_INSTANTS
+    reading: Reading = USUAL
 
     @property
     def arrow(self) -> pa.DataType:
@@ -147,33 +105,66 @@ def member_text(member: Enum) -> str:
     return member.value if isinstance(member.value, str) else member.name.lower()
 
 
-def int64(minimum: int = INT64_MIN, maximum: int = INT64_MAX, *, null: bool = False) -> ColumnType:
-    """A 64-bit signed integer between `minimum` and `maximum`, both inclusive."""
-    return ColumnType(ColumnKind.INT64, null=null, minimum=minimum, maximum=maximum)
+def int64(
+    minimum: int = INT64_MIN,
+    maximum: int = INT64_MAX,
+    *,
+    null: bool = False,
+    quoted: bool = False,
+    default: int | None = None,
+) -> ColumnType:
+    """A 64-bit signed integer between `minimum` and `maximum`, both inclusive.
+
+    Args:
+        null: whether it may be null; so for all types.
+        quoted: landing may also write it as a text of its digits.
+        default: the value where a record has null or nothing; so for all types. Raises DeclarationError if it is none.
+    """
+    reading = Reading(encoding=Encoding.QUOTED if quoted else None, default=default)
+    return _checked(ColumnType(ColumnKind.INT64, null=null, minimum=minimum, maximum=maximum, reading=reading))
 
 
-def text(*, null: bool = False, empty: bool = True) -> ColumnType:
+def text(*, null: bool = False, empty: bool = True, default: str | None = None) -> ColumnType:
     """UTF-8 text, compared byte for byte. `empty=False` forbids the empty string."""
-    return ColumnType(ColumnKind.TEXT, null=null, empty=empty)
+    return _checked(ColumnType(ColumnKind.TEXT, null=null, empty=empty, reading=Reading(default=default)))
 
 
-def enum(choices: type[Enum], *, null: bool = False) -> ColumnType:
+def enum(choices: type[Enum], *, null: bool = False, default: Enum | None = None) -> ColumnType:
     """One of the members of `choices`; anything else is quarantined as an unknown value."""
-    return ColumnType(ColumnKind.ENUM, null=null, choices=choices)
+    reading = Reading(default=None if default is None else member_text(default))
+    return ColumnType(ColumnKind.ENUM, null=null, choices=choices, reading=reading)
 
 
-def decimal(precision: int, scale: int, *, null: bool = False) -> ColumnType:
-    """An exact decimal with `precision` digits, `scale` of them after the point (at most 38)."""
-    return ColumnType(ColumnKind.DECIMAL, null=null, precision=precision, scale=scale)
+def decimal(
+    precision: int, scale: int, *, null: bool = False, encoding: str | None = None, default: Decimal | None = None
+) -> ColumnType:
+    """An exact decimal with `precision` digits, `scale` of them after the point (at most 38).
+
+    Args:
+        encoding: `base64` where landing writes the unscaled value, of the scale that is declared here, in base64;
+            `scaled` where it writes an object of a scale and such a value. By default numbers, or texts of numbers.
+    """
+    if encoding not in (None, Encoding.BASE64, Encoding.SCALED):
+        raise DeclarationError("decimal(...)", [f"encoding is {encoding!r}; expected 'base64' or 'scaled'"])
+    reading = Reading(encoding=None if encoding is None else Encoding(encoding), default=default)
+    return _checked(ColumnType(ColumnKind.DECIMAL, null=null, precision=precision, scale=scale, reading=reading))
 
 
-def date(*, null: bool = False) -> ColumnType:
-    """A calendar day."""
-    return ColumnType(ColumnKind.DATE, null=null)
+def date(*, null: bool = False, epoch: str | None = None, default: dt.date | None = None) -> ColumnType:
+    """A calendar day. With `epoch="days"` landing writes it as the number of days since 1970."""
+    if epoch not in (None, Epoch.DAYS):
+        raise DeclarationError("date(...)", [f"epoch is {epoch!r}; expected 'days'"])
+    reading = Reading(epoch=None if epoch is None else Epoch.DAYS, default=default)
+    return _checked(ColumnType(ColumnKind.DATE, null=null, reading=reading))
 
 
 def timestamp(
-    *, null: bool = False, zone: str | None = None, nanoseconds: str = "refuse", epoch: str | None = None
+    *,
+    null: bool = False,
+    zone: str | None = None,
+    nanoseconds: str = "refuse",
+    epoch: str | None = None,
+    default: dt.datetime | None = None,
 ) -> ColumnType:
     """An instant in UTC, in microseconds. By default landing writes it as a text with `Z` or an offset.
 
@@ -191,29 +182,59 @@ def timestamp(
     faults = []
     if zone is not None and epoch is not None:
         faults.append("zone is of texts, and epoch of integers: declare one of them")
-    if zone is not None and TimeReading(zone).offset is None and not _is_zone(zone):
+    if zone is not None and Reading(zone).offset is None and not is_zone(zone):
         faults.append(f"zone is {zone!r}; expected UTC, an offset such as +02:00, or a name such as Europe/Berlin")
     if nanoseconds not in [*Nanoseconds]:
         faults.append(f"nanoseconds is {nanoseconds!r}; expected {' or '.join(Nanoseconds)}")
-    if epoch is not None and epoch not in [*Epoch]:
-        faults.append(f"epoch is {epoch!r}; expected one of {', '.join(Epoch)}")
+    if epoch is not None and epoch not in _UNITS:
+        faults.append(f"epoch is {epoch!r}; expected one of {', '.join(_UNITS)}")
     if faults:
         raise DeclarationError("timestamp(...)", faults)
-    reading = TimeReading(zone, Nanoseconds(nanoseconds), Epoch(epoch) if epoch is not None else None)
-    return ColumnType(ColumnKind.TIMESTAMP, null=null, reading=reading)
+    unit = None if epoch is None else Epoch(epoch)
+    reading = Reading(zone, Nanoseconds(nanoseconds), unit, default=default)
+    return _checked(ColumnType(ColumnKind.TIMESTAMP, null=null, reading=reading))
 
 
-def _is_zone(name: str) -> bool:
+_UNITS = (Epoch.SECONDS, Epoch.MILLISECONDS, Epoch.MICROSECONDS, Epoch.NANOSECONDS)
+
+
+def _checked(column: ColumnType) -> ColumnType:
+    """The column. Raises DeclarationError where its default is not a value of its type."""
+    default = column.reading.default
     try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
+        fits = default is None or pa.scalar(default, column.arrow).as_py() == default
+    except (pa.ArrowException, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise DeclarationError(f"{column.kind}(...)", [f"default is {default!r}; expected a value of {column}"])
+    return column
 
 
-def boolean(*, null: bool = False) -> ColumnType:
-    """True or false."""
-    return ColumnType(ColumnKind.BOOLEAN, null=null)
+def boolean(
+    *, null: bool = False, true: Sequence[str] = (), false: Sequence[str] = (), default: bool | None = None
+) -> ColumnType:
+    """True or false.
+
+    Args:
+        true, false: what landing writes for them instead of JSON's literals, such as `("1", "Y")` and `("0", "N")`:
+            texts, or the digits of integers. Raises DeclarationError unless both are given, or neither, without common
+            members.
+
+    >>> boolean(true=["1"], false=["0", "1"])
+    Traceback (most recent call last):
+        ...
+    refold.errors.DeclarationError: boolean(...) cannot be used as declared:
+      - true and false both have '1'
+    """
+    faults = [f"true and false both have {word!r}" for word in true if word in false]
+    if bool(true) != bool(false):
+        faults.append("expected texts for both, true and false, or for neither")
+    if isinstance(true, str) or isinstance(false, str):
+        faults.append("expected true and false as tuples of texts, found a text")
+    if faults:
+        raise DeclarationError("boolean(...)", faults)
+    reading = Reading(true=tuple(true), false=tuple(false), default=default)
+    return _checked(ColumnType(ColumnKind.BOOLEAN, null=null, reading=reading))
 
 
 def binary(*, null: bool = False) -> ColumnType:

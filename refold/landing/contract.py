@@ -22,9 +22,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.reading import Encoding, Epoch, Nanoseconds, Reading
 from refold.errors import DeclarationError
 from refold.landing.decoder import BadRecord, Decoded
-from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Nanoseconds, Schema, TimeReading, arrow_schema
+from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType, Schema, arrow_schema
 
 FOUND_CHARS_MAX = 60
 """Longest piece of a record that a detail sentence repeats; the raw bytes are kept beside it in full."""
@@ -76,18 +77,12 @@ def expected(column: ColumnType) -> str:
     >>> expected(int64(1, 9))
     'an integer from 1 to 9'
     """
-    if column.kind is ColumnKind.INT64:
-        return f"an integer from {column.minimum} to {column.maximum}"
-    if column.kind is ColumnKind.ENUM:
-        return "one of " + ", ".join(column.values)
-    if column.kind is ColumnKind.DECIMAL:
-        return f"an exact decimal({column.precision}, {column.scale})"
-    if column.kind is ColumnKind.TEXT and not column.empty:
-        return "a text that is not empty"
-    return _expected_time(column.reading) if column.kind is ColumnKind.TIMESTAMP else _EXPECTED[column.kind]
+    if column.reading.true:
+        return f"one of {', '.join(column.reading.true)} for true, {', '.join(column.reading.false)} for false"
+    return _EXPECTED[column.kind](column)
 
 
-def _expected_time(reading: TimeReading) -> str:
+def _expected_time(reading: Reading) -> str:
     if reading.epoch is not None:
         return f"a time as an integer of {reading.epoch} since 1970, in the years 1 to 9999"
     zone = "with Z or an offset" if reading.zone is None else f"of {reading.zone} where it has no offset"
@@ -95,11 +90,24 @@ def _expected_time(reading: TimeReading) -> str:
     return f"a time as YYYY-MM-DDTHH:MM:SS {zone}{digits}"
 
 
-_EXPECTED: Mapping[str, str] = {
-    "text": "a text",
-    "date": "a day as YYYY-MM-DD",
-    "boolean": "true or false",
-    "binary": "bytes in base64",
+def _expected_decimal(column: ColumnType) -> str:
+    return f"an exact decimal({column.precision}, {column.scale}){_ENCODED.get(column.reading.encoding or '', '')}"
+
+
+_ENCODED: Mapping[str, str] = {
+    Encoding.BASE64: " as base64 of its unscaled value",
+    Encoding.SCALED: " as an object of scale and value",
+}
+_DAYS = {None: "a day as YYYY-MM-DD", Epoch.DAYS: "a day as an integer of days since 1970, in the years 1 to 9999"}
+_EXPECTED: Mapping[ColumnKind, Callable[[ColumnType], str]] = {
+    ColumnKind.INT64: lambda column: f"an integer from {column.minimum} to {column.maximum}",
+    ColumnKind.TEXT: lambda column: "a text" if column.empty else "a text that is not empty",
+    ColumnKind.ENUM: lambda column: "one of " + ", ".join(column.values),
+    ColumnKind.DECIMAL: _expected_decimal,
+    ColumnKind.TIMESTAMP: lambda column: _expected_time(column.reading),
+    ColumnKind.DATE: lambda column: _DAYS[column.reading.epoch],
+    ColumnKind.BOOLEAN: lambda _: "true or false",
+    ColumnKind.BINARY: lambda _: "bytes in base64",
 }
 
 
@@ -164,6 +172,7 @@ def settle(
         early: findings about whole rows; they come before any about a column.
         control: how many control records there were.
     """
+    table = _with_defaults(table, columns, known or {})
     findings = {**check(table, columns, known), **(early or {})}
     failed = {int(lines[row]): finding for row, finding in sorted(findings.items(), reverse=True)}
     good = ~np.isin(lines, list(failed)) if failed else np.ones(len(lines), dtype=np.bool_)
@@ -171,6 +180,21 @@ def settle(
     rows = pa.table([rows.column(name) for name in columns], schema=arrow_schema(columns))
     records = [*bad, *(BadRecord(line, *finding, raw(line)) for line, finding in failed.items())]
     return Decoded(rows, lines[good], sorted(records, key=lambda record: record.number), control)
+
+
+def _with_defaults(table: pa.Table, columns: Schema, known: Mapping[str, Mapping[int, ValueFault]]) -> pa.Table:
+    """The table with the declared defaults in place of nulls, but for values that could not be read."""
+    for name, column in columns.items():
+        values = table.column(name)
+        if column.reading.default is None or not values.null_count:
+            continue
+        filled = values.fill_null(pa.scalar(column.reading.default, values.type))
+        if unread := known.get(name):
+            mask = np.zeros(len(values), np.bool_)
+            mask[list(unread)] = True
+            filled = pc.if_else(pa.array(mask), values, filled)
+        table = table.set_column(table.schema.get_field_index(name), name, filled)
+    return table
 
 
 def _column_faults(values: pa.ChunkedArray, column: ColumnType) -> list[tuple[int, ValueFault]]:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from refold.base.reading import Encoding
 from refold.canonical.encoding import called_by_compiled, compiled
 from refold.landing import texts
 from refold.landing.contract import ValueFault
@@ -257,16 +258,16 @@ class Refused:
 class BlockReader:
     """Reads blocks of plain lines; several threads may use it at once.
 
-    It remembers how decimals were written last, to save attempts; the result does not depend on that.
+    It remembers how numbers that may be texts were written last, to save attempts; the result does not depend on that.
     """
 
     fields: Sequence[Field]
 
     def __post_init__(self) -> None:
-        decimals = [field for field in self.fields if field.type and field.type.kind is ColumnKind.DECIMAL]
-        self._decimals = {field.path: field.type for field in decimals if field.type}
+        either = [(field.path, kind) for field in self.fields if field.type and (kind := _number(field.type))]
+        self._numbers = dict(either)
         self._as_numbers: _Paths = frozenset()
-        alike = all(self._decimals[field.path].arrow == field.type.arrow for field in decimals if field.type)
+        alike = all(self._numbers[path] == kind for path, kind in either)
         self.usable = alike and _tree(self.fields, {}) is not None
 
     def read(self, block: bytes, rows: int) -> Block | Refused:
@@ -286,9 +287,9 @@ class BlockReader:
         return Block(pa.table(columns, names=[str(index) for index in range(len(columns))]), faults)
 
     def _parse(self, block: bytes) -> tuple[pa.Table, _Paths] | Refused:
-        """The block as Arrow reads it, and which decimals were read as numbers.
+        """The block as Arrow reads it, and which texts were read as numbers.
 
-        Where Arrow refuses one way of writing a decimal, the other is tried.
+        Where Arrow refuses one way of writing a number, the other is tried.
         """
         turned: set[tuple[str, ...]] = set()
         as_numbers = self._as_numbers
@@ -298,7 +299,7 @@ class BlockReader:
             except pa.ArrowInvalid as error:
                 match = _STYLE.search(str(error))
                 path = tuple(match[1].split("/")) if match else ()
-                if path in turned or not self._may_be_number(path):
+                if path in turned or path not in self._numbers:
                     row = _ROW.search(str(error))
                     return Refused(int(row[1]) if row else None)
                 turned.add(path)
@@ -306,9 +307,6 @@ class BlockReader:
             else:
                 self._as_numbers = as_numbers
                 return table if isinstance(table, Refused) else (table, as_numbers)
-
-    def _may_be_number(self, path: tuple[str, ...]) -> bool:
-        return path in self._decimals and (self._decimals[path].scale or 0) <= _NUMBER_SCALE_MAX
 
     def _parse_so(self, block: bytes, as_numbers: _Paths) -> pa.Table | Refused:
         if not as_numbers:
@@ -318,7 +316,7 @@ class BlockReader:
         _read_json(block, _tree(numbers, dict.fromkeys(as_numbers, pa.float64())))
         if long := _LONG_NUMBER.search(block):
             return Refused(place=long.start())
-        table = _read_json(block, _tree(self.fields, {path: self._decimals[path].arrow for path in as_numbers}))
+        table = _read_json(block, _tree(self.fields, {path: self._numbers[path] for path in as_numbers}))
         fits = all(_fits(_at(table, path)) for path in as_numbers)
         return table if fits else Refused()
 
@@ -326,7 +324,9 @@ class BlockReader:
         values = _at(table, field.path)
         if field.type is None:
             return values.is_valid()
-        if field.type.kind not in texts.TEXT_KINDS or field.path in as_numbers:
+        if field.path in as_numbers and field.type.reading.true:
+            values = values.cast(pa.string())
+        elif field.path in as_numbers or not texts.is_converted(field.type):
             return values
         values, found = texts.convert(values, field.type)
         for row, fault in found.items():
@@ -362,9 +362,21 @@ def _tree(fields: Sequence[Field], instead: Mapping[tuple[str, ...], pa.DataType
     return tree
 
 
+def _number(column: ColumnType) -> pa.DataType | None:
+    """The type as which values that are texts elsewhere are read where they are numbers; None if they may not be."""
+    if column.reading.true or column.reading.encoding is Encoding.QUOTED:
+        return pa.int64()
+    is_plain = column.kind is ColumnKind.DECIMAL and column.reading.encoding is None
+    return column.arrow if is_plain and (column.scale or 0) <= _NUMBER_SCALE_MAX else None
+
+
 def _read_as(column: ColumnType) -> pa.DataType:
     if column.reading.epoch is not None:
         return pa.int64()
+    if column.reading.encoding is Encoding.SCALED:
+        return pa.struct([("scale", pa.int64()), ("value", pa.string())])
+    if column.reading.true or column.reading.encoding is not None:
+        return pa.string()
     return column.arrow if column.kind in (ColumnKind.INT64, ColumnKind.BOOLEAN) else pa.string()
 
 

@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from refold.base.reading import Encoding
 from refold.landing import texts
 from refold.landing.contract import FOUND_CHARS_MAX, Finding, ValueFault, expected, shorten
+from refold.landing.numerals import read_scaled
 from refold.types import INT64_MAX, INT64_MIN, ColumnKind, ColumnType
 
 DEPTH_MAX = 64
@@ -145,19 +147,42 @@ def _value(record: dict[str, object], field: Field) -> object:
 
 
 def _typed(node: object, column: ColumnType) -> object:
-    kind = column.kind
+    kind, reading = column.kind, column.reading
     if kind is ColumnKind.INT64 and isinstance(node, _Integer):
         return _int64(node, column)
-    if kind is ColumnKind.TIMESTAMP and column.reading.epoch is not None:
-        number = _int64(node, column) if isinstance(node, _Integer) else None
-        return texts.read_epoch(number, column) if isinstance(number, int) else number or _wrong(node, column)
+    if reading.epoch or reading.encoding or reading.true:
+        return _by_reading(node, column)
     if kind is ColumnKind.DECIMAL and isinstance(node, str):
         return texts.read(str(node), column)
     if kind is ColumnKind.BOOLEAN and isinstance(node, bool):
         return node
     if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
-        return texts.read(node, column) if kind in texts.TEXT_KINDS else node
+        return texts.read(node, column) if texts.is_converted(column) else node
     return _wrong(node, column)
+
+
+def _by_reading(node: object, column: ColumnType) -> object:
+    """A value that is written as its column declares."""
+    if column.reading.encoding is Encoding.SCALED:
+        return _scaled(node, column)
+    if column.reading.epoch:
+        number = _int64(node, column) if isinstance(node, _Integer) else _wrong(node, column)
+        return texts.read_epoch(number, column) if isinstance(number, int) else number
+    if column.reading.true and isinstance(node, _Integer):
+        number = _int64(node, column)
+        return texts.read(str(number), column) if isinstance(number, int) else number
+    return texts.read(node, column) if type(node) is str else _wrong(node, column)
+
+
+def _scaled(node: object, column: ColumnType) -> object:
+    if not isinstance(node, dict):
+        return _wrong(node, column)
+    if isinstance(node, _Repeating) and node.repeated & {"scale", "value"}:
+        return ValueFault("duplicate-key", "scale and value once", "one of them more than once")
+    scale = node.get("scale")
+    if isinstance(scale, _Integer):
+        scale = _int64(scale, column)
+    return scale if isinstance(scale, ValueFault) else read_scaled(scale, node.get("value"), column)
 
 
 def _wrong(node: object, column: ColumnType) -> ValueFault:

@@ -8,16 +8,13 @@ this module; nothing here knows a format.
   comma, then `Z`, `UTC`, `GMT`, `±HH:MM`, `±HHMM` or `±HH`, which may follow a space, then optionally a region as Java
   writes it (`[Europe/Paris]`), which is ignored because the offset decides. Years are 1 to 9999 in UTC. Digits of the
   fraction beyond microseconds must be zeros. A text without a zone, with second 60 or with hour 24 has its own reason.
-  A column may declare a zone for texts without one, that further digits are left out, or integers (`TimeReading`).
+  A column may declare a zone for texts without one, that further digits are left out, or integers (`Reading`).
 - A date is `YYYY-MM-DD`.
-- A decimal is written as JSON writes numbers (`-12.50`, `1e2`) and must be exact: trailing zeros do not count as
-  digits, and nothing is ever rounded.
-- Bytes are base64 with padding, in the standard alphabet, without line breaks.
+- Decimals, integers, bytes and words for true and false are read by `refold.landing.numerals`.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import re
 from decimal import Decimal
@@ -28,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refold.base.reading import USUAL, Encoding, Epoch, Nanoseconds, Reading
 from refold.canonical.encoding import text_buffers
 from refold.landing.contract import (
     DAY_MAX,
@@ -40,24 +38,23 @@ from refold.landing.contract import (
     expected,
     shorten,
 )
-from refold.types import AS_INSTANTS, ColumnKind, ColumnType, Epoch, Nanoseconds, TimeReading
+from refold.landing.numerals import read_binary, read_decimal, read_integer, read_scaled, read_unscaled, read_word
+from refold.types import ColumnKind, ColumnType
 
-TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
-"""The kinds of column that this module reads from texts."""
+_TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
 
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
     r"( ?(?:[Zz]|UTC|GMT|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)(?:\[[A-Za-z0-9_+/-]+\])?)?"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _COMMON_TIME = (
     r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)\z"
 )
 _COMMON_LOCAL = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?\z"
 _LONG_FRACTION = r"(:[0-9]{2}\.[0-9]{6})[0-9]+"
+_COMMON_INTEGER = r"\A-?(0|[1-9][0-9]{0,17})\z"
 _COMMON_DATE = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\z"
 _USUAL = {
     "timestamp": (b"0000-00-00T00:00:00.000000Z", b"9999-99-99T99:99:99.999999Z"),
@@ -78,7 +75,12 @@ _NEEDED = {
 Value = int | Decimal | bytes
 
 
-def read_timestamp(text: str, reading: TimeReading = AS_INSTANTS) -> int | str:
+def is_converted(column: ColumnType) -> bool:
+    """Whether `convert` makes the values of a column, from texts or from what its reading declares."""
+    return column.kind in _TEXT_KINDS or column.reading.encoding is not None or bool(column.reading.true)
+
+
+def read_timestamp(text: str, reading: Reading = USUAL) -> int | str:
     """Microseconds since 1970 UTC, or the reason there are none.
 
     The reasons are `no-zone`, `leap-second`, `hour-24`, `below-microseconds`, and `not-a-time` for all else; in a
@@ -86,7 +88,7 @@ def read_timestamp(text: str, reading: TimeReading = AS_INSTANTS) -> int | str:
 
     >>> read_timestamp("1970-01-01T01:00:00.5+01:00"), read_timestamp("yesterday")
     (500000, 'not-a-time')
-    >>> read_timestamp("1970-01-01T01:00", TimeReading("Europe/Berlin"))
+    >>> read_timestamp("1970-01-01T01:00", Reading("Europe/Berlin"))
     0
     """
     match = _TIME.fullmatch(text)
@@ -126,7 +128,7 @@ def _offset_seconds(local: dt.datetime, name: str) -> int | str:
 
 @cache
 def _zone(name: str) -> dt.tzinfo:
-    offset = TimeReading(name).offset
+    offset = Reading(name).offset
     if offset is None:
         return ZoneInfo(name)
     sign, hours, minutes = (offset[0], offset[1:3], offset[4:]) if offset != "Z" else ("+", "0", "0")
@@ -134,7 +136,7 @@ def _zone(name: str) -> dt.tzinfo:
 
 
 def read_epoch(number: int, column: ColumnType) -> int | ValueFault:
-    """Microseconds since 1970 UTC of an integer in the unit that a timestamp column declares, or why there are none.
+    """Microseconds, or days, since 1970 UTC of an integer in the unit that a column declares, or why there are none.
 
     >>> from refold.types import timestamp
     >>> read_epoch(1500, timestamp(epoch="ms"))
@@ -142,6 +144,9 @@ def read_epoch(number: int, column: ColumnType) -> int | ValueFault:
     """
     unit = column.reading.epoch
     assert unit is not None, "the column declares integers"
+    if unit is Epoch.DAYS:
+        fits = DAY_MIN <= number <= DAY_MAX
+        return number if fits else ValueFault("out-of-range", expected(column), str(number))
     if unit is Epoch.NANOSECONDS:
         if number % 1000 and column.reading.nanoseconds is Nanoseconds.REFUSE:
             return ValueFault("below-microseconds", "nanoseconds that end in 000", str(number))
@@ -170,42 +175,16 @@ def read_date(text: str) -> int | None:
         return None
 
 
-def read_decimal(text: str, precision: int, scale: int) -> Decimal | str:
-    """The exact decimal, or the reason there is none: `not-a-decimal` or `out-of-range`.
-
-    >>> read_decimal("1.50", 18, 4), read_decimal("0.00001", 18, 4), read_decimal("+1", 18, 4)
-    (Decimal('1.5000'), 'out-of-range', 'not-a-decimal')
-    """
-    match = _DECIMAL.fullmatch(text)
-    if match is None:
-        return "not-a-decimal"
-    sign, whole, fraction, exponent_sign, exponent = match.groups(default="")
-    digits = (whole + fraction).lstrip("0")
-    shown = digits.rstrip("0")
-    if not shown:
-        return Decimal(f"0E-{scale}")
-    exponent = exponent.lstrip("0")
-    if len(exponent) > 9:  # out of every range, and its power of ten must never be computed
-        return "out-of-range"
-    shift = int(f"{exponent_sign}{exponent or 0}") - len(fraction) + len(digits) - len(shown)
-    if -shift > scale or len(shown) + shift > precision - scale:
-        return "out-of-range"
-    return Decimal(f"{sign}{int(shown) * 10 ** (shift + scale)}E-{scale}")
-
-
-def read_binary(text: str) -> bytes | None:
-    """The bytes that a base64 text encodes, or None.
-
-    >>> read_binary("aGk="), read_binary("aGk")
-    (b'hi', None)
-    """
-    return base64.b64decode(text) if _BASE64.fullmatch(text) else None
-
-
 def read(text: str, column: ColumnType) -> Value | ValueFault:
-    """One text as the value of a timestamp, date, decimal or binary column, or why it cannot be one."""
+    """One text as the value of a column that `is_converted`, or why it cannot be one."""
     value: Value | str | None
-    if column.kind is ColumnKind.TIMESTAMP:
+    if column.reading.true:
+        value, reason = read_word(text, column.reading), "unknown-value"
+    elif column.reading.encoding is Encoding.QUOTED:
+        value, reason = read_integer(text), "not-an-integer"
+    elif column.reading.encoding is not None:
+        return read_unscaled(text, column)
+    elif column.kind is ColumnKind.TIMESTAMP:
         value, reason = read_timestamp(text, column.reading), "not-a-time"
     elif column.kind is ColumnKind.DATE:
         value, reason = read_date(text), "not-a-date"
@@ -221,7 +200,8 @@ def read(text: str, column: ColumnType) -> Value | ValueFault:
 def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
     """A text column as a typed one, and the fault of every row whose text is not a value; nulls stay null.
 
-    The texts of a timestamp that is declared as an integer are integers.
+    The texts of a timestamp or date that is declared as an integer are integers, those of a decimal that is declared as
+    `scaled` are structs.
 
     >>> from refold.types import date
     >>> values, faults = convert(pa.array(["1970-01-02", "soon"]), date())
@@ -230,6 +210,8 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     """
     if column.reading.epoch is not None:
         return _from_epoch(texts, column)
+    if column.reading.encoding is Encoding.SCALED:
+        return _from_scaled(texts, column)
     written, texts = texts, _usual(texts, column.reading)
     shaped = _shaped(texts, column)
     if shaped is not None:
@@ -246,7 +228,7 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     return pc.replace_with_mask(common, odd, values), faults
 
 
-def _usual(texts: pa.Array, reading: TimeReading) -> pa.Array:
+def _usual(texts: pa.Array, reading: Reading) -> pa.Array:
     """Times with the offset that is declared for those without one, and without digits that are to be left out."""
     if reading.nanoseconds is Nanoseconds.TRUNCATE:
         texts = pc.replace_substring_regex(texts, _LONG_FRACTION, r"\1")
@@ -261,16 +243,27 @@ def _from_epoch(numbers: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[i
     unit = column.reading.epoch
     assert unit is not None, "the column declares integers"
     found = numbers.fill_null(0).to_numpy()
-    if unit is Epoch.NANOSECONDS:
-        odd, microseconds = found % 1000 != 0, found // 1000
+    if unit is Epoch.DAYS:
+        odd = (found < DAY_MIN) | (found > DAY_MAX)
+        since = np.where(odd, 0, found).astype(np.int32)
+    elif unit is Epoch.NANOSECONDS:
+        odd, since = found % 1000 != 0, found // 1000
         odd &= column.reading.nanoseconds is Nanoseconds.REFUSE
     else:
         factor = _MICROSECONDS[unit]
         odd = (found < -(-TIME_MIN // factor)) | (found > TIME_MAX // factor)
-        microseconds = np.where(odd, 0, found) * factor
+        since = np.where(odd, 0, found) * factor
     singly = {int(row): read_epoch(int(found[row]), column) for row in np.flatnonzero(odd)}
-    values = pa.array(microseconds, mask=odd | numbers.is_null().to_numpy(zero_copy_only=False))
+    values = pa.array(since, mask=odd | numbers.is_null().to_numpy(zero_copy_only=False))
     return values.cast(column.arrow), {row: fault for row, fault in singly.items() if isinstance(fault, ValueFault)}
+
+
+def _from_scaled(objects: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
+    read_singly = [
+        None if found is None else read_scaled(found["scale"], found["value"], column) for found in objects.to_pylist()
+    ]
+    faults = {row: value for row, value in enumerate(read_singly) if isinstance(value, ValueFault)}
+    return typed([None if isinstance(value, ValueFault) else value for value in read_singly], column), faults
 
 
 def typed(values: list[Value | None], column: ColumnType) -> pa.Array:
@@ -284,8 +277,10 @@ def typed(values: list[Value | None], column: ColumnType) -> pa.Array:
 
 def _shaped(texts: pa.Array, column: ColumnType) -> pa.Array | None:
     """Which texts have the common shape, null for nulls; None where the kind has no such shape."""
-    if column.kind is ColumnKind.BINARY:
+    if column.kind is ColumnKind.BINARY or column.reading.encoding is Encoding.BASE64:
         return None
+    if column.reading.true:
+        return pc.is_in(texts, pa.array([*column.reading.true, *column.reading.false]))
     if column.kind in _USUAL and _lie_between(texts, *_USUAL[column.kind]):
         return pa.array(np.ones(len(texts), np.bool_))
     return pc.match_substring_regex(texts, _common_shape(column))
@@ -296,11 +291,13 @@ def _cast(texts: pa.Array, column: ColumnType) -> pa.Array | None:
 
     Arrow must not see other texts: version 26 crashes on "1e-999999999".
     """
+    if column.reading.true:
+        return pc.if_else(texts.is_valid(), pc.is_in(texts, pa.array(column.reading.true)), None)
     try:
         values = texts.cast(column.arrow)
     except pa.ArrowInvalid:
         return None
-    if column.kind is ColumnKind.DECIMAL:
+    if column.kind in (ColumnKind.DECIMAL, ColumnKind.INT64):
         return values
     numbers = values.cast(pa.int64() if column.kind is ColumnKind.TIMESTAMP else pa.int32())
     low, high = (TIME_MIN, TIME_MAX) if column.kind is ColumnKind.TIMESTAMP else (DAY_MIN, DAY_MAX)
@@ -323,6 +320,8 @@ def _lie_between(texts: pa.Array, low: bytes, high: bytes) -> bool:
 
 def _common_shape(column: ColumnType) -> str:
     """The pattern of texts that Arrow reads as we do; for decimals, of texts whose shape alone fits the precision."""
+    if column.kind is ColumnKind.INT64:
+        return _COMMON_INTEGER
     if column.kind is not ColumnKind.DECIMAL:
         return _COMMON_TIME if column.kind is ColumnKind.TIMESTAMP else _COMMON_DATE
     scale = column.scale or 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
 
@@ -18,7 +20,8 @@ from refold.errors import DeclarationError
 from refold.landing import texts
 from refold.landing.contract import Finding, ValueFault, check, settle
 from refold.landing.decoder import BadRecord
-from refold.types import ColumnType, binary, date, decimal, enum, int64, text, timestamp
+from refold.landing.numerals import read_scaled
+from refold.types import ColumnType, binary, boolean, date, decimal, enum, int64, text, timestamp
 
 
 class Size(Enum):
@@ -129,6 +132,9 @@ near_bytes = st.text("Aa+/=_- \n", max_size=9)
         (decimal(38, 38), near_decimals),
         (decimal(5, 0), near_decimals),
         (binary(), near_bytes),
+        (int64(quoted=True), near_decimals),
+        (decimal(12, 2, encoding="base64"), near_bytes),
+        (boolean(true=["1", "0e0"], false=["0"]), near_decimals),
     ],
     ids=[
         "timestamp",
@@ -140,6 +146,9 @@ near_bytes = st.text("Aa+/=_- \n", max_size=9)
         "decimal-all-scale",
         "decimal-no-scale",
         "binary",
+        "integer-as-text",
+        "decimal-as-base64",
+        "words",
     ],
 )
 def test_a_column_of_texts_converts_as_its_texts_do_one_by_one(column: object, near: st.SearchStrategy[str]) -> None:
@@ -274,3 +283,40 @@ def test_every_time_that_others_write_is_read_back(form, moment, offset_minutes,
 def test_every_decimal_that_fits_is_read_back_however_it_is_written(value: Decimal) -> None:
     for written in (f"{value:f}", f"{value:E}", str(value)):
         assert texts.read_decimal(written, 18, 4) == value
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**20), max_value=10**20))
+def test_an_unscaled_decimal_is_read_as_kafka_connect_writes_it(value: Decimal) -> None:
+    """Written here as Java's BigInteger does: as few bytes as its sign permits."""
+    unscaled = int(value.scaleb(4))
+    data = unscaled.to_bytes(((unscaled + (unscaled < 0)).bit_length() + 8) // 8, signed=True)
+    column = decimal(30, 4, encoding="base64")
+    assert texts.read(base64.b64encode(data).decode(), column) == value
+    assert read_scaled(4, base64.b64encode(data).decode(), decimal(30, 6, encoding="scaled")) == value
+    assert read_scaled(-1, base64.b64encode(data).decode(), decimal(38, 0)) == Decimal(unscaled * 10)
+
+
+def test_a_default_takes_the_place_of_nothing_and_not_of_what_cannot_be_read() -> None:
+    columns = {"a": int64(0, 9, default=3), "b": text()}
+    table = pa.table({"a": pa.array([None, None, 10]), "b": pa.array(["x", "y", "z"])})
+    known = {"a": {1: ValueFault("wrong-type", "an integer", "'7'")}}
+    decoded = settle(table, columns, np.array([1, 2, 3]), lambda line: b"raw", known=known)
+    assert decoded.rows.to_pylist() == [{"a": 3, "b": "x"}]
+    assert [(record.number, record.reason) for record in decoded.bad] == [(2, "wrong-type"), (3, "out-of-range")]
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: int64(default="7"),
+        lambda: decimal(5, 2, encoding="hex"),
+        lambda: decimal(4, 2, default=Decimal("1.005")),
+        lambda: date(epoch="s"),
+        lambda: boolean(true=["1"]),
+        lambda: boolean(true="Y", false=["N"]),
+        lambda: timestamp(epoch="days"),
+    ],
+)
+def test_a_reading_that_its_type_does_not_have_is_refused(declare: Callable[[], ColumnType]) -> None:
+    with pytest.raises(DeclarationError):
+        declare()

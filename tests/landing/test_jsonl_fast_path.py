@@ -61,6 +61,13 @@ WIDE = {
     "flag": boolean(null=True),
     "raw": binary(null=True),
     "deep": text(null=True, empty=False),
+    "quoted": int64(null=True, quoted=True),
+    "epoch_day": date(epoch="days", null=True),
+    "unscaled": decimal(12, 2, encoding="base64", null=True),
+    "scaled": decimal(12, 2, encoding="scaled", null=True),
+    "yes": boolean(true=["1", "Y"], false=["0", "N"], null=True),
+    "country": text(default="none"),
+    "least": int64(0, 9, default=3),
 }
 DEEP = {"deep": ("o.p.deep", "o.q")}
 KEYS = [
@@ -76,6 +83,15 @@ KEYS = [
     "kind",
     "flag",
     "raw",
+    "quoted",
+    "epoch_day",
+    "unscaled",
+    "scaled",
+    "yes",
+    "country",
+    "least",
+    "scale",
+    "value",
     "o",
     "p",
     "q",
@@ -92,6 +108,9 @@ SCALARS = [
     *['"0.' + "1" * 38 + '"', "0." + "1" * 38],
     *['"2026-02-01T10:20:30Z"', '"2026-02-30T10:20:30Z"', '"2026-02-01t10:20:30.5+05:30"', '"0000-01-01T00:00:00Z"'],
     *['"2026-02-01"', '"0000-01-01"', '"2026-02-30"', '"aGk="', '"aGk"', "true", "false", "null", "NaN", "-Inf", "Inf"],
+    *['"7"', '"-9223372036854775808"', '"9223372036854775808"', '"007"', '"Y"', '"1"', '"AcnDgA=="', '"gA=="', '"=="'],
+    *['{"scale":2,"value":"AcnDgA=="}', '{"scale":"2","value":"gA=="}', '{"scale":2,"value":null}', '{"scale":2}'],
+    *['{"scale":-9223372036854775809,"value":"AQ=="}', '{"scale":1,"scale":1,"value":"AQ=="}', "19678", "2147483648"],
     *["{}", "[]", "[[]]", "[NaN]", "[" * 70 + "]" * 70],
 ]
 values = st.recursive(
@@ -114,6 +133,16 @@ GOOD = [
     ("kind", st.sampled_from(['"add"', '"remove"', "null"])),
     ("flag", st.sampled_from(["true", "false", "null"])),
     ("raw", st.sampled_from(['"aGk="', '""', "null"])),
+    ("quoted", st.sampled_from(['"7"', '"-9223372036854775808"', "8", "null", '"9223372036854775808"'])),
+    ("epoch_day", st.integers(-800_000, 3_000_000).map(str) | st.just("null")),
+    ("unscaled", st.sampled_from(['"AcnDgA=="', '"gA=="', '"f///////////"', "null"])),
+    (
+        "scaled",
+        st.sampled_from(['{"scale":2,"value":"gA=="}', '{"value":"AQ==","scale":-3}']),
+    ),
+    ("yes", st.sampled_from(['"1"', '"N"', "1", "0", "2", "null"])),
+    ("country", st.sampled_from(['"x"', "null"])),
+    ("least", st.sampled_from(["7", "null", "10"])),
     ("o", st.sampled_from(["null", "{}", '{"p":{"deep":"x"}}', '{"p":null,"q":"y"}', '{"p":{"deep":null},"q":"z"}'])),
 ]
 
