@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refold.landing.debezium import Debezium
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
+    from refold.landing.names import Names
     from refold.log.declaration import PLACE, ConflictLimits, Log, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
@@ -59,6 +60,7 @@ __all__ = [
     "LandingBounds",
     "Log",
     "MaxwellOp",
+    "Names",
     "OpenRelease",
     "Project",
     "QuarantineLimits",
@@ -92,6 +94,7 @@ _NAMES_OF = {
     "landing.debezium": "Debezium",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
+    "landing.names": "Names",
     "log.declaration": "ConflictLimits Log PLACE QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily Hourly",

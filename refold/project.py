@@ -59,7 +59,7 @@ class Project:
             *(f"the name {name!r} is used twice" for name in _repeated(names)),
             *(f"the sink {kind}({name!r}) is used twice" for kind, name in _repeated(sinks)),
             *(
-                f"the folders of log {log.name!r}, {log.layout.expected}, are not those of a cadence whose keys are "
+                f"the names of log {log.name!r}, {log.layout.expected}, are not those of a cadence whose keys are "
                 f"{self.cadence.shape}"
                 for log in other
             ),
@@ -135,7 +135,7 @@ class Project:
 
 def _slot(log: Log, key: str) -> str | None:
     """The key of an object in the folder of a key."""
-    slot = log.layout.slot(f"{log.name}/{log.layout.folder(key)}/object")
+    slot = log.layout.slot(log.layout.example(key), dt.datetime.fromisoformat(key).replace(tzinfo=dt.UTC))
     return slot.folder if slot else None
 
 

@@ -2,14 +2,17 @@
 
 A layout distinguishes data from markers, finds the snapshot key and the log partition in a name, and refuses other
 names. It reads no object and knows no format; `refold.landing.decoder` does. `refold.landing.listing` applies it.
+`Folders` is for landing with a folder for each day or hour, `refold.landing.names` for all else.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
 from string import Formatter
 from typing import NamedTuple, Protocol
 
@@ -25,18 +28,35 @@ _DIGITS = 20
 _OFFSET = re.compile(r"(.*(?:([+_-])[0-9]+\2|\([0-9]+_))([0-9]+)(?=\)?(?:\.|$))", re.DOTALL)
 _NUMBERED_FOLDER = re.compile(r"(?<=/)(?!partition=)([^/=]+=)([0-9]+)(?=/)")
 _PARTITION = re.compile(r"partition=(\d+)", re.ASCII)
-_FIELDS = {"date": r"\d{4}-\d{2}-\d{2}", "year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}", "hour": r"\d{2}"}
-_SHOWN = {"date": "YYYY-MM-DD", "year": "YYYY", "month": "MM", "day": "DD", "hour": "HH"}
+FIELDS = {"date": r"\d{4}-\d{2}-\d{2}", "year": r"\d{4}", "month": r"\d{2}", "day": r"\d{2}", "hour": r"\d{2}"}
+SHOWN = {"date": "YYYY-MM-DD", "year": "YYYY", "month": "MM", "day": "DD", "hour": "HH"}
+
+
+class Skip(StrEnum):
+    """Why an object is not data of its log."""
+
+    HIDDEN = "hidden"
+    """Its name, or that of a folder on the way, starts with `_` or `.`, or it is still being written."""
+    MARKER = "marker"
+    """It has no bytes, and its name is that of a folder or of nothing that the log takes."""
+    SIDECAR = "sidecar"
+    """It holds the Kafka keys or headers of the object beside it."""
+    EXCLUDED = "excluded"
+    """The layout includes only other names, or excludes this one."""
 
 
 class Slot(NamedTuple):
-    """Where an object belongs: the snapshot key of its folder, and its log partition if its name has one.
+    """Where an object belongs: its snapshot key, its log partition and start offset if its name has them.
 
-    The folder may name a day that no calendar has; whether it is a key is for the project's cadence to say.
+    The key may name a day that no calendar has; whether it is a key is for the project's cadence to say. Of one key,
+    objects of a lower `turn` come first, then those of lower offsets in their log partition; without `turn` names alone
+    decide.
     """
 
     folder: str
     partition: int | None
+    offset: int | None = None
+    turn: int | None = None
 
 
 class Layout(Protocol):
@@ -44,24 +64,42 @@ class Layout(Protocol):
 
     @property
     def expected(self) -> str:
-        """The folders of a day or hour, as error messages show them."""
+        """The names that are taken, without suffix, as error messages show them."""
         ...
 
-    def folder(self, key: str) -> str:
-        """The folder of a snapshot key, relative to that of the log."""
+    def example(self, key: str) -> str:
+        """A name, without suffix, of an object of a snapshot key."""
         ...
 
-    def is_data(self, name: str) -> bool:
-        """Whether the name is that of data; markers and hidden objects are not."""
+    def skip(self, name: str) -> Skip | None:
+        """Why the name is not that of data (hidden or excluded); None where it may be."""
         ...
 
-    def slot(self, name: str) -> Slot | None:
-        """Where an object belongs; None for a name that the layout refuses."""
+    def slot(self, name: str, written_at: dt.datetime | None = None) -> Slot | None:
+        """Where an object belongs; None for a name that the layout refuses.
+
+        `written_at` is when the object was last written, if that is known.
+        """
         ...
 
     def completes(self, name: str) -> str | None:
         """The key of the folder that this object marks as complete; None for any other object."""
         ...
+
+
+def is_hidden(file: str) -> bool:
+    """Whether the name of a file is one that Spark and Hive hide, or one that is still being written."""
+    return file.startswith(("_", ".")) or file.endswith(UNFINISHED)
+
+
+def is_chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether a name matches one of the patterns to include, if there are any, and none of those to exclude.
+
+    >>> is_chosen("eu/orders-0-7.json", ["*orders-*"], ["us/*"])
+    True
+    """
+    included = not include or any(fnmatchcase(name, pattern) for pattern in include)
+    return included and not any(fnmatchcase(name, pattern) for pattern in exclude)
 
 
 @dataclass(frozen=True)
@@ -76,18 +114,22 @@ class Folders:
     Attributes:
         template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`; with `{hour}`
             after it, of an hour of UTC, for a project whose cadence is `Hourly`.
+        include, exclude: patterns of names below the folder of the log, in which `*` is any text, slashes included.
+            Objects that match none of those to include, if there are any, or one of those to exclude, are not data.
 
     Raises DeclarationError where the template does not name exactly one day or hour.
 
-    >>> Folders("year={year}/month={month}/day={day}").slot("sales/year=2026/month=01/day=31/partition=3/a.jsonl")
-    Slot(folder='2026-01-31', partition=3)
-    >>> Folders("dt={date}/hour={hour}").slot("sales/dt=2026-01-31/hour=05/a.jsonl").folder
+    >>> Folders("year={year}/month={month}/day={day}").slot("year=2026/month=01/day=31/partition=3/a.jsonl")
+    Slot(folder='2026-01-31', partition=3, offset=None, turn=None)
+    >>> Folders("dt={date}/hour={hour}").slot("dt=2026-01-31/hour=05/a.jsonl").folder
     '2026-01-31T05'
-    >>> Folders().slot("sales/2026-01-31/a.jsonl") is None
+    >>> Folders().slot("2026-01-31/a.jsonl") is None
     True
     """
 
     template: str = "dt={date}"
+    include: tuple[str, ...] = field(default=(), kw_only=True)
+    exclude: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         try:
@@ -102,7 +144,7 @@ class Folders:
     @property
     def expected(self) -> str:
         """The template with YYYY, MM, DD and HH."""
-        return self.template.format(**_SHOWN)
+        return f"{self.template.format(**SHOWN)}/<name>"
 
     def folder(self, key: str) -> str:
         """The folders of a day or hour."""
@@ -110,17 +152,23 @@ class Folders:
         year, month, day = date.split("-")
         return self.template.format(date=date, year=year, month=month, day=day, hour=hour)
 
-    def is_data(self, name: str) -> bool:
-        """Whether neither the object nor a folder on the way is hidden or unfinished."""
-        folder, _, file = name.rpartition("/")
-        return not (file.startswith(("_", ".")) or file.endswith(UNFINISHED) or self._is_hidden(folder))
+    def example(self, key: str) -> str:
+        """An object in the folder of a day or hour."""
+        return f"{self.folder(key)}/part-00000"
 
-    def slot(self, name: str) -> Slot | None:
+    def skip(self, name: str) -> Skip | None:
+        """Whether the object or a folder on the way is hidden or unfinished, or the name is excluded."""
+        folder, _, file = name.rpartition("/")
+        if is_hidden(file) or self._is_hidden(folder):
+            return Skip.HIDDEN
+        return None if is_chosen(name, self.include, self.exclude) else Skip.EXCLUDED
+
+    def slot(self, name: str, written_at: dt.datetime | None = None) -> Slot | None:
         """The first day or hour, and the first `partition=N`, among the folders of a name.
 
         A day that no calendar has counts where there is no other.
         """
-        folders = name.split("/")[1:-1]
+        folders = name.split("/")[:-1]
         day, _ = self._day("/".join(folders))
         partition = next((int(found[1]) for part in folders if (found := _PARTITION.fullmatch(part))), None)
         return None if day is None else Slot(day, partition)
@@ -129,36 +177,38 @@ class Folders:
         """The day of a `_SUCCESS` object right in the folder of that day; one deeper or beside it marks only a part."""
         folder, _, file = name.rpartition("/")
         slot = self.slot(name) if file == MARKER else None
-        whole = slot is not None and folder.partition("/")[2] == self.folder(slot.folder)
+        whole = slot is not None and folder == self.folder(slot.folder)
         return slot.folder if slot is not None and whole else None
 
     def _is_hidden(self, folder: str) -> bool:
-        """Whether a folder, or one above it, is hidden; the folder of the log and those of the template are not."""
-        if "/_" not in folder and "/." not in folder:
+        """Whether a folder, or one above it, is hidden; those of the template are not."""
+        if "/_" not in f"/{folder}" and "/." not in f"/{folder}":
             return False
-        _, others = self._day(folder.partition("/")[2])
+        _, others = self._day(folder)
         return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in others.split("/"))
 
     def _day(self, path: str) -> tuple[str | None, str]:
         """The day or hour among some folders, None if there is none, and the other folders."""
-        named = [(_key(found.groupdict()), found) for found in self._pattern().finditer(path)]
+        named = [(key_of(found.groupdict()), found) for found in self._pattern().finditer(path)]
         if not named:
             return None, path
-        key, found = next((each for each in named if _is_real(each[0])), named[0])
+        key, found = next((each for each in named if is_real(each[0])), named[0])
         return key, path[: found.start()] + path[found.end("all") :]
 
     def _pattern(self) -> re.Pattern[str]:
         parsed = Formatter().parse(self.template)
-        days = "".join(re.escape(t) + (f"(?P<{name}>{_FIELDS[name]})" if name else "") for t, name, _, _ in parsed)
+        days = "".join(re.escape(t) + (f"(?P<{name}>{FIELDS[name]})" if name else "") for t, name, _, _ in parsed)
         return re.compile(rf"(?<![^/])(?=(?P<all>{days})(?![^/]))", re.ASCII)
 
 
-def _key(parts: Mapping[str, str]) -> str:
+def key_of(parts: Mapping[str, str]) -> str:
+    """The snapshot key of the fields of a template."""
     date = parts.get("date") or "{year}-{month}-{day}".format(**parts)
     return f"{date}T{parts['hour']}" if "hour" in parts else date
 
 
-def _is_real(key: str) -> bool:
+def is_real(key: str) -> bool:
+    """Whether a key is a day or hour of the calendar."""
     try:
         dt.datetime.fromisoformat(key)
     except ValueError:

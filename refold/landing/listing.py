@@ -8,39 +8,29 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 
 from refold.errors import NotFound, RefusedLanding, UnsettledObject
-from refold.landing.layout import DATED, Layout, has_offset, landing_order
+from refold.landing.layout import DATED, Layout, Skip, has_offset, landing_order
 from refold.storage.objects import ObjectInfo, ObjectStore
 
 _SIDECAR = re.compile(r"(.+)\.(?:keys|headers)(?:\.[A-Za-z0-9]+)+")
 _NAMES_SHOWN = 5
 
 
-class Skip(StrEnum):
-    """Why an object is not data of its log."""
-
-    HIDDEN = "hidden"
-    """Its name, or that of a folder on the way, starts with `_` or `.`, or it is still being written."""
-    MARKER = "marker"
-    """It has no bytes, and its name is that of a folder or of nothing that the log takes."""
-    SIDECAR = "sidecar"
-    """It holds the Kafka keys or headers of the object beside it."""
-
-
 @dataclass(frozen=True)
 class LandingObject:
-    """One landing object: its place, its folder's key, and its own log partition if its path has one."""
+    """One landing object: its place, its snapshot key, and the log partition and start offset that its name has."""
 
     info: ObjectInfo
     folder: str
     partition: int | None
+    offset: int | None = None
+    turn: int | None = None
 
     @property
     def name(self) -> str:
-        """The name below the landing root, the log first."""
+        """The name below the landing root, the folder of the log first."""
         return self.info.name
 
 
@@ -72,27 +62,39 @@ class Landing:
         yield from (item.info for item in self.skipped)
 
 
-def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str], layout: Layout = DATED) -> Landing:
-    """List one log's landing, in the order of `landing_order`; symbolic links within landing are followed.
+def list_landing(
+    store: ObjectStore, log: str, suffixes: Sequence[str], layout: Layout = DATED, folder: str | None = None
+) -> Landing:
+    """List one log's landing, in the order of sealing; symbolic links within landing are followed.
+
+    The order is that of `landing_order`, or where the layout gives turns by key, turn, log partition and offset.
+
+    Args:
+        store, log: landing, and the name of the log.
+        suffixes: the endings of names of data.
+        layout: what the names say.
+        folder: the folder of the log; by default its name.
 
     Raises RefusedLanding, naming every object that is neither data nor skipped (the layout refuses its name, the
     decoder does not take its suffix, or it holds Kafka keys or headers without the values), every entry of a local
     folder that cannot be read as an object, and every object outside landing that a symbolic link leads to.
     """
+    folder = log if folder is None else folder
     landing, strange, alone = Landing(log), [], []
-    infos = store.list(log)
+    infos = store.list(folder)
     names = {info.name for info in infos}
-    _refuse_unlisted(store, log, names, layout)
+    _refuse_unlisted(store, log, names, layout, folder)
     _refuse_outside(store, log, names)
     folders = _folders(names)
     for info in infos:
-        if complete := layout.completes(info.name):
+        name = below(folder, info.name)
+        if complete := layout.completes(name):
             landing.marked.add(complete)
             continue
-        slot = layout.slot(info.name) if info.name.endswith(tuple(suffixes)) else None
+        slot = layout.slot(name, info.modified_at) if name.endswith(tuple(suffixes)) else None
         sidecar_of = _SIDECAR.fullmatch(info.name)
-        if not layout.is_data(info.name):
-            landing.skipped.append(Skipped(log, info, Skip.HIDDEN))
+        if skip := layout.skip(name):
+            landing.skipped.append(Skipped(log, info, skip))
         elif info.size_bytes == 0 and (slot is None or info.name in folders):
             landing.skipped.append(Skipped(log, info, Skip.MARKER))
         elif sidecar_of and any(sidecar_of[1] + suffix in names for suffix in suffixes):
@@ -104,9 +106,24 @@ def list_landing(store: ObjectStore, log: str, suffixes: Sequence[str], layout: 
         else:
             landing.objects.append(LandingObject(info, *slot))
     if strange or alone:
-        raise _refusal(store, log, strange, alone, f"{log}/{layout.expected}/<name> ending in {', '.join(suffixes)}")
-    landing.objects.sort(key=lambda item: landing_order(item.name))
+        raise _refusal(store, log, strange, alone, f"{folder}/{layout.expected} ending in {', '.join(suffixes)}")
+    landing.objects.sort(key=_order)
     return landing
+
+
+def below(folder: str, name: str) -> str:
+    """The name of an object below a folder.
+
+    >>> below("topics/t", "topics/t/a.json"), below("", "a.json")
+    ('a.json', 'a.json')
+    """
+    return name.removeprefix(f"{folder}/") if folder else name
+
+
+def _order(item: LandingObject) -> tuple[object, ...]:
+    if item.turn is None:
+        return ("", 0, 0, 0, landing_order(item.name))
+    return (item.folder, item.turn, item.partition or 0, item.offset or 0, landing_order(item.name))
 
 
 def _folders(names: Iterable[str]) -> set[str]:
@@ -143,9 +160,10 @@ def _shown(names: Collection[str]) -> str:
     return ", ".join(islice(names, _NAMES_SHOWN)) + (" …" if len(names) > _NAMES_SHOWN else "")
 
 
-def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Layout) -> None:
+def _refuse_unlisted(store: ObjectStore, log: str, listed: set[str], layout: Layout, folder: str) -> None:
     """Refuse what a local folder holds and cannot be read: links that lead nowhere, pipes, names like `b.jsonl#1`."""
-    dropped = [name for name in store.unlisted(log, listed) if name == log or layout.is_data(name)]
+    found = store.unlisted(folder, listed)
+    dropped = [name for name in found if name == folder or layout.skip(below(folder, name)) is None]
     if dropped:
         raise RefusedLanding(
             f"Landing {store.url} holds {len(dropped)} entries of log {log!r} that cannot be read as objects: "

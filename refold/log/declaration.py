@@ -16,7 +16,8 @@ from refold.landing.change_rows import ChangeRows, OldRow
 from refold.landing.change_sources import ChangeSource
 from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
-from refold.landing.layout import DATED, Layout
+from refold.landing.layout import DATED, Layout, Slot
+from refold.landing.listing import below
 from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe, enum, holds_all_of, parse_schema
 
 POSITION: Mapping[str, ColumnType] = {
@@ -106,10 +107,10 @@ def _passed(found: int, least: int, share: float, most: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """A named stream of events, whose landing objects are below the folder `<name>/`.
+    """A named stream of events, whose landing objects are below one folder.
 
     Attributes:
-        name: its folder in landing, and its name everywhere.
+        name: its name everywhere.
         columns: the declared columns in order; fields of a record that are not declared are ignored. Once sealed, a log
             may grow (`faults_of_growth`).
         key: the column, or the columns in order, of the entity an event belongs to. Never null; compared byte for byte,
@@ -123,6 +124,7 @@ class Log:
             none, that of an event is Kafka's murmur2 of its key: the bytes of a text or binary, the digits of an
             integer, the canonical bytes (`refold.canonical.encoding`) of several columns.
         decoder: the format of its landing objects.
+        landing: its folder in landing, such as `topics/shop.orders`; by default its name. "" for all of landing.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
         bounds: how large its landing objects, and what a snapshot takes in of them, may be.
         quarantine: when sealing stops because too much cannot be read.
@@ -141,6 +143,7 @@ class Log:
     partitions: int = 4
     decoder: Decoder = field(default_factory=JsonLines)
     layout: Layout = DATED
+    landing: str | None = None
     bounds: LandingBounds = DEFAULT_BOUNDS
     quarantine: QuarantineLimits = QuarantineLimits()
     conflicts: ConflictLimits = ConflictLimits()
@@ -151,6 +154,8 @@ class Log:
         faults = []
         if not self.name.isidentifier():
             faults.append(f"its name {self.name!r} is no identifier")
+        if self.landing is not None and (self.landing != self.landing.strip("/") or "//" in self.landing):
+            faults.append(f"landing is {self.landing!r}; expected a folder without slashes around it")
         if not 1 <= self.partitions <= 1024:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
         faults += _identifying("key", self.key_columns, self.columns)
@@ -200,6 +205,15 @@ class Log:
             raise DeclarationError(f"Log {name!r}", taken)
         ids = (*source.columns, "op", *_names(key))
         return cls(name, {**columns, **own}, key, ids, decoder=source.decoder_of(paths), **options)
+
+    @property
+    def folder(self) -> str:
+        """Its folder in landing."""
+        return self.name if self.landing is None else self.landing
+
+    def slot_of(self, name: str) -> Slot | None:
+        """Where a landing object belongs by its name alone; None where the layout does not take it."""
+        return self.layout.slot(below(self.folder, name))
 
     @property
     def key_columns(self) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class LandingComparison:
         self._objects = objects
         self._chain = chain
         self._log = log
-        listed = {info.name for info in landing.list(log.name)}
+        listed = {info.name for info in landing.list(log.folder)}
         self._present = listed - landing.outside(sorted(listed)).keys()
 
     def compare(self, snapshot: Snapshot) -> Compared:

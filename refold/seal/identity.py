@@ -58,7 +58,7 @@ def _follows(reader: LogReader, file: SegmentFile, columns: Sequence[str]) -> bo
     """Whether events of a segment are in the log partition that follows from a key, where landing names none."""
     log = reader.log
     events = reader.segment(file, list(dict.fromkeys(["source_object", *columns]))).slice(0, EVENTS)
-    slots = {name: log.layout.slot(name) for name in events["source_object"].unique().to_pylist()}
+    slots = {name: log.slot_of(name) for name in events["source_object"].unique().to_pylist()}
     free = pa.array([name for name, slot in slots.items() if slot is None or slot.partition is None], pa.string())
     events = events.filter(pc.is_in(events["source_object"], free))
     keys = as_one([events[name] for name in columns])

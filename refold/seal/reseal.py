@@ -90,7 +90,7 @@ def item_of(log: Log, sealed: SealedObject) -> LandingObject:
     info = ObjectInfo(sealed.name, sealed.size_bytes, "")
     if is_retry(sealed.name):
         return LandingObject(info, "", None)
-    slot = log.layout.slot(sealed.name)
+    slot = log.slot_of(sealed.name)
     if slot is None:
         raise Damaged(f"The layout of log {log.name!r} no longer takes the sealed object {sealed.name}.")
     return LandingObject(info, *slot)

@@ -225,7 +225,7 @@ class _LogSealer:
 
     def _listed(self, landing: ObjectStore) -> Landing:
         try:
-            return list_landing(landing, self.log.name, self.log.decoder.suffixes, self.log.layout)
+            return list_landing(landing, self.log.name, self.log.decoder.suffixes, self.log.layout, self.log.folder)
         except RefusedLanding as error:
             self.stopped = error
             return Landing(self.log.name)

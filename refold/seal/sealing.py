@@ -208,16 +208,17 @@ class Sealing:
 
         Together with what is sealed this is all of landing, but for markers and hidden objects.
         """
-        found: dict[str, list[str]] = {}
+        found: dict[tuple[str, str], int] = {}
         for item in sealer.unsealed():
             taken = keys and item.folder <= keys[-1] and (not item.folder or sealer.cadence.contains(item.folder))
             if not taken:
-                found.setdefault(item.name.rpartition("/")[0] + "/", []).append(item.folder)
-        places = [self._waits(place, folders, sealer, keys) for place, folders in sorted(found.items())]
+                place = item.name.rpartition("/")[0] + "/", item.folder
+                found[place] = found.get(place, 0) + 1
+        places = [self._waits(*place, count, sealer, keys) for place, count in sorted(found.items())]
         return [*places, *self._unknown()]
 
-    def _waits(self, place: str, folders: Sequence[str], sealer: Sealer, keys: Sequence[str]) -> Waiting:
-        key, cadence, head = folders[0], sealer.cadence, self._chain.head
+    def _waits(self, place: str, key: str, count: int, sealer: Sealer, keys: Sequence[str]) -> Waiting:
+        cadence, head = sealer.cadence, self._chain.head
         newest = keys[-1] if keys else head.key if head else None
         if key and not cadence.is_key(key):
             why, until = Waits.IMPOSSIBLE, f"Expected {cadence.shape}; move it to the folder where it belongs."
@@ -233,7 +234,7 @@ class Sealing:
             why, until = Waits.DUE, "The next rebuild seals it."
         else:
             why, until = Waits.OPEN, f"The {cadence.unit} closes on {cadence.closes(key)}."
-        return Waiting(place, len(folders), why, until)
+        return Waiting(place, count, why, until)
 
     def _following(self, cadence: Cadence, newest: str) -> str:
         """When late objects are sealed, as a sentence."""
@@ -244,7 +245,7 @@ class Sealing:
         return f"It is sealed with {following}, {when}."
 
     def _unknown(self) -> Iterator[Waiting]:
-        known = {log.name + "/" for log in self._logs}
-        for place in self._open_landing().top():
+        known = {log.folder.partition("/")[0] + "/" for log in self._logs}
+        for place in self._open_landing().top() if "/" not in known else ():
             if place not in known and not place.startswith(("_", ".")):
                 yield Waiting(place, 0, Waits.UNKNOWN, "Declare a store of that log, or move it out of landing.")

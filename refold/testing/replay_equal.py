@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -208,9 +209,11 @@ def _write(landing: Path, logs: Sequence[Log], by_log: Mapping[str, Days]) -> No
     landing.mkdir()
     for log in logs:
         for key, events in by_log.get(log.name, {}).items():
-            folder = landing / log.name / log.layout.folder(key)
-            folder.mkdir(parents=True)
-            (folder / f"part-00000{log.decoder.suffixes[0]}").write_bytes(b"".join(map(_line, events)))
+            path = landing / log.folder / f"{log.layout.example(key)}{log.decoder.suffixes[0]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(map(_line, events)))
+            written_at = dt.datetime.fromisoformat(key).replace(tzinfo=dt.UTC).timestamp()
+            os.utime(path, (written_at, written_at))
 
 
 def _line(event: Event) -> bytes:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from assets.logs import stock_events
 from assets.stock import stock
 from refold.errors import ChangedObject, FixInput
-from refold.landing.layout import Folders, landing_order
-from refold.landing.listing import Skip, list_landing
+from refold.landing.layout import Folders, Skip, landing_order
+from refold.landing.listing import list_landing
 from refold.plan.history import history_ahead
 from refold.storage.objects import ObjectStore
 from tests.s3 import BUCKET, KEYS, Proxy, s3, s3_address  # noqa: F401  # the last two are fixtures
@@ -190,8 +190,8 @@ def test_objects_are_sealed_planned_and_retried_in_the_order_of_their_offsets(sh
 class TakesAll(Folders):
     """Takes hidden objects as data too."""
 
-    def is_data(self, name: str) -> bool:
-        return not name.endswith("_SUCCESS")
+    def skip(self, name: str) -> Skip | None:
+        return Skip.HIDDEN if name.endswith("_SUCCESS") else None
 
 
 def test_a_sealed_object_that_is_skipped_today_has_not_vanished_and_may_not_change(shop: Shop) -> None:

@@ -275,9 +275,13 @@ class TestHours:
         assert [each for each in hourly.engine().audit_objects() if each.problem] == []
 
     def test_need_folders_of_hours(self, shop: Shop):
-        with pytest.raises(DeclarationError, match="dt=YYYY-MM-DD, are not those of a cadence whose keys are an hour"):
+        with pytest.raises(
+            DeclarationError, match="dt=YYYY-MM-DD/<name>, are not those of a cadence whose keys are an hour"
+        ):
             shop.declared(cadence=Hourly(START))
-        with pytest.raises(DeclarationError, match="dt=YYYY-MM-DD/hour=HH, are not those of a cadence whose keys"):
+        with pytest.raises(
+            DeclarationError, match="dt=YYYY-MM-DD/hour=HH/<name>, are not those of a cadence whose keys"
+        ):
             with_log(shop, layout=HOURS)
 
     @pytest.mark.parametrize("time", [START.replace(tzinfo=None), START + dt.timedelta(minutes=30)])
