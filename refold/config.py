@@ -14,6 +14,8 @@ from refold.errors import FixInput
 from refold.storage.urls import local_path, mask_url
 
 _CONNECTION = "REFOLD_CONNECTION_"
+IN_STORE = "store"
+"""The setting that keeps leases in the object store."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Settings:
         connections: URLs or paths of further places that sinks write to, by name.
         anchor: URL or path outside the store where every release is anchored; "" for none.
         anchor_key: PEM file of the key that signs anchor entries, or only verifies them.
+        leases: where leases are kept: `store`, the SQLAlchemy URL of a database, or "" for no leases.
+        lease_seconds: how long this process may be silent before another one takes its leases.
+        lease_wait_seconds: how long it waits for a lease that another one holds.
         landing_links: folders outside landing that symbolic links in landing may lead to.
     """
 
@@ -44,6 +49,9 @@ class Settings:
     landing_links: Sequence[Path] = ()
     anchor: str = ""
     anchor_key: Path | None = None
+    leases: str = field(default="", repr=False)
+    lease_seconds: float = 30.0
+    lease_wait_seconds: float = 120.0
 
     @property
     def sink_places(self) -> dict[str, str]:
@@ -56,12 +64,13 @@ class Settings:
 
         Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
         `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. REFOLD_ANCHOR and
-        REFOLD_ANCHOR_KEY name the anchor and its key. Search indexes are inside a local
+        REFOLD_ANCHOR_KEY name the anchor and its key. REFOLD_LEASES, REFOLD_LEASE_SECONDS and
+        REFOLD_LEASE_WAIT_SECONDS set the leases. Search indexes are inside a local
         store, and below `.refold/` if the store is remote.
 
         Raises:
             FixInput: REFOLD_STORE is the URL of a folder that this machine cannot have, or REFOLD_MEMORY_LIMIT_MB is
-                not a whole number above 0.
+                not a whole number above 0, or seconds are not a number above 0.
         """
         environ = os.environ if environ is None else environ
         home = root.resolve() / ".refold"
@@ -76,6 +85,9 @@ class Settings:
             connections=_connections(environ),
             anchor=environ.get("REFOLD_ANCHOR") or "",
             anchor_key=Path(key) if (key := environ.get("REFOLD_ANCHOR_KEY")) else None,
+            leases=environ.get("REFOLD_LEASES") or "",
+            lease_seconds=_seconds(environ, "REFOLD_LEASE_SECONDS", 30.0),
+            lease_wait_seconds=_seconds(environ, "REFOLD_LEASE_WAIT_SECONDS", 120.0),
             landing_links=[Path(p) for p in environ.get("REFOLD_LANDING_LINKS", "").split(os.pathsep) if p],
         )
 
@@ -83,6 +95,7 @@ class Settings:
         """The settings with secrets masked, for people."""
         places = {"landing": self.landing, "store": self.store, "database": self.database, **self.connections}
         places |= {"anchor": self.anchor} if self.anchor else {}
+        places |= {"leases": self.leases} if self.leases else {}
         return {name: mask_url(url) for name, url in places.items()}
 
 
@@ -109,3 +122,19 @@ def _megabytes(text: str | None) -> int | None:
             remedy="Correct it, or unset it for half of the machine's memory.",
         )
     return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise FixInput(
+            f"{name} is {text!r}; expected a number of seconds above 0, such as {default:g}.",
+            remedy=f"Correct it, or unset it for {default:g}.",
+        )
+    return seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from refold.config import Settings
 from refold.errors import Damaged, Unproven
 from refold.explain.events import Explainer
 from refold.incremental.history import Refused, RelationHistory
+from refold.leases.fenced_store import FencedStore, SinkFence
+from refold.leases.lease import Duty
+from refold.leases.leases import Leases
+from refold.leases.opening import open_leases
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.redactions import Redaction
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -59,10 +64,17 @@ class Engine:
         open_store: how landing and store are opened by their URLs; hand in another way to wrap or replace them.
         now: the time, aware, by which days are over or not. It does not move while the engine is used, so that a plan
             and the rebuild after it agree.
+        leases: the leases of another engine of this process; by default the settings say where leases are.
     """
 
     def __init__(
-        self, project: Project, settings: Settings, open_store: OpenStore = ObjectStore.open, *, now: dt.datetime
+        self,
+        project: Project,
+        settings: Settings,
+        open_store: OpenStore = ObjectStore.open,
+        *,
+        now: dt.datetime,
+        leases: Leases | None = None,
     ) -> None:
         share_allocator()
         limit_threads(limit_bytes(settings.memory_limit_mb))
@@ -70,7 +82,9 @@ class Engine:
         self.settings = settings
         self.open_store = open_store
         self.now = now
-        self.objects = open_store(settings.store)
+        objects = open_store(settings.store)
+        self.leases = leases or open_leases(settings, objects)
+        self.objects = FencedStore(objects, self.leases) if self.leases else objects
         self.chain = SnapshotChain(self.objects)
         limit = settings.memory_limit_mb
         self.sealing = Sealing(self.landing, self.objects, self.chain, project.logs, project.cadence, now, limit)
@@ -81,7 +95,8 @@ class Engine:
     @cached_property
     def publisher(self) -> Publisher:
         """Publishing to sinks."""
-        return Publisher(Connections(self.objects, self.settings.sink_places), self.builder, self.prover)
+        fence = SinkFence(self.leases) if self.leases else None
+        return Publisher(Connections(self.objects, self.settings.sink_places, fence), self.builder, self.prover)
 
     @cached_property
     def releaser(self) -> Releaser:
@@ -95,6 +110,10 @@ class Engine:
         if not settings.anchor:
             return None
         return open_anchor(self.objects, settings.anchor, self.project.name, settings.anchor_key)
+
+    def owning(self, *duties: Duty) -> AbstractContextManager[None]:
+        """Hold the leases of some duties, where there are leases. Raises Unavailable where another process has one."""
+        return self.leases.holding(*duties) if self.leases else nullcontext()
 
     def require_anchored(self) -> None:
         """Raise NotAnchored where the newest release is not what the anchor says; nothing without an anchor.
@@ -143,7 +162,7 @@ class Engine:
 
     def reopened(self) -> Engine:
         """Another engine of the same project that has read nothing yet; one that has read damage keeps it."""
-        return Engine(self.project, self.settings, self.open_store, now=self.now)
+        return Engine(self.project, self.settings, self.open_store, now=self.now, leases=self.leases)
 
     def landing(self) -> ObjectStore:
         """Landing, opened now. Raises NotFound, FixInput."""

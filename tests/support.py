@@ -67,10 +67,10 @@ class Shop:
         """A new engine, which knows what is stored and nothing else, like one in another process."""
         return Engine(self.project, self.settings, self.open_store, now=self.now)
 
-    def refold(self, *words: str, project: Path = ROOT) -> Result:
+    def refold(self, *words: str, project: Path = ROOT, environ: Mapping[str, str] | None = None) -> Result:
         """Run a command on this folder; `project` has the pyproject.toml that names the project."""
         places = {"LANDING": self.settings.landing, "STORE": self.settings.store, "DATABASE": self.settings.database}
-        environment = {f"REFOLD_{name}": place for name, place in places.items()}
+        environment = {f"REFOLD_{name}": place for name, place in places.items()} | dict(environ or {})
         return CliRunner().invoke(cli, ["--project", str(project), *words], env=environment)
 
     def declared(self, **changes: Any) -> Shop:

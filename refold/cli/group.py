@@ -45,6 +45,10 @@ COMMANDS: Mapping[str, Listed] = {
     "explain": Listed(
         "explain", "Say how a STORE is computed: compiled or interpreted, and why, what it reads and shares."
     ),
+    "locks": Listed(
+        "locks",
+        "Show the leases of sealing, pruning and publishing: who holds them, how long, and with which token.",
+    ),
     "log": Listed("redact", "The sealed logs."),
     "plan": Listed(
         "plan",

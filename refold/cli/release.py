@@ -13,6 +13,7 @@ from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.engine import Engine
 from refold.errors import NotFound
+from refold.leases.lease import Duty
 from refold.release.pointer import Release
 from refold.release.releaser import utc_now
 from refold.repair.garbage import find_unreferenced, remove_unreferenced
@@ -149,9 +150,10 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     if not doing:
         console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
         return
-    done = sum(map(len, engine.pruner.apply(plan).values()))
-    thinned = engine.thinner.apply(thinnings)
-    removed = remove_unreferenced(engine.objects, utc_now())
+    with engine.owning(Duty.PRUNE, Duty.PUBLISH):
+        done = sum(map(len, engine.pruner.apply(plan).values()))
+        thinned = engine.thinner.apply(thinnings)
+        removed = remove_unreferenced(engine.objects, utc_now())
     console.print(
         view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {len(removed)} objects that nothing needs.")
     )

@@ -19,6 +19,7 @@ from refold.errors import (
     SinkRefused,
     Unproven,
 )
+from refold.leases.lease import Duty
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.proof.refused import refused_from
@@ -94,6 +95,10 @@ class RebuildRun:
         Raises NotAnchored first where the store is not what its anchor says, and DeclarationError where a sink does not
         fit its store.
         """
+        with self.engine.owning(Duty.SEAL):
+            yield from self._seal()
+
+    def _seal(self) -> Iterator[Event]:
         self.engine.require_anchored()
         self.engine.require_fit()
         vanished: set[str] = set()
@@ -166,6 +171,10 @@ class RebuildRun:
 
         A store that is not proven there, or of which a sink refuses, is held back with those released together with it.
         """
+        with self.engine.owning(Duty.PUBLISH):
+            yield from self._publish_and_release()
+
+    def _publish_and_release(self) -> Iterator[Event]:
         failed, held = False, {store.name for store in self.engine.project.stores if not self._is_proven(store)}
         for event in self._publish(held):
             failed = failed or bool(event.problem)

@@ -74,13 +74,15 @@ class Publisher:
             DeclarationError: the sink does not fit the store's columns.
             Unproven: the state has no passing full replay for exactly its digest.
             Damaged: what the sink gives back is not what was written.
+            Fenced: another process took the lease of publishing.
         """
         self.require_fit([(store, sink)])
         record, proof = self._prover.require(store, snapshot)
         content = self._content(store, snapshot, record, proof)
         target = self.target(store, sink)
         # Beside the writing, of which the interpreter has little to do.
-        with ThreadPoolExecutor(1, thread_name_prefix="refold") as pool:
+        fenced = self.connections.fenced(f"version {content.version} of {target.place}")
+        with fenced, ThreadPoolExecutor(1, thread_name_prefix="refold") as pool:
             counted = pool.submit(table_digest, describe(store.columns), content.rows, store.key)
             target.publish(content)
             self._objects.sync()

@@ -5,14 +5,11 @@ sinks then roll forward from the pointer, and a run that was killed in between i
 past never moves the pointer backwards; only a rollback does, and what it left is not released again by itself. A store
 that is held back, because it cannot follow, stays at the version, proof and snapshot that the release before served.
 
-- a rollback is a new number with the versions, proofs and snapshot of an old release. Nothing is built or published
-  for it; every sink must still hold those versions, and the proofs must still be there;
+- a rollback is a new number with the versions, proofs and snapshot of an old release, which must still be there;
 - it remembers the highest snapshot that was ever rolled back from (`rolled_back_from`). A run that releases a snapshot
-  up to that one, with other content than is served, is refused with the rollback named, or a scheduled retry would
-  undo within minutes what a person has just done. A newer snapshot releases as usual and ends it, because readers
-  must not be held back for ever; `again=True` (`refold release again`) releases a snapshot in spite of it, for
-  instance once its rule is corrected;
-- the time of a release is recorded beside its content and is not part of it: equal content is never released twice.
+  up to that one with other content is refused, or a scheduled retry would undo what a person has just done. A newer
+  snapshot is released as usual and ends it; `again=True` (`refold release again`) releases one in spite of it;
+- equal content is never released twice, since the time of a release is not part of it.
 """
 
 from __future__ import annotations
@@ -64,7 +61,7 @@ class Releaser:
     Args:
         clock: gives the time of a release, aware.
         by: who releases, for people.
-        anchor: what every release is written to beside the store, and held against.
+        anchor: what every release is written to and held against.
     """
 
     def __init__(
@@ -167,9 +164,13 @@ class Releaser:
     def roll_forward(self) -> None:
         """Make every sink serve what the pointer says; a rerun changes nothing.
 
-        The pointer is read again before every move and after the last: of two that roll forward at once, the one with
-        the newer number comes last. One sink that fails keeps no other from following; its error is raised at the end.
+        The pointer is read again before every move and after the last, so that of two at once the newer number is last.
+        One sink that fails keeps no other from following; its error is raised at the end.
         """
+        with self._publisher.connections.fenced("what sinks serve"):
+            self._roll_forward()
+
+    def _roll_forward(self) -> None:
         self.pointer.confirm()
         release = self.current()
         while release is not None:
@@ -198,7 +199,7 @@ class Releaser:
         return self.pointer.move(replace(wanted, unserved=unserved))
 
     def require_followed(self, snapshot: Snapshot, held: Collection[str]) -> None:
-        """Raise what `release` would raise of stores and sinks that cannot follow. Moves nothing."""
+        """Raise what `release` would raise where stores or sinks cannot follow. Moves nothing."""
         self._require_followed(self._wanted(snapshot, self.current(), self._project.held_with(held)))
 
     def _require_followed(self, wanted: Release) -> None:
@@ -211,9 +212,9 @@ class Releaser:
                 faults.append(str(error))
                 stores += refusing(sink, moves)
         if faults:
+            listed = "\n  - ".join(faults)
             raise SinkRefused(
-                f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - "
-                + "\n  - ".join(faults),
+                f"Snapshot {wanted.snapshot} cannot be released, because a sink could not follow:\n  - {listed}",
                 faults=faults,
                 stores=stores,
                 remedy="\nNothing was changed, and what is served stays as it is.",
@@ -223,6 +224,7 @@ class Releaser:
         def confirm() -> None:
             if self.pointer.number() != number:
                 raise Superseded
+            self._publisher.connections.check_fence(f"what sinks serve of release {number}")
 
         return confirm
 

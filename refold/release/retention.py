@@ -192,7 +192,8 @@ class Pruner:
             for version in versions:
                 if self._wanted_again(release, store, title, version):
                     continue
-                target.drop(version)
+                with self._publisher.connections.fenced(f"that version {version} of {target.place} is dropped"):
+                    target.drop(version)
                 done.setdefault(title, []).append(version)
         self._pointer.retired(release.retired_by)
         return done

@@ -25,7 +25,7 @@ from refold.repair.log_checks import (
     check_retries,
     check_seen_ids,
 )
-from refold.repair.release_checks import check_releases, check_retired
+from refold.repair.release_checks import check_leases, check_releases, check_retired
 from refold.repair.state_checks import check_expectations, check_proofs, check_states
 from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
@@ -49,6 +49,7 @@ CHECKERS: Mapping[ObjectKind, Checker] = {
     ObjectKind.EXPECTATIONS: check_expectations,
     ObjectKind.RELEASE: check_releases,
     ObjectKind.RETIRED: check_retired,
+    ObjectKind.LEASE: check_leases,
 }
 """What checks each kind, in the order of the data's way; what sinks keep is not among them.
 

@@ -103,3 +103,9 @@ def _is_prune(audit: Audit, number: int) -> bool:
         return number < audit.pointer.number()
     except RefoldError:
         return True
+
+
+def check_leases(audit: Audit) -> Iterator[Damage]:
+    """Every record of a lease."""
+    for name in audit.names(ObjectKind.LEASE):
+        yield from audit.record(ObjectKind.LEASE, name, lambda _, own=name: own)[1]  # type: ignore[misc]

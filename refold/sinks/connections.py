@@ -8,8 +8,10 @@ sink says which one it uses. What a sink does there belongs to the sink's module
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from refold.errors import FixInput
 from refold.storage.objects import ObjectStore
@@ -21,6 +23,13 @@ OBJECTS, DATABASE, SEARCH = "objects", "database", "search"
 _MASK = "***"
 
 
+class Fence(Protocol):
+    """What holds the writes of sinks to the lease of publishing."""
+
+    def __call__(self, what: str) -> AbstractContextManager[int]:
+        """Hold the lease, and give its fencing token. Raises Fenced, saying that `what` is not written."""
+
+
 @dataclass(frozen=True)
 class Connections:
     """The places that sinks write to.
@@ -28,10 +37,22 @@ class Connections:
     Attributes:
         objects: the object store.
         urls: the URL or path of every other connection, by name. Passwords are not masked, so it is never shown.
+        fence: where there are leases, what every write of a sink is held to. A sink that can compare tokens in the
+            write itself does.
     """
 
     objects: ObjectStore
     urls: Mapping[str, str] = field(repr=False)
+    fence: Fence | None = field(default=None, repr=False, compare=False)
+
+    def fenced(self, what: str) -> AbstractContextManager[int | None]:
+        """Write under the fence, where there is one. Raises Fenced."""
+        return nullcontext() if self.fence is None else self.fence(what)
+
+    def check_fence(self, what: str) -> None:
+        """Raise Fenced where the lease is lost, so that `what` is not written."""
+        with self.fenced(what):
+            pass
 
     def url(self, name: str) -> str:
         """The URL or path of a connection.

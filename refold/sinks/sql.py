@@ -44,6 +44,7 @@ from refold.errors import Conflict, DeclarationError, NotFound, RefoldError
 from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, repeated_but_for_case, require_columns
 from refold.sinks.connections import DATABASE, Connections
 from refold.sinks.database import Database
+from refold.sinks.database_fenced import database_of
 from refold.sinks.sql_exact import exact_columns, exactly, needs_exact, with_exact
 from refold.sinks.sql_faults import release_faults, remake, remove_strays, stray_faults, version_faults, view_faults
 from refold.sinks.sql_tables import (
@@ -121,7 +122,9 @@ class Sql(Sink):
         faults += [f"the column name {name} is taken" for name in columns if name.lower() in HIDDEN]
         if faults:
             raise DeclarationError(f"{self} of store {store}", sorted(faults))
-        return SqlTarget(self.table, Database(connections.url(self.connection)), store, key, columns)
+        return SqlTarget(
+            self.table, database_of(connections.url(self.connection), connections.fence), store, key, columns
+        )
 
     def unfit(self, connections: Connections, columns: Schema) -> list[str]:
         """Decimals that SQLite cannot compute with, and names that it needs for their exact text."""

@@ -42,6 +42,7 @@ class ObjectKind(StrEnum):
     DELTA_TABLE = "Delta table"
     SEARCH = "search"
     SINK_RECORD = "sink record"
+    LEASE = "lease"
 
 
 class Repair(StrEnum):
@@ -62,6 +63,7 @@ class Removal(StrEnum):
     UNNAMED = "where nothing names it and it is a day old"
     REPLACED = "a day after compaction replaced it"
     VERSION = "with its version"
+    FOLLOWED = "never; removed where a hundred newer ones follow"
 
 
 @dataclass(frozen=True)
@@ -312,6 +314,16 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         Repair.PUBLISH,
         _PUBLISH,
         Removal.VERSION,
+    ),
+    ObjectKind.LEASE: StoredKind(
+        "leases/{path}/{number:020d}.json",
+        "who seals, prunes or publishes, with which token; the highest number counts",
+        "leases",
+        "once per number",
+        "its own sha256",
+        Repair.NOTHING,
+        "Run `refold locks break`, which writes the next number.",
+        Removal.FOLLOWED,
     ),
 }
 """Every kind of object in a store; what is named otherwise is not Refold's, except for `PROBE`."""

@@ -56,6 +56,7 @@ NAMES = {
     ),
     "search/bulk/moves/aliases.json": ("search", {"path": "bulk/moves/aliases.json"}),
     "sinks/delta/levels/000001-abc.json": ("sink record", {"path": "delta/levels/000001-abc.json"}),
+    "leases/log/moves/0003/00000000000000000012.json": ("lease", {"path": "log/moves/0003", "number": 12}),
 }
 """One name of every kind, spelled out, with its kind and parts."""
 
