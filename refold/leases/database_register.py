@@ -1,6 +1,7 @@
 """A register of leases in a SQL database: PostgreSQL, or SQLite on one machine.
 
-One row a name in `refold_leases`; a swap is one conditional update in one transaction.
+One row a name in `refold_leases`; a swap is one conditional statement that commits by itself, so that a process that is
+paused at any moment holds no lock that others wait for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from refold.errors import CommitUnknown, RefoldError, Unavailable
+from refold.errors import CommitUnknown, FixInput, RefoldError, Unavailable
 from refold.leases.register import Entry, Register
 from refold.sinks.database import Database
 from refold.storage.objects import canonical_json
@@ -61,16 +62,21 @@ class DatabaseRegister(Register):
             return self._settled(name, version, text, error)
 
     def _swapped(self, name: str, version: int, text: str) -> bool:
-        with self._database.writing(f"lease {name}") as connection:
-            here = _leases.c.name == name
-            found = connection.scalar(sa.select(_leases.c.version).where(here)) or 0
-            if found != version:
+        if version == 0:
+            new = _leases.insert().from_select(
+                ["name", "version", "body"],
+                sa.select(sa.literal(name), sa.literal(1), sa.literal(text)).where(
+                    ~sa.exists().where(_leases.c.name == name)
+                ),
+            )
+            try:
+                return self._database.at_once(new).rowcount == 1
+            except FixInput:  # the row was made at the same moment, and its name is unique
                 return False
-            if version == 0:
-                connection.execute(sa.insert(_leases).values(name=name, version=1, body=text))
-                return True
-            update = sa.update(_leases).where(here, _leases.c.version == version)
-            return connection.execute(update.values(version=version + 1, body=text)).rowcount == 1
+        here = sa.and_(_leases.c.name == name, _leases.c.version == version)
+        return (
+            self._database.at_once(sa.update(_leases).where(here).values(version=version + 1, body=text)).rowcount == 1
+        )
 
     def _settled(self, name: str, version: int, text: str, failure: RefoldError) -> bool:
         """Whether a swap whose answer was lost is in the table. Another one may have followed, so an older one is not

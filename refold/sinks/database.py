@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -77,6 +78,11 @@ class Database:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
             yield connection
 
+    def at_once(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+        """Execute one statement that commits by itself, so that no process holds a lock while it is paused."""
+        with self._transaction("", autocommit=True) as connection:
+            return connection.execute(statement)
+
     def load(self, connection: sa.Connection, table: sa.Table, version: str, rows: pa.Table, columns: Schema) -> None:
         """Insert rows into a table whose first column is the version and whose others are `columns`, in order."""
         if self.sqlite:
@@ -89,13 +95,16 @@ class Database:
         return (bulk_sqlite if self.sqlite else bulk_postgres).fetch(connection, query, columns)
 
     @contextmanager
-    def _transaction(self, begin: str, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+    def _transaction(
+        self, begin: str, engine: sa.Engine | None = None, *, autocommit: bool = False
+    ) -> Iterator[sa.Connection]:
         drivers_error: type[Exception] = self.dialect.loaded_dbapi.Error
         holders: Holders | None = None
         try:
             with (engine or self._engine).connect() as opened:
                 watched = nullcontext() if self.sqlite else database_postgres.watched(self._engine, opened)
-                connection = opened.execution_options(refold_begin=begin)
+                level: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+                connection = opened.execution_options(refold_begin=begin, **level)
                 with watched as holders, connection.begin():
                     yield connection
         except DBAPIError as error:

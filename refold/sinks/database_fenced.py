@@ -1,7 +1,7 @@
 """A database whose writes carry a fencing token: refused, in their own transaction, where a newer one was seen.
 
-A process that was paused within a transaction holds its locks, so that nobody writes before it has ended; one that was
-paused before it finds the newer token.
+A process that was paused within a transaction holds its locks, so that nobody writes before it has ended, which
+PostgreSQL sees to after `_IDLE_SECONDS`; one that was paused before it finds the newer token.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _fences = sa.Table(
     sa.Column("token", sa.BigInteger, nullable=False),
 )
 _NAME = "sinks"
+_IDLE_SECONDS = 20
+"""Less than others wait for a lock. Loading rows is not idle, however long it takes."""
 
 
 class FencedDatabase(Database):
@@ -43,6 +45,9 @@ class FencedDatabase(Database):
                 yield connection
 
     def _require_newest(self, connection: sa.Connection, token: int) -> None:
+        if not self.sqlite:
+            idle = f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+            connection.exec_driver_sql(idle)
         seen = connection.scalar(sa.select(_fences.c.token).where(_fences.c.name == _NAME).with_for_update())
         assert seen is not None, "the row is made with the table"
         if seen > token:

@@ -26,10 +26,11 @@ class Leased(Little):
     """The little project with leases, whose engine is that of one process."""
 
     leases: str = "store"
+    seconds: float = 0.2
 
     @property
     def settings(self) -> Settings:
-        return replace(super().settings, leases=self.leases, lease_seconds=0.2, lease_wait_seconds=0.3)
+        return replace(super().settings, leases=self.leases, lease_seconds=self.seconds, lease_wait_seconds=0.3)
 
     @cached_property
     def own(self) -> Engine:
