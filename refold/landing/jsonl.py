@@ -29,7 +29,9 @@ from refold.types import Schema
 
 Paths = Mapping[str, tuple[str, ...]]
 NO_PATHS: Paths = MappingProxyType({})
-SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
+SUFFIXES = tuple(
+    plain + compressed for plain in (".jsonl", ".ndjson", ".json") for compressed in ("", ".gz", ".zst", ".lz4", ".bz2")
+)
 
 Sources = Mapping[str, tuple[tuple[int, int], ...]]
 """For each column its alternative places, first wins, each as (usual place, place where the record deletes)."""
