@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
     from refold.seal.cadence import Daily, Hourly
-    from refold.sinks import BulkNdjson, Delta, Sql, Tantivy
+    from refold.sinks import BulkNdjson, Cache, Delta, Sql, Tantivy
+    from refold.sinks.cache_reader import CachedRows
     from refold.sinks.expectations import expect
     from refold.stores.kinds.latest import latest_by_key
     from refold.stores.kinds.latest_fold import NOT_NULL
@@ -48,6 +49,8 @@ __all__ = [
     "NOT_NULL",
     "PLACE",
     "BulkNdjson",
+    "Cache",
+    "CachedRows",
     "ChangeOp",
     "ConflictLimits",
     "Daily",
@@ -100,7 +103,8 @@ _NAMES_OF = {
     "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",
     "rules.outcome": "ignore reject",
-    "sinks": "BulkNdjson Delta Sql Tantivy",
+    "sinks": "BulkNdjson Cache Delta Sql Tantivy",
+    "sinks.cache_reader": "CachedRows",
     "stores.kinds.latest": "latest_by_key",
     "stores.kinds.latest_fold": "NOT_NULL",
     "stores.kinds.newest": "Ties",

@@ -1,7 +1,8 @@
 """Sinks: where a proven state is published for readers, one module a kind.
 
-Put the declarations that a store's file uses here (`Sql`, `Delta`, `BulkNdjson`, `Tantivy`), what every sink promises
-(`refold.sinks.base`), the named places they write to (`connections`) and how their classes are found (`registry`).
+Put the declarations that a store's file uses here (`Sql`, `Delta`, `BulkNdjson`, `Tantivy`, `Cache`), what every sink
+promises (`refold.sinks.base`), the named places they write to (`connections`) and how their classes are found
+(`registry`).
 Whether a state may be published is decided before, by its proof; when readers move is decided by the release.
 
 To add a sink, subclass `Sink` and `Target`, and `refold.testing.sink_conformance.SinkConformance` in its tests. Then
@@ -11,6 +12,7 @@ neither, but only that project can read back what it released.
 """
 
 from refold.sinks.base import Content, Hit, Sink, SinkFault, Target
+from refold.sinks.cache import Cache
 from refold.sinks.connections import Connections
 from refold.sinks.delta import Delta
 from refold.sinks.ndjson import BulkNdjson
@@ -20,6 +22,7 @@ from refold.sinks.tantivy import Tantivy
 
 __all__ = [
     "BulkNdjson",
+    "Cache",
     "Connections",
     "Content",
     "Delta",

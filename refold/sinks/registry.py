@@ -17,13 +17,14 @@ from importlib.metadata import EntryPoint, entry_points
 
 from refold.errors import FixInput
 from refold.sinks.base import Sink
+from refold.sinks.cache import Cache
 from refold.sinks.delta import Delta
 from refold.sinks.ndjson import BulkNdjson
 from refold.sinks.sql import Sql
 from refold.sinks.tantivy import Tantivy
 
 GROUP = "refold.sinks"
-_BUILT_IN: dict[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy)}
+_BUILT_IN: dict[str, type[Sink]] = {each.__name__: each for each in (Sql, Delta, BulkNdjson, Tantivy, Cache)}
 
 
 def sink_class(name: str) -> type[Sink] | None:

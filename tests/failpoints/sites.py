@@ -23,6 +23,8 @@ BESIDE = {
     "diff": "computes in memory and in temporary folders, and must leave all stores alone",
     "leases": "tests/leases kills, stops and crashes at every write of its own",
     "plan": "foretells a rebuild, and keeps what came of it in the cache folder of the user",
+    "sinks/cache.py": "writes to a server, in transactions; see tests/sinks/test_cache.py",
+    "sinks/cache_server.py": "the same",
     "sinks/database_fenced.py": "writes only where there are leases, as above",
     "storage/durable.py": "writes one file and gives it its name, which is watched as one write",
     "storage/wrappers.py": "passes on what it is asked to write",

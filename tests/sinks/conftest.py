@@ -10,8 +10,9 @@ import pytest
 from refold.sinks import Connections
 from refold.storage.objects import ObjectStore
 from tests.postgres import postgres, postgres_url
+from tests.valkey import valkey, valkey_url
 
-__all__ = ["postgres", "postgres_url"]
+__all__ = ["postgres", "postgres_url", "valkey", "valkey_url"]
 
 
 @pytest.fixture

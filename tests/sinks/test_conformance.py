@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import redis
 
-from refold.sinks import BulkNdjson, Connections, Content, Delta, Sql, Tantivy, Target
+from refold.sinks import BulkNdjson, Cache, Connections, Content, Delta, Sql, Tantivy, Target
 from refold.sinks.sql import SqlTarget
 from refold.testing.sink_conformance import MakeSink, SinkConformance
 
@@ -92,3 +93,23 @@ class TestTantivy(SinkConformance):
         shutil.copytree(folder / "v0", folder / ".building-killed")
         (folder / ".building-file").write_bytes(b"{")
         (folder / ".dropped-killed" / "index").mkdir(parents=True)
+
+
+class TestCache(SinkConformance):
+    @pytest.fixture
+    def make_sink(self) -> MakeSink:
+        return Cache
+
+    @pytest.fixture
+    def connections(self, connections: Connections, valkey: str) -> Connections:
+        return connections.using(cache=valkey)
+
+    def leave_leftovers(self, connections: Connections, target: Target, content: Content) -> None:
+        with redis.Redis.from_url(connections.url("cache")) as client:
+            client.hset(f"refold:stock_view:b:{content.version}:dead", mapping={"P-1": b'{"level":'})
+
+
+class TestCacheThatExpires(TestCache):
+    @pytest.fixture
+    def make_sink(self) -> MakeSink:
+        return lambda name: Cache(name, ttl_seconds=3600, former_ttl_seconds=3600)
