@@ -20,7 +20,7 @@ from tests.failpoints.shop import DATABASE_FILE, DAYS, SQLITE, Contents, plain
 
 STORES = ("on_hand", "offers", "turnover")
 TABLES = {"levels": "on_hand", "turnover": "turnover"}
-PAUSE_SECONDS = 0.15
+PAUSE_SECONDS = 0.25
 """Between two readings, so that the killed and their readers share the machine."""
 
 Allowed = dict[str, Contents]

@@ -20,25 +20,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import great_expectations  # noqa: F401  # takes seconds, which a fork then has not to spend
+import great_expectations  # noqa: F401  # takes seconds, which a fork then does not spend
 import numpy as np
 import pandas  # noqa: F401  # likewise
 import pyarrow as pa
 
 from refold.canonical.encoding import encode_rows, kafka_partitions
 from refold.errors import RefoldError
+from refold.storage import opened  # noqa: F401  # likewise
+from refold.stores import incremental_query  # noqa: F401  # likewise
 from refold.stores.folding import fold_events
 from refold.stores.state import State
 from tests.failpoints import readers
 from tests.failpoints.places import Place, kind
 from tests.failpoints.power import Cut, Disk, PowerCuts, write_contents
 from tests.failpoints.shop import PROJECTS, SQLITE, land
+from tests.failpoints.sites import know_calls
 from tests.failpoints.stages import PHASES, STAGES, Stage
 from tests.failpoints.steps import NEXT, everything, repair_all
 from tests.failpoints.watching import Watch, fingerprint, install
 
 _GOES = re.compile(r"/\.(building|dropped)-")
 """What killed runs may leave that the next publisher clears away."""
+
+_RANDOM = re.compile(r"(\.building-|\.dropped-|/tmp)[^/]+")
+"""Of the names of what is left over, what differs from run to run."""
 
 _HARMLESS = re.compile(_GOES.pattern + r"|^cache/refold/tmp\w+\.tmp$")
 """And what stays in a folder of temporary files, and is never read."""
@@ -169,6 +175,7 @@ class Server:
             return found
 
         found = _sound(fork(work).result(), f"stage {name}")
+        know_calls(file for write in found["seen"] for file, _, _ in write["calls"])
         return found | {"files": place.files(), "rows": place.rows(), "before": before, "stage": stage}
 
     def kill(self, name: str, url: str, near: bool) -> dict[str, Any]:
@@ -216,9 +223,12 @@ class Server:
     ) -> dict[str, Any]:
         """Kill at some moments, one after the other."""
         known: set[str] = set()
+        followed: set[str] = set()
         cases = []
         for moment in moments:
-            case = Case(self.root / kind(url) / f"{name} {moment}", url, name, moment, recorded, reader, known)
+            case = Case(
+                self.root / kind(url) / f"{name} {moment}", url, name, moment, recorded, reader, known, followed
+            )
             cases.append(case.run())
             known.add(cases[-1]["state"])
         return {"cases": cases}
@@ -250,7 +260,12 @@ def _sound(result: dict[str, Any], what: str) -> dict[str, Any]:
 
 @dataclass
 class Case:
-    """One kill: readers begin, the stage dies, readers look, the stage runs again, readers look."""
+    """One kill: readers begin, the stage dies, readers look, the stage runs again, readers look.
+
+    Attributes:
+        known: the states that earlier kills left, from which the next run has begun already.
+        followed: what earlier next runs left over, and the next day was rebuilt beside.
+    """
 
     root: Path
     url: str
@@ -259,6 +274,7 @@ class Case:
     recorded: Mapping[str, Any]
     reader: Reading
     known: set[str]
+    followed: set[str]
 
     def run(self) -> dict[str, Any]:
         stage, place = STAGES[self.stage], Place(self.root, self.url)
@@ -289,7 +305,9 @@ class Case:
             faults += [f"left over: {name}" for name in leftover if not _HARMLESS.search(name)]
             if not stage.readable:
                 self.reader.begin(place, stage)
-            if leftover:
+            left = repr(sorted((_RANDOM.sub(r"\1", name), files[name]) for name in leftover))
+            if leftover and left not in self.followed:
+                self.followed.add(left)
                 faults += self._follow(place, stage)
         told = {"readings": 0, "faults": []}
         if stage.readable or state not in self.known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -331,6 +331,12 @@ def _places(file: str) -> tuple[frozenset[End], Mapping[Place, tuple[End, ...]]]
             place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
             heads[place] = tuple((c.end_lineno, c.end_col_offset) for c in calls)
     return frozenset(ends), heads
+
+
+def know_calls(files: Iterable[str]) -> None:
+    """Read files now, so that forks of this process need not."""
+    for file in set(files):
+        _places(file)
 
 
 def calls_at(file: str, place: Place) -> tuple[End, ...]:

@@ -38,6 +38,7 @@ from tests.failpoints.sites import PACKAGE, ROOT, calls_at, is_beside
 
 _CHANGING = re.compile(r"(?i)\s*(insert|update|delete|create|drop|alter|copy|replace|truncate|vacuum|pragma \w+ *=)")
 _PATHS = ("mkdir", "rename", "replace", "rmdir", "touch", "unlink", "write_bytes", "write_text")
+_FILES = ("rename", "replace", "remove", "unlink", "mkdir", "makedirs", "rmdir", "link", "symlink")
 _TABLES = ("create_write_transaction", "vacuum", "restore", "delete", "update", "merge", "create_checkpoint")
 
 
@@ -154,10 +155,12 @@ def fingerprint(root: pathlib.Path) -> list[tuple[str, int, int]]:
 
 def install(watch: Watch) -> Watch:
     """Watch all writes of this process from now on."""
-    _watch_objects(watch)
-    _watch_files(watch)
+    replaced = _watch_objects(watch) | _watch_files(watch) | _watch_tables(watch)
+    for module in [module for name, module in sys.modules.items() if name.startswith("refold.")]:
+        for name, value in [*vars(module).items()]:
+            if id(value) in replaced:
+                setattr(module, name, replaced[id(value)])
     _watch_databases(watch)
-    _watch_tables(watch)
     _watch_indexes(watch)
     return watch
 
@@ -172,24 +175,22 @@ def _watched(watch: Watch, primitive: str, call: Callable[..., Any], own: bool =
     return around
 
 
-def _replace(owner: Any, names: tuple[str, ...], watch: Watch, own: bool = False) -> None:
-    """Watch functions of a module or methods of a class, also where our modules have imported them by name."""
+Replaced = dict[int, Callable[..., Any]]
+"""What is watched instead of a function, by the identity of that: our modules may have imported it by name."""
+
+
+def _replace(owner: Any, names: tuple[str, ...], watch: Watch, own: bool = False) -> Replaced:
+    """Watch functions of a module or methods of a class."""
     originals = {name: getattr(owner, name) for name in names}
     watched = {name: _watched(watch, f"{owner.__name__}.{name}", call, own) for name, call in originals.items()}
-    replaced = {id(call): watched[name] for name, call in originals.items()}
     for name, call in watched.items():
         setattr(owner, name, call)
-    if isinstance(owner, type):
-        return
-    for module in [m for n, m in sys.modules.items() if n.startswith("refold.")]:
-        for known, value in [(k, v) for k, v in vars(module).items() if id(v) in replaced]:
-            setattr(module, known, replaced[id(value)])
+    return {} if isinstance(owner, type) else {id(call): watched[name] for name, call in originals.items()}
 
 
-def _watch_objects(watch: Watch) -> None:
+def _watch_objects(watch: Watch) -> Replaced:
     names = ("put", "put_async", "delete", "delete_async", "copy", "copy_async", "rename", "rename_async")
-    _replace(obstore, names, watch)
-    _replace(durable, ("create_whole", "replace_whole"), watch)
+    return _replace(obstore, names, watch) | _replace(durable, ("create_whole", "replace_whole"), watch)
 
 
 class _File:
@@ -214,13 +215,13 @@ class _File:
         return getattr(self._file, name)
 
 
-def _watch_files(watch: Watch) -> None:
+def _watch_files(watch: Watch) -> Replaced:
     _replace(pathlib.Path, _PATHS, watch, own=True)
-    _replace(
-        os, ("rename", "replace", "remove", "unlink", "mkdir", "makedirs", "rmdir", "link", "symlink"), watch, own=True
-    )
-    _replace(shutil, ("rmtree", "move", "copy", "copy2", "copyfile", "copytree"), watch, own=True)
-    _replace(tempfile, ("mkdtemp", "mkstemp"), watch, own=True)
+    replaced = {
+        **_replace(os, _FILES, watch, own=True),
+        **_replace(shutil, ("rmtree", "move", "copy", "copy2", "copyfile", "copytree"), watch, own=True),
+        **_replace(tempfile, ("mkdtemp", "mkstemp"), watch, own=True),
+    }
     opened, descriptor = pathlib.Path.open, os.fdopen
 
     def open_path(path: pathlib.Path, mode: str = "r", *given: Any, **named: Any) -> Any:
@@ -240,6 +241,7 @@ def _watch_files(watch: Watch) -> None:
 
     pathlib.Path.open = open_path  # type: ignore[method-assign, assignment]
     os.fdopen = open_descriptor  # type: ignore[assignment]
+    return replaced
 
 
 def _watch_databases(watch: Watch) -> None:
@@ -292,10 +294,10 @@ def _watch_databases(watch: Watch) -> None:
     psycopg2.connect = lambda *a, **n: postgres(*a, **{"connection_factory": PostgresConnection, **n})
 
 
-def _watch_tables(watch: Watch) -> None:
+def _watch_tables(watch: Watch) -> Replaced:
     _replace(deltalake.DeltaTable, _TABLES, watch)
-    _replace(deltalake, ("write_deltalake",), watch)
-    _replace(deltalake.transaction, ("create_table_with_add_actions",), watch)
+    transactions = _replace(deltalake.transaction, ("create_table_with_add_actions",), watch)
+    return transactions | _replace(deltalake, ("write_deltalake",), watch)
 
 
 class _Tantivy:
