@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from refold.stores.kinds.newest import Ties
     from refold.stores.kinds.relation import documents, relation
     from refold.stores.kinds.rule import fold
-    from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp
+    from refold.stores.kinds.versions import TieBreak, conflicts, latest_by_version
+    from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp, version_vector
 
 __all__ = [
     "DEBEZIUM_MONGODB",
@@ -69,9 +70,11 @@ __all__ = [
     "QuarantineLimits",
     "Sql",
     "Tantivy",
+    "TieBreak",
     "Ties",
     "binary",
     "boolean",
+    "conflicts",
     "date",
     "decimal",
     "documents",
@@ -81,12 +84,14 @@ __all__ = [
     "ignore",
     "int64",
     "latest_by_key",
+    "latest_by_version",
     "open_release",
     "ratio",
     "reject",
     "relation",
     "text",
     "timestamp",
+    "version_vector",
 ]
 
 _NAMES_OF = {
@@ -110,7 +115,8 @@ _NAMES_OF = {
     "stores.kinds.newest": "Ties",
     "stores.kinds.relation": "documents relation",
     "stores.kinds.rule": "fold",
-    "types": "binary boolean date decimal enum int64 ratio text timestamp",
+    "stores.kinds.versions": "TieBreak conflicts latest_by_version",
+    "types": "binary boolean date decimal enum int64 ratio text timestamp version_vector",
 }
 _MODULE_OF = {name: f"refold.{module}" for module, names in _NAMES_OF.items() for name in names.split()}
 

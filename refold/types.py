@@ -37,6 +37,7 @@ class ColumnKind(StrEnum):
     BOOLEAN = "boolean"
     BINARY = "binary"
     RATIO = "ratio"
+    VERSION_VECTOR = "versionvector"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class ColumnType:
     Attributes:
         kind: what its values are.
         null: whether it may be null.
-        minimum, maximum: the bounds of an int64, both inclusive; None for the type's own.
+        minimum, maximum: the bounds of an int64, both inclusive; None for the type's own. The maximum of a version
+            vector is the most producers that one may name.
         precision, scale: the digits of a decimal, and how many of them are after the point.
         empty: whether a text may be empty.
         choices: the members of an enum.
@@ -91,6 +93,7 @@ _ARROW: Mapping[ColumnKind, pa.DataType] = {
     ColumnKind.BOOLEAN: pa.bool_(),
     ColumnKind.BINARY: pa.binary(),
     ColumnKind.RATIO: pa.float64(),
+    ColumnKind.VERSION_VECTOR: pa.string(),
 }
 
 
@@ -240,6 +243,20 @@ def boolean(
 def binary(*, null: bool = False) -> ColumnType:
     """Bytes."""
     return ColumnType(ColumnKind.BINARY, null=null)
+
+
+def version_vector(*, producers_max: int = 64, null: bool = False) -> ColumnType:
+    """A version vector: how many writes of each producer a write has seen, its own among them.
+
+    Landing writes it as a JSON object of counters from 1 by producer, or as the text of one; it is kept as that text
+    with the producers in the order of their bytes: `{"a":3,"b":1}`. One that names more than `producers_max`
+    producers is quarantined. `refold.stores.kinds.versions` compares them.
+
+    Raises DeclarationError.
+    """
+    if producers_max < 1:
+        raise DeclarationError("version_vector(...)", [f"producers_max is {producers_max}; expected 1 or more"])
+    return ColumnType(ColumnKind.VERSION_VECTOR, null=null, maximum=producers_max)
 
 
 def ratio(*, null: bool = True) -> ColumnType:

@@ -8,7 +8,7 @@ versions. A row is its values one after the other; a value is
 - boolean: 1 byte, `00` or `01`;
 - decimal: the unscaled integer (value × 10^scale) in 16 bytes, little-endian, two's complement;
 - ratio: the 8 bytes of the IEEE 754 double, little-endian, with one NaN (7ff8000000000000) and no negative zero;
-- text, enum (UTF-8) and binary: the length in 4 bytes, little-endian, then the bytes.
+- text, enum, version vector (UTF-8) and binary: the length in 4 bytes, little-endian, then the bytes.
 
 The hash of a row is MurmurHash64A with seed 0 over its bytes. For the reference, `refold.stores.kinds.plain` encodes
 and `refold.proof.reference` hashes a second time, from this text alone; golden vectors are in

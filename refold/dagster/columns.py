@@ -66,6 +66,8 @@ def _values(column: ColumnType) -> str:
     """Which values a column admits, where fewer than its type has."""
     if column.choices is not None:
         return f"One of {', '.join(column.values)}."
+    if column.kind is ColumnKind.VERSION_VECTOR:
+        return f"The writes of each producer that it has seen, of at most {column.maximum} producers."
     low = column.minimum if column.minimum not in (None, INT64_MIN) else None
     high = column.maximum if column.maximum not in (None, INT64_MAX) else None
     bounds = [f"at least {low:,}" if low is not None else "", f"at most {high:,}" if high is not None else ""]

@@ -108,6 +108,9 @@ _EXPECTED: Mapping[ColumnKind, Callable[[ColumnType], str]] = {
     ColumnKind.DATE: lambda column: _DAYS[column.reading.epoch],
     ColumnKind.BOOLEAN: lambda _: "true or false",
     ColumnKind.BINARY: lambda _: "bytes in base64",
+    ColumnKind.VERSION_VECTOR: lambda column: (
+        f"a JSON object of counters from 1 by producer, of at most {column.maximum} producers"
+    ),
 }
 
 
@@ -218,6 +221,8 @@ def _broken(values: pa.ChunkedArray, column: ColumnType) -> tuple[str, pa.Chunke
         return "unknown-value", pc.and_(unknown, values.is_valid())
     if column.kind is ColumnKind.TEXT:
         return "empty", None if column.empty else pc.equal(values, "")
+    if column.kind is ColumnKind.VERSION_VECTOR:
+        return "not-a-version", None  # refold.landing.texts reads and refuses them
     return "out-of-range", _out_of_range(values, column)
 
 

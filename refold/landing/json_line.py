@@ -158,7 +158,17 @@ def _typed(node: object, column: ColumnType) -> object:
         return node
     if kind not in _NO_STRING and type(node) is str:  # number literals are texts too, of types of their own
         return texts.read(node, column) if texts.is_converted(column) else node
-    return _wrong(node, column)
+    return _counters(node, column) if kind is ColumnKind.VERSION_VECTOR else _wrong(node, column)
+
+
+def _counters(node: object, column: ColumnType) -> object:
+    """A version vector that is not written as a text: an object of counters, by way of its text."""
+    if not isinstance(node, dict):
+        return _wrong(node, column)
+    if isinstance(node, _Repeating) or not all(isinstance(count, _Integer) for count in node.values()):
+        return ValueFault("not-a-version", expected(column), "another object")
+    members = (f"{json.dumps(name, ensure_ascii=False)}:{count}" for name, count in node.items())
+    return texts.read(f"{{{','.join(members)}}}", column)
 
 
 def _by_reading(node: object, column: ColumnType) -> object:

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from refold.base.reading import USUAL, Encoding, Epoch, Nanoseconds, Reading
 from refold.canonical.encoding import text_buffers
+from refold.canonical.version_vectors import read_vector, vector_text
 from refold.landing.contract import (
     DAY_MAX,
     DAY_MIN,
@@ -41,7 +42,7 @@ from refold.landing.contract import (
 from refold.landing.numerals import read_binary, read_decimal, read_integer, read_scaled, read_unscaled, read_word
 from refold.types import ColumnKind, ColumnType
 
-_TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary"})
+_TEXT_KINDS = frozenset({"timestamp", "date", "decimal", "binary", "versionvector"})
 
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
@@ -72,7 +73,7 @@ _NEEDED = {
 }
 """What a time needs to be read, by the reason that it cannot be."""
 
-Value = int | Decimal | bytes
+Value = int | Decimal | bytes | str
 
 
 def is_converted(column: ColumnType) -> bool:
@@ -177,7 +178,9 @@ def read_date(text: str) -> int | None:
 
 def read(text: str, column: ColumnType) -> Value | ValueFault:
     """One text as the value of a column that `is_converted`, or why it cannot be one."""
-    value: Value | str | None
+    value: Value | None
+    if column.kind is ColumnKind.VERSION_VECTOR:
+        return _read_vector(text, column)
     if column.reading.true:
         value, reason = read_word(text, column.reading), "unknown-value"
     elif column.reading.encoding is Encoding.QUOTED:
@@ -197,6 +200,15 @@ def read(text: str, column: ColumnType) -> Value | ValueFault:
     return value
 
 
+def _read_vector(text: str, column: ColumnType) -> str | ValueFault:
+    vector = read_vector(text)
+    if vector is None:
+        return ValueFault("not-a-version", expected(column), shorten(text))
+    if column.maximum is not None and len(vector) > column.maximum:
+        return ValueFault("out-of-range", expected(column), f"{len(vector)} producers")
+    return vector_text(vector)
+
+
 def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
     """A text column as a typed one, and the fault of every row whose text is not a value; nulls stay null.
 
@@ -212,6 +224,8 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
         return _from_epoch(texts, column)
     if column.reading.encoding is Encoding.SCALED:
         return _from_scaled(texts, column)
+    if column.kind is ColumnKind.VERSION_VECTOR:
+        return _each_once(texts, column)
     written, texts = texts, _usual(texts, column.reading)
     shaped = _shaped(texts, column)
     if shaped is not None:
@@ -226,6 +240,17 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     faults = {int(row): v for row, v in zip(rows, read_singly, strict=True) if isinstance(v, ValueFault)}
     values = typed([None if isinstance(value, ValueFault) else value for value in read_singly], column)
     return pc.replace_with_mask(common, odd, values), faults
+
+
+def _each_once(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
+    """What `convert` gives, with each distinct text read once."""
+    coded = texts.dictionary_encode()
+    found = [read(text, column) for text in coded.dictionary.to_pylist()]
+    codes = pc.fill_null(coded.indices, -1).to_numpy()
+    wrong = {code: value for code, value in enumerate(found) if isinstance(value, ValueFault)}
+    faults = {int(row): wrong[int(codes[row])] for row in np.flatnonzero(np.isin(codes, list(wrong)))}
+    values = pa.array([None if code in wrong else value for code, value in enumerate(found)], column.arrow)
+    return values.take(coded.indices), faults
 
 
 def _usual(texts: pa.Array, reading: Reading) -> pa.Array:

@@ -193,6 +193,7 @@ _FAMILIES: Mapping[ColumnKind, Family] = {
     ColumnKind.INT64: Family.NUMBER,
     ColumnKind.DECIMAL: Family.NUMBER,
     ColumnKind.TEXT: Family.TEXT,
+    ColumnKind.VERSION_VECTOR: Family.TEXT,
     ColumnKind.BINARY: Family.BYTES,
     ColumnKind.DATE: Family.DATE,
     ColumnKind.TIMESTAMP: Family.TIMESTAMP,

@@ -286,7 +286,7 @@ def _names(source: Source) -> dict[str, object]:
 
 
 def _field_fault(row: type, name: str, kind: ColumnType | None, annotation: object) -> str:
-    if kind is None or kind.kind is ColumnKind.RATIO:
+    if kind is None or kind.kind in (ColumnKind.RATIO, ColumnKind.VERSION_VECTOR):
         expected = "int, str, bool, bytes, date, datetime, an Enum, one of these or None, or decimal(p, s)"
         return f"has the type {annotation!r}; expected {expected}."
     defaults = row._field_defaults  # type: ignore[attr-defined]

@@ -291,6 +291,7 @@ def _gone(column: ColumnType, first_seq: int | None) -> object:
     instead: Mapping[ColumnKind, object] = {
         ColumnKind.TEXT: text,
         ColumnKind.BINARY: text.encode(),
+        ColumnKind.VERSION_VECTOR: '{"erased":1}',
         ColumnKind.ENUM: next(iter(column.values), ""),
         ColumnKind.INT64: number,
         ColumnKind.BOOLEAN: False,

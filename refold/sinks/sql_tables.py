@@ -120,7 +120,7 @@ def rows_table_of(view: str, key: Sequence[str], columns: Schema, *, sqlite: boo
 
 
 def _stored_as(column: ColumnType, sqlite: bool) -> SqlType:
-    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM):
+    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM, ColumnKind.VERSION_VECTOR):
         return sa.Text(collation="BINARY" if sqlite else "C")
     if sqlite and column.kind in (ColumnKind.DECIMAL, ColumnKind.DATE, ColumnKind.TIMESTAMP):
         return sa.Text()

@@ -43,6 +43,7 @@ _SQL_TYPES = {
     ColumnKind.BOOLEAN: "BOOLEAN",
     ColumnKind.BINARY: "BLOB",
     ColumnKind.RATIO: "DOUBLE",
+    ColumnKind.VERSION_VECTOR: "VARCHAR",
 }
 _SIGNED = ("BIGINT", "HUGEINT", "INTEGER", "SMALLINT", "TINYINT")
 _INTEGERS = (*_SIGNED, *(f"U{name}" for name in _SIGNED))
@@ -51,6 +52,7 @@ _FITTING: Mapping[ColumnKind, Sequence[str]] = {
     ColumnKind.INT64: (*_INTEGERS, "DECIMAL"),
     ColumnKind.TEXT: ("VARCHAR", "ENUM", "JSON"),
     ColumnKind.ENUM: ("VARCHAR", "ENUM"),
+    ColumnKind.VERSION_VECTOR: ("VARCHAR", "JSON"),
     ColumnKind.DECIMAL: (*_INTEGERS, "DECIMAL"),
     ColumnKind.RATIO: (*_INTEGERS, *_FLOATS, "DECIMAL"),
 }

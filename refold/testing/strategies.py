@@ -47,6 +47,9 @@ _VALUES: Mapping[str, Callable[[ColumnType], st.SearchStrategy[Any]]] = {
     ),
     "boolean": lambda _: st.booleans(),
     "binary": lambda _: st.sampled_from(["", "AA==", "/w=="]),
+    "versionvector": lambda c: st.dictionaries(
+        st.sampled_from(["a", "b", "é"]), st.integers(1, 4), min_size=1, max_size=min(3, c.maximum or 3)
+    ),
 }
 
 

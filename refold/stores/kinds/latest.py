@@ -192,7 +192,7 @@ def latest_by_key(
         for c, t in columns.items()
         if c not in log.columns or str(replace(log.columns[c], null=True)) != str(replace(t, null=True))
     ]
-    when, wrong = _delete_when(log, delete_when) if delete_when else (None, [])
+    when, wrong = delete_condition(log, delete_when) if delete_when else (None, [])
     faults += [*wrong, *_order_faults(log, order, ties), *_placeholder_faults(columns, order, unchanged)]
     placeholders = {n: t for n, t in _placeholders(log, columns, unchanged).items() if n not in order}
     latest = Latest(tuple(columns), when, order, Ties(ties), placeholders)
@@ -217,7 +217,7 @@ def latest_by_key(
     )
 
 
-def _delete_when(log: Log, declared: tuple[str, object]) -> tuple[DeleteWhen | None, list[str]]:
+def delete_condition(log: Log, declared: tuple[str, object]) -> tuple[DeleteWhen | None, list[str]]:
     """What deletes a key, and what is wrong with its declaration."""
     name, wanted = declared
     column = log.columns.get(name)

@@ -7,8 +7,10 @@ adds deduplication, positions and digests.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import decimal
+import json
 import math
 import struct
 from abc import ABC, abstractmethod
@@ -92,6 +94,11 @@ class PlainRule(PlainFold):
             remedy="Correct the rule and raise its version, or handle such an event by reject(...).",
         )
 
+    def begin(self, key: object, event: Row) -> None:
+        """Take an event's columns for the row of a key."""
+        kinds = self._rule.row_columns
+        self._now[key] = self._stored(self._rule.row(**{n: _as_rules_see(kind, event[n]) for n, kind in kinds.items()}))
+
     def values(self, key: object) -> Row:
         """The fields of the rule's row, enum members as their texts."""
         row = self._now.get(key, self._rule.row())
@@ -157,10 +164,7 @@ class PlainLatest(PlainFold):
         return kept | {n: self._given(mine, of)[by] for n, (of, by) in self._filled.items()} | {"deleted": gone}
 
     def _is_delete(self, event: Row) -> bool:
-        if self._deletes is None:
-            return False
-        column, values = self._deletes
-        return event[column] is not None if values is None else event[column] in values
+        return self._deletes is not None and _is_delete(self._deletes, event)
 
     def _gives(self, event: Row, name: str) -> bool:
         return name not in self._unchanged or self._is_delete(event) or event[name] != self._unchanged[name]
@@ -194,6 +198,104 @@ class PlainLatest(PlainFold):
         )
 
 
+class PlainVersions(PlainFold):
+    """All writes of each key, each compared with all others; those that no other dominates are the sides.
+
+    Attributes:
+        picked: the columns kept. by: the column of version vectors. seen: what every write has seen, by producer.
+        deletes: as in `PlainLatest`. merge: the rule that merges two sides. greatest: without one, what decides.
+    """
+
+    def __init__(
+        self,
+        picked: Schema,
+        by: str,
+        seen: Mapping[str, int],
+        deletes: tuple[str, tuple[object, ...] | None] | None,
+        merge: PlainRule | None,
+        greatest: Sequence[str],
+    ) -> None:
+        self._picked, self._by, self._seen, self._deletes = picked, by, seen, deletes
+        self._merge, self._greatest = merge, greatest
+        self._writes: dict[object, list[tuple[Mapping[str, int], str, Row | None]]] = {}
+
+    def apply(self, key: object, event: Row) -> tuple[Outcome, int]:
+        """Keep the write, and see what it meets."""
+        counters = json.loads(event[self._by])
+        vector = {name: count for name, count in counters.items() if count > self._seen.get(name, 0)}
+        deleted = self._deletes is not None and _is_delete(self._deletes, event)
+        values = {n: None if deleted else _json(kind, event[n]) for n, kind in self._picked.items()}
+        shown = json.dumps(
+            {"deleted": deleted, "values": values, "version": _vector(vector)},
+            sort_keys=True, separators=(",", ":"), ensure_ascii=False,
+        )  # fmt: skip
+        mine = self._writes.setdefault(key, [])
+        sides = self._sides(mine)
+        mine.append((vector, shown, None if deleted else event))
+        if any(_has_seen(other, vector) for other, _, _ in sides):
+            return Outcome.IGNORED, 1
+        if any(text == shown for _, text, _ in sides):
+            return Outcome.IGNORED, 2
+        others = [other for other, _, _ in sides if not _has_seen(vector, other)]
+        return Outcome.APPLIED, 4 if vector in others else 3 if others else 0
+
+    def values(self, key: object) -> Row:
+        """What the sides are resolved to, the join of their vectors, and the sides where there are several."""
+        sides = self._sides(self._writes.get(key, []))
+        names, living = list(self._picked), [(text, event) for _, text, event in sides if event is not None]
+        join = {n: max(v.get(n, 0) for v, _, _ in sides) for vector, _, _ in sides for n in vector}
+        marks = {
+            self._by: _vector(join) if sides else None,
+            "sides": f"[{','.join(text for _, text, _ in sides)}]" if len(sides) > 1 else None,
+            "deleted": not living,
+        }
+        return {**(self._resolved(living) if living else dict.fromkeys(names)), **marks}
+
+    def _sides(self, writes: Sequence[tuple[Mapping[str, int], str, Row | None]]) -> list[Any]:
+        kept = {text: (v, text, event) for v, text, event in writes if not any(_has_seen(o, v) for o, _, _ in writes)}
+        return [kept[text] for text in sorted(kept, key=str.encode)]
+
+    def _resolved(self, living: Sequence[tuple[str, Row]]) -> Row:
+        if self._merge is None or len(living) == 1:
+            ranked = [([_rank(event[n]) for n in self._greatest], text.encode(), event) for text, event in living]
+            chosen = max(ranked, key=lambda each: each[:2])[2]
+            return {name: chosen[name] for name in self._picked}
+        self._merge.begin("", living[0][1])
+        for _, event in living[1:]:
+            self._merge.apply("", event)
+        return self._merge.values("")
+
+
+def _has_seen(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    names = {*one, *other}
+    return one != other and all(one.get(name, 0) >= other.get(name, 0) for name in names)
+
+
+def _vector(counters: Mapping[str, int]) -> str:
+    ordered = dict(sorted(counters.items(), key=lambda each: each[0].encode()))
+    return json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (_bytes(value),)
+
+
+def _json(column: ColumnType, value: Any) -> object:
+    """A value as `refold.sinks.values` writes it in JSON."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return f"{value:.{column.scale}f}"
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def _is_delete(deletes: tuple[str, tuple[object, ...] | None], event: Row) -> bool:
+    column, values = deletes
+    return event[column] is not None if values is None else event[column] in values
+
+
 def _bytes(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else value
 
@@ -217,7 +319,7 @@ def admitted(column: ColumnType, value: Any) -> bool:
         return column.null
     if column.choices is not None:
         return isinstance(value, column.choices)
-    if type(value) is not _PYTHON[column.kind]:
+    if type(value) is not _PYTHON.get(column.kind):
         return False
     try:
         encode_value(column, value)
@@ -236,7 +338,7 @@ def encode_value(column: ColumnType, value: Any) -> bytes:
     """
     if value is None:
         return b"\x00"
-    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM, ColumnKind.BINARY):
+    if column.kind in (ColumnKind.TEXT, ColumnKind.ENUM, ColumnKind.BINARY, ColumnKind.VERSION_VECTOR):
         raw = value if isinstance(value, bytes) else value.encode()
         return b"\x01" + len(raw).to_bytes(4, "little") + raw
     if column.kind is ColumnKind.BOOLEAN:
