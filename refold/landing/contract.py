@@ -6,8 +6,8 @@ format is each decoder's own matter.
 
 The reasons are stable names. From this module and from `texts`: `missing`, `wrong-type`, `out-of-range`,
 `unknown-value`, `empty`, `not-a-time`, `no-zone`, `ambiguous-time`, `no-such-time`, `leap-second`, `hour-24`,
-`below-microseconds`, `not-a-date`, `not-a-decimal`, `not-base64`, `duplicate-key`. A decoder adds those of its own
-format, such as `not-json`.
+`below-microseconds`, `not-a-date`, `not-a-decimal`, `not-base64`, `not-a-version`,
+`duplicate-key`. A decoder adds those of its own format, such as `not-json`.
 """
 
 from __future__ import annotations
