@@ -150,7 +150,7 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     if not doing:
         console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
         return
-    with engine.owning(Duty.PRUNE, Duty.PUBLISH):
+    with engine.owning(Duty.SEAL, Duty.PRUNE, Duty.PUBLISH):
         done = sum(map(len, engine.pruner.apply(plan).values()))
         thinned = engine.thinner.apply(thinnings)
         removed = remove_unreferenced(engine.objects, utc_now())
