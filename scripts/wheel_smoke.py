@@ -22,6 +22,7 @@ def foreign_members(wheel: Path) -> list[str]:
 NEED_EXTRAS = (
     "refold.dagster",
     "refold.testing.sink_conformance",
+    "refold.testing.sink_repeats",
     "refold.testing.sink_values",
     "refold.testing.strategies",
 )

@@ -19,13 +19,14 @@ from refold.errors import Conflict, DeclarationError, FixInput, NotFound
 from refold.sinks.base import Content, Target
 from refold.sinks.connections import Connections
 from refold.testing.sink_contents import ALL_TYPES, LEVELS, NAUGHTY, assert_holds, content_of, levels
-from refold.testing.sink_values import MakeSink, SinkValues
+from refold.testing.sink_repeats import SinkRepeats
+from refold.testing.sink_values import MakeSink
 from refold.types import decimal, int64, text
 
 __all__ = ["ALL_TYPES", "LEVELS", "NAUGHTY", "MakeSink", "SinkConformance", "assert_holds", "content_of", "levels"]
 
 
-class SinkConformance(SinkValues):
+class SinkConformance(SinkRepeats):
     """Every promise that a target makes; a subclass inherits all tests."""
 
     @abstractmethod
