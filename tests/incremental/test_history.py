@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,14 +46,22 @@ def _related(engine: Engine) -> dict[str, dict[str, Verdict]]:
     return {snapshot.key: dict(found) for snapshot, found in engine.relate_history(engine.chain.get())}
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path / "shop", PROJECT)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Eight days, built and proven."""
+    shop = Shop(tmp_path_factory.mktemp("history") / "shop", PROJECT)
     land(shop, *range(1, 9))
     engine = shop.engine()
     seal_and_prove(engine)
     assert all(verdict.passed for found in _related(engine).values() for verdict in found.values())
     return shop
+
+
+@pytest.fixture
+def shop(built: Shop, tmp_path: Path) -> Shop:
+    """A copy of it to change."""
+    shutil.copytree(built.root, tmp_path / "shop")
+    return Shop(tmp_path / "shop", PROJECT)
 
 
 def test_day_by_day_and_at_once_write_the_same_objects(shop: Shop, tmp_path: Path):
