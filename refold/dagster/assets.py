@@ -19,8 +19,10 @@ from refold.dagster import metadata as md
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import FixInput, RefoldError, Retry
+from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.project import Project
+from refold.seal.sealer import SealReport
 from refold.seal.sealing import shortened
 from refold.sinks.base import Sink
 from refold.stores.declaration import Store
@@ -72,24 +74,23 @@ def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     return [_log_assets(project, partitions), *states, *sinks, _release_asset(project)]
 
 
-def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    specs = [
-        dg.AssetSpec(
-            keys.log_key(log),
-            group_name="logs",
-            partitions_def=partitions,
-            description=log.description or f"The log {log.name}, sealed.",
-            owners=[log.owner] if log.owner else None,
-            kinds={"parquet", "log"},
-            code_version=keys.log_code_version(log),
-            metadata={"dagster/column_schema": columns.log_schema(log)},
-        )
-        for log in project.logs
-    ]
+def _log_spec(log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        keys.log_key(log),
+        group_name="logs",
+        partitions_def=partitions,
+        description=log.description or f"The log {log.name}, sealed.",
+        owners=[log.owner] if log.owner else None,
+        kinds={"parquet", "log"},
+        code_version=keys.log_code_version(log),
+        metadata={"dagster/column_schema": columns.log_schema(log)},
+    )
 
+
+def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="seal",
-        specs=specs,
+        specs=[_log_spec(log, partitions) for log in project.logs],
         can_subset=False,
         pool="seal",
         description="Seals landing objects into canonical segments and cuts the snapshot of all logs.",
@@ -105,13 +106,7 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
         except RefoldError as error:
             raise raised(error) from error
         for each in reports.values():
-            context.log.info(
-                f"Sealed {each.snapshot.key}: {each.snapshot.events} events, {len(each.late)} late objects."
-            )
-            for why in each.stopped.values():
-                context.log.error(str(why))
-            for name in each.vanished:
-                context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
+            _log_report(context, each)
         for wrong in shortened([each for each in waiting if not each.is_usual]):
             context.log.warning(wrong)
         report = reports.get(snapshot.key)
@@ -123,6 +118,15 @@ def _log_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> d
             )
 
     return seal
+
+
+def _log_report(context: dg.AssetExecutionContext, report: SealReport) -> None:
+    snapshot = report.snapshot
+    context.log.info(f"Sealed {snapshot.key}: {snapshot.events} events, {len(report.late)} late objects.")
+    for why in report.stopped.values():
+        context.log.error(str(why))
+    for name in report.vanished:
+        context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
 
 
 def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:

@@ -19,8 +19,11 @@ _BACKFILL_KEYS = 7
 
 
 def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
-    """The landing sensor, which requests the job `daily`, and the run-failure sensor."""
+    """The landing sensor, which requests the job `daily`, and the sensors that report failed runs and repairs."""
+    return [_landing_sensor(project, daily), *_report_sensors()]
 
+
+def _landing_sensor(project: Project, daily: Any) -> dg.SensorDefinition:
     unit = project.cadence.unit
 
     @dg.sensor(
@@ -48,6 +51,10 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
         ]
         return dg.SensorResult(run_requests=requests)
 
+    return landing
+
+
+def _report_sensors() -> list[dg.SensorDefinition]:
     @dg.run_failure_sensor(name="run_failed", description="Logs what an operator needs when a run has failed.")
     def run_failed(context: dg.RunFailureSensorContext) -> None:
         context.log.error(failure_report(context))
@@ -61,7 +68,7 @@ def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
         for text in repair_reports(context.instance, context.dagster_run.run_id):
             context.log.error(text)
 
-    return [landing, run_failed, served_wrongly]
+    return [run_failed, served_wrongly]
 
 
 def _digest(value: Any) -> str:

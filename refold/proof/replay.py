@@ -16,12 +16,13 @@ from refold.base.memory import limit_bytes
 from refold.base.parallel import each
 from refold.dedup.rereader import Rereader
 from refold.log.declaration import Log
+from refold.log.manifest import LogCut
 from refold.log.reader import LogReader, UnreadPart
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 from refold.stores.declaration import Folded
 from refold.stores.fold_engine import Engines, LocalEngine, StateRef, describe_fold
-from refold.stores.folding import columns_to_read, either_taken
+from refold.stores.folding import FoldedPart, columns_to_read, either_taken
 from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
 from refold.stores.state import State
 
@@ -68,25 +69,31 @@ def replay(
     reader = LogReader(objects, chain, log)
     again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
     engine = engines(reader)
-    states = {store.name: State(store) for store in stores}
-    refs: dict[str, StateRef | None] = dict.fromkeys(states)
-    ledgers = dict.fromkeys(states, EMPTY_DIGEST)
-    outcomes = dict.fromkeys(states, NO_EVENTS.counts())
-    taken: dict[str, int | None] = dict.fromkeys(states, 0)
+    states = [State(store) for store in stores]
+    last: list[Boundary | None] = [None] * len(stores)
     for snapshot in snapshots:
         unread, deliveries = again.read(snapshot)
-        folds = [(store, refs[store.name]) for store in stores]
-        task = describe_fold(reader, snapshot, columns, deliveries, folds, twice=True)
-        found, folded = {}, engine.fold(task, list(states.values()))
-        for store, (part, unstable, branches) in zip(stores, folded, strict=True):
-            state, name = states[store.name], store.name
-            before, cut = ledgers[name], snapshot.cut(log.name)
-            work: list[Callable[[], str]] = [state.digest, partial(part.digest, before, cut)]
-            state_digest, ledgers[name] = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
-            refs[name] = StateRef(state_digest)
-            outcomes[name] = part.counted(outcomes[name])
-            sentence, taken[name] = str(unstable[0]) if unstable else "", either_taken([taken[name], branches])
-            found[name] = Boundary(
-                store, state, state_digest, ledgers[name], outcomes[name], part, unread, sentence, taken[name]
-            )
-        yield snapshot, found
+        refs = [StateRef(before.state_digest) if before else None for before in last]
+        task = describe_fold(reader, snapshot, columns, deliveries, list(zip(stores, refs, strict=True)), twice=True)
+        folds, cut = engine.fold(task, states), snapshot.cut(log.name)
+        found = [_boundary(*of_store, cut, unread) for of_store in zip(stores, states, last, folds, strict=True)]
+        yield snapshot, {boundary.store.name: boundary for boundary in found}
+        last = [*found]
+
+
+def _boundary(
+    store: Folded,
+    state: State,
+    before: Boundary | None,
+    fold: FoldedPart,
+    cut: LogCut,
+    unread: Sequence[UnreadPart],
+) -> Boundary:
+    """What the fold of one more snapshot adds to a store's boundary before it."""
+    part, unstable, branches = fold
+    ledger, outcomes = (before.ledger_digest, before.outcomes) if before else (EMPTY_DIGEST, NO_EVENTS.counts())
+    taken = either_taken([before.taken if before else 0, branches])
+    work: list[Callable[[], str]] = [state.digest, partial(part.digest, ledger, cut)]
+    state_digest, ledger = each(lambda job: job(), work, [len(part.outcomes)] * len(work))
+    sentence = str(unstable[0]) if unstable else ""
+    return Boundary(store, state, state_digest, ledger, part.counted(outcomes), part, unread, sentence, taken)

@@ -62,18 +62,20 @@ def open_release(
     release = pointer.get(number) if number is not None else pointer.current()
     if release is None:
         raise NotFound(f"Nothing has been released in {objects.url} yet.", remedy="Run a rebuild first.")
+    given = {DATABASE: database, SEARCH: search_folder, **(connections or {})}
+    named = {name: str(place) for name, place in given.items() if place is not None}
+    return OpenRelease(release, Connections(objects, {**_recorded(objects, release), **named}))
+
+
+def _recorded(objects: ObjectStore, release: Release) -> dict[str, str]:
+    """The places of a release's connections as it records them; relative ones are below the store. Raises FixInput."""
     if not release.sinks:
         raise FixInput(
             f"The record of release {release.number} is of format {release.format} and does not list its sinks.",
             remedy="Release again with this Refold.",
         )
-    given = {DATABASE: database, SEARCH: search_folder, **(connections or {})}
-    urls = {
-        name: place if not place or "://" in place else str(objects.resolve(place))
-        for name, place in release.places.items()
-    }
-    urls |= {name: str(place) for name, place in given.items() if place is not None}
-    return OpenRelease(release, Connections(objects, urls))
+    places = release.places.items()
+    return {name: place if not place or "://" in place else str(objects.resolve(place)) for name, place in places}
 
 
 Answer = TypeVar("Answer")

@@ -82,14 +82,9 @@ def encode_run(entries: Words) -> bytes:
 
 
 class StoredRun:
-    """An encoded run, read in place.
+    """An encoded run, read in place; `name` is that of its object, for messages.
 
-    Args:
-        data: its bytes.
-        name: the name of its object, for messages.
-        expected: the sum that it must have; None accepts any.
-
-    Raises Damaged where it is not a run, has another sum, or has a damaged index.
+    Raises Damaged where it is not a run, does not have the `expected` sum, or has a damaged index.
     """
 
     def __init__(self, data: bytes | memoryview, name: str, expected: str | None = None) -> None:
@@ -143,10 +138,9 @@ class StoredRun:
             count = _look_up(*index, self._entries, hashes, rows, places)
             if count < 0:
                 block, group = -1 - count, -1 - count - len(self._fences)
-                what = f"group {group} of its filter does not have its sum"
-                if group < 0:
-                    what = f"block {block} of its entries does not have its sum in the index"
-                raise self._damaged(what)
+                in_filter = f"group {group} of its filter does not have its sum"
+                in_entries = f"block {block} of its entries does not have its sum in the index"
+                raise self._damaged(in_entries if group < 0 else in_filter)
             if count <= room:
                 return rows[:count] + first, places[:count]
             room = count
@@ -168,11 +162,7 @@ class _IndexedRun:
 
 
 class SeenIndex:
-    """The event ids of a log so far, as runs of first deliveries, the oldest first.
-
-    Args:
-        run_entries_max: runs are not merged into one of more entries.
-    """
+    """The event ids of a log so far, as runs of at most `run_entries_max` first deliveries, the oldest first."""
 
     def __init__(self, run_entries_max: int = RUN_ENTRIES_MAX) -> None:
         self._run_entries_max = run_entries_max
@@ -220,10 +210,7 @@ class SeenIndex:
         return before <= 2 * new and before + new <= self._run_entries_max
 
     def store(self, objects: ObjectStore, log: str) -> list[SeenFile]:
-        """Write the runs that are not stored yet, under names that determine their content; returns all objects.
-
-        Raises Unavailable.
-        """
+        """Write the runs that are not stored yet, named by content; returns all objects. Raises Unavailable."""
         self._runs = [each if each.file is not None else _stored(objects, log, each) for each in self._runs]
         return [each.file for each in self._runs if each.file is not None]
 
@@ -348,8 +335,29 @@ def _fill(words, hashes, total):  # type: ignore[no-untyped-def]
         words[8 * group + 7] = _group_sum(total, words, group)
 
 
+@called_by_compiled
+def _may_have(words, group, h):  # type: ignore[no-untyped-def]
+    """Whether a group of the filter has all bits of a hash."""
+    for k in range(6):
+        bit = _bit_of(h, k)
+        word = words[8 * group + np.int64(bit >> np.uint64(6))]
+        if word >> (bit & np.uint64(63)) & np.uint64(1) == 0:
+            return False
+    return True
+
+
+@called_by_compiled
+def _block_of(fences, h):  # type: ignore[no-untyped-def]
+    """The first block whose smallest hash is not less; the one before may have the hash too."""
+    low, high = 0, fences.size
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if fences[middle] < h else (low, middle)
+    return low
+
+
 @compiled
-def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
+def _look_up(  # type: ignore[no-untyped-def]
     total, words, fences, sums, sound, entries, hashes, rows, places
 ):
     """Write each place in `hashes` with the places of the entries that have it; returns how many.
@@ -366,22 +374,9 @@ def _look_up(  # type: ignore[no-untyped-def]  # noqa: PLR0912
         group = _group_of(h, groups)
         if _group_sum(total, words, group) != ahead[i % _AHEAD]:
             return -1 - fences.size - group
-        perhaps = True
-        for k in range(6):
-            bit = _bit_of(h, k)
-            word = words[8 * group + np.int64(bit >> np.uint64(6))]
-            if word >> (bit & np.uint64(63)) & np.uint64(1) == 0:
-                perhaps = False
-                break
-        if not perhaps:
+        if not _may_have(words, group, h):
             continue
-        low, high = 0, fences.size
-        while low < high:
-            middle = (low + high) // 2
-            if fences[middle] < h:
-                low = middle + 1
-            else:
-                high = middle
+        low = _block_of(fences, h)
         block = max(low - 1, 0)
         while block < fences.size and (block < low or fences[block] == h):
             start, end = block * 510, min(block * 510 + 510, entries.size)

@@ -68,26 +68,35 @@ def assert_replay_equal(
     >>> assert_replay_equal(names, {"2026-01-01": [first], "2026-01-02": [second, first]})
     [{'id': 'a', 'name': 'Anna'}]
     """
-    stores = [*_inputs(store), store]
     keys = sorted({key for name, found in days.items() for key in (found if isinstance(found, Mapping) else [name])})
-    if not keys:
-        raise FixInput("Expected at least one day, found none.")
-    cadence: Cadence = Hourly() if Hourly().is_key(keys[0]) else Daily()
-    cadence.require(keys[0])
-    project = Project(store.name, cadence.beginning(keys[0]), stores)
+    project = _project(store, keys)
     by_log = _by_log(project.logs, days)
     with tempfile.TemporaryDirectory(prefix="refold-") as folder:
         root = Path(folder)
         _write(root / "landing", project.logs, by_log)
-        resumed = _Way("day by day", project, root, root / "resumed").step_by_step(keys)
-        single = _Way("in one pass", project, root, root / "single").at_once(keys)
-        differences = [*resumed.problems, *single.problems, *_compare(resumed, single)]
-        differences += _unexpected_quarantine(resumed.engine(), quarantined)
-        if differences:
-            raise AssertionError(f"Store {store.name!r} fails:\n  - " + "\n  - ".join(dict.fromkeys(differences)))
-        engine = resumed.engine()
+        engine = _built_both_ways(store, project, root, keys, quarantined)
         rows = cast("list[dict[str, Any]]", engine.rows(store, engine.chain.get()).to_pylist())
     return rows if position else [{n: v for n, v in row.items() if n not in POSITION} for row in rows]
+
+
+def _built_both_ways(store: Store, project: Project, root: Path, keys: Sequence[str], quarantined: int) -> Engine:
+    """An engine over what was built day by day. Raises AssertionError with all differences."""
+    resumed = _Way("day by day", project, root, root / "resumed").step_by_step(keys)
+    single = _Way("in one pass", project, root, root / "single").at_once(keys)
+    differences = [*resumed.problems, *single.problems, *_compare(resumed, single)]
+    differences += _unexpected_quarantine(resumed.engine(), quarantined)
+    if differences:
+        raise AssertionError(f"Store {store.name!r} fails:\n  - " + "\n  - ".join(dict.fromkeys(differences)))
+    return resumed.engine()
+
+
+def _project(store: Store, keys: Sequence[str]) -> Project:
+    """A store and what it reads, by the cadence of these keys. Raises FixInput."""
+    if not keys:
+        raise FixInput("Expected at least one day, found none.")
+    cadence: Cadence = Hourly() if Hourly().is_key(keys[0]) else Daily()
+    cadence.require(keys[0])
+    return Project(store.name, cadence.beginning(keys[0]), [*_inputs(store), store])
 
 
 _ALL_OVER = dt.datetime.max.replace(tzinfo=dt.UTC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -255,15 +255,8 @@ def documents(
     faults += [f"column {c!r} is in both stores" for c in lefts if c in rights]
     if faults:
         raise DeclarationError(f"Documents {name!r}", faults)
-    from refold.stores.sql_binding import named, named_table  # noqa: PLC0415  # projects without relations need no DuckDB
-
     lefts = {c: replace(kind, null=kind.null or how == "full") for c, kind in lefts.items()}
     rights = {c: replace(kind, null=kind.null or how != "inner") for c, kind in rights.items()}
-    fields = ", ".join([*(f"l.{named(c)}" for c in lefts), *(f"r.{named(c)}" for c in rights)])
-    names = [named(name) for name in left.key]
-    chosen = ", ".join(f"coalesce(l.{k}, r.{k}) AS {k}" for k in names)
-    joined = f"{named_table(left.name)} l {how.upper()} JOIN {named_table(right.name)} r ON "
-    joined += " AND ".join(f"l.{k} = r.{k}" for k in names)
     return Relation(
         name=name,
         version=version,
@@ -274,6 +267,18 @@ def documents(
         owner=owner or left.owner,
         description=description,
         reads=(left, right),
-        sql=f"SELECT {chosen}, {fields} FROM {joined}",
+        sql=_joined(left, right, how, lefts, rights),
         documents=True,
     )
+
+
+def _joined(left: Folded, right: Folded, how: str, lefts: Iterable[str], rights: Iterable[str]) -> str:
+    """The query that joins two stores by their key and selects these columns of each."""
+    from refold.stores.sql_binding import named, named_table  # noqa: PLC0415  # projects without relations need no DuckDB
+
+    fields = ", ".join([*(f"l.{named(c)}" for c in lefts), *(f"r.{named(c)}" for c in rights)])
+    names = [named(name) for name in left.key]
+    chosen = ", ".join(f"coalesce(l.{k}, r.{k}) AS {k}" for k in names)
+    same = " AND ".join(f"l.{k} = r.{k}" for k in names)
+    tables = f"{named_table(left.name)} l {how.upper()} JOIN {named_table(right.name)} r"
+    return f"SELECT {chosen}, {fields} FROM {tables} ON {same}"
