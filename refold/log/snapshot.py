@@ -36,6 +36,7 @@ class SnapshotChain:
         self._snapshots: dict[str, Snapshot] = {}
         self._layouts: dict[str, Mapping[str, LogLayout]] = {}
         self._numbers: dict[str, int] = {}
+        self._listed_layouts: dict[str, list[str]] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,7 +126,7 @@ class SnapshotChain:
         self._layouts[snapshot.key] = dict(layout)
 
     def layout(self, snapshot: Snapshot, log: str) -> LogLayout:
-        """The layout of one log's part of a snapshot: the newest when it was first needed, which is kept.
+        """The layout of one log's part of a snapshot: the newest when layouts were listed, which is kept.
 
         Raises Damaged where it is missing or not its own.
         """
@@ -176,8 +177,21 @@ class SnapshotChain:
         infos = self._objects.list(folder_of(ObjectKind.LAYOUT, **_own(snapshot)))
         return [info.name for info in infos if parts_of(ObjectKind.LAYOUT, info.name)]
 
+    def _first_layout_names(self, snapshot: Snapshot) -> list[str]:
+        """The names of a snapshot's layouts, of one listing of all where those of several snapshots are read.
+
+        A snapshot that was sealed since, or whose layout is read again, is listed by itself.
+        """
+        if self._layouts and self._listed_layouts is None:
+            self._listed_layouts = {}
+            for info in self._objects.list(folder_of(ObjectKind.LAYOUT)):
+                if parts_of(ObjectKind.LAYOUT, info.name):
+                    self._listed_layouts.setdefault(info.name.rpartition("/")[0], []).append(info.name)
+        listed = (self._listed_layouts or {}).pop(folder_of(ObjectKind.LAYOUT, **_own(snapshot)), None)
+        return listed or self._layout_names(snapshot)
+
     def _read_layout(self, snapshot: Snapshot) -> tuple[dict[str, LogLayout], int]:
-        names = self._layout_names(snapshot)
+        names = self._first_layout_names(snapshot)
         if not names:
             others = [parts_of(ObjectKind.LAYOUT, o.name) for o in self._objects.list(folder_of(ObjectKind.LAYOUT))]
             found = sorted({f"{o['snapshot']}-{o['manifest']}" for o in others if o and o["snapshot"] == snapshot.key})
@@ -205,7 +219,11 @@ class SnapshotChain:
 
 def require_sealed(objects: ObjectStore, snapshot: Snapshot) -> None:
     """Raise Conflict where the manifest of a snapshot that was read is not in the store now: it was unsealed."""
-    if not objects.exists(snapshot.name) or sha256_hex(objects.get(snapshot.name)) != snapshot.sha256:
+    try:
+        found = sha256_hex(objects.get(snapshot.name))
+    except NotFound:
+        found = None
+    if found != snapshot.sha256:
         raise Conflict(
             f"The snapshot {snapshot.key} was unsealed by another process meanwhile.",
             remedy="Nothing was changed. Run again: it goes on from what is sealed.",

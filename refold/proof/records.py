@@ -8,7 +8,7 @@ proofs, none can be changed without being seen, and one that is passed off as an
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +70,7 @@ class ProofRecords:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self._listed: dict[str, dict[str, set[str]]] = {}
 
     def find(self, claim: Mapping[str, str]) -> tuple[str, ProofRecord] | None:
         """The first sound proof of a claim by name, and its name; None where there is none."""
@@ -77,16 +78,36 @@ class ProofRecords:
 
     def sound(self, claim: Mapping[str, str]) -> list[tuple[str, ProofRecord]]:
         """All sound proofs of a claim, by name; skips those that are damaged or of another claim."""
+        return self._sound(claim, self._known(claim)) or self._sound(claim, self.names(claim))
+
+    def _sound(self, claim: Mapping[str, str], names: Iterable[str]) -> list[tuple[str, ProofRecord]]:
         found = []
-        for name in self.names(claim):
+        for name in names:
             record = self._read(name)
             if record is not None and record.claim == dict(claim) and record.holds:
                 found.append((name, record))
         return found
 
+    def _known(self, claim: Mapping[str, str]) -> list[str]:
+        """The names below a claim where the proofs of its store were listed, and those kept since, sorted."""
+        return sorted(self._listed.get(claim["store"], {}).get(claim_folder(claim), ()))
+
+    def _list(self, store: str) -> dict[str, set[str]]:
+        """The names of all proofs of a store by claim, of one listing: a history keeps one for every snapshot."""
+        if store not in self._listed:
+            found = dict[str, set[str]]()
+            for info in self._objects.list(folder_of(ObjectKind.PROOF, store=store)):
+                found.setdefault(info.name.rpartition("/")[0], set()).add(info.name)
+            self._listed[store] = found
+        return self._listed[store]
+
     def keep(self, proof: ProofRecord) -> str:
-        """Write a proof, unless there is one of the same claim, method and versions; returns the name of either."""
-        for name, other in self.sound(proof.claim):
+        """Write a proof, unless there is one of the same claim, method and versions; returns the name of either.
+
+        Proofs that another process writes meanwhile are not looked for: a claim may have several.
+        """
+        listed = self._list(proof.store)
+        for name, other in self._sound(proof.claim, self._known(proof.claim)):
             if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
                 return name
         body = asdict(proof)
@@ -94,6 +115,7 @@ class ProofRecords:
             del body["untaken"]
         name = _name(proof.claim, body)
         self._objects.put(name, record_bytes(body))
+        listed.setdefault(claim_folder(proof.claim), set()).add(name)
         return name
 
     def remove(self, claim: Mapping[str, str]) -> None:

@@ -218,6 +218,7 @@ class _LogSealer:
         self._chain = chain
         self._deduplication = Deduplication(objects, chain, log)
         self._decoding = Decoding(landing, objects, log, ahead_bytes=memory_bytes // 32)
+        self._retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(objects, log)]
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
         sealed = (name for name in self._sealed if not is_retry(name))
         self.vanished = [] if self.stopped else vanished(self.landing, sealed)
@@ -281,8 +282,7 @@ class _LogSealer:
 
     def unsealed(self) -> list[LandingObject]:
         """The objects that no snapshot holds: retried ones (folder ''), which are older, then landing's in order."""
-        retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(self._objects, self.log)]
-        return [item for item in [*retried, *self.landing.objects] if item.name not in self._sealed]
+        return [item for item in [*self._retried, *self.landing.objects] if item.name not in self._sealed]
 
     def ready(self) -> list[LandingObject]:
         """Those of them that are retries, or lie in the folder of a key of the cadence."""
