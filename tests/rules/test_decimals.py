@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refold import Log, fold, text
 from refold.errors import DeclarationError
 from refold.rules import FoldResult, Rule, ignore, reject
 from refold.stores.kinds.plain import PlainRule
@@ -337,3 +338,26 @@ def test_a_row_is_written_alike_whether_it_was_stored_in_between_or_not(numbers,
         plain.apply("key", event)
     assert plain.values("key") == whole.to_pylist()[0]
     assert whole["text"][0].as_py().endswith(".000") or whole["text"][0].as_py().endswith(".500")
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(2, "92,233,720,368,547,758.07"), (9, "9,223,372,036.85"), (18, "9.22")])
+def test_the_limit_of_compiled_amounts_is_the_one_that_is_explained(scale: int, limit: str):
+    """At the limit the kernel folds, one unit of the last digit above it the interpreter does, with equal sums."""
+
+    class Held(NamedTuple):
+        total: decimal(38, scale) = Decimal(0)
+
+    log = Log("l", key="k", event_id="id", columns={"id": text(), "k": text(), "a": decimal(38, scale)})
+
+    @fold(log, version=1)
+    def held(row: Held, event):
+        return row._replace(total=row.total + event.a)
+
+    assert f"compiled up to {limit};" in held.account().how
+    unit = Decimal(1).scaleb(-scale)
+    most = Decimal(INT64_MAX).scaleb(-scale)
+    for amounts, interpreted in (([most], False), ([most - unit, unit], False), ([most, unit], True)):
+        events = pa.table({"a": pa.array(amounts, pa.decimal128(38, scale))})
+        before = pa.table({"total": pa.array([Decimal(0)], pa.decimal128(38, scale))})
+        found = held.fold(before, np.zeros(len(amounts), dtype=np.int64), events, np.ones(len(amounts), dtype=bool))
+        assert (found.rows["total"].to_pylist(), found.interpreted) == ([sum(amounts)], interpreted)

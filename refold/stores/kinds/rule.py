@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,7 @@ from refold.sinks.base import Sink
 from refold.sinks.expectations import Expectation
 from refold.stores.declaration import Account, Folded, Work, repeats_text
 from refold.stores.kinds.plain import PlainFold, PlainRule
-from refold.types import ColumnKind, Schema
+from refold.types import INT64_MAX, ColumnKind, Schema
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,10 +112,7 @@ class RuleStore(Folded):
         before = rule.was_compiled
         compiled = rule.compile()
         how = "compiled by numba and folded by columns, log partitions at once, without the interpreter's lock"
-        if any(
-            kind.kind is ColumnKind.DECIMAL for kind in (*rule.row_columns.values(), *rule.interpreter.columns.values())
-        ):
-            how += "; decimals are 64-bit integers, and what needs more is interpreted"
+        how += _limit_of_decimals({**rule.interpreter.columns, **rule.row_columns})
         return Account(
             how=f"A rule, {how}."
             if compiled
@@ -126,6 +124,19 @@ class RuleStore(Folded):
             kept=_kept(rule, before) if compiled else "",
             source=rule.lowered,
         )
+
+
+def _limit_of_decimals(columns: Schema) -> str:
+    """Up to which amount a rule over these columns is compiled; nothing where none is a decimal."""
+    scales = {name: kind.scale for name, kind in columns.items() if kind.kind is ColumnKind.DECIMAL}
+    if not scales:
+        return ""
+    name = max(scales, key=lambda each: scales[each])
+    most = Decimal(INT64_MAX).scaleb(-scales[name])
+    return (
+        f"; decimals are 64-bit integers, so that {name} is compiled up to {most:,.2f}; a batch of events in which a "
+        "value is greater is interpreted, which takes about a thousand times as long"
+    )
 
 
 def _fingerprinted(rule: Rule) -> dict[str, list[str]]:
