@@ -252,9 +252,14 @@ class Log:
         return describe(self.columns)
 
     def as_sealed(self, content: str) -> Log:
-        """This log as it was declared when its content was that of a snapshot's cut ("" if it was not declared yet)."""
+        """This log as it was declared when its content was that of a snapshot's cut ("" if it was not declared yet).
+
+        Raises DeclarationError where it cannot have grown from that.
+        """
         if content in ("", self.content):
             return self
+        if faults := self.faults_of_growth(content):
+            raise not_as_sealed(self, faults)
         former = {
             name: replace(self.columns[name], null=column.null, precision=column.precision)
             for name, column in parse_schema(content).items()
@@ -262,17 +267,22 @@ class Log:
         return replace(self, columns=former, event_time=self.event_time if self.event_time in former else None)
 
     def faults_of_growth(self, content: str) -> list[str]:
-        """What keeps a log that was sealed with some `content` from being read as this one; empty if nothing does.
+        """What keeps a log that was sealed with some `content` from growing into this one; empty if nothing does.
 
         A log may grow by columns that may be null, a column that may be null now, and more digits of a decimal before
         the point. Members of enums and bounds of integers are not part of its content.
         """
-        former = parse_schema(content)
-        faults = [f"column {name!r} was dropped" for name in former if name not in self.columns]
+        dropped = [f"column {name!r} was dropped" for name in parse_schema(content) if name not in self.columns]
+        return dropped + self.faults_of_reading(content)
+
+    def faults_of_reading(self, content: str) -> list[str]:
+        """What keeps events that were sealed with some `content` from being read as this log; empty if nothing does."""
+        former, faults = parse_schema(content), []
         for name, column in self.columns.items():
             before = former.get(name)
             if before is None:
-                faults += [] if column.null else [f"column {name!r} was added and may not be null"]
+                if not column.null:
+                    faults.append(f"column {name!r} was added and may not be null")
             elif not holds_all_of(column, before):
                 faults.append(f"column {name!r} was {before} and is declared {column}")
         return faults
@@ -309,3 +319,12 @@ def _identifying(role: str, names: Sequence[str], columns: Schema) -> list[str]:
     elif all(column.null for column in found.values()):
         faults.append(f"all columns of event_id ({', '.join(names)}) may be null; expected at least one that is not")
     return faults
+
+
+def not_as_sealed(log: Log, faults: Sequence[str]) -> DeclarationError:
+    """The error for a log whose declaration is not that of its sealed events."""
+    may = (
+        "a sealed log may gain columns that may be null, allow null, and allow more digits of a decimal; for anything "
+        "else declare it as sealed, or give REFOLD_STORE a new place"
+    )
+    return DeclarationError(f"Log {log.name!r}", [*faults, may])

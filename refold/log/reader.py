@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from refold.base.parallel import each
 from refold.errors import Conflict, Damaged, NotFound
 from refold.log import event_ids
-from refold.log.declaration import PROVENANCE, Log
+from refold.log.declaration import PROVENANCE, Log, not_as_sealed
 from refold.log.layout import SegmentFile
 from refold.log.segment import PLACE, from_parquet, place_of, short_id
 from refold.log.slices import Held, own_events
@@ -119,6 +119,7 @@ class LogReader:
         self._objects = objects
         self._chain = chain
         self._held = Held()
+        self._readable = log.content
         self.log = log
 
     def snapshot(self, key: str) -> Snapshot:
@@ -210,8 +211,12 @@ class LogReader:
             ) from error
 
     def files(self, snapshot: Snapshot) -> list[SegmentFile]:
-        """The segments of a snapshot by log partition and offset, which must cover its offsets once. Raises Damaged."""
+        """The segments of a snapshot by log partition and offset, which must cover its offsets once.
+
+        Raises Damaged, and DeclarationError where the log is declared so that these events cannot be read.
+        """
         cut = snapshot.cut(self.log.name)
+        self.require_readable(cut.schema)
         files = sorted(self._chain.layout(snapshot, self.log.name).segments, key=lambda f: (f.partition, f.start))
         reached = list(cut.starts)
         for file in files:
@@ -225,6 +230,14 @@ class LogReader:
                 remedy=OBJECTS[ObjectKind.LAYOUT].remedy,
             )
         return files
+
+    def require_readable(self, content: str) -> None:
+        """Raise DeclarationError where events that were sealed with some `content` cannot be read as the log is now."""
+        if content in ("", self._readable):
+            return
+        if faults := self.log.faults_of_reading(content):
+            raise not_as_sealed(self.log, faults)
+        self._readable = content
 
     def segment(self, file: SegmentFile, columns: Sequence[str] | None = None) -> pa.Table:
         """The events of one segment as the log declares them, with `log_partition`. Raises Damaged."""

@@ -124,6 +124,7 @@ class LogVerifier:
 
     def _segments(self, snapshot: Snapshot) -> dict[int, list[tuple[SegmentFile, pa.Table]]]:
         parts: dict[int, list[tuple[SegmentFile, pa.Table]]] = {}
+        self._reader.require_readable(snapshot.cut(self._log.name).schema)
         with self._reader.standing(snapshot):
             for file in self._chain.layout(snapshot, self._log.name).segments:
                 parts.setdefault(file.partition, []).append((file, self._reader.segment(file)))

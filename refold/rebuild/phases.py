@@ -225,7 +225,7 @@ class RebuildRun:
 
     def _cause(self, store: Store, behind: Sequence[str]) -> RefoldError:
         """Why a store does not follow, found by doing again what it refused."""
-        needs = [each.name for each in store.all_inputs if each.name in behind]
+        needs = list(dict.fromkeys(each.name for each in store.all_inputs if each.name in behind))
         if needs:
             return Unproven(f"It is computed from {', '.join(map(repr, needs))}.")
         try:

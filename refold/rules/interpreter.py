@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ import pyarrow as pa
 from refold.errors import RuleError
 from refold.rules.outcome import NOT_FOLDED, FoldResult, Ignored, Outcome, Rejection
 from refold.rules.values import admits, arrow_rows, python_values
-from refold.types import ColumnKind, Schema
+from refold.types import ColumnKind, ColumnType, Schema
 
 Codes = npt.NDArray[np.int64]
 Live = npt.NDArray[np.bool_]
@@ -101,9 +102,9 @@ class Interpreter:
                 lists.append(python_values(events.column(name), kind))
             except ValueError as error:
                 raise RuleError(
-                    f"The rule {self.name} cannot read the column {name} of the events from {first_index} on: {error}.",
+                    f"The rule {self.name} cannot read the column {name}: {error}.",
                     remedy="Compare the log's declared columns with its segments.",
-                    event_index=first_index,
+                    event_index=first_index + _first_unreadable(events.column(name), kind),
                 ) from error
         return list(map(_event_class(tuple(self.columns)), zip(*lists, strict=True)))
 
@@ -187,3 +188,16 @@ def _event_class(columns: tuple[str, ...]) -> type[tuple[object, ...]]:
     """A light class whose attributes are the columns; a named tuple would refuse names such as `_id`."""
     members: dict[str, object] = {name: property(itemgetter(i)) for i, name in enumerate(columns)}
     return type("Event", (tuple,), {"__slots__": (), **members})
+
+
+def _first_unreadable(column: pa.ChunkedArray, kind: ColumnType) -> int:
+    """The place of the first value that its type does not admit, of a column that has one."""
+    return bisect_left(range(len(column)), True, key=lambda place: not _readable(column.slice(0, place + 1), kind))
+
+
+def _readable(column: pa.ChunkedArray, kind: ColumnType) -> bool:
+    try:
+        python_values(column, kind)
+    except ValueError:
+        return False
+    return True

@@ -16,9 +16,9 @@ from typing import Any
 
 from refold.base.memory import limit_bytes, release_memory
 from refold.base.parallel import each
-from refold.errors import ChangedObject, Conflict, DeclarationError, FixInput, RefusedLanding
+from refold.errors import ChangedObject, Conflict, FixInput, RefusedLanding
 from refold.landing.listing import Landing, LandingObject, Skipped, list_landing, read_listed, suspicious, vanished
-from refold.log.declaration import Log
+from refold.log.declaration import Log, not_as_sealed
 from refold.log.layout import NO_FILES, LogLayout, SeenFile, SegmentFile
 from refold.log.quarantine import retry_objects, write_quarantine
 from refold.log.segment import SEGMENT_EVENTS, write_segments
@@ -254,14 +254,7 @@ class _LogSealer:
         if not faults:
             faults = faults_of_identity(self._objects, self._chain, self.log)
         if faults:
-            raise DeclarationError(
-                f"Log {self.log.name!r}",
-                [
-                    *faults,
-                    "a sealed log may gain columns that may be null, allow null, and allow more digits of a decimal; "
-                    "for anything else declare it as sealed, or give REFOLD_STORE a new place",
-                ],
-            )
+            raise not_as_sealed(self.log, faults)
 
     def check_changed(self) -> None:
         """Stop the log where bytes of sealed objects have changed, naming each."""

@@ -279,12 +279,19 @@ class Checkpoints:
         """
         if record.base is None:
             raise self._damaged(record, "its rows were thinned")
-        if record.changes is None:
-            return self.stored(record.base), np.zeros(0, dtype=np.int64), None
+
+        def rows(stored: StoredObject) -> pa.Table:
+            table = self.stored(stored)
+            if not set(key) <= set(table.column_names):
+                raise self._damaged(record, f"its key is not {', '.join(key)}; it has {', '.join(table.column_names)}")
+            return table
 
         def read(stored: StoredObject) -> tuple[pa.Table, Hashes]:
-            table = self.stored(stored)
+            table = rows(stored)
             return table, key_hashes(table, key)
+
+        if record.changes is None:
+            return rows(record.base), np.zeros(0, dtype=np.int64), None
 
         try:
             (base, own), (changes, new) = each(read, [record.base, record.changes], [record.rows] * 2)

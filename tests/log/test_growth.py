@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold import Daily, Log, Project, Sql, decimal, fold, int64, latest_by_key, relation, text
+from refold import Daily, Log, Project, Sql, decimal, enum, fold, int64, latest_by_key, relation, text
 from refold.engine import Engine
-from refold.errors import DeclarationError
+from refold.errors import Damaged, DeclarationError, RuleError
 from refold.log.compaction import Compactor, MergeLimits
+from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot
 from refold.plan.decisions import plan_rebuild
+from refold.proof.reference import reference
 from refold.rebuild import rebuild_all
 from refold.repair.repair_objects import repair_objects
 from refold.storage.names import ObjectKind, kind_of
 from refold.types import ColumnType
 from tests import shop
 from tests.shop import DAYS
-from tests.support import Shop, copy_landing
+from tests.support import Shop, copy_landing, seal_and_prove
 
 BEFORE = {"id": text(), "product": text(), "quantity": int64(0, 1000), "price": decimal(8, 2)}
 AFTER = {
@@ -171,6 +174,84 @@ def test_anything_else_is_refused_by_column(tmp_path: Path, columns: Mapping[str
     _land(house, [NEW_DAYS[0]], 2)
     with pytest.raises(DeclarationError, match=f"{fault}(.|\n)*may gain columns that may be null"):
         list(replace(house, project=other).engine().sealing.seal())
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {**BEFORE, "note": text()},
+        {**BEFORE, "quantity": text()},
+        {**BEFORE, "price": decimal(12, 4)},
+        {n: c for n, c in BEFORE.items() if n != "quantity"},
+    ],
+)
+def test_every_command_that_reads_events_refuses_such_a_declaration(
+    tmp_path: Path, columns: Mapping[str, ColumnType]
+) -> None:
+    """And takes nothing for damage. A column that was dropped does not keep the others from being read."""
+    house = Shop(tmp_path, _project(BEFORE))
+    _land(house, OLD_DAYS)
+    seal_and_prove(house.engine())
+    before = house.files()
+    other = Project(
+        "other", Daily(shop.START), [latest_by_key(_log(columns), "one", version=1, columns={"id": text()})]
+    )
+    engine = replace(house, project=other).engine()
+    with pytest.raises(DeclarationError, match="may gain columns that may be null"):
+        list(engine.verify_log("moves", engine.chain.get()))
+    events = LogReader(engine.objects, engine.chain, engine.project.log("moves")).events
+    if len(columns) < len(BEFORE):
+        assert len(events(engine.chain.get())) == 2
+    else:
+        with pytest.raises(DeclarationError, match="may gain columns that may be null"):
+            events(engine.chain.get())
+    assert house.files() == before
+
+
+class Both(Enum):
+    ADD = "add"
+    REMOVE = "remove"
+
+
+class Fewer(Enum):
+    ADD = "add"
+
+
+def _net(kinds: type[Enum], key: str = "product") -> Project:
+    columns = {"id": text(), "product": text(), "kind": enum(kinds)}
+    log = Log("moves", key=key, event_id="id", columns=columns, partitions=1)
+    add = kinds["ADD"]
+
+    @fold(log, version=1)
+    def net(row: Units, event: Any):
+        return row._replace(seen=row.seen + (1 if event.kind == add else 2))
+
+    return Project("net", Daily(shop.START), [net])
+
+
+def test_an_event_whose_enum_member_is_gone_is_named_by_the_fold_and_by_the_reference(tmp_path: Path):
+    house = Shop(tmp_path, _net(Both))
+    _land(house, [[{"id": "a", "product": "cup", "kind": "add"}, {"id": "b", "product": "cup", "kind": "remove"}]])
+    seal_and_prove(house.engine())
+    engine = replace(house, project=_net(Fewer)).engine()
+    net, head = engine.project.store("net"), engine.chain.get()
+    for run in (
+        lambda: engine.builder.build(net, head),
+        lambda: list(reference(engine.objects, engine.chain, net.log, [net], head)),
+    ):
+        with pytest.raises(RuleError, match=r"log partition 0, offset 1 (.|\n)*'remove'|'remove'(.|\n)*offset 1 "):
+            run()
+
+
+def test_a_state_by_another_key_is_not_read(tmp_path: Path):
+    """Where log partitions do not show the change of key, the columns of the state do."""
+    house = Shop(tmp_path, _net(Both))
+    _land(house, [[{"id": "a", "product": "cup", "kind": "add"}], [{"id": "b", "product": "cup", "kind": "remove"}]])
+    seal_and_prove(house.engine())
+    engine = replace(house, project=_net(Both, key="id")).engine()
+    for day in DAYS[:2]:
+        with pytest.raises(Damaged, match="its key is not id; it has product, seen"):
+            engine.rows(engine.project.store("net"), engine.chain.get(day))
 
 
 def test_null_is_not_forbidden_again(tmp_path: Path):

@@ -80,7 +80,11 @@ class PlainRule(PlainFold):
         return type(answer) is row_class and all(admitted(k, v) for k, v in zip(kinds, answer, strict=True))
 
     def _answer(self, row: tuple[object, ...], event: Row) -> Any:
-        seen = SimpleNamespace(**{name: _as_rules_see(column, event[name]) for name, column in self._columns.items()})
+        try:
+            values = {name: _as_rules_see(column, event[name]) for name, column in self._columns.items()}
+        except ValueError as error:
+            raise self._error(event, f"cannot read {error}") from error
+        seen = SimpleNamespace(**values)
         with decimal.localcontext(_DECIMALS):
             try:
                 return self._rule.function(row, seen)
@@ -310,7 +314,10 @@ def _read_back(column: ColumnType, value: Any) -> Any:
 def _as_rules_see(column: ColumnType, value: Any) -> Any:
     if value is None or column.choices is None:
         return value
-    return next(member for member in column.choices if member_text(member) == value)
+    for member in column.choices:
+        if member_text(member) == value:
+            return member
+    raise ValueError(f"{value!r}, which is not a {column.choices.__name__} (expected {', '.join(column.values)}),")
 
 
 def admitted(column: ColumnType, value: Any) -> bool:

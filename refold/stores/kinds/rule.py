@@ -128,7 +128,7 @@ class RuleStore(Folded):
 
 def _limit_of_decimals(columns: Schema) -> str:
     """Up to which amount a rule over these columns is compiled; nothing where none is a decimal."""
-    scales = {name: kind.scale for name, kind in columns.items() if kind.kind is ColumnKind.DECIMAL}
+    scales = {name: kind.scale or 0 for name, kind in columns.items() if kind.kind is ColumnKind.DECIMAL}
     if not scales:
         return ""
     name = max(scales, key=lambda each: scales[each])
