@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MaxwellOp,
     )
     from refold.landing.debezium import Debezium
+    from refold.landing.delimited import Csv
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
     from refold.landing.names import Names
@@ -54,6 +55,7 @@ __all__ = [
     "CachedRows",
     "ChangeOp",
     "ConflictLimits",
+    "Csv",
     "Daily",
     "Debezium",
     "Delta",
@@ -100,6 +102,7 @@ _NAMES_OF = {
     "landing.change_sources": "ChangeOp DEBEZIUM_MONGODB DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER "
     "DMS DmsOp MAXWELL MaxwellOp",
     "landing.debezium": "Debezium",
+    "landing.delimited": "Csv",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
     "landing.names": "Names",

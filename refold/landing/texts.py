@@ -221,7 +221,7 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     (1, 'not-a-date')
     """
     if column.reading.epoch is not None:
-        return _from_epoch(texts, column)
+        return _from_epoch_texts(texts, column) if texts.type == pa.string() else _from_epoch(texts, column)
     if column.reading.encoding is Encoding.SCALED:
         return _from_scaled(texts, column)
     if column.kind is ColumnKind.VERSION_VECTOR:
@@ -261,6 +261,14 @@ def _usual(texts: pa.Array, reading: Reading) -> pa.Array:
         local = pc.match_substring_regex(texts, _COMMON_LOCAL)
         texts = pc.if_else(local, pc.binary_join_element_wise(texts, reading.offset, ""), texts)
     return texts
+
+
+def _from_epoch_texts(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
+    """Digits as times: of formats in which all values are texts."""
+    numbers, odd = convert(texts, ColumnType(ColumnKind.INT64, reading=Reading(encoding=Encoding.QUOTED)))
+    values, faults = _from_epoch(numbers, column)
+    unread = {row: fault._replace(expected=expected(column)) for row, fault in odd.items()}
+    return values, {**faults, **unread}
 
 
 def _from_epoch(numbers: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
