@@ -217,31 +217,33 @@ class Leases:
         self._clock = clock or SystemClock()
         self._renews = renews
         self._held: dict[str, _Held] = {}
+        self._watched: dict[str, tuple[int, float]] = {}
         self._lock = threading.RLock()
         self._renewer: threading.Thread | None = None
 
     @contextmanager
-    def holding(self, *names: str) -> Iterator[None]:
+    def holding(self, *names: str, wait_seconds: float | None = None) -> Iterator[None]:
         """Hold leases, taken in one order; those that are held already are held on.
 
-        One that comes before another one that is held is not waited for, so that no two processes wait for each other.
+        Each is waited for `wait_seconds`, by default those of the settings. One that comes before another one that is
+        held is not waited for, so that no two processes wait for each other.
 
         Raises:
             Unavailable: another process holds one of them, and did not give it up in time.
         """
         with ExitStack() as stack:
             for name in sorted(names, key=order_of):
-                stack.enter_context(self._one(name))
+                stack.enter_context(self._one(name, wait_seconds))
             yield
 
     @contextmanager
-    def _one(self, name: str) -> Iterator[None]:
+    def _one(self, name: str, wait_seconds: float | None) -> Iterator[None]:
         with self._lock:
             if name in self._held:
                 self._held[name].depth += 1
             else:
                 in_order = all(order_of(held) < order_of(name) for held in self._held)
-                self._held[name] = _Held(self.acquire(name, None if in_order else 0))
+                self._held[name] = _Held(self.acquire(name, wait_seconds if in_order else 0))
                 self._start_renewing()
         try:
             yield
@@ -259,13 +261,10 @@ class Leases:
         """
         clock = self._clock
         end = clock.monotonic() + (self._wait_seconds if wait_seconds is None else wait_seconds)
-        watched, since = 0, clock.monotonic()
         while True:
             entry = self.register.read(name)
             record = self._readable(name, entry)
-            if entry.version != watched:
-                watched, since = entry.version, clock.monotonic()
-            if not record.holder or clock.monotonic() - since >= record.seconds:
+            if self._is_silent(name, entry, record):
                 settle(record, self._objects)
                 mine = taken(record, self.holder, self._seconds, clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
                 if self.register.swap(name, entry.version, mine.to_json()):
@@ -277,6 +276,28 @@ class Leases:
                     f"{record.seconds:g} seconds, or run `refold locks break {name} --reason ... --by ...`.",
                 )
             clock.sleep(min(0.5, record.seconds / 10 or 0.01))
+
+    def _is_silent(self, name: str, entry: Entry, record: LeaseRecord) -> bool:
+        """Whether nobody holds a lease, or this process has seen it unchanged for the seconds of its holder."""
+        now = self._clock.monotonic()
+        version, since = self._watched.get(name, (0, now))
+        if version != entry.version:
+            since = now
+        self._watched[name] = entry.version, since
+        return not record.holder or now - since >= record.seconds
+
+    def is_free(self, name: str) -> bool:
+        """Whether a lease could be taken now. It never waits, so that it must be asked again to see a silent holder."""
+        entry = self.register.read(name)
+        return name not in self._held and self._is_silent(name, entry, self._readable(name, entry))
+
+    def is_lost(self, name: str) -> bool:
+        """Whether somebody else has taken a lease that this process held."""
+        try:
+            self.check(name)
+        except Fenced:
+            return True
+        return False
 
     def _readable(self, name: str, entry: Entry) -> LeaseRecord:
         if entry.damage:
