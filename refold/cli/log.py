@@ -17,6 +17,7 @@ from refold.errors import Damaged
 from refold.log.compaction import Compactor
 from refold.release.unsealing import Unsealer
 from refold.seal.against_landing import Compared
+from refold.seal.id_costs import id_costs
 
 _GONE_SHOWN = 20
 
@@ -72,6 +73,24 @@ def log_show(context: click.Context, log: str, place: str) -> None:
         console.print(view.cell(f"Declared: {assumed}"))
     for store, outcome in found.outcomes.items():
         console.print(view.cell(f"Store {store}: {outcome}"))
+
+
+@log.command("ids")
+@click.argument("log", required=False)
+@click.pass_context
+def log_ids(context: click.Context, log: str | None) -> None:
+    """Show what remembering the event ids of LOG (default: of all) costs in bytes and seconds, measured now."""
+    engine, console = open_project(context), view.console()
+    rows = []
+    for each in [engine.project.log(log)] if log else engine.project.logs:
+        costs = id_costs(engine.objects, engine.chain, each)
+        if costs is None:
+            continue
+        row: dict[str, Any] = {"log": each.name, "events": costs.events, "ids remembered": costs.remembered}
+        row |= {"for": "all of the log" if each.repeats_within is None else f"{each.repeats_within} snapshots"}
+        row |= {"bytes": costs.size_bytes, "MB a million ids": round(costs.bytes_per_million / 1e6, 1)}
+        rows.append(row | {"looked up": costs.looked_up, "seconds a million": round(costs.seconds_per_million, 3)})
+    console.print(view.table(f"Ids of {len(rows)} logs", rows))
 
 
 @log.command("skipped")

@@ -22,6 +22,7 @@ from refold.canonical.encoding import Hashes, compiled, encode_rows
 from refold.log import event_ids
 from refold.log.declaration import Log
 from refold.log.segment import encoded
+from refold.log.snapshot import Snapshot
 
 Seqs = npt.NDArray[np.int64]
 Deliveries = npt.NDArray[np.uint8]
@@ -95,6 +96,15 @@ class SeenRun:
     def take(self, rows: Seqs) -> SeenRun:
         """The entries at some places, in that order."""
         return SeenRun(self.hashes[rows], self.contents[rows], self.seqs[rows])
+
+
+def remembered_from(log: Log, snapshots: Sequence[Snapshot], ordinal: int) -> int:
+    """The `log_seq` from which on ids are remembered when the snapshot of an ordinal is sealed; all before are others.
+
+    `snapshots` are those before it, the oldest first; there may be more.
+    """
+    within = log.repeats_within
+    return 0 if within is None or ordinal <= within else snapshots[ordinal - within].cut(log.name).seq_start
 
 
 _TOGETHER_MAX = 64

@@ -79,9 +79,13 @@ class ReplayDedup:
 
     def __init__(self, expected: int = 0) -> None:
         self._firsts = [FirstRows(expected >> _GROUP_BITS) for _ in range(1 << _GROUP_BITS)]
+        self._bounded: dict[bytes, int] = {}
 
-    def pairs(self, suspects: Sequence[Suspects]) -> pa.Table:
-        """The repeats of the next snapshot with the `log_seq` of their firsts: `PAIRS`, by log partition and offset."""
+    def pairs(self, suspects: Sequence[Suspects], since: int | None = None) -> pa.Table:
+        """The repeats of the next snapshot with the `log_seq` of their firsts: `PAIRS`, by log partition and offset.
+
+        Where the log remembers ids for some snapshots only, `since` is the `log_seq` from which on, at each snapshot.
+        """
         seqs = np.concatenate([_NONE, *(mine.seqs for mine in suspects)])
         firsts = np.empty(len(seqs), dtype=np.int64)
         if len(seqs):
@@ -94,11 +98,22 @@ class ReplayDedup:
                 mine = order[group_of == group]
                 firsts[mine] = self._firsts[group].numbers(hashes[mine], ids.take(mine), seqs[mine])
 
-            each(settle, range(len(self._firsts)), [len(seqs)] * len(self._firsts))
+            if since is None:
+                each(settle, range(len(self._firsts)), [len(seqs)] * len(self._firsts))
+            else:
+                for place in order.tolist():
+                    firsts[place] = self._first_since(ids.row(place), int(seqs[place]), since)
         partitions = np.repeat([mine.partition for mine in suspects], [len(mine) for mine in suspects])
         offsets = np.concatenate([_NONE, *(mine.offsets for mine in suspects)])
         again = firsts != seqs
         return pa.table([column[again] for column in (partitions, offsets, seqs, firsts)], schema=PAIRS)
+
+    def _first_since(self, own: bytes, seq: int, since: int) -> int:
+        """The first delivery of an id that is remembered, which may be this one."""
+        first = self._bounded.get(own, -1)
+        if first < since:
+            self._bounded[own] = first = seq
+        return first
 
 
 def declared(log: Log, events: pa.Table) -> pa.Table:

@@ -21,7 +21,7 @@ from refold.base.parallel import each
 from refold.canonical.encoding import EncodedRows, Hashes, compiled
 from refold.canonical.hash_table import HashTable
 from refold.dedup.content_check import ContentCheck
-from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, Seqs
+from refold.dedup.deliveries import REPEATS, Deliveries, Delivery, Seqs, remembered_from
 from refold.dedup.first_contents import FirstContents, union
 from refold.dedup.from_ids import ReplayDedup, Suspects, declared
 from refold.dedup.repeated_hashes import RepeatedHashes
@@ -121,13 +121,20 @@ class Rereader:
         dedup, firsts, asking = ReplayDedup(expected), [], not all(self._compared.values())
         kept = Kept[pa.Table](memory_bytes, lambda pairs: pairs.nbytes)
         for snapshot in self._snapshots:
-            pairs = dedup.pairs(self._suspects[snapshot.key])
+            pairs = dedup.pairs(self._suspects[snapshot.key], self._since(snapshot))
             kept.keep(snapshot.key, pairs)
             asked = pairs.slice(0, 0 if self._compared[snapshot.key] else None)
             firsts.append(asked["first_seq"].to_numpy().copy())
             if not asking:
                 self._suspects.let_go(snapshot.key)  # no contents are compared
         return kept, FirstContents(firsts, memory_bytes)
+
+    def _since(self, snapshot: Snapshot) -> int | None:
+        """From which `log_seq` on ids are remembered at a snapshot; None where they all are."""
+        log = self._reader.log
+        if log.repeats_within is None:
+            return None
+        return remembered_from(log, self._snapshots, self._places[snapshot.key])
 
     def _named_in_repeats(self) -> Seqs:
         """The `log_seq` of the repeats that sealing stored, and of their firsts, sorted; no result depends on them."""

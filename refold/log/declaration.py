@@ -119,6 +119,9 @@ class Log:
             Of several some may be null: null is a value, and equals null. `PLACE` for a log without ids: no event
             repeats another unless the same record is delivered twice, so what is landed again under another name counts
             again. Where landing has log partition and source offset as columns, name these two instead.
+        repeats_within: how many snapshots back an id is remembered; None for all of the log. An event that repeats an
+            id of an older snapshot counts again, and proofs say so. It bounds the seen index; keep it once a snapshot
+            is sealed, since full replay under another number differs.
         event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
         partitions: the number of log partitions; fixed for a log once its first snapshot is sealed. Where landing names
             none, that of an event is Kafka's murmur2 of its key: the bytes of a text or binary, the digits of an
@@ -149,9 +152,12 @@ class Log:
     conflicts: ConflictLimits = ConflictLimits()
     owner: str | None = None
     description: str = ""
+    repeats_within: int | None = None
 
     def __post_init__(self) -> None:
         faults = []
+        if self.repeats_within is not None and self.repeats_within < 1:
+            faults.append(f"repeats_within is {self.repeats_within}; expected at least 1 snapshot, or None for all")
         if not self.name.isidentifier():
             faults.append(f"its name {self.name!r} is no identifier")
         if self.landing is not None and (self.landing != self.landing.strip("/") or "//" in self.landing):
@@ -236,7 +242,8 @@ class Log:
     def assumed(self) -> list[str]:
         """What is taken on the word of the declaration, and proofs say; a sentence each."""
         fixed = isinstance(self.decoder, ChangeRows) and self.decoder.old_row is OldRow.NOTHING
-        return [BY_PLACE] * self.by_place + [KEYS_FIXED] * fixed
+        bounded = [_within(self.repeats_within)] if self.repeats_within is not None else []
+        return [BY_PLACE] * self.by_place + [KEYS_FIXED] * fixed + bounded
 
     def key_of(self, event: Mapping[str, Any]) -> Any:
         """The key of an event, or of a row: the value of one column, or a tuple of those of several."""
@@ -292,6 +299,11 @@ class Log:
         """The Arrow schema of a segment: position, provenance, declared columns."""
         positions = [pa.field("log_offset", pa.int64(), False), pa.field("log_seq", pa.int64(), False)]
         return pa.schema([*positions, *PROVENANCE, *arrow_schema(self.columns)])
+
+
+def _within(snapshots: int) -> str:
+    since = "the snapshot before" if snapshots == 1 else f"the {snapshots} snapshots before"
+    return f"an id is remembered for {since}: an event that comes again later than that counts as another event"
 
 
 def _names(declared: str | Sequence[str]) -> tuple[str, ...]:

@@ -55,28 +55,35 @@ def reference(
     """
     reader = LogReader(objects, chain, log)
     folds = [_PlainStore(store) for store in stores]
-    contents: dict[object, tuple[object, ...]] = {}
+    contents: dict[object, tuple[int, tuple[object, ...]]] = {}
     names = list(dict.fromkeys(["log_offset", "log_seq", *log.columns, *log.id_columns]))
+    starts: list[int] = []
     for snapshot in chain.through(through.key):
         events = reader.events(snapshot, names).to_pylist()
-        repeats = _repeats(log, events, contents)
+        starts.append(snapshot.cut(log.name).seq_start)
+        since = starts[-1 - log.repeats_within] if log.repeats_within and len(starts) > log.repeats_within else 0
+        repeats = _repeats(log, events, contents, since)
         repeats |= _excluded(snapshot.excluded(log.name), events)
         events.sort(key=lambda event: (event["log_partition"], event["log_offset"]))
         yield snapshot, {fold.store.name: fold.take(snapshot.cut(log.name), events, repeats) for fold in folds}
 
 
-def _repeats(log: Log, events: Iterable[Row], contents: dict[object, tuple[object, ...]]) -> dict[int, Outcome]:
+def _repeats(
+    log: Log, events: Iterable[Row], contents: dict[object, tuple[int, tuple[object, ...]]], since: int
+) -> dict[int, Outcome]:
     """The events, by `log_seq`, whose id came before: duplicates where all declared columns are equal, else conflicts.
 
-    `contents` holds the columns of the first delivery of every id so far, and takes in the new ones.
+    `contents` holds place and columns of the first delivery of every id so far, and takes in the new ones; what came
+    before `since` is not remembered.
     """
     repeats = {}
     for event in sorted(events, key=lambda event: int(event["log_seq"])):
         event_id, content = (tuple(event[name] for name in names) for names in (log.id_columns, log.columns))
-        if event_id not in contents:
-            contents[event_id] = content
+        first, known = contents.get(event_id, (-1, ()))
+        if first < since:
+            contents[event_id] = int(event["log_seq"]), content
         else:
-            repeats[event["log_seq"]] = Outcome.DUPLICATE if contents[event_id] == content else Outcome.CONFLICT
+            repeats[event["log_seq"]] = Outcome.DUPLICATE if known == content else Outcome.CONFLICT
     return repeats
 
 

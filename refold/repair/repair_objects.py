@@ -33,7 +33,8 @@ from refold.release.releaser import Releaser
 from refold.repair.damage import Damage
 from refold.repair.object_audit import audit_objects
 from refold.seal.reseal import Resealing
-from refold.seal.seen_index import newest_seen, seen_index
+from refold.seal.seen_again import seen_index
+from refold.seal.seen_index import newest_seen
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, folder_of, parts_of, places_of
 from refold.storage.objects import ObjectStore, sha256_hex

@@ -15,7 +15,7 @@ import pyarrow as pa
 from refold.base.memory import release_memory
 from refold.canonical.encoding import encode_rows
 from refold.dedup.conflicts import NewDeliveries
-from refold.dedup.deliveries import REPEATS, Delivery, SeenRun, Seqs, seal_deliveries
+from refold.dedup.deliveries import REPEATS, Delivery, SeenRun, Seqs, remembered_from, seal_deliveries
 from refold.errors import Damaged
 from refold.log.declaration import Log
 from refold.log.layout import SeenFile
@@ -24,7 +24,8 @@ from refold.log.segment import SEGMENT_EVENTS, encoded, to_parquet
 from refold.log.snapshot import SnapshotChain
 from refold.seal.decoding import DecodedObject
 from refold.seal.new_events import NewEvents
-from refold.seal.seen_index import SeenIndex, Words, newest_seen, seen_index, sorted_entries
+from refold.seal.seen_again import seen_index
+from refold.seal.seen_index import SeenIndex, Words, newest_seen, sorted_entries
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
@@ -53,10 +54,10 @@ class Deduplication:
         """The hashes of new events, and pairs of a place among them and an entry of the seen index with that hash."""
         run = new.run()
         try:
-            return run, self._index.candidates(run)
+            return run, self._index.candidates(run, self._since)
         except Damaged as error:
             self._compute_again(error)
-            return run, self._index.candidates(run)
+            return run, self._index.candidates(run, self._since)
 
     def found(
         self,
@@ -95,10 +96,10 @@ class Deduplication:
 
     def _store_seen(self, entries: Words, seq_end: int) -> list[SeenFile]:
         try:
-            self._index.add(entries, seq_end)
+            self._index.add(entries, seq_end, self._since)
         except Damaged as error:
             self._compute_again(error)
-            self._index.add(entries, seq_end)
+            self._index.add(entries, seq_end, self._since)
         return self._index.store(self._objects, self._log.name)
 
     @property
@@ -107,9 +108,14 @@ class Deduplication:
         return head.cut(self._log.name).seq_end if head else 0
 
     @property
+    def _since(self) -> int:
+        return remembered_from(self._log, list(self._chain), len(self._chain))
+
+    @property
     def _index(self) -> SeenIndex:
         if self._opened is None:
-            self._opened = SeenIndex.open(self._objects, newest_seen(self._chain, self._log.name)[1], self._seq_end)
+            files = newest_seen(self._chain, self._log.name)[1]
+            self._opened = SeenIndex.open(self._objects, files, self._seq_end, self._since)
         return self._opened
 
     def _compute_again(self, error: Damaged) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.canonical.encoding import Hashes, as_one, kafka_partitions
-from refold.dedup.deliveries import SeenRun
+from refold.dedup.deliveries import SeenRun, remembered_from
 from refold.errors import Damaged, NotFound
 from refold.log import event_ids
 from refold.log.declaration import Log
@@ -40,7 +40,8 @@ def faults_of_identity(objects: ObjectStore, chain: SnapshotChain, log: Log) -> 
     reader = LogReader(objects, chain, log)
     try:
         files = sorted(reader.files(snapshot), key=lambda file: abs(file.last - file.first - EVENTS))
-        index = SeenIndex.open(objects, seen, snapshot.cut(log.name).seq_end)
+        since = remembered_from(log, list(chain), snapshot.ordinal)
+        index = SeenIndex.open(objects, seen, snapshot.cut(log.name).seq_end, since)
         return [*_faults_of_key(reader, files), *_faults_of_ids(reader, files[0], index)]
     except (Damaged, NotFound):
         return []  # what reads the log says so; a seen index is computed again

@@ -32,7 +32,6 @@ from refold.canonical.encoding import Hashes, called_by_compiled, compiled
 from refold.dedup.deliveries import SeenRun, Seqs
 from refold.errors import Damaged
 from refold.log.layout import SeenFile
-from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
@@ -167,11 +166,15 @@ class SeenIndex:
     def __init__(self, run_entries_max: int = RUN_ENTRIES_MAX) -> None:
         self._run_entries_max = run_entries_max
         self._runs: list[_IndexedRun] = []
+        self._end = 0
 
     @classmethod
-    def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int) -> SeenIndex:
-        """Open a stored index. Raises Damaged where a run is damaged, or where the runs do not end at `seq_end`."""
-        index, reached = cls(), 0
+    def open(cls, objects: ObjectStore, files: Sequence[SeenFile], seq_end: int, since: int = 0) -> SeenIndex:
+        """Open a stored index, which has all from `since` on.
+
+        Raises Damaged where a run is damaged, begins later, or where the runs do not end at `seq_end`.
+        """
+        index, reached = cls(), files[0].seq_start if files and files[0].seq_start <= since else 0
         for file in files:
             if file.seq_start != reached:
                 break
@@ -180,29 +183,38 @@ class SeenIndex:
             reached = file.seq_end
         if reached != seq_end:
             raise Damaged(f"The seen index goes up to log_seq {reached}; expected {seq_end}.")
+        index._end = reached
         return index
 
-    def candidates(self, run: SeenRun) -> tuple[Seqs, SeenRun]:
-        """Pairs of a place in `run` and an earlier entry with the same hash. Raises Damaged.
+    def __len__(self) -> int:
+        return sum(len(each.run) for each in self._runs)
+
+    def candidates(self, run: SeenRun, since: int = 0) -> tuple[Seqs, SeenRun]:
+        """Pairs of a place in `run` and an earlier entry, from `since` on, with the same hash. Raises Damaged.
 
         Hashes are looked up in ascending order, so that neighbouring hashes read neighbouring memory.
         """
         order, found = run.by_hash, [(np.zeros(0, dtype=np.int64), SeenRun.empty())]
         hashes = run.hashes[order]
         found += [each.run.find(hashes) for each in self._runs]
-        return order[np.concatenate([rows for rows, _ in found])], SeenRun.joined([entries for _, entries in found])
+        rows, entries = np.concatenate([rows for rows, _ in found]), SeenRun.joined([entries for _, entries in found])
+        remembered = np.flatnonzero(entries.seqs >= since)
+        return order[rows[remembered]], entries.take(remembered)
 
-    def add(self, entries: Words, seq_end: int) -> None:
+    def add(self, entries: Words, seq_end: int, since: int = 0) -> None:
         """Add the first deliveries among the events from the end of the index to `seq_end`. Raises Damaged.
 
-        These `sorted_entries` are merged with the runs before that have at most twice as many entries.
+        These `sorted_entries` are merged with the runs before that have at most twice as many entries. Runs that end
+        before `since` are dropped, and earlier entries of others where they are merged.
         """
-        start = self._runs[-1].seq_end if self._runs else 0
+        self._runs = [run for run in self._runs if run.seq_end > since]
+        start, self._end = self._end, seq_end
         while self._runs and self._is_merged(len(self._runs[-1].run), len(entries) // 3):
             before = self._runs.pop()
-            merged = np.empty(3 * len(before.run) + len(entries), dtype=np.uint64)
-            _merge(before.run.entries(), entries, merged)
-            entries, start = merged, before.seq_start
+            earlier = _from(before.run.entries(), since) if since else before.run.entries()
+            merged = np.empty(len(earlier) + len(entries), dtype=np.uint64)
+            _merge(earlier, entries, merged)
+            entries, start = merged, max(before.seq_start, since)
         data = encode_run(entries)
         self._runs.append(_IndexedRun(StoredRun(data, "of the seen index"), start, seq_end, data, None))
 
@@ -213,6 +225,12 @@ class SeenIndex:
         """Write the runs that are not stored yet, named by content; returns all objects. Raises Unavailable."""
         self._runs = [each if each.file is not None else _stored(objects, log, each) for each in self._runs]
         return [each.file for each in self._runs if each.file is not None]
+
+
+def _from(entries: Words, since: int) -> Words:
+    """The entries whose `log_seq` is not before `since`."""
+    rows = entries.reshape(-1, 3)
+    return rows[rows[:, 2] >= np.uint64(since)].reshape(-1)
 
 
 def _stored(objects: ObjectStore, log: str, run: _IndexedRun) -> _IndexedRun:
@@ -231,24 +249,6 @@ def newest_seen(chain: SnapshotChain, log: str) -> tuple[Snapshot | None, Sequen
         if layout.seen or snapshot.cut(log).events:
             return snapshot, layout.seen
     return None, ()
-
-
-def seen_index(reader: LogReader, chain: SnapshotChain) -> SeenIndex:
-    """The seen index of the whole sealed log, computed from segments and repeats. Raises Damaged."""
-    index = SeenIndex()
-    for snapshot in chain:
-        cut = snapshot.cut(reader.log.name)
-        if cut.events:
-            index.add(sorted_entries(_first_deliveries(reader, snapshot)), cut.seq_end)
-    return index
-
-
-def _first_deliveries(reader: LogReader, snapshot: Snapshot) -> SeenRun:
-    repeats = reader.repeats(snapshot)
-    again = repeats["log_seq"].to_numpy() if repeats is not None else np.zeros(0, dtype=np.int64)
-    events = reader.events(snapshot, ["log_seq", *reader.log.columns]).sort_by("log_seq").combine_chunks()
-    run = SeenRun.of(reader.log, events)
-    return run.take(np.flatnonzero(~np.isin(run.seqs, again)))
 
 
 def _sum(words: Words) -> int:

@@ -74,9 +74,10 @@ def the_seen_index_knows_the_newest_ids_only() -> Any:
     """Ids are looked for among those of one snapshot."""
 
     def make(add: Callable[..., Any]) -> Callable[..., Any]:
-        def mutant(self: SeenIndex, run: Any, seq_end: int) -> None:
+        def mutant(self: SeenIndex, run: Any, seq_end: int, since: int = 0) -> None:
             self._runs.clear()
-            add(self, run, seq_end)
+            self._end = 0
+            add(self, run, seq_end, since)
 
         return mutant
 
