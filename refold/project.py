@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import tomllib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -47,33 +47,37 @@ class Project:
     release_together: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        names = [store.name for store in self.stores]
-        names += [log.name for log in self.logs]
-        names += [store.ledger.name for store in self.folded]
-        sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
-        kept = {f"{type(sink).__name__}/{sink.name}" for store in self.stores for sink in store.sinks} & {*self.keep}
-        probe = self.cadence.key(dt.datetime(2000, 2, 29, 23, tzinfo=dt.UTC))
-        other = (log for log in self.logs if _slot(log, probe) != probe)
-        missing = ((store, needed) for store in self.stores for needed in store.inputs if needed not in self.stores)
-        faults = [
-            *(f"the name {name!r} is used twice" for name in _repeated(names)),
-            *(f"the sink {kind}({name!r}) is used twice" for kind, name in _repeated(sinks)),
-            *(
-                f"the names of log {log.name!r}, {log.layout.expected}, are not those of a cadence whose keys are "
-                f"{self.cadence.shape}"
-                for log in other
-            ),
-            *(f"keep names {title}, which is declared: take it out of one of them" for title in sorted(kept)),
-            *(
-                f"release_together names {name!r}, which is not a store of the project"
-                for group in self.release_together
-                for name in group
-                if name not in [store.name for store in self.stores]
-            ),
-            *(f"store {store.name!r} reads {needed.name!r}, which is not in the project" for store, needed in missing),
-        ]
+        faults = [*self._repeated_names(), *self._faults_of_logs(), *self._faults_of_sinks(), *self._unknown_stores()]
         if faults:
             raise DeclarationError(f"Project {self.name!r}", faults)
+
+    def _repeated_names(self) -> Iterator[str]:
+        names = [store.name for store in self.stores] + [log.name for log in self.logs]
+        names += [store.ledger.name for store in self.folded]
+        yield from (f"the name {name!r} is used twice" for name in _repeated(names))
+        sinks = [(type(sink).__name__, sink.name.casefold()) for store in self.stores for sink in store.sinks]
+        yield from (f"the sink {kind}({name!r}) is used twice" for kind, name in _repeated(sinks))
+
+    def _faults_of_logs(self) -> Iterator[str]:
+        probe = self.cadence.key(dt.datetime(2000, 2, 29, 23, tzinfo=dt.UTC))
+        for log in self.logs:
+            if _slot(log, probe) != probe:
+                names = f"the names of log {log.name!r}, {log.layout.expected}"
+                yield f"{names}, are not those of a cadence whose keys are {self.cadence.shape}"
+
+    def _faults_of_sinks(self) -> Iterator[str]:
+        declared = {f"{type(sink).__name__}/{sink.name}" for store in self.stores for sink in store.sinks}
+        for title in sorted(declared & {*self.keep}):
+            yield f"keep names {title}, which is declared: take it out of one of them"
+
+    def _unknown_stores(self) -> Iterator[str]:
+        names = {store.name for store in self.stores}
+        for name in (name for group in self.release_together for name in group if name not in names):
+            yield f"release_together names {name!r}, which is not a store of the project"
+        for store in self.stores:
+            for needed in store.inputs:
+                if needed not in self.stores:
+                    yield f"store {store.name!r} reads {needed.name!r}, which is not in the project"
 
     @property
     def logs(self) -> list[Log]:

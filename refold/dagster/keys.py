@@ -8,7 +8,7 @@ from refold.errors import DeclarationError
 from refold.landing.decoder import Decoder
 from refold.landing.layout import Layout
 from refold.log.declaration import Log
-from refold.release.releaser import Release
+from refold.release.pointer import Release
 from refold.sinks.base import Sink
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.stores.declaration import Store

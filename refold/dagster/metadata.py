@@ -13,8 +13,8 @@ from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.divergence import place_of
 from refold.proof.prover import Difference, Verdict
+from refold.release.pointer import Release
 from refold.release.publisher import Published
-from refold.release.releaser import Release
 from refold.repair.served import Served
 from refold.seal.refusal import DryRun
 from refold.seal.sealer import SealReport

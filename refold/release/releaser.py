@@ -36,8 +36,6 @@ from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
 
-__all__ = ["Release", "Releaser", "this_process", "utc_now"]
-
 _log = logging.getLogger("refold")
 
 

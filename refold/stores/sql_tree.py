@@ -152,30 +152,39 @@ def _require_known_block(block: exp.Select) -> None:
     unknown = [name for name, value in block.args.items() if value and name not in _CLAUSES]
     if unknown or block.args.get("kind"):
         raise Refused(Kind.SYNTAX, f"{', '.join(unknown) or 'SELECT AS'} in: {shown(block)}")
-    distinct, group = block.args.get("distinct"), block.args.get("group")
+    distinct = block.args.get("distinct")
     if distinct and distinct.args.get("on"):
         raise Refused(Kind.SYNTAX, "DISTINCT ON; write row_number() OVER (PARTITION BY … ORDER BY …) = 1")
-    if group and (not group.expressions or any(value for name, value in group.args.items() if name != "expressions")):
-        raise Refused(Kind.GROUPING, f"{shown(group)}; list the expressions")
-    if any(isinstance(each, exp.Literal) for each in grouped(block)):
-        raise Refused(Kind.GROUPING, f"{shown(block.args['group'])} groups by a place; name the expressions")
+    _require_known_grouping(block)
     if not sources_of(block):
         raise Refused(Kind.SYNTAX, f"a SELECT without FROM: {shown(block)}")
     for source in sources_of(block):
-        known = isinstance(source, exp.Table | exp.Subquery) and not (
-            isinstance(source, exp.Subquery) and not isinstance(source.this, exp.Query)
-        )
-        more = [name for name, value in source.args.items() if value and name not in _SOURCES]
-        if not known or more or source.args.get("joins") or _renames(source):
-            raise Refused(Kind.SYNTAX, f"a source that is neither a table nor a subquery: {shown(source)}")
-        if isinstance(source, exp.Table) and not isinstance(source.this, exp.Identifier):
-            raise Refused(Kind.SYNTAX, f"a table function: {shown(source)}")
+        _require_known_source(source)
     for join in block.args.get("joins") or ():
         _require_known_join(join)
     for expression in expressions_of(block):
         inner = expression.find(exp.Query)
         if inner is not None:
             raise Refused(Kind.SUBQUERY, f"a subquery in an expression, {shown(inner)}; write it as a join")
+
+
+def _require_known_grouping(block: exp.Select) -> None:
+    group = block.args.get("group")
+    if group and (not group.expressions or any(value for name, value in group.args.items() if name != "expressions")):
+        raise Refused(Kind.GROUPING, f"{shown(group)}; list the expressions")
+    if any(isinstance(each, exp.Literal) for each in grouped(block)):
+        raise Refused(Kind.GROUPING, f"{shown(block.args['group'])} groups by a place; name the expressions")
+
+
+def _require_known_source(source: exp.Expr) -> None:
+    known = isinstance(source, exp.Table | exp.Subquery) and not (
+        isinstance(source, exp.Subquery) and not isinstance(source.this, exp.Query)
+    )
+    more = [name for name, value in source.args.items() if value and name not in _SOURCES]
+    if not known or more or source.args.get("joins") or _renames(source):
+        raise Refused(Kind.SYNTAX, f"a source that is neither a table nor a subquery: {shown(source)}")
+    if isinstance(source, exp.Table) and not isinstance(source.this, exp.Identifier):
+        raise Refused(Kind.SYNTAX, f"a table function: {shown(source)}")
 
 
 def _renames(source: exp.Expr) -> bool:
