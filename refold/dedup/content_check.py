@@ -20,7 +20,7 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
-from refold.storage.records import read_record, write_record
+from refold.storage.records import read_record, record_bytes
 
 _log = logging.getLogger("refold")
 _NOTHING = sha256_hex(b"")
@@ -71,7 +71,7 @@ class ContentCheck:
         """Record that the events passed, if the recorded repeats equal those that were found."""
         if repeats.equals(self.recorded(snapshot)):
             body = self._body(snapshot)
-            write_record(self._objects, checked_name(body), body)
+            self._objects.put_soon(checked_name(body), record_bytes(body))
 
     def _body(self, snapshot: Snapshot) -> dict[str, str]:
         layout, cut = self._chain.layout(snapshot, self._log.name), snapshot.cut(self._log.name)

@@ -120,7 +120,7 @@ class SnapshotChain:
 
     def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
         """Seal: write the layout, then the manifest, once. Raises Conflict if another process sealed the key first."""
-        self._objects.put(_layout_name(snapshot, 0), self._layout_bytes(snapshot, 0, layout))
+        self._objects.put_soon(_layout_name(snapshot, 0), self._layout_bytes(snapshot, 0, layout))
         self._objects.create(snapshot.name, snapshot.to_bytes())
         self._append(snapshot)
         self._layouts[snapshot.key] = dict(layout)

@@ -26,6 +26,7 @@ from refold.proof.records import ProofRecord, ProofRecords, library_versions
 from refold.proof.reordered import compare_reordered
 from refold.proof.replay import Boundary, replay
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
+from refold.storage.names import ObjectKind, folder_of
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -100,7 +101,7 @@ class Prover:
         started = time.perf_counter()
         if store.ledger is None:
             compared = compare_reordered(self._builder, self.require, store, snapshot, briefly=briefly)
-            return self.settle(compared, started)
+            return self._settled(compared, started)
         folded, trail = store.ledger.store, Trail()
         for each, boundaries in self._replay([folded], snapshot):
             boundary = boundaries[store.name]
@@ -109,13 +110,20 @@ class Prover:
         if not verdict.passed:
             self._forget_parted(trail)
             verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
-        return self.settle(verdict, started)
+        return self._settled(verdict, started)
+
+    def _settled(self, verdict: Verdict, started: float) -> Verdict:
+        """As `settle`; what it wrote is durable."""
+        settled = self.settle(verdict, started)
+        self._objects.sync(folder_of(ObjectKind.PROOF))
+        return settled
 
     def prove_history(
         self, stores: Sequence[Folded], through: Snapshot
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
 
+        Callers `sync` the objects at the end.
         A ledger that differs at one snapshot fails every later one as well, since they build on it.
         """
         trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()

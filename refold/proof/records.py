@@ -114,7 +114,7 @@ class ProofRecords:
         if not proof.untaken:
             del body["untaken"]
         name = _name(proof.claim, body)
-        self._objects.put(name, record_bytes(body))
+        self._objects.put_soon(name, record_bytes(body))
         listed.setdefault(claim_folder(proof.claim), set()).add(name)
         return name
 

@@ -21,8 +21,11 @@ class StoredObject:
 
 
 def put_content(objects: ObjectStore, kind: ObjectKind, data: bytes, **parts: Any) -> StoredObject:
-    """Store bytes under the name that their sha256 and the other parts give; a rerun writes the same object."""
+    """Store bytes under the name that their sha256 and the other parts give; a rerun writes the same object.
+
+    Callers `sync` or `create` before they end.
+    """
     sha256 = sha256_hex(data)
     stored = StoredObject(name_of(kind, sha256=sha256, **parts), sha256)
-    objects.put(stored.name, data)
+    objects.put_soon(stored.name, data)
     return stored

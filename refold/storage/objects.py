@@ -117,6 +117,14 @@ class ObjectStore(ABC):
         object, and all of one that is replaced.
         """
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        """Write as `put` does, at the latest with the next `sync`, `create` or `delete`, which raise what it would.
+
+        A remote store writes several at once meanwhile, in any order; reading one waits for it. Callers `sync` before
+        they end.
+        """
+        self.put(name, data)
+
     @abstractmethod
     def try_create(self, name: str, data: bytes) -> None:
         """Try to write an object that must not exist yet. Callers use `create`, which finds out what a failure means.
@@ -146,7 +154,7 @@ class ObjectStore(ABC):
     def sync(self, folder: str = "") -> None:  # noqa: B027 -- a store that is durable when it answers
         """Wait until what this process has put below a folder is durable ("": all, and what it has deleted).
 
-        Does nothing where a store is durable when it answers, as remote ones are.
+        A remote store is durable when it answers; it waits for what was `put_soon`.
         """
 
     def adopt(self, folder: str) -> None:  # noqa: B027 -- likewise
@@ -209,8 +217,8 @@ class ObjectStore(ABC):
             raise unmapped(name, self.url, error) from error
 
     def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
-        """Write an object as `put` does, and return its bytes as `map` does, so that `data` can be freed."""
-        self.put(name, data)
+        """Write an object as `put_soon` does, and return its bytes as `map` does, so that `data` can be freed."""
+        self.put_soon(name, data)
         return self._written(name, data)
 
     def _written(self, name: str, data: bytes) -> bytes | memoryview:

@@ -22,6 +22,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from refold.errors import NotFound, RefoldError, Unavailable
 from refold.storage import durable
+from refold.storage.behind import Behind
 from refold.storage.failures import MISSING, explained
 from refold.storage.objects import ObjectInfo, ObjectStore, unmapped, written_first
 from refold.storage.urls import local_path, mask_url, require_ports
@@ -131,13 +132,52 @@ class _RemoteStore(_ObstoreStore):
     def __init__(self, store: Any, url: str, location: str) -> None:
         super().__init__(store, url, location)
         self.probe_key = location
+        self._behind = Behind(self.put)
+
+    def get(self, name: str) -> bytes:
+        self._behind.wait(name)
+        return super().get(name)
+
+    def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
+        self._behind.wait(name)
+        return super().get_with_info(name)
+
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        self._behind.wait(name)
+        return super().get_ranges(name, ranges)
+
+    def exists(self, name: str) -> bool:
+        self._behind.wait(name)
+        return super().exists(name)
+
+    def scan(self, prefix: str) -> Iterable[ObjectInfo]:
+        self._behind.wait_all()
+        return super().scan(prefix)
+
+    def top(self) -> Sequence[str]:
+        self._behind.wait_all()
+        return super().top()
+
+    def put_soon(self, name: str, data: bytes) -> None:
+        self._behind.put(name, data)
+
+    def sync(self, folder: str = "") -> None:
+        self._behind.wait_all()
+
+    def try_create(self, name: str, data: bytes) -> None:
+        self._behind.wait_all()
+        super().try_create(name, data)
+
+    def delete(self, name: str) -> None:
+        self._behind.wait_all()
+        super().delete(name)
 
     def put(self, name: str, data: bytes) -> None:
         try:
             super().put(name, data)
         except Unavailable:
             with suppress(RefoldError):
-                if self.get(name) == data:
+                if super().get(name) == data:
                     return
             raise
 

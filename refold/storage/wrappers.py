@@ -71,6 +71,10 @@ class WrapperStore(ObjectStore):
         """As the other store's."""
         self.around(Operation.PUT, name, len(data), lambda: self._inner.put(name, data))
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        """As the other store's; it passes `around` as PUT."""
+        self.around(Operation.PUT, name, len(data), lambda: self._inner.put_soon(name, data))
+
     def put_mapped(self, name: str, data: bytes) -> bytes | memoryview:
         """As the other store's; it passes `around` as PUT."""
         return self.around(Operation.PUT, name, len(data), lambda: self._inner.put_mapped(name, data))

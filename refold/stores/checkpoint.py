@@ -30,7 +30,7 @@ from refold.log.snapshot import LogCut
 from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
-from refold.storage.records import read_record, write_record
+from refold.storage.records import read_record, record_bytes
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import (
@@ -216,7 +216,8 @@ class Checkpoints:
     def _write_waiting(self) -> None:
         self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
         for name, record in self._waiting.items():
-            write_record(self._objects, name, asdict(record))
+            self._objects.put_soon(name, record_bytes(asdict(record)))
+        self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
         self._waiting, self._waiting_bytes = {}, 0
 
     def thin(self, record: StateRecord) -> StateRecord:

@@ -77,7 +77,7 @@ WRITING = STATEMENTS | {
     *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
     # object stores and Delta tables
     *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete", "merge"),
-    *("open_writer", "optimize", "put", "put_async", "put_mapped", "repair", "restore", "try_create"),
+    *("open_writer", "optimize", "put", "put_async", "put_mapped", "put_soon", "repair", "restore", "try_create"),
     *("vacuum", "z_order"),
     # search indexes
     *("add_document", "add_json", "delete_all_documents", "delete_documents", "garbage_collect_files"),
