@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
     from refold.landing.names import Names
-    from refold.log.declaration import PLACE, ConflictLimits, Log, QuarantineLimits
+    from refold.log.declaration import PLACE, ConflictLimits, Log, Numbered, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
@@ -67,6 +67,7 @@ __all__ = [
     "Log",
     "MaxwellOp",
     "Names",
+    "Numbered",
     "OpenRelease",
     "Project",
     "QuarantineLimits",
@@ -106,7 +107,7 @@ _NAMES_OF = {
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
     "landing.names": "Names",
-    "log.declaration": "ConflictLimits Log PLACE QuarantineLimits",
+    "log.declaration": "ConflictLimits Log Numbered PLACE QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",

@@ -18,13 +18,15 @@ from refold.base.memory import limit_bytes, share_allocator
 from refold.base.parallel import limit_threads
 from refold.base.progress import track
 from refold.config import Settings
-from refold.errors import Damaged, Unproven
+from refold.errors import Damaged, FixInput, Unproven
 from refold.explain.events import Explainer
 from refold.incremental.history import Refused, RelationHistory
 from refold.leases.fenced_store import FencedStore, SinkFence
 from refold.leases.lease import Duty
 from refold.leases.leases import Leases
 from refold.leases.opening import open_leases
+from refold.log.hot import HotLog, hot
+from refold.log.ordering import OrderCheck, OrderFinding
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.redactions import Redaction
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -175,6 +177,23 @@ class Engine:
         snapshots = self.chain.through(through.key)
         for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.cut(log).events):
             yield snapshot, verifier.verify(snapshot)
+
+    def hot(self, log: str, through: Snapshot) -> HotLog:
+        """How the events of a log up to a snapshot are spread over its log partitions and keys."""
+        return hot(self.objects, self.chain, self.project.log(log), self.chain.through(through.key))
+
+    def order_of(self, log: str, through: Snapshot) -> list[OrderFinding]:
+        """What producers' numbers say of the deliveries up to a snapshot. Raises FixInput where none are declared."""
+        declared = self.project.log(log)
+        if declared.numbered is None:
+            raise FixInput(
+                f"Log {log!r} does not declare that producers number its events.",
+                remedy="Declare `numbered=Numbered(producer, number)`, or name another log.",
+            )
+        check, found, snapshots = OrderCheck(self.objects, self.chain, declared), [], self.chain.through(through.key)
+        for snapshot in track(snapshots, f"order {log}", len(snapshots), lambda s: s.cut(log).events):
+            found += check.take(snapshot)
+        return [*found, *check.missing()]
 
     def compare_with_landing(self, log: str, through: Snapshot) -> Iterator[Compared]:
         """Compare a log with what landing still holds of it, up to a snapshot, oldest first. Raises NotFound."""

@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, Listed] = {
         "locks",
         "Show the leases of sealing, pruning and publishing: who holds them, how long, and with which token.",
     ),
-    "log": Listed("redact", "The sealed logs."),
+    "log": Listed("spread", "The sealed logs."),
     "plan": Listed(
         "plan",
         "Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.",

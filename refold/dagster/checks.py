@@ -28,7 +28,8 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     sinks = [(store, keys.checked_sink(store)) for store in project.in_order]
     suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
     served = [_served(project, *group) for group in _sink_assets(project)]
-    return [*structure, _landing(project, partitions), *replays, *suites, *served]
+    orders = [_order(project, log, partitions) for log in project.logs if log.numbered]
+    return [*structure, *orders, _landing(project, partitions), *replays, *suites, *served]
 
 
 def build_verify_served_job(project: Project) -> Any:
@@ -60,6 +61,20 @@ def _structure(project: Project, log: Log, partitions: dg.PartitionsDefinition[s
         return _answered(lambda: results.structure_through(opened, log, snapshot_of(context, opened)))
 
     return structure
+
+
+def _order(project: Project, log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=keys.log_key(log),
+        name=keys.ORDER,
+        partitions_def=partitions,
+        description="Every producer's events came in the order of their numbers, each once and none missing. Warns.",
+    )
+    def order(context: dg.AssetCheckExecutionContext, engine: EngineResource) -> dg.AssetCheckResult:
+        opened = engine.open(project)
+        return _answered(lambda: results.order_through(opened, log, snapshot_of(context, opened)))
+
+    return order
 
 
 def _landing(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:

@@ -9,6 +9,8 @@ import dagster as dg
 from refold.base.outside import as_code, printable_lines
 from refold.dagster.columns import column_lineage, sink_lineage
 from refold.log.declaration import Log
+from refold.log.hot import HotLog, PartitionLoad
+from refold.log.ordering import OrderFinding
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.divergence import place_of
@@ -53,7 +55,21 @@ def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None)
     skipped = [f"{each.info.name} ({each.reason})" for each in report.skipped if each.log == log.name] if report else []
     if skipped:
         found["objects in landing that are not data"] = _listed(skipped)
+    if len(cut.ends) > 1 and cut.seq_end:
+        spread = HotLog(log.name, [PartitionLoad(place, end, 0) for place, end in enumerate(cut.ends)])
+        found["largest log partition, in means"] = round(spread.skew, 2)
+        found["log partitions"] = _preformatted(spread.picture())
     return found | {"log identity": cut.id, "snapshot identity": snapshot.id}
+
+
+def order_metadata(findings: Sequence[OrderFinding]) -> dict[str, Any]:
+    """What producers' numbers say of the deliveries."""
+    rows = [{"fault": each.fault, "snapshot": each.snapshot, "what": str(each)} for each in findings]
+    return {"findings": len(rows)} | ({"deliveries": as_table(rows[:_ROWS_SHOWN])} if rows else {})
+
+
+def _preformatted(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("\n".join(["```text", *lines, "```"]))
 
 
 def landing_metadata(run: DryRun) -> dict[str, Any]:
@@ -115,7 +131,7 @@ def _divergence_metadata(verdict: Verdict) -> dict[str, Any]:
         found["where stored and replayed part"] = as_table([{"what": w, "found": text} for w, text in parted.rows()])
     lines = verdict.picture.lines()
     if lines:
-        found["picture"] = dg.MetadataValue.md("\n".join(["```text", *lines, "```"]))
+        found["picture"] = _preformatted(lines)
     return found
 
 

@@ -65,6 +65,14 @@ def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
     return structure(findings, snapshot.cut(log.name).seq_end)
 
 
+def order_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
+    """Compare deliveries from offset 0 to a snapshot with the numbers of their producers; a difference warns."""
+    found = engine.order_of(log.name, snapshot)
+    more = f" ({len(found)} findings)" if len(found) > 1 else ""
+    text = f"{found[0]}{more}" if found else "Every producer's events came in the order of their numbers, none missing."
+    return Result(not found, text, md.order_metadata(found), warns=True)
+
+
 def landing(run: DryRun) -> Result:
     """The result of a dry run of sealing what waits for a log."""
     text = f"Nothing is refused; {run.objects} objects wait for the next snapshot."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -105,6 +106,34 @@ def _passed(found: int, least: int, share: float, most: int) -> bool:
     return found > most or (found > least and found > share)
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """That producers number their events, one after the other without gaps.
+
+    Attributes:
+        producer: the column that names the producer of an event.
+        number: the column of its number: an int64 that counts all events of the producer, or a version vector, whose
+            counter of the producer counts its events of a key.
+        first: the first number.
+    """
+
+    producer: str
+    number: str
+    first: int = 1
+
+    def faults(self, columns: Schema) -> list[str]:
+        """What is wrong with it for a log of some columns."""
+        kinds = [
+            (self.producer, [ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.ENUM]),
+            (self.number, [ColumnKind.INT64, ColumnKind.VERSION_VECTOR]),
+        ]
+        return [
+            f"numbered names {name!r}, {columns.get(name, 'not declared')}; expected {' or '.join(some)}, not null"
+            for name, some in kinds
+            if name not in columns or columns[name].kind not in some or columns[name].null
+        ]
+
+
 @dataclass(frozen=True, eq=False)
 class Log:
     """A named stream of events, whose landing objects are below one folder.
@@ -132,6 +161,9 @@ class Log:
         bounds: how large its landing objects, and what a snapshot takes in of them, may be.
         quarantine: when sealing stops because too much cannot be read.
         conflicts: when sealing stops because ids are repeated with other content.
+        numbered: that producers number their events; what is then out of order, repeated or missing is reported.
+        late_max: how long before the beginning of the snapshot that takes an event in its `event_time` may be; the
+            landing of a log with older ones is refused.
         owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
         description: one sentence for people.
 
@@ -150,6 +182,8 @@ class Log:
     bounds: LandingBounds = DEFAULT_BOUNDS
     quarantine: QuarantineLimits = QuarantineLimits()
     conflicts: ConflictLimits = ConflictLimits()
+    numbered: Numbered | None = None
+    late_max: dt.timedelta | None = None
     owner: str | None = None
     description: str = ""
     repeats_within: int | None = None
@@ -168,6 +202,9 @@ class Log:
         faults += [] if self.by_place else _identifying("event_id", self.id_columns, self.columns)
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
+        faults += self.numbered.faults(self.columns) if self.numbered else []
+        if self.late_max is not None and self.event_time is None:
+            faults.append("late_max is about event_time, which is not declared")
         faults += [f"the column name {name!r} is reserved" for name in self.columns if name in _RESERVED]
         faults += [
             f"column {name!r} is a ratio; a log holds no floats"
@@ -271,7 +308,8 @@ class Log:
             name: replace(self.columns[name], null=column.null, precision=column.precision)
             for name, column in parse_schema(content).items()
         }
-        return replace(self, columns=former, event_time=self.event_time if self.event_time in former else None)
+        event_time = self.event_time if self.event_time in former else None
+        return replace(self, columns=former, event_time=event_time, numbered=None, late_max=None)
 
     def faults_of_growth(self, content: str) -> list[str]:
         """What keeps a log that was sealed with some `content` from growing into this one; empty if nothing does.

@@ -70,7 +70,7 @@ class LogVerifier:
         self._chain = chain
         self._log = log
         self._reader = LogReader(objects, chain, log)
-        self._partition_of: dict[object, int] = {}
+        self._first_of: dict[object, tuple[int, int]] = {}
         self._parent: LogCut | None = None
         self.events = 0
 
@@ -154,14 +154,16 @@ class LogVerifier:
             offsets = pa.array([offset for p, offset in aside if p == partition], pa.int64())
             for file, every in tables:
                 table = every.filter(pc.invert(pc.is_in(every["log_offset"], offsets))) if len(offsets) else every
-                for row in table.group_by(list(self._log.key_columns)).aggregate([]).to_pylist():
-                    key = self._log.key_of(row)
-                    known = self._partition_of.setdefault(key, partition)
+                firsts = table.group_by(list(self._log.key_columns)).aggregate([("log_offset", "min")])
+                for row in firsts.to_pylist():
+                    key, offset = self._log.key_of(row), row["log_offset_min"]
+                    known, at = self._first_of.setdefault(key, (partition, offset))
                     if known != partition:
                         yield (
                             LogCheck.KEY_PARTITION,
                             file.name,
-                            f"key {key!r} is in log partitions {known} and {partition}",
+                            f"key {key!r} is in log partitions {known} and {partition}: first at {known}:{at}, and at "
+                            f"{partition}:{offset}",
                         )
 
     def _stored(self, snapshot: Snapshot) -> Iterable[_Found]:

@@ -8,6 +8,7 @@ next run writes the same ones.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from refold.log.snapshot import (
     require_sealed,
     unchanged,
 )
+from refold.seal.arrivals import Arrivals
 from refold.seal.cadence import Cadence
 from refold.seal.decoding import DecodedObject, Decoding
 from refold.seal.deduplication import Deduplication
@@ -90,6 +92,7 @@ class Sealer:
         self.cadence = cadence.started(next((each.key for each in chain), None), folders)
         for part in self._parts:
             part.keys = {folder for folder in folders if self.cadence.contains(folder)}
+            part.begins = self.cadence.begins
         if self.stopped and not folders:
             raise self._refusal()
 
@@ -205,6 +208,7 @@ class _LogSealer:
     """The part of sealing that belongs to one log; objects in folders other than `keys` wait."""
 
     keys: Collection[str] = ()
+    begins: Callable[[str], dt.datetime]
 
     def __init__(
         self, landing: ObjectStore, objects: ObjectStore, chain: SnapshotChain, log: Log, memory_bytes: int
@@ -309,7 +313,9 @@ class _LogSealer:
     def _seal(self, key: str, due: Sequence[LandingObject], parent: Snapshot | None) -> tuple[LogCut, LogLayout]:
         check_size(self.log, key, due)
         new = self._new_events(parent)
-        objects = within_limits(self.log, key, self._decoding.decode(due, new.add))
+        arrivals = Arrivals(self.log, key, self.begins(key), due, new.add)
+        objects = within_limits(self.log, key, self._decoding.decode(due, arrivals))
+        arrivals.check()
         cut = self._new_cut(objects, new, parent)
         segments, repeats, seen = self._write(key, objects, new)
         self._sealed |= {o.name: o for o in cut.objects}
@@ -334,10 +340,11 @@ class _LogSealer:
                 readable.append(item)
             except RefusedLanding as error:
                 errors.append(error)
-        objects = list(self._decoding.decode(readable, new.add))
+        arrivals = Arrivals(self.log, key, self.begins(key), due, new.add)
+        objects = list(self._decoding.decode(readable, arrivals))
         found = self._deduplication.found(key, objects, new, *self._deduplication.run(new)) if objects else None
         checks: list[Callable[[], Any]] = [partial(check_size, self.log, key, due)]
-        checks += [partial(within_limits, self.log, key, objects), *([found.check] if found else [])]
+        checks += [partial(within_limits, self.log, key, objects), arrivals.check, *([found.check] if found else [])]
         for check in checks:
             try:
                 check()

@@ -1,0 +1,68 @@
+"""`refold log hot` and `refold log order`: how a log is spread over its partitions, and how it was delivered."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from refold.cli import terminal as view
+from refold.cli.group import open_project
+from refold.cli.log import log
+
+_SHOWN = 50
+
+
+@log.command("hot")
+@click.argument("log", required=False)
+@click.option("--as-of", metavar="SNAPSHOT", help="Up to this snapshot; by default the newest.")
+@click.pass_context
+def log_hot(context: click.Context, log: str | None, as_of: str | None) -> None:
+    """Show the share of each log partition of LOG (default: all logs) in events, bytes and seconds, and heavy keys."""
+    engine, console = open_project(context), view.console()
+    snapshot = engine.chain.get(as_of)
+    for each in engine.project.logs if log is None else [engine.project.log(log)]:
+        with view.progress(console):
+            found = engine.hot(each.name, snapshot)
+        rows = [
+            {
+                "log partition": load.partition,
+                "events": load.events,
+                "share": f"{100 * load.events / max(found.events, 1):.1f} %",
+                "bytes": load.size_bytes,
+                "seconds": f"{load.seconds:.3f}",
+            }
+            for load in found.partitions
+        ]
+        title = f"Log {each.name} up to {snapshot.key}: the largest log partition has {found.skew:.2f} times the mean"
+        console.print(view.table(title, rows))
+        for line in found.picture():
+            console.print(view.cell(line), soft_wrap=True)
+        keys = [{"key": str(key), "log partition": place, "events": events} for key, place, events in found.keys]
+        console.print(view.table("The keys with the most events", keys))
+
+
+@log.command("order")
+@click.argument("log", required=False)
+@click.option("--as-of", metavar="SNAPSHOT", help="Up to this snapshot; by default the newest.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line, for machines, without a limit.")
+@click.pass_context
+def log_order(context: click.Context, log: str | None, as_of: str | None, as_json: bool) -> None:
+    """List deliveries out of order, repeated and missing by the numbers of producers of LOG. Exits 1 on a finding.
+
+    By default of all logs that declare `numbered`.
+    """
+    engine, console = open_project(context), view.console()
+    snapshot, any_found = engine.chain.get(as_of), False
+    for name in [log] if log else [each.name for each in engine.project.logs if each.numbered]:
+        found = engine.order_of(name, snapshot)
+        any_found = any_found or bool(found)
+        if as_json:
+            for each in found:
+                click.echo(json.dumps({"log": name, **vars(each)}, ensure_ascii=False))
+            continue
+        rows = [{"fault": f.fault, "snapshot": f.snapshot, "what": str(f)} for f in found[:_SHOWN]]
+        console.print(view.table(f"Log {name} up to {snapshot.key}: {len(found)} findings", rows))
+    if any_found:
+        sys.exit(1)
