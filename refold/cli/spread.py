@@ -10,6 +10,8 @@ import click
 from refold.cli import terminal as view
 from refold.cli.group import open_project
 from refold.cli.log import log
+from refold.seal.repartition import Repartition
+from refold.storage.objects import ObjectStore
 
 _SHOWN = 50
 
@@ -41,6 +43,31 @@ def log_hot(context: click.Context, log: str | None, as_of: str | None) -> None:
             console.print(view.cell(line), soft_wrap=True)
         keys = [{"key": str(key), "log partition": place, "events": events} for key, place, events in found.keys]
         console.print(view.table("The keys with the most events", keys))
+
+
+@log.command("repartition")
+@click.argument("log")
+@click.option("--partitions", type=click.IntRange(1, 1024), required=True, help="The new number of log partitions.")
+@click.option("--into", metavar="PLACE", required=True, help="Where the new generation is made: a store of its own.")
+@click.pass_context
+def log_repartition(context: click.Context, log: str, partitions: int, into: str) -> None:
+    """Make the snapshots again in another PLACE, with another number of log partitions of LOG; the store is only read.
+
+    Every event, and the order of those of each key, is compared. Then declare `partitions`, give `REFOLD_STORE` the new
+    place and rebuild there: stores are folded and proven again, and until its first release readers see what they saw.
+    A rerun goes on where another ended. Exits 1 where the new log is not whole.
+    """
+    engine, console = open_project(context), view.console()
+    target = ObjectStore.open(into)
+    work = Repartition(engine.objects, engine.chain, target, engine.project.log(log), partitions)
+    made = list(work.run())
+    findings = work.verify()
+    events = sum(each.events for each in made)
+    console.print(f"{len(made)} snapshots, {events:,} events of log {log}: the same events, in the same order by key.")
+    for finding in findings:
+        console.print(view.cell(finding), soft_wrap=True)
+    if findings:
+        sys.exit(1)
 
 
 @log.command("order")

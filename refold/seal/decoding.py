@@ -179,7 +179,7 @@ class Decoding:
     def _partitions(self, item: LandingObject, rows: pa.Table, lines: Seqs) -> Partitions:
         if item.partition is None:
             keys = as_one([rows[name] for name in self._log.key_columns])
-            return kafka_partitions(_key_bytes(keys), self._log.partitions).astype(np.int16)
+            return hashed_partitions(self._log, keys)
         if item.partition >= self._log.partitions:
             raise UnreadableObject(
                 f"The object {item.name} names log partition {item.partition}; log {self._log.name!r} has "
@@ -195,6 +195,11 @@ class Decoding:
                 remedy="Land such a table in one log partition, or let its source write a delete and a create.",
             )
         return np.full(len(rows), item.partition, dtype=np.int16)
+
+
+def hashed_partitions(log: Log, keys: pa.ChunkedArray) -> Partitions:
+    """The log partitions that follow from keys, which are given as one column."""
+    return kafka_partitions(_key_bytes(keys), log.partitions).astype(np.int16)
 
 
 def _key_bytes(keys: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -253,7 +253,8 @@ class _LogSealer:
         faults = self.log.faults_of_growth(cut.schema)
         if len(cut.ends) != self.log.partitions:
             faults.append(
-                f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}"
+                f"it was sealed with {len(cut.ends)} log partitions and is declared with {self.log.partitions}; "
+                "`refold log repartition` makes one with another number"
             )
         if not faults:
             faults = faults_of_identity(self._objects, self._chain, self.log)

@@ -26,6 +26,7 @@ BESIDE = {
     "sinks/cache.py": "writes to a server, in transactions; see tests/sinks/test_cache.py",
     "sinks/cache_server.py": "the same",
     "sinks/database_fenced.py": "writes only where there are leases, as above",
+    "seal/repartition.py": "writes where nothing reads yet; tests/seal/test_repartition.py stops it at every write",
     "storage/durable.py": "writes one file and gives it its name, which is watched as one write",
     "storage/wrappers.py": "passes on what it is asked to write",
     "testing": "is for tests",
