@@ -1,4 +1,4 @@
-"""`refold log hot` and `refold log order`: how a log is spread over its partitions, and how it was delivered."""
+"""`refold log hot`, `order` and `repartition`: how a log is spread over its partitions, and how it was delivered."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import click
 
+import refold.cli.redact  # noqa: F401  # registers its commands of `refold log`
 from refold.cli import terminal as view
 from refold.cli.group import open_project
 from refold.cli.log import log
