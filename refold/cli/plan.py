@@ -12,9 +12,12 @@ import click
 from refold.cli import terminal as view
 from refold.cli.audit import show_served
 from refold.cli.group import THROUGH, cli, open_project
+from refold.errors import RefoldError, Unproven
+from refold.log.snapshot import Snapshot
 from refold.plan.decisions import plan_rebuild, totals
 from refold.plan.forecast import Forecast, bytes_text, forecast, resident_mb, seconds_text, sentences
 from refold.plan.runs import RunRecord, Via, read_runs, runs_file
+from refold.release.releaser import Releaser
 
 _SHOWN = 20
 
@@ -30,8 +33,8 @@ _SHOWN = 20
 def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool, history: bool) -> None:
     """Show what a rebuild would read, fold, prove and publish, and why, with seconds and memory; changes nothing.
 
-    Also reads back what is served now, and says where it differs from what was proven, and which sinks that the
-    project no longer has will be withdrawn.
+    Also reads back what is served now, and says where it differs from what was proven, which sinks that the project
+    no longer has will be withdrawn, and, once all is published, which sinks could not follow a release.
     """
     if history:
         _show_history(read_runs(), as_json)
@@ -41,8 +44,10 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     made = plan_rebuild(engine, through, fresh=fresh)
     expected = forecast(engine, made, read_runs(), Via.COMMAND, base_mb=base)
     served, former = engine.served.check(), engine.releaser.foretell_withdrawals()
+    last = made.days[-1].snapshot
+    refused = refusals(engine.releaser, last) if made.release and last is not None else []
     if as_json:
-        more = {"served": [asdict(each) for each in served], "former_sinks": former}
+        more = {"served": [asdict(each) for each in served], "former_sinks": former, "refused": refused}
         click.echo(json.dumps({**as_object(expected), **more}, indent=2))
         return
     console = view.console()
@@ -52,8 +57,22 @@ def plan(context: click.Context, through: str | None, fresh: bool, as_json: bool
     if engine.chain.head is not None:
         view.skipped_and_stopped(engine, console)
     show_served(console, served)
-    for sentence in former:
+    for sentence in [*former, *refused]:
         console.print(view.cell(sentence), soft_wrap=True)
+
+
+def refusals(releaser: Releaser, snapshot: Snapshot) -> list[str]:
+    """Why no release of a snapshot can be made, asked of every sink, for people; moves nothing.
+
+    Empty where all sinks can follow, and where they cannot be asked yet: not all is proven and published.
+    """
+    try:
+        releaser.require_followed(snapshot, ())
+    except Unproven:
+        return []
+    except RefoldError as error:
+        return [str(error)]
+    return []
 
 
 def rows_of(expected: Forecast) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+from refold.cli.plan import refusals
 from refold.errors import FixInput, Unavailable
 from refold.storage.objects import ObjectStore
 from refold.storage.wrappers import Operation, WrapperStore, wrapped
@@ -58,10 +59,15 @@ def test_a_release_that_a_view_of_others_prevents_is_not_committed(either: Littl
     do(either, "CREATE VIEW theirs AS SELECT level FROM on_hand")
     with pytest.raises(FixInput, match=r"(?s)Snapshot 2026-01-02 cannot be released.*theirs.*Nothing was changed"):
         other.release(1)
-    pointer = other.releaser().pointer
+    pointer, day = other.releaser().pointer, other.engine().chain.get(DAYS[1])
     assert pointer.number() == 1
     assert set(either.released().values()) == {0}
+    (foretold,) = refusals(other.releaser(), day)
+    assert "theirs" in foretold and "Snapshot 2026-01-02 cannot be released" in foretold
+    assert refusals(other.releaser(), other.engine().chain.get(DAYS[2])) == [], "not published yet"
     do(either, "DROP VIEW theirs")
+    assert refusals(other.releaser(), day) == []
+    assert set(either.released().values()) == {0}
     assert other.release(1).number == 2
     assert set(other.released().values()) == {1}
 
