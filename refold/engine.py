@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from refold.base.memory import limit_bytes, share_allocator
+from refold.base.memory import limit_bytes, return_freed_memory, share_allocator
 from refold.base.parallel import limit_threads
 from refold.base.progress import track
 from refold.config import Settings
@@ -80,6 +80,8 @@ class Engine:
     ) -> None:
         share_allocator()
         limit_threads(limit_bytes(settings.memory_limit_mb))
+        if settings.memory_limit_mb is not None:
+            return_freed_memory()
         self.project = project
         self.settings = settings
         self.open_store = open_store

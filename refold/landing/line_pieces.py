@@ -13,7 +13,7 @@ import numpy as np
 from refold.landing.bounds import LandingBounds
 from refold.landing.json_block import LineIndex, lines_at_most
 
-PIECE_BYTES = 1 << 23
+PIECE_BYTES = 1 << 20
 """About how many bytes are looked at together; more where a line is longer."""
 
 PIECE_LINES = 1 << 16

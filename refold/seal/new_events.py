@@ -26,7 +26,7 @@ from refold.log.segment import encoded
 Partitions = npt.NDArray[np.int16]
 """The log partition of each of some events."""
 
-TOGETHER_EVENTS = 1 << 16
+TOGETHER_EVENTS = 1 << 14
 """How many events, of one object or of several, are ordered together."""
 
 

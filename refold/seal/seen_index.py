@@ -48,14 +48,20 @@ _GROUP_BITS = 64 * (_GROUP_WORDS - 1)
 _BITS = 16
 _PIECES = 4
 _AHEAD = 64
+_GATHERED = 1 << 16
 Words = npt.NDArray[np.uint64]
 
 
 def sorted_entries(run: SeenRun, chosen: npt.NDArray[np.bool_] | None = None) -> Words:
     """The chosen entries of a run (None: all), three words each, by hash; those of equal hashes in their order."""
-    order = run.by_hash if chosen is None else run.by_hash[chosen[run.by_hash]]
+    order = run.by_hash
+    if chosen is not None and not chosen.all():
+        order = order[chosen[order]]
     entries = np.empty((len(order), 3), dtype=np.uint64)
-    entries[:, 0], entries[:, 1], entries[:, 2] = run.hashes[order], run.contents[order], run.seqs[order]
+    for low in range(0, len(order), _GATHERED):  # a whole column at once takes as much memory again
+        rows = order[low : low + _GATHERED]
+        for place, column in enumerate((run.hashes, run.contents, run.seqs)):
+            entries[low : low + _GATHERED, place] = column[rows]
     return entries.reshape(-1)
 
 
