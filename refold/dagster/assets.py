@@ -6,10 +6,11 @@ single partition as a range, and records checks on no partition at all.
 A sink is one table or index that moves through snapshots, so it is not partitioned; run alone it publishes the newest
 snapshot, in a partitioned run the run's own. It depends on all partitions of its state, so that a backfill of a range
 runs it once, after the range: with a mapping to the last partition it would start first, and fail because nothing
-is proven yet.
+is proven yet. In a run that releases, a sink that refuses a store does not fail its step, since Dagster would skip the
+release of all other stores: it records what it still serves, the release leaves its store out, and fails at its end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,9 @@ from refold.errors import FixInput, RefoldError, Retry
 from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.project import Project
+from refold.rebuild import RebuildRun
+from refold.rebuild.events import Released, StoreRefused
+from refold.release.pointer import Release
 from refold.seal.sealer import SealReport
 from refold.seal.sealing import shortened
 from refold.sinks.base import Sink
@@ -178,12 +182,21 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         try:
             snapshot = snapshot_of(context, opened, config.snapshot)
             differed = [found for sink in sinks if (found := opened.served.repair(store, sink)) is not None]
-            done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
+            for wrong in differed:
+                context.log.warning(str(wrong))
             served = opened.releaser.current()
+            done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
+        except FixInput as error:
+            if keys.RELEASE_KEY not in selected(context):
+                raise raised(error) from error
+            refused = StoreRefused(store, snapshot, error)
+            context.log.error(refused.warning)
+            return dg.MaterializeResult(
+                metadata=md.held_metadata(refused, served),
+                data_version=dg.DataVersion(keys.served_version(store, served)),
+            )
         except RefoldError as error:
             raise raised(error) from error
-        for wrong in differed:
-            context.log.warning(str(wrong))
         return dg.MaterializeResult(
             metadata=md.published_metadata(store, done, snapshot, served, differed),
             data_version=dg.DataVersion(done[0].digest[:20]),
@@ -204,18 +217,43 @@ def _release_asset(project: Project) -> dg.AssetsDefinition:
     )
     def release(
         context: dg.AssetExecutionContext, config: SnapshotConfig, engine: EngineResource
-    ) -> dg.MaterializeResult[Any]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         opened = engine.open(project)
         try:
             snapshot = snapshot_of(context, opened, config.snapshot)
-            served = opened.releaser.release(snapshot)
+            run, held = RebuildRun(opened, snapshot.key), _refused(opened, selected(context), snapshot)
+            released = [event.release for event in run.release(held) if isinstance(event, Released)]
+            problems = [event.problem for event in run.check_stores()] if held else []
         except RefoldError as error:
             raise raised(error) from error
-        if served.snapshot != snapshot.key:
-            context.log.info(f"Snapshot {snapshot.key} is older than the released one; {served.snapshot} stays.")
-        return dg.MaterializeResult(
-            metadata=md.release_metadata(served),
-            data_version=dg.DataVersion(keys.release_version(served)),
-        )
+        for served in released:
+            yield _released(context, snapshot, served)
+        if problems:
+            raise dg.Failure("\n".join(problems), allow_retries=False)
 
     return release
+
+
+def _released(context: dg.AssetExecutionContext, snapshot: Snapshot, served: Release) -> dg.MaterializeResult[Any]:
+    if served.snapshot != snapshot.key:
+        context.log.info(f"Snapshot {snapshot.key} is older than the released one; {served.snapshot} stays.")
+    return dg.MaterializeResult(
+        metadata=md.release_metadata(served),
+        data_version=dg.DataVersion(keys.release_version(served)),
+    )
+
+
+def selected(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Set[dg.AssetKey]:
+    """The assets of a step's run."""
+    return context.run.asset_selection or context.job_def.asset_layer.selected_asset_keys
+
+
+def _refused(engine: Engine, chosen: Set[dg.AssetKey], snapshot: Snapshot) -> set[str]:
+    """The stores that this run was to publish and whose sinks do not hold the snapshot. Raises Unproven."""
+    found = set()
+    for store in engine.project.stores:
+        if store.sinks and keys.sink_groups(store).keys() <= chosen:
+            version = engine.publisher.version(snapshot, engine.prover.require(store, snapshot)[0])
+            if any(version not in engine.publisher.target(store, sink).versions() for sink in store.sinks):
+                found.add(store.name)
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from refold.dagster import keys, results
-from refold.dagster.assets import SnapshotConfig, partition_of, raised, snapshot_of
+from refold.dagster.assets import SnapshotConfig, partition_of, raised, selected, snapshot_of
 from refold.dagster.resource import EngineResource
 from refold.dagster.results import Result
 from refold.errors import RefoldError, Retry
@@ -150,9 +150,11 @@ def _expectations(project: Project, store: Store, sink: dg.AssetKey) -> dg.Asset
     def expectations(
         context: dg.AssetCheckExecutionContext, config: SnapshotConfig, engine: EngineResource
     ) -> dg.AssetCheckResult:
-        opened = engine.open(project)
+        opened, releases = engine.open(project), keys.RELEASE_KEY in selected(context)
         return _answered(
-            lambda: results.check_expectations(opened.publisher, store, snapshot_of(context, opened, config.snapshot)),
+            lambda: results.check_expectations(
+                opened.publisher, store, snapshot_of(context, opened, config.snapshot), may_be_held=releases
+            ),
         )
 
     return expectations

@@ -71,6 +71,11 @@ def _declared(part: Decoder | Layout) -> list[object]:
     return [kind, asdict(part)]
 
 
+def served_version(store: Store, served: Release | None) -> str:
+    """The data version of what a store's sinks serve: as of one that was published, or `unserved`."""
+    return served.digests.get(store.name, "unserved")[:20] if served is not None else "unserved"
+
+
 def release_version(served: Release) -> str:
     """The data version of the release: its number and what it serves."""
     return f"{served.number}-{served.snapshot_id[:12]}"

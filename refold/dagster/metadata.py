@@ -15,6 +15,7 @@ from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.divergence import place_of
 from refold.proof.prover import Difference, Verdict
+from refold.rebuild.events import StoreRefused
 from refold.release.pointer import Release
 from refold.release.publisher import Published
 from refold.repair.served import Served
@@ -210,6 +211,16 @@ def published_metadata(
         "place": dg.MetadataValue.md("\n".join(f"- {as_code(each.place)}" for each in published)),
         "content digest, read back": published[0].digest,
         "dagster/column_lineage": sink_lineage(store),
+    }
+
+
+def held_metadata(refused: StoreRefused, served: Release | None) -> dict[str, Any]:
+    """Why a store was not published, and what its sinks serve meanwhile."""
+    name = refused.store.name
+    is_served = served is not None and name in served.versions
+    return {
+        "held back": printable_lines(refused.warning),
+        "keeps serving": f"snapshot {served.position_of(name).snapshot}" if served and is_served else "nothing",
     }
 
 

@@ -95,9 +95,17 @@ def replay(verdict: Verdict) -> Result:
     return Result(verdict.passed, text, md.verdict_metadata(verdict))
 
 
-def check_expectations(publisher: Publisher, store: Store, snapshot: Snapshot) -> Result:
-    """Check what a store's sinks hold for a snapshot."""
-    return expectations(store, snapshot, publisher.check_expectations(store, snapshot))
+def check_expectations(publisher: Publisher, store: Store, snapshot: Snapshot, *, may_be_held: bool = False) -> Result:
+    """Check what a store's sinks hold for a snapshot. A store that may be held back only warns where it was.
+
+    Raises NotFound where a sink does not hold it.
+    """
+    try:
+        return expectations(store, snapshot, publisher.check_expectations(store, snapshot))
+    except NotFound as error:
+        if not may_be_held:
+            raise
+        return Result(False, f"Store {store.name!r} is held back: {error}", {"snapshot": snapshot.key}, warns=True)
 
 
 def expectations(store: Store, snapshot: Snapshot, results: Sequence[ExpectationResult]) -> Result:

@@ -182,9 +182,9 @@ class RebuildRun:
                 held.add(event.store.name)
             yield event
         if not failed:
-            yield from self._release(held)
+            yield from self.release(held)
 
-    def _release(self, held: set[str]) -> Iterator[Event]:
+    def release(self, held: set[str]) -> Iterator[Event]:
         """Release without the stores held back; those that a sink refuses meanwhile are added to them."""
         project = self.engine.project
         published = {store.name for store in project.stores if store.sinks}
