@@ -279,4 +279,4 @@ def written_first(name: str, url: str) -> Conflict:
 
 def unmapped(name: str, url: str, error: Exception) -> Damaged:
     """What `map` raises for an object that cannot be read."""
-    return Damaged(f"The object {name} in {url} cannot be read: {error}.")
+    return Damaged(f"The object {name} in {url} cannot be read: {str(error).rstrip('.')}.")

@@ -10,6 +10,7 @@ import datetime as dt
 import errno
 import mmap
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from refold.errors import NotFound, RefoldError, Unavailable
+from refold.errors import Damaged, FixInput, NotFound, RefoldError, Unavailable
 from refold.storage import durable
 from refold.storage.behind import Behind
 from refold.storage.failures import MISSING, explained
@@ -33,6 +34,7 @@ _RETRY_TIMEOUT = dt.timedelta(seconds=15)
 Set no client options: any that are given make obstore forget those of the environment, such as AWS_ALLOW_HTTP.
 """
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO)
 """What opening a name reports that is not there, is a folder, or is a socket."""
 
@@ -190,6 +192,14 @@ class _RemoteStore(_ObstoreStore):
                 raise written_first(name, self.url) from None
 
 
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+
+
+def _kind(mode: int) -> str:
+    """What an entry that is not a file is."""
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
 def _listed(meta: Any) -> ObjectInfo:
     return ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'), meta["last_modified"])
 
@@ -218,6 +228,7 @@ class _LocalStore(_ObstoreStore):
             try:
                 durable.create_whole(self._root / name, data)
             except FileExistsError:
+                self._require_regular(name)
                 self._unsynced.add(name)  # another process may have created it and not synced it yet
                 self.sync()
                 raise written_first(name, self.url) from None
@@ -244,6 +255,29 @@ class _LocalStore(_ObstoreStore):
             raise failure from None  # the answer of a file system is not lost: a sync that failed is no success
         super()._settle(name, data, failure)
 
+    def get(self, name: str) -> bytes:
+        with self._regular(name) as file:
+            return file.read()
+
+    def exists(self, name: str) -> bool:
+        with explained(f"Cannot look for {name} in {self.url}"):
+            return self._require_regular(name)
+
+    def _require_regular(self, name: str) -> bool:
+        """Whether there is an object of that name. Raises Damaged where there is a pipe, device or socket."""
+        try:
+            mode = (self._root / name).stat().st_mode
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return False
+            raise
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise Damaged(
+                f"Expected the object {name} in {self.url} to be a file, found {_kind(mode)}.",
+                remedy="Remove it, and restore the object from a copy.",
+            )
+        return stat.S_ISREG(mode)
+
     def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
         with self._regular(name) as file:
             data = file.read(os.fstat(file.fileno()).st_size + 1)
@@ -260,26 +294,34 @@ class _LocalStore(_ObstoreStore):
     def _regular(self, name: str) -> Iterator[BinaryIO]:
         """The open file of an object; what is not a regular file is not found, and not waited for."""
         with self._reading(name):
-            if any(part in ("", ".", "..") for part in name.split("/")):
-                raise ValueError(f"{name!r}")
+            if any(part in ("", ".", "..") for part in name.split("/")) or _CONTROL.search(name):
+                raise ValueError(name)
             try:
                 # Without O_NONBLOCK, opening a pipe waits for a writer.
                 with open(
                     self._root / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
                 ) as file:
-                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                        raise self._missing(name)
+                    mode = os.fstat(file.fileno()).st_mode
+                    if not stat.S_ISREG(mode):
+                        raise self._irregular(name, mode)
                     yield file
             except OSError as error:
+                if error.errno == errno.ENXIO:
+                    raise self._irregular(name, stat.S_IFSOCK) from None
                 if error.errno in _NO_FILE:
                     raise self._missing(name) from None
                 raise
 
+    def _irregular(self, name: str, mode: int) -> NotFound:
+        return NotFound(f"Expected the object {name} in {self.url} to be a file, found {_kind(mode)}.")
+
     def map(self, name: str) -> bytes | memoryview:
         try:
-            with (self._root / name).open("rb") as file:
+            with self._regular(name) as file:
+                if not os.fstat(file.fileno()).st_size:
+                    raise NotFound("it is empty")  # cannot be mapped
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (OSError, ValueError) as error:
+        except (NotFound, FixInput) as error:
             raise unmapped(name, self.url, error) from error
 
     def _written(self, name: str, data: bytes) -> bytes | memoryview:
