@@ -96,6 +96,7 @@ class Lease:
         with self._lock:
             self._sync(name)
             self._settle()
+            self._objects.sync()  # what the commit names must be there before others may make it
             self._swap(deciding(self._record, Pending(name, data.decode())), name)
             self._settled = False
             try:

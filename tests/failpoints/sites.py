@@ -111,6 +111,7 @@ EXEMPT = {
     ("refold/dedup/repeated_hashes.py", "RepeatedHashes._spill", "file.write"): "a temporary file",
     ("refold/base/kernel_cache.py", "_KernelCache.save_overload", "_write"): "killed where it writes",
     ("refold/base/kernel_cache.py", "_write", "Path().unlink"): "after a write that failed",
+    ("refold/sinks/database.py", "Database.at_once", "connection.execute"): "of leases, see there",
     ("refold/sinks/database_postgres.py", "_watch", "connection.execute"): "a query of what blocks a session",
     ("refold/sinks/database_sqlite.py", "immutable_engine.connect", "sqlite3.connect"): "opens a file only to read it",
     ("refold/sinks/sql_faults.py", "shadow_faults", "connection.execute"): "a query of PostgreSQL's catalogue",

@@ -9,8 +9,8 @@ from refold.leases.lease import Duty, partition_lease
 from refold.leases.leases import Leases
 from refold.leases.register import ObjectRegister
 from refold.storage.objects import ObjectStore
-from refold.storage.wrappers import Operation
-from refold.testing.faulty_store import Effect, Faults
+from refold.storage.wrappers import Operation, WrapperStore
+from refold.testing.faulty_store import Crash, Effect, Faults
 from tests.leases.clock import HandClock
 
 
@@ -106,6 +106,39 @@ def test_a_commit_that_conflicts_does_not_stay_pending(two: Two):
     lease.release()
     assert two.objects.get("releases/1") == b"other"
     two.second.acquire("publish").check()
+
+
+class Soon(WrapperStore):
+    """A store that writes what is `put_soon` at the next `sync` only."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.waiting: dict[str, bytes] = {}
+
+    def put_soon(self, name: str, data: bytes) -> None:
+        self.waiting[name] = data
+
+    def sync(self, folder: str = "") -> None:
+        for name, data in self.waiting.items():
+            self._inner.put(name, data)
+
+
+def test_what_a_commit_names_is_there_before_it_is_decided(two: Two):
+    """Or whoever takes the lease would make a commit that names what its holder never wrote."""
+    own = Soon(two.objects)
+    register = ObjectRegister(ObjectStore.open("memory://"))
+    dying, following = (
+        Leases(register, objects, holder=name, clock=clock, renews=False)
+        for name, objects, clock in zip(("dying", "following"), (own, two.objects), two.clocks, strict=True)
+    )
+    lease = dying.acquire("seal")
+    own.put_soon("segment", b"events")
+    two.faults.plan(Operation.CREATE, Effect.CRASH, names="snapshots/1")
+    with pytest.raises(Crash):
+        lease.commit("snapshots/1", b"names the segment")
+    following.acquire("seal")
+    assert two.objects.get("snapshots/1") == b"names the segment"
+    assert two.objects.get("segment") == b"events"
 
 
 def test_leases_are_taken_in_one_order_and_held_once(two: Two):
