@@ -8,6 +8,7 @@ after `reader`; `refold log order` and the check `order` show what is found.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -65,23 +66,31 @@ class _Producer:
 
     next: int
     gaps: dict[int, tuple[int, str, str]] = field(default_factory=dict)
+    _firsts: list[int] = field(default_factory=list)
 
     def skip(self, number: int, snapshot: str, where: str) -> None:
+        """Take the next number, or a higher one; those between are missing from then on."""
         if number > self.next:
-            self.gaps[self.next] = (number - 1, snapshot, where)
+            self._open(self.next, number - 1, snapshot, where)
         self.next = max(self.next, number + 1)
 
     def fill(self, number: int) -> bool:
         """Take a number out of the gap that has it; whether one has."""
-        for first, (last, snapshot, where) in self.gaps.items():
-            if first <= number <= last:
-                del self.gaps[first]
-                if first < number:
-                    self.gaps[first] = (number - 1, snapshot, where)
-                if number < last:
-                    self.gaps[number + 1] = (last, snapshot, where)
-                return True
-        return False
+        place = bisect_right(self._firsts, number) - 1
+        first = self._firsts[place] if place >= 0 else number + 1
+        if first > number or self.gaps[first][0] < number:
+            return False
+        del self._firsts[place]
+        last, snapshot, where = self.gaps.pop(first)
+        if first < number:
+            self._open(first, number - 1, snapshot, where)
+        if number < last:
+            self._open(number + 1, last, snapshot, where)
+        return True
+
+    def _open(self, first: int, last: int, snapshot: str, where: str) -> None:
+        insort(self._firsts, first)
+        self.gaps[first] = (last, snapshot, where)
 
 
 class OrderCheck:
