@@ -12,8 +12,9 @@ from refold import int64, text
 from refold.errors import DeclarationError
 from refold.stores.kinds.relation import Relation
 from refold.types import ColumnType
+from tests.relations.free_queries import independent
 from tests.relations.house import MANY, SAME_ENDS, TWO, asked, is_caught, tables
-from tests.relations.queries import L, dependent, independent
+from tests.relations.queries import L, dependent
 
 ROWS = {"two": TWO, "same ends": SAME_ENDS, "many": MANY}
 DEPENDENT, INDEPENDENT = list(dependent()), list(independent())
