@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
     from refold.landing.names import Names
+    from refold.landing.parquet import Parquet
     from refold.log.declaration import PLACE, ConflictLimits, Log, Numbered, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
@@ -69,6 +70,7 @@ __all__ = [
     "Names",
     "Numbered",
     "OpenRelease",
+    "Parquet",
     "Project",
     "QuarantineLimits",
     "Sql",
@@ -107,6 +109,7 @@ _NAMES_OF = {
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
     "landing.names": "Names",
+    "landing.parquet": "Parquet",
     "log.declaration": "ConflictLimits Log Numbered PLACE QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily Hourly",
