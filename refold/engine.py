@@ -308,6 +308,6 @@ def _require_passed(verdicts: Iterable[Verdict]) -> None:
             )
 
 
-def open_engine(project: Project, root: Path, now: dt.datetime) -> Engine:
+def open_engine(project: Project, root: Path, now: dt.datetime, open_store: OpenStore = ObjectStore.open) -> Engine:
     """An engine over the places that the environment names, with defaults under the project's root."""
-    return Engine(project, Settings.from_environment(root), now=now)
+    return Engine(project, Settings.from_environment(root), open_store, now=now)

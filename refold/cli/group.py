@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from refold.errors import RefoldError
 if TYPE_CHECKING:
     from refold.engine import Engine
     from refold.log.snapshot import Snapshot
+    from refold.storage.objects import ObjectStore
 
 
 THROUGH = "The last snapshot, sealed even where it is not over; by default all that is over."
@@ -113,14 +114,15 @@ def cli(context: click.Context, root: Path | None) -> None:
     context.obj = root
 
 
-def open_project(context: click.Context) -> Engine:
-    """The engine over the project of the working folder, or of --project."""
+def open_project(context: click.Context, wrap: Callable[[ObjectStore], ObjectStore] = lambda store: store) -> Engine:
+    """The engine over the project of the working folder, or of --project; `wrap` is given each store that it opens."""
     from refold.engine import open_engine  # noqa: PLC0415  # half a second that `--help` need not wait for
     from refold.project import find_root, load_project  # noqa: PLC0415
     from refold.release.releaser import utc_now  # noqa: PLC0415
+    from refold.storage.wrappers import wrapped  # noqa: PLC0415
 
     root = find_root(context.obj)
-    return open_engine(load_project(root), root, utc_now())
+    return open_engine(load_project(root), root, utc_now(), wrapped(wrap))
 
 
 def snapshot_of(engine: Engine, as_of: str | None) -> Snapshot:

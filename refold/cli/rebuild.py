@@ -11,6 +11,8 @@ from refold.cli.group import THROUGH, cli, open_project
 from refold.errors import NotFound
 from refold.plan.forecast import foreseen
 from refold.project import find_root, load_project
+from refold.storage.objects import ObjectStore
+from refold.storage.wrappers import CountingStore
 
 
 @cli.command()
@@ -38,10 +40,17 @@ def sample(context: click.Context, folder: Path | None, late: bool) -> None:
 @click.pass_context
 def rebuild(context: click.Context, through: str | None, from_scratch: bool) -> None:
     """Seal, fold, prove, publish and release everything, without Dagster."""
-    engine, console = open_project(context), view.console()
+    opened: list[CountingStore] = []
+
+    def counted(store: ObjectStore) -> ObjectStore:
+        opened.append(CountingStore(store))
+        return opened[-1]
+
+    engine, console = open_project(context, counted), view.console()
     lines: list[str] = []
     with view.progress(console):
         snapshot = foreseen(engine, through, fresh=from_scratch, report=lines.append)
     view.summary(engine, snapshot, console)
+    lines += [f"Requests of {each.url}: {each.requests}" for each in opened if each.probe_key is not None]
     for line in lines:
         console.print(view.cell(line), soft_wrap=True)

@@ -166,6 +166,8 @@ class CountingStore(WrapperStore):
     >>> store.create("a", b"1234")
     >>> store.get("a"), store.bytes_written, store.bytes_read, store.reads["a"]
     (b'1234', 4, 4, 1)
+    >>> store.requests
+    '1 puts, 1 gets, 0 lists'
     """
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -173,6 +175,13 @@ class CountingStore(WrapperStore):
         self.calls, self.reads = Counter[Operation](), Counter[str]()
         self.bytes_read = self.bytes_written = 0
         self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> str:
+        """How many requests there were, for people: puts and deletes together, gets and looks for a name, and lists."""
+        puts = sum(self.calls[operation] for operation in WRITES)
+        gets = sum(self.calls[operation] for operation in (*READS, Operation.EXISTS))
+        return f"{puts:,} puts, {gets:,} gets, {self.calls[Operation.LIST]:,} lists"
 
     def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:
         """Do it and count it."""
