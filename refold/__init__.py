@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from refold.stores.kinds.relation import documents, relation
     from refold.stores.kinds.rule import fold
     from refold.stores.kinds.versions import TieBreak, conflicts, latest_by_version
+    from refold.stores.recheck import Recheck
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp, version_vector
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Parquet",
     "Project",
     "QuarantineLimits",
+    "Recheck",
     "Sql",
     "Tantivy",
     "TieBreak",
@@ -123,6 +125,7 @@ _NAMES_OF = {
     "stores.kinds.relation": "documents relation",
     "stores.kinds.rule": "fold",
     "stores.kinds.versions": "TieBreak conflicts latest_by_version",
+    "stores.recheck": "Recheck",
     "types": "binary boolean date decimal enum int64 ratio text timestamp version_vector",
 }
 _MODULE_OF = {name: f"refold.{module}" for module, names in _NAMES_OF.items() for name in names.split()}

@@ -20,7 +20,8 @@ from refold.base.progress import track
 from refold.config import Settings
 from refold.errors import Damaged, FixInput, Unproven
 from refold.explain.events import Explainer
-from refold.incremental.history import Refused, RelationHistory
+from refold.incremental.history import Refused
+from refold.incremental.relations import Relating
 from refold.leases.fenced_store import FencedStore, SinkFence
 from refold.leases.lease import Duty
 from refold.leases.leases import Leases
@@ -173,11 +174,22 @@ class Engine:
         landing, links = self.open_store(self.settings.landing, must_exist=True), self.settings.landing_links
         return AllowingLinks(landing, links) if links else landing
 
-    def verify_log(self, log: str, through: Snapshot) -> Iterator[tuple[Snapshot, list[LogFinding]]]:
-        """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds."""
+    def verify_log(
+        self, log: str, through: Snapshot, known: Collection[str] | None = None
+    ) -> Iterator[tuple[Snapshot, list[LogFinding]]]:
+        """Check a log's structure up to a snapshot; yields findings, oldest first, none where all holds.
+
+        Of the snapshots whose keys are `known` to hold, only those are checked that the project's `recheck` has in
+        turn for a store of the log.
+        """
         verifier = LogVerifier(self.objects, self.chain, self.project.log(log))
         snapshots = self.chain.through(through.key)
+        if known is not None:
+            course = self.prover.course(self.stores_of(log)[0], through, self.project.recheck)
+            due = {*course.again, *range(course.new, len(snapshots))}
+            snapshots = [each for each in snapshots if each.ordinal in due or each.key not in known]
         for snapshot in track(snapshots, f"verify {log}", len(snapshots), lambda s: s.cut(log).events):
+            verifier.go_on_from(self.builder.snapshot_before(snapshot))
             yield snapshot, verifier.verify(snapshot)
 
     def hot(self, log: str, through: Snapshot) -> HotLog:
@@ -218,10 +230,14 @@ class Engine:
         yield from self.builder.fold_history(stores or self.stores_of(log), through, fresh=fresh)
 
     def prove_history(
-        self, log: str, through: Snapshot, stores: Sequence[Folded] | None = None
+        self, log: str, through: Snapshot, stores: Sequence[Folded] | None = None, *, whole: bool = True
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
-        """Verify a log's stores (or some) at every snapshot in one full replay; yields verdicts, oldest first."""
-        verdicts = self.prover.prove_history(stores or self.stores_of(log), through)
+        """Verify a log's stores (or some) at every snapshot in one full replay; yields verdicts, oldest first.
+
+        Where it need not be `whole`, replay goes on from what is proven, as the project's `recheck` says.
+        """
+        recheck = None if whole else self.project.recheck
+        verdicts = self.prover.prove_history(stores or self.stores_of(log), through, recheck)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
         self.objects.sync()
 
@@ -230,20 +246,21 @@ class Engine:
         return reference_verdicts(self.objects, self.chain, self.builder, stores, snapshot)
 
     def relate_history(
-        self, through: Snapshot, refused: Refused | None = None
+        self, through: Snapshot, refused: Refused | None = None, *, whole: bool = True
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Build every relation at every snapshot and verify it; yields verdicts, oldest first.
 
         The last snapshot is verified over every order of rows that a proof needs. A relation that cannot be computed at
         a snapshot is given to `refused`, and one whose inputs are not built there is left out, as is one that reads a
-        store not built at the last; without `refused` either is raised.
+        store not built at the last; without `refused` either is raised. Where it need not be `whole`, relations go on
+        from what is proven, as the project's `recheck` says.
         """
         snapshots, relations = self.chain.through(through.key), self.project.relations
         if refused is not None:
             held = [each for each in self.project.folded if not self.is_built(each, through)]
             relations = [each for each in relations if not any(store in held for store in each.all_inputs)]
-        history = RelationHistory(self.builder, self.prover, relations, through, refused)
-        verdicts = history.verdicts(snapshots) if relations else ((each, {}) for each in snapshots)
+        relating = Relating(self.objects, self.builder, self.prover, None if whole else self.project.recheck)
+        verdicts = relating.verdicts(relations, snapshots, refused) if relations else ((each, {}) for each in snapshots)
         with self.builder.checkpoints.grouped():
             yield from track(verdicts, "relations", len(snapshots), lambda item: item[0].events_through)
         self.objects.sync()

@@ -9,7 +9,7 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from refold.importing import import_code
 from refold.log.declaration import Log
 from refold.seal.cadence import Cadence
 from refold.stores.declaration import Folded, Store
+from refold.stores.recheck import Recheck
 
 _Value = TypeVar("_Value", str, tuple[str, str])
 
@@ -35,6 +36,7 @@ class Project:
         sample: writes a sample landing folder, if the project has one: (folder, late) -> summary.
         release_together: groups of names of stores whose readers always see one snapshot: where one of a group cannot
             follow a release, the whole group is held back. Stores in no group are held back one by one.
+        recheck: what of the proven history a rebuild looks at again.
 
     Raises DeclarationError where names collide or an input is missing.
     """
@@ -45,6 +47,7 @@ class Project:
     sample: Callable[[Path, bool], object] | None = None
     keep: Sequence[str] = ()
     release_together: Sequence[Sequence[str]] = ()
+    recheck: Recheck = field(default_factory=Recheck)
 
     def __post_init__(self) -> None:
         faults = [*self._repeated_names(), *self._faults_of_logs(), *self._faults_of_sinks(), *self._unknown_stores()]

@@ -6,7 +6,7 @@ version, and for every input its data version and a pointer to its event. Ops ha
 alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import dagster as dg
@@ -17,7 +17,8 @@ from refold.dagster.assets import raised
 from refold.dagster.reporting import Place, Reported, Reporter, evaluated, kept_open
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
-from refold.errors import RefoldError
+from refold.errors import Damaged, RefoldError, Unproven
+from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Verdict
@@ -83,7 +84,11 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
     def run(context: dg.OpExecutionContext, config: HistoryConfig, engine: EngineResource) -> Iterator[_Yielded]:
         finished = False
         try:
-            rebuild = RebuildRun(engine.open(project), config.through, fresh=config.fresh, verifies=True)
+            report = Reporter(context.instance)
+
+            opened = engine.open(project)
+            known = partial(_known_to_hold, opened, report)
+            rebuild = RebuildRun(opened, config.through, fresh=config.fresh, verifies=True, known=known)
             with kept_open(context.instance, context.run_id):
                 for event in work(context, rebuild):
                     finished = finished or isinstance(event, dg.Output)
@@ -94,6 +99,12 @@ def _op(project: Project, name: str, work: _Work, description: str, *, first: bo
             yield dg.Output(None, metadata=planning.stages_metadata(rebuild.timings))
 
     return run
+
+
+def _known_to_hold(engine: Engine, report: Reporter, log: Log) -> Collection[str]:
+    """The snapshots of a log of which this content was reported with the check of its structure."""
+    reported = report.reported(keys.log_key(log), keys.STRUCTURE, keys.log_code_version(log))
+    return {each.key for each in engine.chain if reported.get(each.key) == each.cut(log.name).id[:20]}
 
 
 def _plan(context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[_Yielded]:
@@ -132,10 +143,7 @@ class _History:
             case LogVerified():
                 yield from self._log(event)
             case HistoryFolded(log, last):
-                for snapshot in self._engine.chain.through(last.key):
-                    stores = self._engine.stores_of(log.name)
-                    built = [store for store in stores if self._engine.is_built(store, snapshot)]
-                    yield from (self._state(store, snapshot) for store in built)
+                yield from self._folded(log, last)
             case RelationVerified(verdict):
                 yield self._state(verdict.store, verdict.snapshot)
                 yield _judged(verdict)
@@ -161,6 +169,35 @@ class _History:
         found = md.log_metadata(log, snapshot)
         yield self._report.materialized(place, cut.id[:20], keys.log_code_version(log), [], found)
         yield evaluated(place, keys.STRUCTURE, results.structure(event.findings, cut.seq_end))
+
+    def _folded(self, log: Log, last: Snapshot) -> Iterator[Reported]:
+        """The states of a log's stores, and after the last log what stands of relations."""
+        stores: list[Store] = [*self._engine.stores_of(log.name)]
+        if log == self._engine.project.logs[-1]:
+            stores += self._engine.project.relations
+        for snapshot in self._engine.chain.through(last.key):
+            for store in stores:
+                yield from self._unreported(store, snapshot)
+
+    def _unreported(self, store: Store, snapshot: Snapshot) -> Iterator[Reported]:
+        """A state that was not reported with its proof, and the proof where it stands; a rebuild may not come by it.
+
+        A relation that is not proven is reported when it is.
+        """
+        try:
+            record = self._engine.builder.require(store, snapshot)
+        except (Damaged, Unproven):
+            return
+        reported = self._report.reported(keys.state_key(store), keys.FULL_REPLAY, record.code_version)
+        if reported.get(snapshot.key) == record.data_version:
+            return
+        found = self._engine.prover.proofs.find(record.claim)
+        if found is not None or store.ledger is not None:
+            yield self._state(store, snapshot)
+        if found is not None:
+            proof = found[1]
+            method = f"{proof.method}, at {proof.snapshot}; the proof stands"
+            yield _judged(Verdict(store, snapshot, record, [], method, proof.events, proof.replay, proof.seconds))
 
     def _state(self, store: Store, snapshot: Snapshot) -> Reported:
         record = self._engine.builder.require(store, snapshot)

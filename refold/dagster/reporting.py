@@ -24,6 +24,7 @@ from dagster._core.definitions.data_version import (
     INPUT_DATA_VERSION_TAG_PREFIX,
     INPUT_EVENT_POINTER_TAG_PREFIX,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from refold.dagster.keys import LANDING
 from refold.dagster.results import Result
@@ -106,6 +107,7 @@ class Reporter:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
+        self._reported: dict[dg.AssetKey, Mapping[str, str]] = {}
         self._latest: dict[dg.AssetKey, Mapping[str | None, tuple[int, str]]] = {}
 
     def materialized(
@@ -121,6 +123,30 @@ class Reporter:
                 tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{source.to_user_string()}"] = found[1]
         self._latest.pop(key, None)
         return dg.AssetMaterialization(key, partition=partition, tags=tags, metadata=metadata)
+
+    def reported(self, key: dg.AssetKey, check: str, code_version: str) -> Mapping[str, str]:
+        """The data versions of the partitions that are reported by a code version, with a check that passed on them.
+
+        As of the first call of the run. Dagster finds no code versions by partition, so that of the oldest and that of
+        the newest report count for those between.
+        """
+        if key not in self._reported:
+            storage, kind = self._instance.event_log_storage, DagsterEventType.ASSET_MATERIALIZATION
+            checks = storage.get_asset_check_partition_info([dg.AssetCheckKey(key, check)])
+            done = AssetCheckExecutionRecordStatus.SUCCEEDED
+            passed = {each.partition_key for each in checks if each.is_current and each.latest_execution_status is done}
+            tags = storage.get_latest_tags_by_partition(key, kind, [DATA_VERSION_TAG])
+            ids = sorted(storage.get_latest_storage_id_by_partition(key, kind).values())
+            ends = AssetRecordsFilter(asset_key=key, storage_ids=[*ids[:1], *ids[-1:]])
+            events = self._instance.fetch_materializations(ends, limit=2).records if ids else []
+            codes = {(each.asset_materialization.tags or {}).get(CODE_VERSION_TAG) for each in events
+                     if each.asset_materialization is not None}  # fmt: skip
+            self._reported[key] = {
+                partition: found[DATA_VERSION_TAG]
+                for partition, found in tags.items()
+                if partition in passed and codes == {code_version}
+            }
+        return self._reported[key]
 
     def _newest(self, key: dg.AssetKey) -> Mapping[str | None, tuple[int, str]]:
         """The newest materialization of each partition: storage id and data version.

@@ -83,9 +83,15 @@ class RelationRun:
         """How its query is maintained."""
         return self.relation.incremental
 
-    def restart(self, *, computed: bool) -> None:
-        """Begin where nothing is known of partial aggregates, and the result is `computed` or not."""
-        self._partials, self._slices, self._pending, self._changed = {}, {}, [], not computed
+    def restart(self, *, computed: bool, partials: Mapping[str, pa.Table]) -> None:
+        """Begin where these partial aggregates are known, by name, and the result is `computed` or not."""
+        named = {partial.name: partial for partial in self.query.partials}
+        self._partials = {name: Keyed(PartialRows(named[name], table)) for name, table in partials.items()}
+        self._slices, self._pending, self._changed = {}, [], not computed
+
+    def carried(self) -> dict[str, pa.Table]:
+        """The partial aggregates at the snapshot that was visited last, by name; the same rows in the same order."""
+        return {name: each.rows.ordered().drop_columns([_ALL]) for name, each in self._partials.items()}
 
     def prepare(self, partial: Partial, events: pa.Table, starts: Sequence[int]) -> None:
         """Compute the partial aggregates of the next snapshots from those before and the events that they add.

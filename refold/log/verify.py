@@ -74,6 +74,11 @@ class LogVerifier:
         self._parent: LogCut | None = None
         self.events = 0
 
+    def go_on_from(self, parent: Snapshot | None) -> None:
+        """Go on from a snapshot that is not verified; a key is compared with the snapshots that are, alone."""
+        cut = parent.cut(self._log.name) if parent is not None else None
+        self._parent = cut if cut is not None and cut.ends else None
+
     def verify(self, snapshot: Snapshot) -> list[LogFinding]:
         """The findings of the next snapshot; empty where all holds."""
         cut = snapshot.cut(self._log.name)

@@ -9,7 +9,8 @@ of work into `refold.plan.workload`, and its time into `refold.plan.forecast`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from refold.engine import Engine
 from refold.errors import Damaged, FixInput, RefoldError
@@ -17,6 +18,7 @@ from refold.log.snapshot import SnapshotChain
 from refold.plan.claims import Claims
 from refold.plan.history import Day, history_ahead, sealed_days
 from refold.proof.records import ProofRecords
+from refold.proof.standing import course_of
 from refold.rebuild import Stage
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
@@ -27,6 +29,7 @@ from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, Store
+from refold.stores.recheck import Course, Recheck
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Plan:
         note: what else a person should know about the release.
         waiting: what in landing would still not be sealed, and why.
         early: the keys that would be sealed though they are not over.
+        courses: which places of history would be proven or looked at again, by store.
+        recheck: how much of what is proven is looked at again.
     """
 
     days: Sequence[Day]
@@ -100,6 +105,8 @@ class Plan:
     note: str
     waiting: Sequence[Waiting] = ()
     early: Sequence[str] = ()
+    courses: Mapping[str, Course] = field(default_factory=dict)
+    recheck: Recheck = field(default_factory=Recheck)
 
     @property
     def through(self) -> str:
@@ -150,7 +157,14 @@ def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = Fa
     proofs = list(_proofs(engine.prover.proofs, claims, project.in_order, days, thorough))
     publishing = list(_publishing(engine.publisher, claims, project.in_order, days[-1]))
     release, note = _release(engine.releaser, claims, project.stores, days[-1])
-    return Plan(days, fresh, folds, proofs, relations, publishing, release, note, history.waiting, history.early)
+    sealed = [day.snapshot for day in days if day.snapshot is not None]
+    recheck = Recheck(whole_every=1) if fresh else project.recheck
+    courses = {
+        store.name: course_of(engine.prover.proofs, partial(claims.of, store), sealed, len(days), recheck)
+        for store in project.in_order
+    }
+    return Plan(days, fresh, folds, proofs, relations, publishing, release, note, history.waiting, history.early,
+                courses, project.recheck)  # fmt: skip
 
 
 def _fold(builder: Builder, objects: ObjectStore, store: Folded, days: Sequence[Day], fresh: bool) -> PlannedFold:

@@ -166,6 +166,7 @@ def sentences(expected: Forecast) -> list[str]:
     found.append(
         f"Expected: {seconds_text(expected.seconds)}, peak memory {expected.peak_mb:,.0f} MB; rates: {expected.basis}."
     )
+    found.append(f"A rebuild looks at {plan.recheck}.")
     found.append(f"Sinks that change: {', '.join(plan.changed_sinks) or 'none'}.")
     found.append(f"A release would be made: {plan.release}." if plan.release else "What is served stays as it is.")
     if plan.early:

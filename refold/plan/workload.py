@@ -104,7 +104,7 @@ class _LogWork:
         """Folding each store from where it goes on."""
         folds = self._folds
         days = [day for day in self._plan.days[min(fold.start for fold in folds) :] if self._events(day)]
-        work = self._work([fold.start for fold in folds])
+        work = self._work([range(fold.start, len(self._plan.days)) for fold in folds])
         work["compiled"] = sum(self._compiles(fold, fold.start) for fold in folds)
         work["checked"] = 0 if self._plan.fresh else sum(bool(day.snapshot) for day in self._plan.days) * len(folds)
         due = [fold for fold in folds if self._plan.folded(fold)]
@@ -113,16 +113,18 @@ class _LogWork:
         return self._stage(StageKind.FOLD, reasons, work, days, columns, due)
 
     def replay(self) -> PlannedStage:
-        """Replaying all stores from offset 0; a rule that folding has compiled is compiled already."""
+        """Replaying stores from offset 0, or what is new and some of the rest; what folding compiled stays compiled."""
         folds, log = self._folds, self._log
-        days = [day for day in self._plan.days if self._events(day)]
-        work = self._work([0] * len(folds))
+        places = [looked_at(self._plan, fold.store) for fold in folds]
+        every = sorted({place for some in places for place in some})
+        days = [self._plan.days[place] for place in every if self._events(self._plan.days[place])]
+        work = self._work(places)
         work["compiled"] = sum(self._compiles(fold, 0) and not self._compiles(fold, fold.start) for fold in folds)
         proofs = [each for each in self._plan.proofs if any(each.store is fold.store for fold in folds)]
         work["unproven"] = sum(each.missing for each in proofs)
         found = [f"{each.store.name}: {reason}" for each in proofs if each.missing for reason in each.reasons]
         columns = [*log.id_columns, "log_seq", *(column for fold in folds for column in columns_to_read(fold.store))]
-        reasons = found or ["all proven; replayed again to check"]
+        reasons = found or [_again(self._plan, [fold.store for fold in folds])]
         return self._stage(StageKind.REPLAY, reasons, work, days, columns, folds, due=bool(found))
 
     def _stage(
@@ -150,13 +152,14 @@ class _LogWork:
     def _events(self, day: Day) -> int:
         return day.logs[self._log.name].events
 
-    def _work(self, starts: Sequence[int]) -> dict[str, float]:
-        """Folding each store from a place in history to its end."""
+    def _work(self, places: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Folding each store at some places in history."""
         days = self._plan.days
-        work = {"events": float(sum(map(self._events, days[min(starts) :]))), "folds": 0.0, "rows": 0.0}
+        every = {place for some in places for place in some}
+        work = {"events": float(sum(self._events(days[place]) for place in every)), "folds": 0.0, "rows": 0.0}
         work["interpreted"] = 0.0
-        for fold, start in zip(self._folds, starts, strict=True):
-            changed = [(self._events(days[n]), self.rows[fold.store.name][n]) for n in range(start, len(days))]
+        for fold, some in zip(self._folds, places, strict=True):
+            changed = [(self._events(days[n]), self.rows[fold.store.name][n]) for n in some]
             work["folds"] += sum(events > 0 for events, _ in changed)
             work["rows"] += sum(min(events, rows) for events, rows in changed)
             work["interpreted"] += sum(events for events, _ in changed) * (fold.store.work is Work.INTERPRETED)
@@ -215,7 +218,9 @@ def _relate(chain: SnapshotChain, plan: Plan, rows: _Rows) -> PlannedStage:
     work = dict.fromkeys(("runs", "reads", "input_rows", "rows"), 0.0)
     ledgers = dict[str, Folded]()
     for each in plan.relations:
-        for place in sorted([*each.computed, *each.read]):
+        course = plan.courses[each.relation.name]
+        due = range(len(plan.days) if course.proven == len(plan.days) else course.new, len(plan.days))
+        for place in sorted({*each.computed, *(place for place in each.read if place in due)}):
             times = 2 if place in each.computed else 1
             work["runs"] += times
             work["reads"] += times == 1
@@ -227,18 +232,36 @@ def _relate(chain: SnapshotChain, plan: Plan, rows: _Rows) -> PlannedStage:
             work["input_rows"] += times * read
             work["rows"] += (times + 1) * written
         ledgers |= {ledger.name: ledger.store for ledger in each.relation.ledgers_read}
-    due = [each for each in plan.relations if each.computed]
+    computed = [each for each in plan.relations if each.computed]
     proofs = [p for p in plan.proofs if p.store.ledger is None and p.missing]
-    reasons = [_summary(each) for each in due] or [f"{p.store.name}: {reason}" for p in proofs for reason in p.reasons]
+    reasons = [_summary(each) for each in computed] or [
+        f"{p.store.name}: {reason}" for p in proofs for reason in p.reasons
+    ]
     return PlannedStage(
         Stage(StageKind.RELATIONS),
-        bool(due or proofs),
-        reasons or ["all proven; computed again to check"],
+        bool(computed or proofs),
+        reasons or [_again(plan, [each.relation for each in plan.relations])],
         work,
         events=sum(plan.days[-1].logs[store.log.name].through for store in ledgers.values()),
         rows=int(work["input_rows"]),
         size_bytes=sum(Bytes(chain, store.log).of(plan.days, None) for store in ledgers.values()),
     )
+
+
+def looked_at(plan: Plan, store: Store) -> list[int]:
+    """The places in history at which a folded store would be replayed; the distance to a checkpoint is not counted."""
+    course = plan.courses[store.name]
+    return [*course.again, *range(course.new, len(plan.days))]
+
+
+def _again(plan: Plan, stores: Sequence[Store]) -> str:
+    """What is looked at again where all is proven."""
+    courses = {plan.courses[store.name] for store in stores}
+    if any(course.whole for course in courses):
+        return "all proven; proven again from offset 0"
+    older = sorted({place for course in courses for place in course.again})
+    keys = f"{plan.days[older[0]].key} to {plan.days[older[-1]].key}" if older else "none"
+    return f"all proven; looked at again: {plan.through}, and of the older ones {keys}"
 
 
 def _summary(each: PlannedRelation) -> str:

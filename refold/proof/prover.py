@@ -10,11 +10,13 @@ was proven of the content it held is still true, and reading that object fails.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
-from refold.errors import Damaged, Unproven
+from refold.errors import Damaged, RuleError, Unproven
 from refold.log.declaration import POSITION, Log
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -24,7 +26,8 @@ from refold.proof.locate import Locator, rows_in
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
 from refold.proof.reordered import compare_reordered
-from refold.proof.replay import Boundary, replay
+from refold.proof.replay import Boundary, Proven, replay
+from refold.proof.standing import course_of, rests_on
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
 from refold.storage.names import ObjectKind, folder_of
 from refold.storage.objects import ObjectStore
@@ -32,16 +35,35 @@ from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.fold_engine import Engines, LocalEngine
+from refold.stores.recheck import Course, Recheck
 from refold.stores.state import State
 
 __all__ = ["Difference", "Differs", "Prover", "Verdict"]
 
+_log = logging.getLogger("refold")
 _ROWS_SHOWN = 5
 _REPLAY = "full replay from offset 0"
 
 
-def _method(log: Log) -> str:
-    return "; ".join([_REPLAY, *log.assumed])
+def _method(log: Log, after: Snapshot | None = None) -> str:
+    went_on = f"replay on from the proven state of {after.key}, repeated ids as sealing found them" if after else ""
+    return "; ".join([went_on or _REPLAY, *log.assumed])
+
+
+@dataclass(frozen=True)
+class HistoryEnd:
+    """What the proof of a relation says at the end of a history, so that the next rebuild goes on from it.
+
+    `here` is whether one is written even where another snapshot has the same claim and a proof.
+    """
+
+    rests_on: Mapping[str, object] | None
+    partials: Mapping[str, Mapping[str, str]]
+    here: bool
+
+    def of(self, verdict: Verdict) -> Verdict:
+        """A verdict that says so."""
+        return replace(verdict, rests_on=self.rests_on, partials=self.partials)
 
 
 class Prover:
@@ -91,17 +113,19 @@ class Prover:
         found = self.proofs.find(record.claim)
         return doubts(store, record.outcomes, found[1].untaken if found is not None else ())
 
-    def prove(self, store: Store, snapshot: Snapshot, *, briefly: bool = False) -> Verdict:
+    def prove(
+        self, store: Store, snapshot: Snapshot, *, briefly: bool = False, end: HistoryEnd | None = None
+    ) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
         `briefly` computes a relation over one or two other orders of rows, which change from snapshot to snapshot; else
-        over all. A rerun writes nothing where an equally good proof exists. Raises Damaged where a segment is, and
-        RuleError where a rule fails.
+        over all. Its proof says what the `end` of a history does. A rerun writes nothing where an equally good proof
+        exists. Raises Damaged where a segment is, and RuleError where a rule fails.
         """
         started = time.perf_counter()
         if store.ledger is None:
             compared = compare_reordered(self._builder, self.require, store, snapshot, briefly=briefly)
-            return self._settled(compared, started)
+            return self._settled(end.of(compared) if end else compared, started, here=end is not None and end.here)
         folded, trail = store.ledger.store, Trail()
         for each, boundaries in self._replay([folded], snapshot):
             boundary = boundaries[store.name]
@@ -112,20 +136,98 @@ class Prover:
             verdict = replace(verdict, differences=_once([*trail.every(), *verdict.differences]))
         return self._settled(verdict, started)
 
-    def _settled(self, verdict: Verdict, started: float) -> Verdict:
+    def _settled(self, verdict: Verdict, started: float, *, here: bool = False) -> Verdict:
         """As `settle`; what it wrote is durable."""
-        settled = self.settle(verdict, started)
+        settled = self.settle(verdict, started, here=here)
         self._objects.sync(folder_of(ObjectKind.PROOF))
         return settled
 
     def prove_history(
-        self, stores: Sequence[Folded], through: Snapshot
+        self, stores: Sequence[Folded], through: Snapshot, recheck: Recheck | None = None
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
 
-        Callers `sync` the objects at the end.
-        A ledger that differs at one snapshot fails every later one as well, since they build on it.
+        With `recheck`, replay goes on from what is proven, and looks at the older snapshots in turn; where anything
+        differs, all is replayed from offset 0, which says what. A ledger that differs at one snapshot fails every
+        later one as well, since they build on it. Callers `sync` the objects at the end.
         """
+        if recheck is None:
+            yield from self._prove_whole(stores, through, here=False)
+            return
+        courses: dict[Course, list[Folded]] = {}
+        for store in stores:
+            courses.setdefault(self.course(store, through, recheck), []).append(store)
+        for course, some in courses.items():
+            found = None if course.whole else self._continued(some, through, course, recheck)
+            here = through.ordinal > recheck.snapshots and course.proven > through.ordinal
+            yield from found or self._prove_whole(some, through, here=here)
+
+    def course(self, store: Store, through: Snapshot, recheck: Recheck) -> Course:
+        """Which snapshots of a store a rebuild looks at."""
+        snapshots = self._chain.through(through.key)
+        return course_of(self.proofs, partial(self._claimed, store), snapshots, len(snapshots), recheck)
+
+    def _claimed(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
+        try:
+            return self._builder.find(store, snapshot)
+        except Damaged:
+            return None
+
+    def _continued(
+        self, stores: Sequence[Folded], through: Snapshot, course: Course, recheck: Recheck
+    ) -> list[tuple[Snapshot, Mapping[str, Verdict]]] | None:
+        """The verdicts at the snapshots of a course by going on from proven states; None where anything differs."""
+        snapshots, started, seen = self._chain.through(through.key), time.perf_counter(), set[str]()
+        found: list[tuple[Snapshot, Mapping[str, Verdict]]] = []
+        rests = rests_on(course, snapshots, recheck)
+        for stretch in (course.again, range(course.new, len(snapshots))):
+            if not stretch:
+                continue
+            last, trails = snapshots[stretch[-1]], {store.name: Trail() for store in stores}
+            try:
+                after = self._proven_before(stores, snapshots[: stretch.start])
+                for snapshot, boundaries in self._replay(stores, last, after):
+                    verdicts = {}
+                    for store in stores:
+                        trail, boundary = trails[store.name], boundaries[store.name]
+                        self._compare(store, snapshot, boundary, trail)
+                        whole = None if snapshot is through else seen
+                        verdict = self._judge(store, snapshot, boundary, trail, whole, locate=False)
+                        verdicts[store.name] = replace(
+                            verdict, method=_method(store.log, after and after[0]), rests_on=rests
+                        )
+                    if not all(verdict.passed for verdict in verdicts.values()):
+                        return None
+                    found.append((snapshot, verdicts))
+            except (Damaged, RuleError) as error:
+                _log.debug("%s Replaying from offset 0.", error)
+                return None
+        here = through.ordinal
+        return [
+            (at, {name: self.settle(each, started, here=at.ordinal == here) for name, each in some.items()})
+            for at, some in found
+        ]
+
+    def _proven_before(
+        self, stores: Sequence[Folded], snapshots: Sequence[Snapshot]
+    ) -> tuple[Snapshot, Mapping[str, Proven]] | None:
+        """The newest of some snapshots at which all stores are proven and have rows, and their states; or None."""
+        for snapshot in reversed(snapshots):
+            states = {}
+            for store in stores:
+                record = self._claimed(store, snapshot)
+                proof = self.proofs.find(record.claim) if record is not None and not record.thinned else None
+                if record is None or proof is None:
+                    break
+                taken = sum(1 << n for n in range(len(store.branches)) if n not in proof[1].untaken)
+                states[store.name] = Proven(store, self._builder.checkpoints.state(store, record), record, taken)
+            else:
+                return snapshot, states
+        return None
+
+    def _prove_whole(
+        self, stores: Sequence[Folded], through: Snapshot, *, here: bool
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
         for snapshot, boundaries in self._replay(stores, through):
             verdicts = {}
@@ -133,24 +235,32 @@ class Prover:
                 trail, boundary = trails[store.name], boundaries[store.name]
                 self._compare(store, snapshot, boundary, trail)
                 whole = None if snapshot is through else seen
-                verdicts[store.name] = self.settle(self._judge(store, snapshot, boundary, trail, whole), started)
+                verdict = self._judge(store, snapshot, boundary, trail, whole)
+                verdicts[store.name] = self.settle(verdict, started, here=here and whole is None)
             yield snapshot, verdicts
 
-    def _replay(self, stores: Sequence[Folded], through: Snapshot) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
+    def _replay(
+        self, stores: Sequence[Folded], through: Snapshot, after: tuple[Snapshot, Mapping[str, Proven]] | None = None
+    ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
         log, limit = stores[0].log, self._memory_limit_mb
-        return replay(self._objects, self._chain, log, stores, through, limit, self._engines)
+        return replay(self._objects, self._chain, log, stores, through, limit, self._engines, after=after)
 
-    def settle(self, verdict: Verdict, started: float) -> Verdict:
-        """Keep the proof of what passed, and remove every proof of what was refuted."""
+    def settle(self, verdict: Verdict, started: float, *, here: bool = False) -> Verdict:
+        """Keep the proof of what passed, and remove every proof of what was refuted.
+
+        What rests on another proof is kept only where nothing proves the claim yet, and `here`, at the end of history.
+        """
         verdict = replace(verdict, seconds=round(time.perf_counter() - started, 3))
         record = verdict.record
         if record is not None and verdict.passed:
             versions, replayed = library_versions(), verdict.replay
-            self.proofs.keep(
-                ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
-                            rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions,
-                            untaken=list(verdict.untaken))
-            )  # fmt: skip
+            proof = ProofRecord(**record.claim, snapshot=verdict.snapshot.key, replay=replayed, method=verdict.method,
+                                rows=record.rows, events=verdict.events, seconds=verdict.seconds, versions=versions,
+                                untaken=list(verdict.untaken), rests_on=verdict.rests_on,
+                                partials=verdict.partials)  # fmt: skip
+            known = self.proofs.sound(record.claim) if verdict.rests_on else []
+            if not known or (here and all(other.snapshot != proof.snapshot for _, other in known)):
+                self.proofs.keep(proof, here=here)
         elif record is not None and verdict.refutes:
             self.proofs.remove(record.claim)
         return verdict
@@ -211,9 +321,19 @@ class Prover:
             yield Difference(Differs.LEDGER, f"snapshot {snapshot.key}, {at}", boundary.part.outcome_text(place), found)
 
     def _judge(
-        self, store: Folded, snapshot: Snapshot, boundary: Boundary, trail: Trail, seen: set[str] | None = None
+        self,
+        store: Folded,
+        snapshot: Snapshot,
+        boundary: Boundary,
+        trail: Trail,
+        seen: set[str] | None = None,
+        *,
+        locate: bool = True,
     ) -> Verdict:
-        """The verdict on the newest snapshot of a trail; its rows are read whole, or with `seen` only their hashes."""
+        """The verdict on the newest snapshot of a trail; its rows are read whole, or with `seen` only their hashes.
+
+        What differs is located where `locate` says so, which needs a trail from offset 0.
+        """
         mark, differences, spaces = trail.marks[-1], list[Difference](), list[tuple[str, Sequence[int]]]()
         if mark.record is not None and not mark.record.thinned:
             try:
@@ -233,8 +353,8 @@ class Prover:
         every = _once([*trail.inherited(), *trail.differences[-1]])
         verdict = Verdict(store, snapshot, mark.record, every, _method(store.log), trail.events,
                           {"state": boundary.state_digest, "ledger": boundary.ledger_digest},
-                          untaken=_untaken(store, boundary) if seen is None else (), last=seen is None)  # fmt: skip
-        return self._with_divergence(verdict, store, trail, spaces) if every else verdict
+                          untaken=_untaken(store, boundary), last=seen is None)  # fmt: skip
+        return self._with_divergence(verdict, store, trail, spaces) if every and locate else verdict
 
     def _with_divergence(
         self, verdict: Verdict, store: Folded, trail: Trail, spaces: list[tuple[str, Sequence[int]]]

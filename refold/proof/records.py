@@ -35,7 +35,10 @@ class ProofRecord:
         events: events replayed; for a relation the rows of its inputs.
         seconds: how long it took, for people; no decision depends on it.
         untaken: the branches of a rule that no event of the log took, for people; left out where there are none, and
-            of a snapshot that was not the last of its replay.
+            and where they were not counted.
+        rests_on: where it is no proof from offset 0: the proven snapshot it went on from, what of the older ones was
+            looked at again, and how often they are; see `refold.proof.standing`.
+        partials: of a relation at the end of a history, the objects that hold its partial aggregates, by name.
         versions: Python, the machine, and the libraries that a result could depend on.
     """
 
@@ -52,6 +55,8 @@ class ProofRecord:
     seconds: float
     versions: Mapping[str, str]
     untaken: Sequence[int] = ()
+    rests_on: Mapping[str, Any] | None = None
+    partials: Mapping[str, Mapping[str, str]] | None = None
 
     @property
     def claim(self) -> dict[str, str]:
@@ -101,18 +106,21 @@ class ProofRecords:
             self._listed[store] = found
         return self._listed[store]
 
-    def keep(self, proof: ProofRecord) -> str:
+    def keep(self, proof: ProofRecord, *, here: bool = False) -> str:
         """Write a proof, unless there is one of the same claim, method and versions; returns the name of either.
 
-        Proofs that another process writes meanwhile are not looked for: a claim may have several.
+        `here` also writes it where the other was made at another snapshot of the same claim. Proofs that another
+        process writes meanwhile are not looked for: a claim may have several.
         """
         listed = self._list(proof.store)
         for name, other in self._sound(proof.claim, self._known(proof.claim)):
-            if (other.method, dict(other.versions)) == (proof.method, dict(proof.versions)):
+            same = (other.method, dict(other.versions)) == (proof.method, dict(proof.versions))
+            if same and (other.snapshot == proof.snapshot or not here):
                 return name
         body = asdict(proof)
-        if not proof.untaken:
-            del body["untaken"]
+        for name in ("untaken", "rests_on", "partials"):
+            if not body[name]:
+                del body[name]
         name = _name(proof.claim, body)
         self._objects.put_soon(name, record_bytes(body))
         listed.setdefault(claim_folder(proof.claim), set()).add(name)

@@ -1,5 +1,8 @@
 """Full replay: folds a log from offset 0, without checkpoints and without stored deduplication.
 
+A replay can also go on from proven states. Then it takes repeated ids as sealing found them, since they could be found
+again from all ids alone.
+
 One pass over the events yields state and ledger at every snapshot boundary. Duplicates are found from the ids alone.
 A rule that is interpreted is run twice over the same rows and events, so that one that is not deterministic is found
 even where what is stored happens to agree; one that is compiled can do nothing but compute with what it is given.
@@ -14,12 +17,15 @@ from functools import partial
 
 from refold.base.memory import limit_bytes
 from refold.base.parallel import each
+from refold.dedup.deliveries import Deliveries
 from refold.dedup.rereader import Rereader
 from refold.log.declaration import Log
 from refold.log.manifest import LogCut
 from refold.log.reader import LogReader, UnreadPart
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
+from refold.stores.building import stored_deliveries
+from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded
 from refold.stores.fold_engine import Engines, LocalEngine, StateRef, describe_fold
 from refold.stores.folding import FoldedPart, columns_to_read, either_taken
@@ -48,6 +54,35 @@ class Boundary:
     taken: int | None = None
 
 
+@dataclass(frozen=True)
+class Proven:
+    """A proven state that replay goes on from, with its record and the branches taken by then, as bits."""
+
+    store: Folded
+    state: State
+    record: StateRecord
+    taken: int | None
+
+    @property
+    def boundary(self) -> Boundary:
+        """The boundary that replay found there, without the events of its snapshot."""
+        record = self.record
+        digests = record.state_digest, record.ledger_digest
+        return Boundary(self.store, self.state, *digests, record.outcomes, NO_EVENTS, (), taken=self.taken)
+
+
+class _AsSealed:
+    """The events of a log, with their deliveries as sealing stored them."""
+
+    def __init__(self, reader: LogReader, columns: Sequence[str]) -> None:
+        self._reader = reader
+        self._columns = columns
+
+    def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
+        """The parts of a snapshot, which read the given columns, and the deliveries of each. Raises Damaged."""
+        return self._reader.unread(snapshot, self._columns), stored_deliveries(self._reader, snapshot)
+
+
 def replay(
     objects: ObjectStore,
     chain: SnapshotChain,
@@ -56,29 +91,36 @@ def replay(
     through: Snapshot,
     memory_limit_mb: int | None = None,
     engines: Engines = LocalEngine,
+    *,
+    after: tuple[Snapshot, Mapping[str, Proven]] | None = None,
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
+
+    `after` is a snapshot to go on from, with the proven state of every store there, which are folded into.
 
     Of `memory_limit_mb` a quarter holds hashes of ids, half as much the events whose ids may be repeated, and as much
     again who repeats whom and contents, before they wait in temporary files.
 
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """
-    snapshots = chain.through(through.key)
+    base, proven = after if after is not None else (None, dict[str, Proven]())
+    snapshots = chain.through(through.key)[base.ordinal + 1 if base is not None else 0 :]
     columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
     reader = LogReader(objects, chain, log)
-    again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
+    again: Rereader | _AsSealed = _AsSealed(reader, columns)
+    if base is None:
+        again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
     engine = engines(reader)
-    states = [State(store) for store in stores]
-    last: list[Boundary | None] = [None] * len(stores)
+    states = [proven[store.name].state if store.name in proven else State(store) for store in stores]
+    last = [proven[store.name].boundary if store.name in proven else None for store in stores]
+    refs = [StateRef.of(proven[store.name].record) if store.name in proven else None for store in stores]
     for snapshot in snapshots:
         unread, deliveries = again.read(snapshot)
-        refs = [StateRef(before.state_digest) if before else None for before in last]
         task = describe_fold(reader, snapshot, columns, deliveries, list(zip(stores, refs, strict=True)), twice=True)
         folds, cut = engine.fold(task, states), snapshot.cut(log.name)
         found = [_boundary(*of_store, cut, unread) for of_store in zip(stores, states, last, folds, strict=True)]
         yield snapshot, {boundary.store.name: boundary for boundary in found}
-        last = [*found]
+        last, refs = [*found], [StateRef(boundary.state_digest) for boundary in found]
 
 
 def _boundary(

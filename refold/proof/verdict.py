@@ -67,6 +67,8 @@ class Verdict:
         divergence: where a fold went wrong, if one did by the digests.
         picture: where in history and key space it differs; empty where nothing does.
         untaken: the branches of a rule that no event of the log took.
+        rests_on: where replay went on from a proven state, what the proof says of that; see `ProofRecord`.
+        partials: the objects that hold the partial aggregates of a relation, as the proof names them.
         last: whether the snapshot is the last of its replay, so that doubts are about the whole log.
     """
 
@@ -82,6 +84,8 @@ class Verdict:
     divergence: Divergence | None = None
     picture: Picture = field(default=Picture(), repr=False)
     untaken: Sequence[int] = ()
+    rests_on: Mapping[str, object] | None = None
+    partials: Mapping[str, Mapping[str, str]] | None = None
     last: bool = False
 
     @property

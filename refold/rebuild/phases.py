@@ -61,6 +61,7 @@ class RebuildRun:
         fresh: ignore all checkpoints and fold from offset 0.
         verifies: whether the logs' structure is checked after sealing and what is served after the release; each reads
             all of it.
+        known: the keys of the snapshots at which the structure of a log was checked before; see `Engine.verify_log`.
         timings: where to count how long each stage takes.
     """
 
@@ -71,6 +72,7 @@ class RebuildRun:
         *,
         fresh: bool = False,
         verifies: bool = False,
+        known: Callable[[Log], Collection[str]] | None = None,
         timings: Timings | None = None,
     ) -> None:
         self.engine = engine
@@ -78,6 +80,7 @@ class RebuildRun:
         self.through = through
         self.fresh = fresh
         self._verifies = verifies
+        self._known = known
 
     def _timed(self, stage: Stage, items: Iterable[T]) -> Iterator[T]:
         return self.timings.over(str(stage), items)
@@ -114,7 +117,8 @@ class RebuildRun:
         if self.through is None:
             yield from (Left(each) for each in self.engine.sealing.left() if not each.is_usual)
         for log in self.engine.project.logs if self._verifies else ():
-            verified = self.engine.verify_log(log.name, last)
+            known = self._known(log) if self._known is not None and not self.fresh else None
+            verified = self.engine.verify_log(log.name, last, known)
             for snapshot, findings in self._timed(Stage(StageKind.STRUCTURE, log.name), verified):
                 yield LogVerified(log, snapshot, findings)
 
@@ -144,7 +148,7 @@ class RebuildRun:
             folded = [store for store in self.engine.stores_of(log.name) if self.engine.is_built(store, self.last)]
             if not folded:
                 continue
-            proven = self.engine.prove_history(log.name, self.last, folded)
+            proven = self.engine.prove_history(log.name, self.last, folded, whole=self.fresh)
             for _, verdicts in self._timed(Stage(StageKind.REPLAY, log.name), proven):
                 yield from map(StoreVerified, verdicts.values())
 
@@ -155,7 +159,8 @@ class RebuildRun:
         def refuse(store: Store, snapshot: Snapshot, error: FixInput) -> None:
             refused.append(StoreRefused(store, snapshot, error))
 
-        for _, verdicts in self._timed(Stage(StageKind.RELATIONS), self.engine.relate_history(self.last, refuse)):
+        related = self.engine.relate_history(self.last, refuse, whole=self.fresh)
+        for _, verdicts in self._timed(Stage(StageKind.RELATIONS), related):
             yield from map(RelationVerified, verdicts.values())
         yield from {each.store.name: each for each in refused}.values()
 

@@ -10,6 +10,8 @@ same ones. Therefore an object without a record is not garbage yet: a run may be
   period.
 - Rows and ledger parts that no record of their store names are removed after the grace period. If a build names one
   at the same moment, it is found damaged when it is read, and folded again.
+- Partial aggregates that the newest proof of their store does not name are removed after the same period. A rebuild
+  that misses them proves from offset 0.
 - Proofs whose digest no state record and no release names are removed after the same period. They can be made again.
 
 Where a record cannot be read, everything of its store is kept, and so is every object of unknown age.
@@ -122,6 +124,17 @@ def _unknown(objects: ObjectStore) -> Iterator[Unreferenced]:
                 yield Unreferenced(info.name, info.size_bytes, False, "its name is not one that Refold gives")
 
 
+def _partials(objects: ObjectStore, before: dt.datetime) -> Iterator[Unreferenced]:
+    """All but those of the proof of each store that was written last, since rebuilds go on from that one alone."""
+    proofs = dict(_by_store(objects, ObjectKind.PROOF))
+    for store, infos in _by_store(objects, ObjectKind.PARTIALS):
+        newest = max(proofs.get(store, []), key=lambda info: (str(info.modified_at), info.name), default=None)
+        data = b"" if newest is None else objects.get(newest.name)
+        for info in infos:
+            if kind_of(info.name) is ObjectKind.PARTIALS and info.name.encode() not in data:
+                yield _judged(info, before)
+
+
 Collector = Callable[[ObjectStore, dt.datetime], Iterator[Unreferenced]]
 """Finds the objects of some kinds that nothing names; those modified before a time are old enough to be removed."""
 
@@ -133,6 +146,7 @@ COLLECTORS: Mapping[ObjectKind, Collector] = {
     ObjectKind.ROWS: _states,
     ObjectKind.CHANGES: _states,
     ObjectKind.LEDGER_PART: _states,
+    ObjectKind.PARTIALS: _partials,
     ObjectKind.PROOF: _proofs,
 }
 """What finds each kind; objects of other kinds are never removed, or by `refold.release.retention`."""

@@ -26,7 +26,7 @@ from refold.repair.log_checks import (
     check_seen_ids,
 )
 from refold.repair.release_checks import check_leases, check_releases, check_retired
-from refold.repair.state_checks import check_expectations, check_proofs, check_states
+from refold.repair.state_checks import check_expectations, check_partials, check_proofs, check_states
 from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
 
@@ -45,6 +45,7 @@ CHECKERS: Mapping[ObjectKind, Checker] = {
     ObjectKind.ROWS: check_states,
     ObjectKind.CHANGES: check_states,
     ObjectKind.LEDGER_PART: check_states,
+    ObjectKind.PARTIALS: check_partials,
     ObjectKind.PROOF: check_proofs,
     ObjectKind.EXPECTATIONS: check_expectations,
     ObjectKind.RELEASE: check_releases,

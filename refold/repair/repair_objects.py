@@ -128,7 +128,7 @@ def _place(chain: SnapshotChain, log: Log, placed: Sequence[tuple[Snapshot, Segm
         _replace(chain, log, snapshot, replace(layout, segments=[mine if f == file else f for f in layout.segments]))
 
 
-def _remove_content_checks(open_again: OpenAgain, names: set[str]) -> None:
+def _remove(open_again: OpenAgain, names: set[str]) -> None:
     objects = open_again().objects
     for name in names:
         objects.delete(name)
@@ -289,7 +289,8 @@ def _records(opened: Opened, stores: Collection[str | None]) -> Iterator[tuple[S
 
 
 MENDERS: Mapping[ObjectKind, Mender] = {
-    ObjectKind.CONTENT_CHECK: _remove_content_checks,
+    ObjectKind.CONTENT_CHECK: _remove,
+    ObjectKind.PARTIALS: _remove,
     ObjectKind.REPEATS: _mend_repeats,
     ObjectKind.SEEN_IDS: _mend_seen_ids,
     ObjectKind.RETRY: _mend_retries,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from refold.proof.records import proof_name
 from refold.repair.damage import Audit, Damage
-from refold.storage.names import ObjectKind, name_of
+from refold.storage.names import ObjectKind, name_of, parts_of
+from refold.storage.objects import sha256_hex
 
 _FIELDS = {"base": ObjectKind.ROWS, "changes": ObjectKind.CHANGES, "ledger": ObjectKind.LEDGER_PART}
 """The fields of a state record that name an object, and its kind."""
@@ -29,6 +30,14 @@ def check_states(audit: Audit) -> Iterator[Damage]:
             stored = body.get(field)
             if isinstance(stored, dict) and stored.keys() == {"name", "sha256"}:
                 yield from audit.content(kind, stored["name"], stored["sha256"])
+
+
+def check_partials(audit: Audit) -> Iterator[Damage]:
+    """Partial aggregates against their names."""
+    for name in audit.names(ObjectKind.PARTIALS):
+        found = sha256_hex(audit.objects.get(name))[:40]
+        if parts_of(ObjectKind.PARTIALS, name)["sha256"] != found:
+            yield from audit.damage(ObjectKind.PARTIALS, name, "content that its name is made of", f"sha256 {found}…")
 
 
 def check_proofs(audit: Audit) -> Iterator[Damage]:

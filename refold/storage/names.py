@@ -35,6 +35,7 @@ class ObjectKind(StrEnum):
     ROWS = "rows"
     CHANGES = "changes"
     LEDGER_PART = "ledger part"
+    PARTIALS = "partials"
     PROOF = "proof"
     EXPECTATIONS = "expectations"
     RELEASE = "release"
@@ -246,6 +247,16 @@ OBJECTS: Mapping[ObjectKind, StoredKind] = {
         "sha256 in the state record",
         Repair.MAKE,
         _BUILD,
+        Removal.UNNAMED,
+    ),
+    ObjectKind.PARTIALS: StoredKind(
+        "partials/{store}/{sha256:.40}.arrow",
+        "partial aggregates of a relation, from which the next rebuild goes on (a cache)",
+        "incremental",
+        "by content",
+        "its own name",
+        Repair.REMOVE,
+        "`refold repair` removes it; the next rebuild proves the relation from offset 0.",
         Removal.UNNAMED,
     ),
     ObjectKind.PROOF: StoredKind(

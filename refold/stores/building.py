@@ -106,6 +106,14 @@ class Builder:
         self._ledgers: dict[tuple[str, str, str], tuple[pa.Table, str]] = {}
         self._published: dict[tuple[str, str], pa.Table] = {}
 
+    def snapshots(self, through: Snapshot) -> list[Snapshot]:
+        """The snapshots through one, oldest first."""
+        return self._chain.through(through.key)
+
+    def snapshot_before(self, snapshot: Snapshot) -> Snapshot | None:
+        """The snapshot before one; None before the first."""
+        return ([None, *self.snapshots(snapshot)])[snapshot.ordinal]
+
     def inputs(self, store: Store, snapshot: Snapshot) -> str:
         """The identity of what a store is computed from at a snapshot.
 
@@ -332,10 +340,10 @@ class Builder:
         """
         return pa.concat_tables(self.ledger_parts(store, snapshot))
 
-    def ledger_parts(self, store: Folded, snapshot: Snapshot) -> list[pa.Table]:
-        """The same, a table for each snapshot from the first on. Raises Damaged."""
-        tables, digest = [], EMPTY_DIGEST
-        for each in self._chain.through(snapshot.key):
+    def ledger_parts(self, store: Folded, snapshot: Snapshot, after: Snapshot | None = None) -> list[pa.Table]:
+        """The same, a table for each snapshot from the first or `after` one on. Raises Damaged."""
+        tables, digest = [], EMPTY_DIGEST if after is None else self.require(store, after).ledger_digest
+        for each in self._chain.through(snapshot.key)[0 if after is None else after.ordinal + 1 :]:
             table, digest = self.ledger_part(store, each, digest)
             tables.append(table)
         self.require_ledger_digest(store, snapshot, digest)

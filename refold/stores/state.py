@@ -61,6 +61,10 @@ class KeyedRows:
     def __len__(self) -> int:
         return len(self.table)
 
+    def ordered(self) -> pa.Table:
+        """The rows in the order of the hashes of their keys."""
+        return self.table.take(pa.array(np.argsort(self._hashes, kind="stable")))
+
     @property
     def tree(self) -> DigestTree:
         """The digest tree over the rows; hashes what was put since the last call."""

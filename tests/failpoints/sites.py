@@ -101,6 +101,12 @@ EXEMPT = {
     ("refold/storage/opened.py", "_RemoteStore.delete", "super().delete"): "of remote stores",
     ("refold/seal/redacting.py", "Redactor._rewritten", "self._repeats"): "of contents that were in conflict, there",
     ("refold/seal/redacting.py", "Redactor._repeats", "put_content"): "the same; an object that nothing names yet",
+    (
+        "refold/incremental/carried.py",
+        "put_carried",
+        "put_content",
+    ): "a cache that nothing names yet, of long histories",
+    ("refold/incremental/carried.py", "put_carried", "writer.write_table"): "into memory",
     ("refold/stores/checkpoint.py", "Checkpoints.save_state", "self._record"): "waits; `grouped` writes it",
     ("refold/storage/objects.py", "ObjectStore.create", "require_conditions"): "of remote stores",
     ("refold/storage/probe.py", "require_conditions", "_accepts_create"): "of remote stores",

@@ -12,7 +12,7 @@ import pytest
 
 from refold import Daily, Project, int64, text
 from refold.engine import Engine
-from refold.incremental.history import METHOD, STANDING
+from refold.incremental.passes import METHOD, STANDING
 from refold.proof.prover import Differs, Verdict
 from refold.stores.declaration import Store
 from refold.stores.state import Result

@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from refold import BulkNdjson, Delta, Project, QuarantineLimits, Sql, Tantivy, expect, int64, open_release, text
+from refold import (
+    BulkNdjson,
+    Delta,
+    Project,
+    QuarantineLimits,
+    Recheck,
+    Sql,
+    Tantivy,
+    expect,
+    int64,
+    open_release,
+    text,
+)
 from refold.engine import Engine
 from refold.errors import RefoldError
 from refold.log.snapshot import Snapshot
@@ -34,7 +46,7 @@ LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 def project(quantity_max: int) -> Project:
     """The same stores; what is quarantined depends on the largest quantity that is believed."""
     columns = shop.moves.columns | {"quantity": int64(1, quantity_max), "note": text(null=True)}
-    return shop.little(
+    little = shop.little(
         {
             "on_hand": [Sql("on_hand"), Delta("levels")],
             "last_move": [BulkNdjson("moves"), Tantivy("moves_index")],
@@ -43,6 +55,7 @@ def project(quantity_max: int) -> Project:
         moves=replace(shop.moves, columns=columns, quarantine=QuarantineLimits(share_max=0.5)),
         expect=[expect("column_values_to_be_between", column="level", min_value=0)],
     )
+    return replace(little, recheck=Recheck(snapshots=1, whole_every=1000))
 
 
 PROJECT = project(10**6)

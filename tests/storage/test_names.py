@@ -43,6 +43,7 @@ NAMES = {
     f"states/stock/rows/{HASH[:40]}.parquet": ("rows", {"store": "stock", "sha256": HASH}),
     f"states/stock/changes/{HASH[:40]}.parquet": ("changes", {"store": "stock", "sha256": HASH}),
     f"states/stock/ledger/{HASH[:40]}.parquet": ("ledger part", {"store": "stock", "sha256": HASH}),
+    f"partials/sales/{HASH[:40]}.arrow": ("partials", {"store": "sales", "sha256": HASH}),
     f"proofs/stock/{HASH[:40]}/{HASH[:40]}.json": ("proof", {"store": "stock", "claim": HASH, "sha256": HASH}),
     f"expectations/stock/000003-abc-{HASH[:16]}.json": (
         "expectations",
