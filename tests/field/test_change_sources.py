@@ -262,17 +262,32 @@ def test_cases_from_public_reports(
         assert {row[key]: row[value] for row in rows.to_pylist()} == right
 
 
-def test_a_stream_of_an_event_store_is_identified_by_stream_and_version(tmp_path: Path) -> None:
-    """Versions begin again in every stream, so neither column is an id."""
+@settings(max_examples=10, phases=[Phase.generate], deadline=None, derandomize=True)
+@given(
+    written=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=20),
+    again=st.lists(st.integers(0, 19), max_size=6),
+    cut=st.integers(0, 20),
+)
+def test_a_stream_of_an_event_store_is_identified_by_stream_and_version(
+    written: list[tuple[str, int]], again: list[int], cut: int
+) -> None:
+    """Versions begin again in every stream, so neither column is an id; deliveries are repeated at any place."""
+    versions, events, expected = dict[str, int](), list[Row](), dict[str, int]()
+    for stream, n in written:
+        versions[stream] = versions.get(stream, -1) + 1
+        events.append({"stream": stream, "version": versions[stream], "n": n})
+        expected[stream] = expected.get(stream, 0) + 1
+    landed = events + [events[place % len(events)] for place in again]
     columns = {"stream": text(), "version": int64(0), "n": int64()}
     store = counted(Log("t", key="stream", event_id=("stream", "version"), columns=columns))
-    shop = Shop(tmp_path, Project("field", Daily(dt.date(2026, 1, 1)), [store]))
-    events = [{"stream": stream, "version": version, "n": 1} for version in range(3) for stream in ("a", "b", "c")]
-    shop.land("t/dt=2026-01-01/a.json", *events, *events[:4])
-    engine = shop.engine()
-    seal_and_prove(engine)
-    rows = engine.rows(store, engine.chain.get()).to_pylist()
-    assert {row["stream"]: row["changes"] for row in rows} == {"a": 3, "b": 3, "c": 3}
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Shop(Path(folder), Project("field", Daily(dt.date(2026, 1, 1)), [store]))
+        shop.land("t/dt=2026-01-01/a.json", *landed[:cut])
+        shop.land("t/dt=2026-01-02/a.json", *landed[cut:])
+        engine = shop.engine()
+        seal_and_prove(engine)
+        rows = engine.rows(store, engine.chain.get()).to_pylist()
+        assert {row["stream"]: row["changes"] for row in rows} == expected
 
 
 def test_columns_of_the_position_are_not_declared_again() -> None:
