@@ -129,7 +129,7 @@ class Engine:
             self.anchor.require()
 
     def check_anchor(self) -> list[AnchorFinding]:
-        """What of the store is not what its anchor says, releases first; empty where all is, or there is no anchor."""
+        """Differences between the store and its anchor, releases first; empty without any, or without an anchor."""
         return check_anchor(self.anchor, self.chain, self.objects) if self.anchor else []
 
     @cached_property

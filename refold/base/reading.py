@@ -34,7 +34,7 @@ class Encoding(StrEnum):
 
 
 class Nanoseconds(StrEnum):
-    """What becomes of the digits of a second after the sixth, where they are not zeros."""
+    """The treatment of nonzero digits of a second after the sixth."""
 
     REFUSE = "refuse"
     TRUNCATE = "truncate"

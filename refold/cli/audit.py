@@ -37,7 +37,7 @@ def show_damage(engine: Engine, console: Console) -> list[Damage]:
 
 
 def show_anchor(engine: Engine, console: Console) -> bool:
-    """Show what of the store is not what its anchor says; returns whether nothing is, or there is no anchor."""
+    """Show differences between the store and its anchor; returns whether there are none, or no anchor."""
     if engine.anchor is None:
         return True
     found = engine.check_anchor()

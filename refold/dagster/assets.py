@@ -35,7 +35,7 @@ RETRIES, RETRY_DELAY_SECONDS = 3, 2
 
 
 class SnapshotConfig(dg.Config):
-    """Which snapshot an unpartitioned asset takes."""
+    """The snapshot that an unpartitioned asset takes."""
 
     snapshot: str | None = None
     """A snapshot key; None takes the run's partition, or else the newest snapshot."""

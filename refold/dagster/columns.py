@@ -63,7 +63,7 @@ def _columns(columns: Schema, roles: Mapping[str, str] = _NONE, unique: Sequence
 
 
 def _values(column: ColumnType) -> str:
-    """Which values a column admits, where fewer than its type has."""
+    """The values that a column admits, if they are fewer than its type has."""
     if column.choices is not None:
         return f"One of {', '.join(column.values)}."
     if column.kind is ColumnKind.VERSION_VECTOR:

@@ -64,7 +64,7 @@ def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None)
 
 
 def order_metadata(findings: Sequence[OrderFinding]) -> dict[str, Any]:
-    """What producers' numbers say of the deliveries."""
+    """The state of deliveries according to their producers' numbers."""
     rows = [{"fault": each.fault, "snapshot": each.snapshot, "what": str(each)} for each in findings]
     return {"findings": len(rows)} | ({"deliveries": as_table(rows[:_ROWS_SHOWN])} if rows else {})
 
@@ -137,7 +137,7 @@ def _divergence_metadata(verdict: Verdict) -> dict[str, Any]:
 
 
 def findings_metadata(findings: Sequence[LogFinding], events: int) -> dict[str, Any]:
-    """What the structural checks of a log found."""
+    """The results of the structural checks of a log."""
     found: dict[str, Any] = {"events verified": events, "findings": len(findings)}
     if findings:
         rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]

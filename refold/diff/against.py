@@ -1,4 +1,4 @@
-"""What `--against` names: a git ref of the project's repository, or a module that declares the store otherwise.
+"""The other side of a diff, as `--against` names it: a git ref of the repository, or a module with another declaration.
 
 The new side is always the engine's project as it is now, with edits that are not committed; the old side is what is
 named here.

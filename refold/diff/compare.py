@@ -36,7 +36,7 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one side made of an event: its outcome, with the reason of a rejection, and the row after it."""
+    """An event as one side folded it: its outcome, with the reason of a rejection, and the row after it."""
 
     outcome: str
     after: Mapping[str, Any] | None

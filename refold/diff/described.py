@@ -1,4 +1,4 @@
-"""What one side declares of a store, and whether two sides can be compared at all, before anything is folded.
+"""The declaration of a store by one side, and whether two sides can be compared at all, before anything is folded.
 
 Plain texts, so that a process can send its declarations to another. `refold.diff.shadow` folds.
 """
@@ -34,7 +34,7 @@ class FoldedInput:
 
 @dataclass(frozen=True)
 class Described:
-    """What one side declares of a store.
+    """The declaration of a store by one side.
 
     Attributes:
         code_version: of the store itself.

@@ -58,10 +58,10 @@ class Side(Protocol):
 
     @property
     def label(self) -> str:
-        """Whose declarations they are, for people."""
+        """The name of the side, for people."""
 
     def describe(self) -> Mapping[str, Described]:
-        """What is declared."""
+        """The declarations of the side."""
 
     def fold(self, columns: Mapping[str, Sequence[str]]) -> Callable[[], None]:
         """Begin to fold; the returned function ends it."""

@@ -25,7 +25,7 @@ _CELL_MAX = 300
 
 @dataclass(frozen=True)
 class Asked:
-    """What was compared: the labels of the sides, and `--against` as it was given."""
+    """The comparison: the labels of the sides, and `--against` as it was given."""
 
     old: str
     new: str
@@ -123,7 +123,7 @@ def event_row(event: ComparedEvent) -> dict[str, Any]:
 
 
 def parting_sentence(outcome: OutcomeDiff) -> str:
-    """Where the two rules part, as a sentence."""
+    """The place at which the two rules differ, as a sentence."""
     event = outcome.first
     if event is None:
         return f"The two rules of {outcome.store} part at no event."

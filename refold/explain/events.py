@@ -169,7 +169,7 @@ def _origin(event: Mapping[str, Any]) -> str:
 
 
 def _repeats(repeats: pa.Table | None, log_seq: int) -> str:
-    """What an event repeats, as sealing found it."""
+    """The event that an event repeats, as sealing found it."""
     for each in [] if repeats is None else repeats.filter(pc.equal(repeats["log_seq"], log_seq)).to_pylist():
         return f"{Delivery(each['delivery']).name.lower()} of the event with log_seq {each['first_seq']}"
     return ""
@@ -191,7 +191,7 @@ def events_behind(store: Store, key: Sequence[str]) -> list[tuple[Folded, dict[s
 
 
 def _chosen(store: Folded, events: pa.Table, wanted: Mapping[str, str]) -> pa.ChunkedArray:
-    """Which events have the wanted values in the columns given."""
+    """The events that have the wanted values in the given columns."""
     masks = [matching(events[n], wanted[n], store.log.columns[n]) for n in events.column_names if n in wanted]
     return pc.fill_null(reduce(pc.and_, masks), False)
 

@@ -80,7 +80,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class CompactionPlan:
-    """What compacting a log would do.
+    """A planned compaction of a log.
 
     Attributes:
         log: its name.
@@ -98,7 +98,7 @@ class CompactionPlan:
 
 @dataclass(frozen=True)
 class Compacted:
-    """What compacting a log did.
+    """A finished compaction of a log.
 
     Attributes:
         files, size_bytes: of the objects that hold the log's events, afterwards.

@@ -122,7 +122,7 @@ class Numbered:
     first: int = 1
 
     def faults(self, columns: Schema) -> list[str]:
-        """What is wrong with it for a log of some columns."""
+        """Its faults for a log with these columns."""
         kinds = [
             (self.producer, [ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.ENUM]),
             (self.number, [ColumnKind.INT64, ColumnKind.VERSION_VECTOR]),
@@ -193,7 +193,7 @@ class Log:
         if self.repeats_within is not None and self.repeats_within < 1:
             faults.append(f"repeats_within is {self.repeats_within}; expected at least 1 snapshot, or None for all")
         if not self.name.isidentifier():
-            faults.append(f"its name {self.name!r} is no identifier")
+            faults.append(f"its name {self.name!r} is not an identifier")
         if self.landing is not None and (self.landing != self.landing.strip("/") or "//" in self.landing):
             faults.append(f"landing is {self.landing!r}; expected a folder without slashes around it")
         if not 1 <= self.partitions <= 1024:
@@ -201,7 +201,7 @@ class Log:
         faults += _identifying("key", self.key_columns, self.columns)
         faults += [] if self.by_place else _identifying("event_id", self.id_columns, self.columns)
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
-            faults.append(f"event_time names {self.event_time!r}, which is no declared timestamp column")
+            faults.append(f"event_time names {self.event_time!r}, which is not a declared timestamp column")
         faults += self.numbered.faults(self.columns) if self.numbered else []
         if self.late_max is not None and self.event_time is None:
             faults.append("late_max is about event_time, which is not declared")
@@ -354,7 +354,7 @@ def _value(names: Sequence[str], event: Mapping[str, Any]) -> Any:
 
 
 def _identifying(role: str, names: Sequence[str], columns: Schema) -> list[str]:
-    """What is wrong with the columns of a key or of an event id."""
+    """Faults of the columns of a key or of an event id."""
     unknown = [name for name in names if name not in columns]
     if unknown or not names:
         return [f"{role} names {name!r}, which is not a declared column" for name in unknown] or [f"{role} is empty"]

@@ -72,7 +72,7 @@ class SeenFile:
 
 @dataclass(frozen=True)
 class LogLayout:
-    """Which objects hold one log's part of a snapshot.
+    """The objects that hold one log's part of a snapshot.
 
     Attributes:
         segments: its segments by log partition and offset; none for a log partition without new events.

@@ -87,7 +87,7 @@ NO_EVENTS_YET = LogCut(
 
 @dataclass(frozen=True)
 class Redacted:
-    """What redactions made of a snapshot.
+    """A snapshot after its redactions.
 
     Attributes:
         sealed: the snapshot as its manifest says.

@@ -28,7 +28,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RedactedCut:
-    """What a redaction makes of one log's part of a snapshot.
+    """One log's part of a snapshot after a redaction.
 
     Attributes:
         places: log partition and offset of the events it is about, ascending.
@@ -108,7 +108,7 @@ class Redaction:
         return record_bytes({"format": FORMAT, **own, "columns": list(self.columns), "cuts": cuts})
 
     def layout(self, snapshot: str) -> LogLayout | None:
-        """Which objects hold a snapshot's part of the log since; None where it changed none."""
+        """The objects that hold a snapshot's part of the log since; None if it changed none."""
         cut = self.cuts.get(snapshot)
         return LogLayout.from_json(cut.layout) if cut is not None and cut.layout is not None else None
 

@@ -16,7 +16,7 @@ from refold.log.layout import SegmentFile
 from refold.storage.names import OBJECTS, ObjectKind
 
 Wanted = tuple[tuple[str, ...] | None, bool]
-"""What was wanted of an object: which columns (None: all), and whether texts as dictionaries."""
+"""A request for an object: its columns (None: all), and whether texts are read as dictionaries."""
 
 _Object = tuple[str, str]
 

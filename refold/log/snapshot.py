@@ -242,7 +242,7 @@ def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout
 
 
 def _own(snapshot: Snapshot) -> dict[str, str]:
-    """What the names of a snapshot's layouts are made of, beside their numbers."""
+    """The parts of the names of a snapshot's layouts, except their numbers."""
     return {"snapshot": snapshot.key, "manifest": snapshot.sha256}
 
 

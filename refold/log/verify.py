@@ -45,7 +45,7 @@ PROMISES: Mapping[LogCheck, str] = {
     LogCheck.ACCOUNTING: "records read = events + quarantined + control, for the log and over its landing objects",
     LogCheck.REPEATS: "the stored deduplication and the quarantine can be read",
 }
-"""What every structural check promises."""
+"""The promise of every structural check."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from refold.stores.recheck import Course, Recheck
 
 @dataclass(frozen=True)
 class PlannedFold:
-    """What folding one store would do.
+    """The planned fold of one store.
 
     Attributes:
         start: the place in history where it continues; all days from there on are folded.
@@ -73,7 +73,7 @@ class PlannedRelation:
 
 @dataclass(frozen=True)
 class PlannedVersion:
-    """What publishing to one sink would do: write a new version (`writes`), or compare the version it holds."""
+    """The planned publication to one sink: write a new version (`writes`), or compare the version it holds."""
 
     store: Store
     sink: str
@@ -83,7 +83,7 @@ class PlannedVersion:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rebuild through a key would do to the history as it will be.
+    """The planned rebuild through a key of the history as it will be.
 
     Attributes:
         days: every snapshot, sealed or to be sealed, oldest first.
@@ -141,7 +141,7 @@ class Plan:
 
 
 def plan_rebuild(engine: Engine, through: str | None = None, *, fresh: bool = False, thorough: bool = True) -> Plan:
-    """What `rebuild_all` with the same arguments would do now; writes nothing.
+    """The plan of `rebuild_all` with the same arguments; writes nothing.
 
     Without `thorough`, proofs and stored results of relations are not read for older snapshots.
 

@@ -80,7 +80,7 @@ def forecast(
     base_mb: float,
     extra: Sequence[PlannedStage] = (),
 ) -> Forecast:
-    """What a plan is expected to take.
+    """The expected time and memory of a plan.
 
     Args:
         runs: recorded on this machine, oldest first.
@@ -156,7 +156,7 @@ def attempt(what: str, work: Callable[[], T]) -> T | None:
 
 
 def sentences(expected: Forecast) -> list[str]:
-    """What the table does not show: whether there is anything to do, time and memory, sinks, the release."""
+    """The lines below the table: whether there is anything to do, time and memory, sinks, the release."""
     plan = expected.plan
     found = []
     if plan.nothing_to_do:

@@ -1,4 +1,4 @@
-"""What history will look like once landing is sealed: the snapshots that are, and those that sealing would add.
+"""The history as it will be once landing is sealed: the snapshots that are, and those that sealing would add.
 
 Events and bytes of a sealed snapshot are read from manifest and layout. Those of a snapshot still to be sealed are
 estimated from earlier landing objects of the same kind, or where there are none, from the records of one object; no

@@ -30,7 +30,7 @@ _READ_BYTES = 4 << 20
 
 
 class Via(StrEnum):
-    """What ran a rebuild."""
+    """The program that ran a rebuild."""
 
     COMMAND = "command"
     DAGSTER = "dagster"
@@ -67,7 +67,7 @@ class RunRecord:
 
 
 def machine() -> str:
-    """What rates depend on: system, processor, cores, versions."""
+    """The machine that rates depend on: system, processor, cores, versions."""
     versions = library_versions()
     python = ".".join(versions["python"].split(".")[:2])
     text = f"{versions['machine']}-{cores()}-cores-python-{python}-refold-{versions['refold']}"

@@ -73,7 +73,7 @@ def _compare(
 def _differences(
     builder: Builder, store: Folded, snapshot: Snapshot, record: StateRecord, boundary: ReferenceBoundary, asked: bool
 ) -> Iterator[Difference]:
-    """What differs at one snapshot: the first outcome, both digests, the first few rows. Raises Damaged."""
+    """Differences at one snapshot: the first outcome, both digests, the first few rows. Raises Damaged."""
     where = f"snapshot {snapshot.key}"
     if boundary.outcomes:
         yield from _ledger_differences(where, builder.checkpoints.ledger(record), boundary.outcomes)

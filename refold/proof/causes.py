@@ -31,7 +31,7 @@ class Blamed:
 
 
 def repeats_fault(reader: LogReader, snapshot: Snapshot, events: pa.Table, deliveries: Deliveries) -> str:
-    """What is wrong with the deduplication stored at sealing; "" where it agrees with the ids."""
+    """The fault of the deduplication stored at sealing; "" where it agrees with the ids."""
     stored = np.zeros(len(events), dtype=np.uint8)
     try:
         repeats = reader.repeats(snapshot)
@@ -110,7 +110,7 @@ def _cause(found: Divergence, slip: Slip | None) -> tuple[Cause, str]:
 
 
 def afterwards(marks: Sequence[Mark], place: int) -> str:
-    """What became of it in later snapshots."""
+    """Its effect on later snapshots."""
     later = [mark for mark in marks[place + 1 :] if mark.record is not None]
     again = next((mark for mark in later if not (mark.state_parted or mark.ledger_parted)), None)
     if again is not None:

@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What replay found at the first snapshot that parts: the ledger part, and the rows of the state as a table."""
+    """The result of replay at the first snapshot that differs: ledger part, and the rows of the state as a table."""
 
     part: LedgerPart
     rows: pa.Table
@@ -84,7 +84,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where stored and replayed part, and why.
+    """The first place at which stored and replayed differ, and why.
 
     Attributes:
         snapshot: the first snapshot at which they part.
@@ -132,7 +132,7 @@ class Divergence:
         return f"Stored and replayed part at {where}. {self.because}"
 
     def rows(self) -> list[tuple[str, str]]:
-        """What is known, as (what, value), for a table."""
+        """The facts that are known, as (name, value), for a table."""
         found = [
             ("agree until", f"snapshot {self.agrees}" if self.agrees else "the beginning"),
             ("part at", f"snapshot {self.snapshot}"),

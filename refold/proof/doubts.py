@@ -1,4 +1,4 @@
-"""What is proven and may still not be meant: a rule that rejects most events, or has a branch that no event took.
+"""Proven behaviour that may not be intended: a rule that rejects most events, or has a branch that no event took.
 
 Counted by full replay over the whole log, so that the same log and rule give the same doubts. They stop nothing.
 """

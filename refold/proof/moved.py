@@ -1,4 +1,4 @@
-"""Which keys of each store a redaction moved: the states before and after it, compared by key. Reads only."""
+"""The keys of each store that a redaction changed: the states before and after it, compared by key. Reads only."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Prover:
         return record, found[0]
 
     def doubts(self, store: Store, snapshot: Snapshot) -> list[str]:
-        """What may not be meant of a proven store, as its proof counted it. Raises Unproven."""
+        """Doubts about a proven store, as its proof counted them. Raises Unproven."""
         record, _ = self.require(store, snapshot)
         found = self.proofs.find(record.claim)
         return doubts(store, record.outcomes, found[1].untaken if found is not None else ())

@@ -60,7 +60,7 @@ class ProofRecord:
 
     @property
     def claim(self) -> dict[str, str]:
-        """What it proves, as `StateRecord.claim` has it."""
+        """The claim that it proves, as in `StateRecord.claim`."""
         names = ("store", "code_version", "inputs", "state_digest", "ledger_digest")
         return {name: getattr(self, name) for name in names}
 

@@ -24,14 +24,14 @@ from refold.stores.kinds.plain import Row, encode_value
 from refold.types import Schema
 
 OutcomeOf = tuple[int, int, int, str, int]
-"""What became of one event: log partition, offset, log_seq, the outcome's lower-case name, the reason's code or 0."""
+"""The outcome of one event: log partition, offset, log_seq, the outcome's lower-case name, the reason's code or 0."""
 
 _LEDGER = b"refold ledger 1\n"
 
 
 @dataclass(frozen=True)
 class ReferenceBoundary:
-    """What the reference found for one store at one snapshot.
+    """The result of the reference for one store at one snapshot.
 
     Attributes:
         rows: by key, the columns of the state: key, values, `deleted` where the store deletes, position.

@@ -35,7 +35,7 @@ from refold.stores.state import State
 
 @dataclass(frozen=True)
 class Boundary:
-    """What replay found for one store at one snapshot. `state` goes on changing; read it before the next boundary.
+    """The result of replay for one store at one snapshot. `state` goes on changing; read it before the next boundary.
 
     `part` holds the outcomes of the snapshot's events, which can be read as `unread`, with the columns a fold needs;
     `outcomes` counts each outcome from offset 0.
@@ -131,7 +131,7 @@ def _boundary(
     cut: LogCut,
     unread: Sequence[UnreadPart],
 ) -> Boundary:
-    """What the fold of one more snapshot adds to a store's boundary before it."""
+    """The boundary of a store after the fold of one more snapshot."""
     part, unstable, branches = fold
     ledger, outcomes = (before.ledger_digest, before.outcomes) if before else (EMPTY_DIGEST, NO_EVENTS.counts())
     taken = either_taken([before.taken if before else 0, branches])

@@ -30,7 +30,7 @@ EVENTS_MAX = 200
 
 
 class Slip(Enum):
-    """What a fold may have done with one key."""
+    """A mistake that a fold may have made with one key."""
 
     LEFT_OUT = "the event was left out"
     TWICE = "the event was folded twice"
@@ -51,7 +51,7 @@ class Found:
 
 @dataclass(frozen=True)
 class KeyFold:
-    """What is known of one key in one snapshot.
+    """The facts about one key in one snapshot.
 
     Attributes:
         store: the store.

@@ -21,7 +21,7 @@ from refold.stores.declaration import Store
 
 
 class Differs(StrEnum):
-    """What differs from replay."""
+    """The kind of thing that differs from replay."""
 
     NOT_BUILT = "not-built"
     CODE_VERSION = "code-version"
@@ -95,7 +95,7 @@ class Verdict:
 
     @property
     def doubts(self) -> list[str]:
-        """What may not be meant though it is proven, each with its line; see `refold.proof.doubts`."""
+        """Proven behaviour that may not be intended, each with its line; see `refold.proof.doubts`."""
         return doubts(self.store, self.record.outcomes, self.untaken) if self.record is not None and self.last else []
 
     @property
@@ -111,7 +111,7 @@ class Verdict:
 
     @property
     def remedy(self) -> str:
-        """What to do about it; "" where nothing differs."""
+        """The remedy; "" where nothing differs."""
         return "" if self.passed else _remedy(self)
 
 

@@ -1,4 +1,4 @@
-"""What a rebuild does, phase by phase, and what runs it from the command line."""
+"""The phases of a rebuild, and the loop that runs them from the command line."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class StageKind(StrEnum):
     EXPECTATIONS = "expectations"
     RELEASE = "release"
     BOOKKEEPING = "bookkeeping"
-    """What an orchestrator records around a rebuild."""
+    """The stages that an orchestrator records around a rebuild."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Damage:
 
     @property
     def remedy(self) -> str:
-        """What repairs it; a sentence."""
+        """The remedy, as a sentence."""
         return OBJECTS[self.kind].remedy
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ class Drift:
 
     @property
     def remedy(self) -> str:
-        """What to do about it; "" where nothing differs."""
+        """The remedy; "" where nothing differs."""
         if self.verdict.remedy or not self.differences:
             return self.verdict.remedy
         return (

@@ -164,7 +164,7 @@ class _Function:
             parameters[name] = parameters.get(name, NOTHING) | values
 
     def value(self, node: ast.expr) -> Values:
-        """What an expression may be."""
+        """The possible values of an expression."""
         static = self.source.static(node)
         if static is not UNKNOWN:
             return _constant(static)
@@ -246,7 +246,7 @@ class _Function:
         return family_of(name)
 
     def _items(self, iterated: ast.expr) -> Values:
-        """What a loop over an expression may take."""
+        """The possible values of a loop over an expression."""
         static = self.source.static(iterated)
         if isinstance(static, tuple) and not is_named_tuple(type(static)):
             return _joined(map(_constant, static))
@@ -361,7 +361,7 @@ def _constant(value: object) -> Values:
 
 
 def _mapped(function: Callable[[Any], object], values: Values) -> Values | None:
-    """What a function gives of values that are all known; None where they are not."""
+    """The results of a function for known values; None if some are unknown."""
     if not values.comparable or values.many:
         return None
     return replace(Values.of(*(function(constant.value) for constant in values.constants)), data=values.data)

@@ -23,7 +23,7 @@ _NONE: Names = frozenset()
 
 @dataclass(frozen=True)
 class Flow:
-    """Where a value comes from.
+    """The origin of a value.
 
     A source is `event.column` or `row.field`. A value that is a row has one set of sources per field instead, in
     which `=field` says "this field of the row as it was".

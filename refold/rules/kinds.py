@@ -1,4 +1,4 @@
-"""What the lowering knows of a value: its kind, and the source that computes it.
+"""Values as the lowering knows them: its kind, and the source that computes it.
 
 A value is an integer, a boolean, an enum code, a decimal as an integer of a known scale, a row, an event or a decision
 (row, outcome, reason). `refold.rules.expressions` and `refold.rules.scaled` lower expressions to such values.

@@ -20,7 +20,7 @@ NOT_FOLDED = 255
 
 
 class Outcome(IntEnum):
-    """What became of an event; the ledger stores the value in one byte."""
+    """The outcome of an event; the ledger stores the value in one byte."""
 
     APPLIED = 0
     DUPLICATE = 1

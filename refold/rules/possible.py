@@ -89,7 +89,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Values:
-    """What an expression may be: one of the constants, any of the many, or anything where it is not `known`.
+    """The possible values of an expression: one of the constants, any of the many, or anything where it is not `known`.
 
     `data` says whether it depends on row or event. `whole` is "row" or "event" where it is the rule's own parameter.
     """
@@ -201,7 +201,7 @@ _FAMILIES: Mapping[ColumnKind, Family] = {
 
 
 def family_of(name: str) -> Values:
-    """What an attribute, method or built-in of this name gives."""
+    """The result of an attribute, method or built-in of this name."""
     family = next((family for family, names in _RESULTS.items() if name in names), None)
     return UNKNOWN_VALUES if family is None else Values.any(family, data=True)
 
@@ -281,7 +281,7 @@ def beyond(data: Values, other: Values) -> bool:
 
 
 def remedy(data: Values, other: Values) -> str:
-    """What to write instead of a comparison of the data with something that it can never be."""
+    """The advice for a comparison of data with a value that it can never have."""
     only = other.only
     members = [constant.value for constant in data.constants if isinstance(constant.value, Enum)]
     if only is not None and only.value is None:

@@ -164,7 +164,7 @@ class Rule:
 
     @cached_property
     def branches(self) -> list[Place]:
-        """Where the branches of the rule begin, in the order of the bits of `FoldResult.taken`."""
+        """The lines at which the branches of the rule begin, in the order of the bits of `FoldResult.taken`."""
         return [branch.place for branch in branches_of(self.program.rule)]
 
     @cached_property

@@ -282,7 +282,7 @@ def _erased(log: Log, chosen: Selection, columns: Sequence[str]) -> dict[str, pa
 
 
 def _gone(column: ColumnType, first_seq: int | None) -> object:
-    """What stands in place of an erased value; with `first_seq` it tells ids apart."""
+    """The replacement of an erased value; with `first_seq` it tells ids apart."""
     if column.null and first_seq is None:
         return None
     text = "erased" if first_seq is None else f"erased:{first_seq}"

@@ -1,4 +1,4 @@
-"""What a sink is: the declaration in a store's file, and the target it opens at work.
+"""Sinks: the declaration in a store's file, and the target it opens at work.
 
 A sink holds several versions of a store's content side by side. `publish` writes a version unseen, `release` moves
 readers to one, `read` gives the content back so that its digest can be compared. Nothing here knows how content
@@ -125,7 +125,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where a person finds it: table name, folder or URL, secrets masked."""
+        """Its place, for people: table name, folder or URL, secrets masked."""
 
     def withdraw(self, confirm: Callable[[], None] = lambda: None) -> str:
         """Stop serving: readers find nothing under its name. Versions are kept, and `release` serves one again.
@@ -152,7 +152,7 @@ class Target(ABC):
         raise FixInput(f"{self.place} cannot be searched.", remedy="Name a sink that has a search index.")
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:
-        """What is wrong with a version that should be held, beside its rows; with `lineage`, also with serving it.
+        """Faults of a version that should be held, except in its rows; with `lineage`, also of serving it.
 
         Writes nothing. Rows are compared by the caller, with what `salvage` gives. Raises Unavailable.
         """
@@ -203,7 +203,7 @@ class Sink(ABC):
     `delta`, `search`, or a word of its own in lower-case ASCII letters, digits and `_`."""
 
     label: ClassVar[str] = "sink"
-    """What a person calls it: `SQL view`, `Delta table`."""
+    """Its name for people: `SQL view`, `Delta table`."""
 
     searchable: ClassVar[bool] = False
     """Whether its targets can be searched."""
@@ -219,7 +219,7 @@ class Sink(ABC):
         return OBJECTS
 
     def options(self) -> dict[str, Any]:
-        """What a release records of this declaration, as JSON values; secrets belong in connections."""
+        """The options that a release records, as JSON values; secrets belong in connections."""
         assert is_dataclass(self), f"{type(self).__name__} is not a dataclass, so it has to define options()"
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

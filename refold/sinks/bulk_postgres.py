@@ -31,7 +31,7 @@ _LARGE = pa.large_string()
 
 
 def load(connection: sa.Connection, table: sa.Table, version: str, rows: pa.Table) -> None:
-    """What `load_generally` does, by COPY."""
+    """`load_generally` by COPY."""
     # Not SQLAlchemy's quoting, which doubles % for psycopg2's parameters; copy_expert has none.
     relation, *names = ('"' + part.replace('"', '""') + '"' for part in (table.name, *table.columns.keys()))
     statement = f"COPY {relation} ({', '.join(names)}) FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
@@ -44,7 +44,7 @@ def load(connection: sa.Connection, table: sa.Table, version: str, rows: pa.Tabl
 
 
 def fetch(connection: sa.Connection, query: Query, columns: Schema) -> pa.Table:
-    """What `fetch_generally` does, by COPY; values whose text is not exact are read that way instead."""
+    """`fetch_generally` by COPY; values whose text is not exact are read that way instead."""
     compiled = query.compile(dialect=connection.dialect)
     cursor: Any = connection.connection.cursor()  # as above
     try:
@@ -129,7 +129,7 @@ def _hexadecimal(values: pa.ChunkedArray) -> pa.Array:
 
 @contextmanager
 def _copied(cursor: Any, statement: str) -> Iterator[BufferedReader[FileIO]]:
-    """What the server copies out, as a file that is filled while it is read. Raises the driver's errors at the end."""
+    """The output of COPY as a file that is filled while it is read. Raises the driver's errors at the end."""
     reading, writing = os.pipe()
 
     def copy() -> None:

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own in `refold.sinks.database`: one schema for all names, limits on every wait, and its errors.
+"""PostgreSQL's part of `refold.sinks.database`: one schema for all names, limits on every wait, and its errors.
 
 Every transaction searches names in one schema only: the first one of the session's search path that has Refold's
 tables, or where none has, the one in which new tables are made. A table or function of the same name in another schema

@@ -1,4 +1,4 @@
-"""What is SQLite's own in `refold.sinks.database`: opening a file, also a read-only one, and the errors."""
+"""SQLite's part of `refold.sinks.database`: opening a file, also a read-only one, and the errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY = 0xFF
 """The part of an extended result code that is the primary one."""
 _LOG_SIZE_BYTES, _INDEX_SIZE_BYTES = 1 << 16, 1 << 15
-"""What the two files of a write-ahead log take at least, and what its index alone takes."""
+"""The minimal sizes of the two files of a write-ahead log together, and of its index alone."""
 _WAL_VERSIONS = b"\x02\x02"
 
 

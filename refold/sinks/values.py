@@ -31,7 +31,7 @@ _DAYS_MIN, _DAYS_MAX = -719162, 2932896
 _MICROSECONDS_MIN, _MICROSECONDS_MAX = _DAYS_MIN * 86_400_000_000, (_DAYS_MAX + 1) * 86_400_000_000 - 1
 _ID_SIZE_BYTES_MAX = 512
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, pa.ArrowException)
-"""What reading a damaged document can raise."""
+"""Errors that reading a damaged document can raise."""
 
 
 def require_storable(content: Content, place: str) -> None:

@@ -165,7 +165,7 @@ class Builder:
     def run_from(
         self, store: Folded, through: Snapshot, *, fresh: bool = False, trusted: int | None = None
     ) -> FoldProgress:
-        """Where `fold_history` would resume a store. Reads and checks what is stored; writes nothing."""
+        """The place at which `fold_history` would resume a store. Reads and checks what is stored; writes nothing."""
         snapshots = self._chain.through(through.key)
         if fresh or trusted is not None:
             return self._resume(store, snapshots[: 0 if fresh else trusted])
@@ -222,7 +222,7 @@ class Builder:
         return [found.ledger for found in over.engine.fold(task, [state for state, _ in folds])]
 
     def _resume_all(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
-        """Where to resume so that every snapshot gets a sound record: before the first without one."""
+        """The place to resume so that every snapshot gets a sound record: before the first without one."""
         seen, damaged = set[str](), list[str]()
         for place, snapshot in enumerate(snapshots):
             try:
@@ -239,7 +239,7 @@ class Builder:
         return run
 
     def _resume(self, store: Folded, snapshots: Sequence[Snapshot]) -> FoldProgress:
-        """Where to resume: at the newest sound checkpoint with rows, else at offset 0."""
+        """The place to resume: the newest sound checkpoint with rows, else offset 0."""
         damaged: list[str] = []
         for place in range(len(snapshots) - 1, -1, -1):
             try:

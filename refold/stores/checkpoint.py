@@ -49,7 +49,7 @@ from refold.types import Schema, describe
 
 @dataclass(frozen=True)
 class StateRecord:
-    """What a store was at one position of its inputs.
+    """A store at one position of its inputs.
 
     Attributes:
         store, code_version: the store, and the version of its code that computed the state.
@@ -89,7 +89,7 @@ class StateRecord:
 
     @property
     def claim(self) -> dict[str, str]:
-        """What a proof must state, word for word, to cover this state."""
+        """The claim that a proof must state, word for word, to cover this state."""
         names = ("store", "code_version", "inputs", "state_digest", "ledger_digest")
         return {name: getattr(self, name) for name in names}
 

@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 class Work(StrEnum):
-    """What dominates the time of a fold; rates and plans use these names."""
+    """The kind of work that dominates the time of a fold; rates and plans use these names."""
 
     COMPILED = "compiled"
     INTERPRETED = "interpreted"
@@ -68,7 +68,7 @@ class Account:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Store(ABC):
-    """What all derived stores share.
+    """The base of all derived stores.
 
     Attributes:
         name: its name everywhere: commands, assets, sinks, proofs.
@@ -82,7 +82,7 @@ class Store(ABC):
     """
 
     computed_by: ClassVar[str]
-    """What computes it, in one word."""
+    """The kind of its computation, in one word."""
 
     name: str
     version: int
@@ -277,7 +277,7 @@ class Folded(Store):
 
     @property
     def declared_at(self) -> str:
-        """Where the fold is declared, for messages: its file and line where they are known, else the store's name."""
+        """The place of its declaration, for messages: file and line if known, else the store's name."""
         return f"Store {self.name!r}"
 
     @abstractmethod
@@ -292,7 +292,7 @@ class Folded(Store):
     @property
     @abstractmethod
     def work(self) -> Work:
-        """What takes the time when it is folded."""
+        """The kind of work that dominates folding it."""
 
     @property
     def was_compiled(self) -> bool:
@@ -378,7 +378,7 @@ class LedgerOf:
 
 
 Source = Store | LedgerOf
-"""What a store can be computed from: the published rows of a store, or the ledger of a folded one."""
+"""An input of a store: the published rows of a store, or the ledger of a folded one."""
 
 
 def repeats_text(what: str, log: Log) -> str:

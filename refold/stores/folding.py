@@ -33,7 +33,7 @@ NOT_ALLOWED = (
     "A rule may depend on its row and its event alone: not on the order of a set, hash() or id(), the clock, chance, "
     "sums of floats, globals, closures or class attributes that change, files, the environment, or other threads."
 )
-"""What makes a rule answer differently the next time, for messages."""
+"""Causes of a rule that does not give the same result again, for messages."""
 
 
 class FoldedPart(NamedTuple):
@@ -126,7 +126,7 @@ def _in_turn(state: State, work: Sequence[tuple[UnreadPart, Deliveries]], *, twi
 
 
 def _shares(states: Sequence[State], unread: UnreadPart, deliveries: Deliveries, *, twice: bool) -> list[_Share]:
-    """What the events of one log partition make of each state, which are only read, since others fold other parts."""
+    """Fold the events of one log partition; states are only read, because other threads fold other partitions."""
     shares, low = [_Share(state, twice) for state in states], 0
     for part in unread.pieces():
         mine = deliveries[low : low + len(part)]
@@ -294,7 +294,7 @@ def _unlike(
 
 
 def _place(store: Folded, part: Part, index: int) -> str:
-    """Where an event is in the log and in landing, with its key."""
+    """The place of an event in the log and in landing, with its key."""
     partition, offset, seq = position([part], index)
     origin = f", landing {part.origin(index)}" if part.origin is not None else ""
     return f"log partition {partition}, offset {offset} (log_seq {seq}, {_key_at(store, part, index)}{origin})"

@@ -142,7 +142,7 @@ class State(KeyedRows):
         return None if place < 0 else self.table.slice(place, 1).to_pylist()[0]
 
     def published(self) -> pa.Table:
-        """What readers are given: no tombstones, the published columns, sorted by key."""
+        """The rows for readers: without tombstones, the published columns, sorted by key."""
         return published_rows(self.store, self.table)
 
 

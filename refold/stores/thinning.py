@@ -66,7 +66,7 @@ class Thinner:
         return [*found, *(each for each in self._before_erasure() if _name(each.record) not in known)]
 
     def _before_erasure(self) -> Iterator[Thinning]:
-        """Where events were erased, the thinnable checkpoints of all else than what is declared and sealed now."""
+        """Unthinned checkpoints of former declarations and snapshots, which may hold what was erased."""
         erased = next((each for each in reversed(self._chain.redactions) if each.erased), None)
         if erased is None:
             return

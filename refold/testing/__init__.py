@@ -1,4 +1,4 @@
-"""What users need to test their own stores and sinks.
+"""Tools for users to test their own stores and sinks.
 
 `assert_replay_equal` is the one test a new store needs. Import the other modules yourself, since they need packages
 that Refold does not: `refold.testing.strategies` Hypothesis, `refold.testing.sink_conformance` pytest. An object store

@@ -36,7 +36,7 @@ class Crash(BaseException):
 
 
 class Effect(StrEnum):
-    """What happens to an operation."""
+    """The fault of an operation."""
 
     FAIL = "fail"
     """It is not done, and Unavailable is raised."""
