@@ -231,7 +231,7 @@ class Sealing:
         elif not cadence.begun(key, self._now):
             why, until = Waits.FUTURE, f"It is sealed after {cadence.closes(key)}."
         elif cadence.closed(key, self._now):
-            why, until = Waits.DUE, "The next rebuild seals it."
+            why, until = Waits.DUE, "The next rebuild seals it, or says why its log is refused."
         else:
             why, until = Waits.OPEN, f"The {cadence.unit} closes on {cadence.closes(key)}."
         return Waiting(place, count, why, until)
