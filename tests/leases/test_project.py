@@ -169,6 +169,18 @@ def test_locks_are_shown_and_broken_by_name_with_a_reason(leased: Leased, tmp_pa
     assert refused.exit_code == 1 and "REFOLD_LEASES=store" in refused.output
 
 
+def test_a_damaged_lease_is_named_by_the_audit(published: Path, tmp_path: Path):
+    """And the remedy is to break it."""
+    shutil.copytree(published, tmp_path / "root")
+    leased = Leased(tmp_path / "root")
+    serve(leased.own, 0)
+    assert leased.own.audit_objects() == []
+    name = sorted(each for each in leased.files() if each.startswith("leases/"))[-1]
+    (leased.store / name).write_bytes(b"{}")
+    (damage,) = leased.own.audit_objects()
+    assert (damage.kind, damage.name) == ("lease", name) and "refold locks break" in damage.remedy
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "inf", "nan"])
 def test_seconds_that_are_no_number_above_0_are_refused(text: str, tmp_path: Path):
     with pytest.raises(FixInput, match="REFOLD_LEASE_SECONDS is"):

@@ -34,8 +34,8 @@ RESEALED = ("segment", "quarantine")
 RESTORED = ("layout", "retry places", "release", "retired")
 """What must come back from a copy. A damaged manifest is reported when the store is opened; see below."""
 
-REDACTION = "redaction"
-"""As a manifest; this store has none, and `tests/seal/test_redacting.py` damages it."""
+REDACTION, LEASE = "redaction", "lease"
+"""As a manifest; this store has none, and `tests/seal/test_redacting.py` and `tests/leases` damage them."""
 
 OF_SINKS = ("Delta table", "search", "sink record")
 """What sinks keep in the store is damaged in `test_file_sink_damage`."""
@@ -44,8 +44,8 @@ OF_SINKS = ("Delta table", "search", "sink record")
 def test_every_object_of_a_real_store_is_of_a_kind_that_the_matrix_damages(whole: House):
     found = {name: kind_of(name) for name in whole.files()}
     assert [name for name, kind in found.items() if kind is None] == []
-    assert {*found.values(), REDACTION} == set(OBJECTS) == set(ObjectKind)
-    for kind in set(OBJECTS) - {REDACTION}:
+    assert {*found.values(), REDACTION, LEASE} == set(OBJECTS) == set(ObjectKind)
+    for kind in set(OBJECTS) - {REDACTION, LEASE}:
         assert len(whole.names(kind)) > 1, f"there must be two objects of kind {kind} to exchange"
 
 
@@ -55,7 +55,7 @@ def test_the_table_says_of_every_kind_what_the_matrix_shows():
         Repair.MAKE: set(MENDED),
         Repair.REMOVE: set(FORGOTTEN),
         Repair.RESEAL: set(RESEALED),
-        Repair.NOTHING: {"manifest", REDACTION, *RESTORED},
+        Repair.NOTHING: {"manifest", REDACTION, LEASE, *RESTORED},
         Repair.PUBLISH: set(OF_SINKS),
     }
     assert set(CHECKERS) == set(ObjectKind) - set(OF_SINKS)
@@ -194,7 +194,7 @@ HARMLESS = ("expectations", "content check")
 
 
 def test_every_kind_of_object_is_also_added():
-    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", REDACTION, *OF_SINKS} == set(OBJECTS)
+    assert {*ADDED_AND_NAMED, *UNREFERENCED, *HARMLESS, "proof", REDACTION, LEASE, *OF_SINKS} == set(OBJECTS)
     by_removal = {removal: {kind for kind, entry in OBJECTS.items() if entry.removal is removal} for removal in Removal}
     assert by_removal[Removal.NEVER] == {*ADDED_AND_NAMED, *HARMLESS, REDACTION}
     assert by_removal[Removal.VERSION] == set(OF_SINKS)
