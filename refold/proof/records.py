@@ -85,6 +85,11 @@ class ProofRecords:
         """All sound proofs of a claim, by name; skips those that are damaged or of another claim."""
         return self._sound(claim, self._known(claim)) or self._sound(claim, self.names(claim))
 
+    def listed(self, claim: Mapping[str, str]) -> list[tuple[str, ProofRecord]]:
+        """As `sound`, of the proofs that one listing of the store found, for going through a history."""
+        self._list(claim["store"])
+        return self._sound(claim, self._known(claim))
+
     def _sound(self, claim: Mapping[str, str], names: Iterable[str]) -> list[tuple[str, ProofRecord]]:
         found = []
         for name in names:

@@ -47,7 +47,7 @@ def course_of(
 def _of_today(proofs: ProofRecords, claim: Mapping[str, str], places: Mapping[str, int]) -> list[ProofRecord]:
     """The sound proofs of a claim that were made with the versions of today, at one of some snapshots."""
     versions = dict(library_versions())
-    return [proof for _, proof in proofs.sound(claim) if dict(proof.versions) == versions and proof.snapshot in places]
+    return [proof for _, proof in proofs.listed(claim) if dict(proof.versions) == versions and proof.snapshot in places]
 
 
 def rests_on(course: Course, snapshots: Sequence[Snapshot], recheck: Recheck) -> dict[str, object]:
