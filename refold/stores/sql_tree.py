@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
-from sqlglot import exp, parse_one
+from sqlglot import TokenType, exp, parse_one, tokenize
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.eliminate_ctes import eliminate_ctes
 from sqlglot.optimizer.qualify import qualify
@@ -21,6 +22,7 @@ _CLAUSES = {"kind", "expressions", "from_", "joins", "where", "group", "having",
             "with_", "limit", "offset"}  # fmt: skip
 _SOURCES = {"this", "alias", "joins"}
 _WRITTEN = "written"
+_DIGITS_MAX = 38
 
 
 class Kind(StrEnum):
@@ -60,7 +62,7 @@ def parsed(sql: str, tables: Mapping[str, Sequence[str]]) -> exp.Query:
         name.lower(): {column.lower(): "VARCHAR" for column in names} for name, names in tables.items()
     }
     try:
-        read = parse_one(sql, dialect=DIALECT)
+        read = parse_one(_with_typed_fractions(sql), dialect=DIALECT)
         _require_fields_in_lower_case(read)
         for written in read.find_all(exp.Coalesce):
             written.meta[_WRITTEN] = True
@@ -73,6 +75,22 @@ def parsed(sql: str, tables: Mapping[str, Sequence[str]]) -> exp.Query:
     for block in tree.find_all(exp.Select):
         _without_coalesced_keys(block)
     return tree
+
+
+def _with_typed_fractions(sql: str) -> str:
+    """The query with `.5` as a cast to its type, since sqlglot would write `0.5`, which has one more digit.
+
+    >>> _with_typed_fractions("SELECT a * .50, t.b, 1.5")
+    "SELECT a * CAST('.50' AS DECIMAL(2,2)), t.b, 1.5"
+    """
+    tokens = tokenize(sql, dialect=DIALECT)
+    for dot, number in reversed(list(pairwise(tokens))):
+        digits = number.text.replace("_", "")
+        fraction = dot.token_type is TokenType.DOT and number.start == dot.end + 1 and digits.isdigit()
+        if fraction and len(digits) <= _DIGITS_MAX:  # with more it is a double, however it is written
+            typed = f"CAST('.{digits}' AS DECIMAL({len(digits)},{len(digits)}))"
+            sql = sql[: dot.start] + typed + sql[number.end + 1 :]
+    return sql
 
 
 def text_of(node: exp.Expr) -> str:
