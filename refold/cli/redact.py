@@ -13,6 +13,7 @@ from refold.cli.log import log
 from refold.engine import Engine
 from refold.log.redactions import Redaction
 from refold.seal.redacting import Redactor, Selection
+from refold.storage.names import is_retry, places_of
 
 _SHOWN = 50
 
@@ -36,8 +37,9 @@ def log_redact(
 
     From the first of them on the log has another identity, and all stores are folded and proven again; then the keys
     that moved are listed by store. Readers keep what they see until the next release. The old segments, states and
-    versions go with `refold prune --keep 1 --older-than 0 --apply`, objects a day later. Landing and quarantine are
-    not changed. Exits 1 where a key moved that no redacted event has.
+    versions go with `refold prune --keep 1 --older-than 0 --apply`, objects a day later. Landing, retries and
+    quarantine are not changed; objects that hold the events are listed. Exits 1 where a key moved that no redacted
+    event has.
     """
     engine, console = open_project(context), view.console()
     engine.require_anchored()
@@ -47,8 +49,7 @@ def log_redact(
     chosen = _chosen(redactor, ids, place, keys, erase)
     found = [{"snapshot": key, "place": f"{p}:{o}"} for key, places in chosen.places.items() for p, o in places]
     console.print(view.table(f"{len(found)} events of log {log_name} are to be redacted", found[:_SHOWN]))
-    for name in chosen.retried:
-        console.print(view.cell(f"They came through {name}, which keeps their raw bytes, as quarantine does."))
+    _show_copies(redactor, chosen)
     if not doing:
         console.print(view.cell("Nothing was changed. `--yes` does it."))
         return
@@ -57,6 +58,23 @@ def log_redact(
     redactor.commit(redaction)
     console.print(view.cell(f"Recorded: {redaction}"))
     _show_moved(engine.reopened(), redaction, chosen)
+
+
+def _show_copies(redactor: Redactor, chosen: Selection) -> None:
+    """Name the objects that hold the events as they came, which no redaction changes."""
+    retries = [name for name in chosen.sources if is_retry(name)]
+    landed = [name for name in chosen.sources if not is_retry(name)]
+    rows = [{"object": name, "what to do": "remove it from landing, or the lines of these events"} for name in landed]
+    kept = f"no command removes it; the object beside it, {places_of('NAME')}, names its objects of landing"
+    rows += [{"object": name, "what to do": kept} for name in retries]
+    console = view.console()
+    console.print(view.table("They are still in the objects that they came from", rows))
+    quarantined = redactor.quarantined()
+    if quarantined:
+        console.print(view.cell(
+            f"Quarantine holds raw records that name no event: look for the subject with `refold quarantine ls "
+            f"{redactor.log.name}` in {', '.join(quarantined)}."
+        ))  # fmt: skip
 
 
 def _chosen(

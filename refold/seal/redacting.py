@@ -31,7 +31,7 @@ from refold.log.segment import content_digest, to_parquet, write_segments
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.seal.seen_index import newest_seen
 from refold.storage.content import put_content
-from refold.storage.names import ObjectKind, is_retry
+from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
 from refold.types import ColumnKind, ColumnType, matching
 
@@ -55,10 +55,9 @@ class Selection:
         return {self.log.key_of(row) for table in self.events.values() for row in table.to_pylist()}
 
     @property
-    def retried(self) -> list[str]:
-        """The retries they came through: these, and quarantine, hold their raw bytes, which no redaction changes."""
-        names = {name for table in self.events.values() for name in table["source_object"].to_pylist()}
-        return sorted(name for name in names if is_retry(name))
+    def sources(self) -> list[str]:
+        """The objects of landing, and of retries, that they came from: no redaction changes what these hold."""
+        return sorted({name for table in self.events.values() for name in table["source_object"].to_pylist()})
 
     @property
     def places(self) -> dict[str, list[Place]]:
@@ -104,6 +103,11 @@ class Redactor:
 
         said = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
         return self._with_deliveries(self._where(names, mine), f"with {said}", erase)
+
+    def quarantined(self) -> list[str]:
+        """The objects that hold records of landing which were no events, oldest snapshot first."""
+        layouts = [self._layout(snapshot) for snapshot in self._chain]
+        return [layout.quarantine.name for layout in layouts if layout.quarantine is not None]
 
     def _where(self, columns: Sequence[str], chosen: Chosen) -> dict[str, pa.Table]:
         snapshots = [each for each in self._chain if each.cut(self.log.name).events]

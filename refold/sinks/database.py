@@ -102,7 +102,10 @@ class Database:
         holders: Holders | None = None
         try:
             with (engine or self._engine).connect() as opened:
-                watched = nullcontext() if self.sqlite else database_postgres.watched(self._engine, opened)
+                silent_seconds = 2 * self._wait_seconds
+                watched = (
+                    nullcontext() if self.sqlite else database_postgres.watched(self._engine, opened, silent_seconds)
+                )
                 level: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
                 connection = opened.execution_options(refold_begin=begin, **level)
                 with watched as holders, connection.begin():
@@ -123,7 +126,8 @@ class Database:
         """The Refold error for a driver's error. It repeats only the first line of the driver's text, never a value."""
         if self.sqlite:
             return database_sqlite.explained(error, self.place, self._wait_seconds)
-        return database_postgres.explained(error, self.place, holders)
+        silent = database_postgres.silence(holders, self.place)
+        return silent or database_postgres.explained(error, self.place, holders)
 
 
 def _accepted(url: str) -> URL:

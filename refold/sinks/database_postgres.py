@@ -8,10 +8,14 @@ is never used.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -24,6 +28,8 @@ from refold.errors import AccessDenied, Damaged, FixInput, RefoldError, Unavaila
 _log = logging.getLogger(__name__)
 _STATEMENT_SECONDS = 2 * 3600
 _FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.2, 5.0
+_QUICK_SECONDS = 1.0
+"""A failure to connect that takes longer is a server that did not answer."""
 _TOO_LARGE, _NO_LOCK, _DENIED, _READ_ONLY = "54000", "55P03", "42501", "25006"
 _PASSING = ("08", "40", "53", "55", "57", "58")
 """Classes of PostgreSQL's error codes that pass: connection, rollback, resources, locks, operator, system."""
@@ -75,18 +81,25 @@ def set_session(connection: sa.Connection, wait_seconds: float) -> None:
 
 @dataclass
 class Holders:
-    """The sessions that block a transaction, as last seen; empty where none does."""
+    """The sessions that block a transaction, as last seen; empty where none does.
+
+    `silent_seconds` is how long the server did not answer before the transaction was given up; None where it was not.
+    """
 
     sessions: list[str] = field(default_factory=list)
+    silent_seconds: int | None = None
 
 
 @contextmanager
-def watched(engine: sa.Engine, connection: sa.Connection) -> Iterator[Holders]:
-    """Note which sessions block a transaction while it runs, since PostgreSQL does not say so once a wait has ended."""
+def watched(engine: sa.Engine, connection: sa.Connection, silent_seconds: float) -> Iterator[Holders]:
+    """Note which sessions block a transaction while it runs, since PostgreSQL does not say so once a wait has ended.
+
+    A server that lets nobody connect for `silent_seconds` meanwhile, such as one that is stopped, ends the transaction.
+    """
     holders, ended = Holders(), threading.Event()
     driver = connection.connection.driver_connection
     assert driver is not None
-    arguments = engine, driver.info.backend_pid, holders, ended
+    arguments = engine, driver, silent_seconds, holders, ended
     watcher = threading.Thread(target=_watch, args=arguments, name="refold-locks", daemon=True)
     watcher.start()
     try:
@@ -96,15 +109,24 @@ def watched(engine: sa.Engine, connection: sa.Connection) -> Iterator[Holders]:
         watcher.join(_LOOK_SECONDS)
 
 
-def _watch(engine: sa.Engine, pid: int, holders: Holders, ended: threading.Event) -> None:
-    pause = _FIRST_LOOK_SECONDS
+def _watch(engine: sa.Engine, driver: Any, silent_seconds: float, holders: Holders, ended: threading.Event) -> None:
+    pid, pause, answered = driver.info.backend_pid, _FIRST_LOOK_SECONDS, time.monotonic()
     while not ended.wait(pause):
-        pause = min(2 * pause, _LOOK_SECONDS)
+        pause, asked = min(2 * pause, _LOOK_SECONDS), time.monotonic()
         try:
             with engine.connect() as connection:
                 holders.sessions = [_named(row) for row in connection.execute(_BLOCKING, {"pid": pid})]
+            answered = time.monotonic()
         except SQLAlchemyError as error:
             _log.debug("Who holds a lock cannot be found out: %s", error)
+            now = time.monotonic()
+            answered = now if now - asked < _QUICK_SECONDS else answered  # a refusal is an answer
+            silent = now - answered
+            if silent > silent_seconds and not ended.is_set():
+                holders.silent_seconds = round(silent)
+                with suppress(OSError), socket.socket(fileno=os.dup(driver.fileno())) as own:
+                    own.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
+                return
 
 
 def _named(row: sa.Row[tuple[object, ...]]) -> str:
@@ -115,6 +137,14 @@ def _named(row: sa.Row[tuple[object, ...]]) -> str:
     parts += [f"{row.state}"] if row.state else []
     parts += [f"for {row.seconds} seconds"] if row.seconds is not None else []
     return printable(" ".join(parts))
+
+
+def silence(holders: Holders | None, place: str) -> Unavailable | None:
+    """The error for a transaction that was given up because its server did not answer; None for others."""
+    if holders is None or holders.silent_seconds is None:
+        return None
+    text = f"its server has answered nobody for {holders.silent_seconds} seconds"
+    return Unavailable(f"{place} is unavailable: {text}.", remedy="Check whether it is stopped, then try again.")
 
 
 def explained(error: BaseException, place: str, holders: Holders | None) -> RefoldError:

@@ -317,6 +317,8 @@ def test_the_command_shows_what_it_would_do_does_it_and_lists_it(tmp_path: Path)
     words = ("log", "redact", "stock_events", "--key", "lamp", "--erase", "--reason", "asked", "--by", "the shop")
     shown = made.refold(*words)
     assert shown.exit_code == 0 and "Nothing was changed" in shown.output and "2 events" in shown.output, shown.output
+    assert all(f"dt={day}/a.jsonl" in shown.output for day in ("2026-01-01", "2026-01-02"))
+    assert "remove it from landing" in " ".join(shown.output.split())
     assert made.engine().chain.redactions == []
     done = made.refold(*words, "--yes")
     assert done.exit_code == 0 and "every store proven again" in done.output, done.output
@@ -340,6 +342,7 @@ def test_what_came_through_quarantine_is_named_with_the_objects_that_keep_its_by
     shop.land(made.landing, "moves", DAYS[1], [move("c", "cup", 1)])
     rebuild_all(later.engine())
     chosen = later.engine().redactor("moves").with_values(["product"], ["nut"])
-    [name] = chosen.retried
+    [name] = chosen.sources
     assert (made.store / name).exists()
-    assert later.engine().redactor("moves").with_values(["id"], ["a"]).retried == []
+    [landed] = later.engine().redactor("moves").with_values(["id"], ["a"]).sources
+    assert (made.landing / landed).exists()
