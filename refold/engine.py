@@ -230,14 +230,21 @@ class Engine:
         yield from self.builder.fold_history(stores or self.stores_of(log), through, fresh=fresh)
 
     def prove_history(
-        self, log: str, through: Snapshot, stores: Sequence[Folded] | None = None, *, whole: bool = True
+        self,
+        log: str,
+        through: Snapshot,
+        stores: Sequence[Folded] | None = None,
+        *,
+        whole: bool = True,
+        afresh: bool = False,
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify a log's stores (or some) at every snapshot in one full replay; yields verdicts, oldest first.
 
-        Where it need not be `whole`, replay goes on from what is proven, as the project's `recheck` says.
+        Where it need not be `whole`, replay goes on from what is proven, as the project's `recheck` says. `afresh`
+        compares all events with the manifests, whatever the store says was compared before.
         """
         recheck = None if whole else self.project.recheck
-        verdicts = self.prover.prove_history(stores or self.stores_of(log), through, recheck)
+        verdicts = self.prover.prove_history(stores or self.stores_of(log), through, recheck, afresh=afresh)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
         self.objects.sync()
 

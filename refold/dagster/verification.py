@@ -104,7 +104,7 @@ def _sinks(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
 
 
 def _replayed(engine: Engine, store: Store, snapshot: Snapshot) -> Result:
-    return results.replay(engine.prover.prove(store, snapshot))
+    return results.replay(engine.prover.prove(store, snapshot, afresh=True))
 
 
 def _published(engine: Engine, store: Store, snapshot: Snapshot) -> Result | None:

@@ -91,6 +91,7 @@ class Prover:
         self._builder = builder
         self._memory_limit_mb = memory_limit_mb
         self._locator = locator or Locator(objects, chain, builder)
+        self._compared: set[tuple[str, str]] = set()
         self.proofs = ProofRecords(objects)
 
     def require(self, store: Store, snapshot: Snapshot) -> tuple[StateRecord, str]:
@@ -114,20 +115,27 @@ class Prover:
         return doubts(store, record.outcomes, found[1].untaken if found is not None else ())
 
     def prove(
-        self, store: Store, snapshot: Snapshot, *, briefly: bool = False, end: HistoryEnd | None = None
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        *,
+        briefly: bool = False,
+        afresh: bool = False,
+        end: HistoryEnd | None = None,
     ) -> Verdict:
         """Verify one store at one snapshot and keep or remove its proof accordingly.
 
         `briefly` computes a relation over one or two other orders of rows, which change from snapshot to snapshot; else
-        over all. Its proof says what the `end` of a history does. A rerun writes nothing where an equally good proof
-        exists. Raises Damaged where a segment is, and RuleError where a rule fails.
+        over all. `afresh` compares all events with the manifests, whatever the store says was compared before. Its
+        proof says what the `end` of a history does. A rerun writes nothing where an equally good proof exists. Raises
+        Damaged where a segment is, and RuleError where a rule fails.
         """
         started = time.perf_counter()
         if store.ledger is None:
             compared = compare_reordered(self._builder, self.require, store, snapshot, briefly=briefly)
             return self._settled(end.of(compared) if end else compared, started, here=end is not None and end.here)
         folded, trail = store.ledger.store, Trail()
-        for each, boundaries in self._replay([folded], snapshot):
+        for each, boundaries in self._replay([folded], snapshot, afresh=afresh):
             boundary = boundaries[store.name]
             self._compare(folded, each, boundary, trail)
         verdict = self._judge(folded, snapshot, boundary, trail)
@@ -143,16 +151,17 @@ class Prover:
         return settled
 
     def prove_history(
-        self, stores: Sequence[Folded], through: Snapshot, recheck: Recheck | None = None
+        self, stores: Sequence[Folded], through: Snapshot, recheck: Recheck | None = None, *, afresh: bool = False
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         """Verify folded stores of one log at every snapshot in one replay, oldest first; keeps proofs as it goes.
 
         With `recheck`, replay goes on from what is proven, and looks at the older snapshots in turn; where anything
         differs, all is replayed from offset 0, which says what. A ledger that differs at one snapshot fails every
-        later one as well, since they build on it. Callers `sync` the objects at the end.
+        later one as well, since they build on it. `afresh` is that of `prove`, for what is replayed from offset 0.
+        Callers `sync` the objects at the end.
         """
         if recheck is None:
-            yield from self._prove_whole(stores, through, here=False)
+            yield from self._prove_whole(stores, through, here=False, afresh=afresh)
             return
         courses: dict[Course, list[Folded]] = {}
         for store in stores:
@@ -160,7 +169,7 @@ class Prover:
         for course, some in courses.items():
             found = None if course.whole else self._continued(some, through, course, recheck)
             here = through.ordinal > recheck.snapshots and course.proven > through.ordinal
-            yield from found or self._prove_whole(some, through, here=here)
+            yield from found or self._prove_whole(some, through, here=here, afresh=afresh)
 
     def course(self, store: Store, through: Snapshot, recheck: Recheck) -> Course:
         """Which snapshots of a store a rebuild looks at."""
@@ -226,10 +235,10 @@ class Prover:
         return None
 
     def _prove_whole(
-        self, stores: Sequence[Folded], through: Snapshot, *, here: bool
+        self, stores: Sequence[Folded], through: Snapshot, *, here: bool, afresh: bool
     ) -> Iterator[tuple[Snapshot, Mapping[str, Verdict]]]:
         trails, started, seen = {store.name: Trail() for store in stores}, time.perf_counter(), set[str]()
-        for snapshot, boundaries in self._replay(stores, through):
+        for snapshot, boundaries in self._replay(stores, through, afresh=afresh):
             verdicts = {}
             for store in stores:
                 trail, boundary = trails[store.name], boundaries[store.name]
@@ -240,10 +249,20 @@ class Prover:
             yield snapshot, verdicts
 
     def _replay(
-        self, stores: Sequence[Folded], through: Snapshot, after: tuple[Snapshot, Mapping[str, Proven]] | None = None
+        self,
+        stores: Sequence[Folded],
+        through: Snapshot,
+        after: tuple[Snapshot, Mapping[str, Proven]] | None = None,
+        *,
+        afresh: bool = False,
     ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
         log, limit = stores[0].log, self._memory_limit_mb
-        return replay(self._objects, self._chain, log, stores, through, limit, self._engines, after=after)
+        cut = log.name, through.cut(log.name).id  # compared once by this prover
+        trusting = not afresh or cut in self._compared
+        engines = self._engines
+        yield from replay(self._objects, self._chain, log, stores, through, limit, engines, after=after, trusting=trusting)
+        if not trusting:
+            self._compared.add(cut)
 
     def settle(self, verdict: Verdict, started: float, *, here: bool = False) -> Verdict:
         """Keep the proof of what passed, and remove every proof of what was refuted.

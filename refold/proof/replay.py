@@ -93,13 +93,15 @@ def replay(
     engines: Engines = LocalEngine,
     *,
     after: tuple[Snapshot, Mapping[str, Proven]] | None = None,
+    trusting: bool = True,
 ) -> Iterator[tuple[Snapshot, Mapping[str, Boundary]]]:
     """Fold stores of one log from offset 0 through a snapshot; yields every boundary, oldest first, by store name.
 
     `after` is a snapshot to go on from, with the proven state of every store there, which are folded into.
 
     Of `memory_limit_mb` a quarter holds hashes of ids, half as much the events whose ids may be repeated, and as much
-    again who repeats whom and contents, before they wait in temporary files.
+    again who repeats whom and contents, before they wait in temporary files. `trusting` takes from the store which
+    events were compared with their manifests before; else all are compared.
 
     Raises Damaged where a segment is, and RuleError where a rule fails.
     """
@@ -109,7 +111,8 @@ def replay(
     reader = LogReader(objects, chain, log)
     again: Rereader | _AsSealed = _AsSealed(reader, columns)
     if base is None:
-        again = Rereader(objects, chain, reader, snapshots, columns, limit_bytes(memory_limit_mb) // 4)
+        memory = limit_bytes(memory_limit_mb) // 4
+        again = Rereader(objects, chain, reader, snapshots, columns, memory, trusting=trusting)
     engine = engines(reader)
     states = [proven[store.name].state if store.name in proven else State(store) for store in stores]
     last = [proven[store.name].boundary if store.name in proven else None for store in stores]

@@ -148,7 +148,8 @@ class RebuildRun:
             folded = [store for store in self.engine.stores_of(log.name) if self.engine.is_built(store, self.last)]
             if not folded:
                 continue
-            proven = self.engine.prove_history(log.name, self.last, folded, whole=self.fresh)
+            whole = self.fresh
+            proven = self.engine.prove_history(log.name, self.last, folded, whole=whole, afresh=whole)
             for _, verdicts in self._timed(Stage(StageKind.REPLAY, log.name), proven):
                 yield from map(StoreVerified, verdicts.values())
 

@@ -62,8 +62,11 @@ class Drifts:
         self._sinks = sinks
 
     def find(self, store: Store, snapshot: Snapshot) -> Drift:
-        """Verify a store against full replay, and its sinks against the store, where they hold that version."""
-        verdict = self._prover.prove(store, snapshot)
+        """Verify a store against full replay, and its sinks against the store, where they hold that version.
+
+        All events of its log are compared with the manifests.
+        """
+        verdict = self._prover.prove(store, snapshot, afresh=True)
         sinks = []
         if verdict.record is not None:
             sinks = [(sink, self._sinks.differences(store, sink, snapshot)) for sink in store.sinks]
