@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refold.storage.content import StoredObject
+from refold.storage.shapes import typed
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,11 @@ class SegmentFile:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SegmentFile:
         """Read one segment of a layout; layouts from before compaction existed have no `first` and `last`."""
-        pieces = {name: Piece(**piece) for name, piece in value["pieces"].items()}
-        return cls(**{"first": value["start"], "last": value["end"], **value, "pieces": pieces})
+        pieces = {name: typed(Piece(**piece)) for name, piece in value["pieces"].items()}
+        file = typed(cls(**{"first": value["start"], "last": value["end"], **value, "pieces": pieces}))
+        if min(file.partition, file.first, *(min(each.start, each.size) for each in pieces.values())) < 0:
+            raise TypeError(f"{file.name}: expected no place or size below zero")
+        return file
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,10 @@ class LogLayout:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LogLayout:
         """Read one log's layout."""
-        optional = {k: StoredObject(**value[k]) if value[k] else None for k in ("repeats", "quarantine")}
-        seen = [SeenFile(**file) for file in value["seen"]]
+        optional = {k: typed(StoredObject(**value[k])) if value[k] else None for k in ("repeats", "quarantine")}
+        seen = [typed(SeenFile(**file)) for file in value["seen"]]
         segments = [SegmentFile.from_json(segment) for segment in value["segments"]]
-        return cls(segments, seen=seen, e_tags=value["e_tags"], **optional)
+        return typed(cls(segments, seen=seen, e_tags=value["e_tags"], **optional))
 
 
 NO_FILES = LogLayout(segments=(), repeats=None, quarantine=None, seen=(), e_tags={})

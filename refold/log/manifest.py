@@ -14,6 +14,7 @@ from refold.errors import Damaged, FixInput
 from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import record_bytes
+from refold.storage.shapes import typed
 
 FORMAT = 1
 _FIELDS = ("key", "ordinal", "parent_key", "parent_sha256")
@@ -172,10 +173,10 @@ class Snapshot:
             )
         try:
             logs = {
-                log: LogCut(**{**cut, "objects": [SealedObject(**o) for o in cut["objects"]]})
+                log: typed(LogCut(**{**cut, "objects": [typed(SealedObject(**o)) for o in cut["objects"]]}))
                 for log, cut in value["logs"].items()
             }
-            snapshot = cls(**{field: value[field] for field in _FIELDS}, logs=logs)
+            snapshot = typed(cls(**{field: value[field] for field in _FIELDS}, logs=logs))
             expected = value["id"]
         except (KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"The manifest {name} is not a snapshot of format {FORMAT}: {error!r}.") from error

@@ -327,6 +327,13 @@ class LogReader:
                         f"{found.decode(errors='replace')}.",
                         remedy="Restore it, or the layout that names it, from a copy.",
                     )
+                columns = sorted(opened.schema_arrow.names)
+                if columns != sorted(name for name in file.pieces if name):
+                    raise Damaged(
+                        f"The layout names other columns than the segment {file.name} has: expected {columns}, found "
+                        f"{sorted(name for name in file.pieces if name)}.",
+                        remedy="Restore the layout from a copy.",
+                    )
                 events = opened.metadata.num_rows
                 if events != file.last - file.first:
                     raise Damaged(f"The segment {file.name} holds {events} events; expected {file.last - file.first}.")

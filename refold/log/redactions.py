@@ -22,6 +22,7 @@ from refold.log.manifest import LogCut, Redacted, Snapshot, cut_id
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import typed
 
 FORMAT = 1
 
@@ -148,8 +149,8 @@ def redaction_of(objects: ObjectStore, name: str) -> Redaction:
         raise Damaged(f"The redaction {name} has format {found!r}, expected {FORMAT}.", remedy="Update Refold.")
     try:
         own = {field: body[field] for field in Redaction.__dataclass_fields__ if field != "cuts"}
-        cuts = {key: RedactedCut(**cut) for key, cut in body["cuts"].items()}
-        return Redaction(**own, cuts=cuts)
+        cuts = {key: typed(RedactedCut(**cut)) for key, cut in body["cuts"].items()}
+        return typed(Redaction(**own, cuts=cuts))
     except (KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"The redaction {name} is not one of format {FORMAT}: {error!r}.") from error
 

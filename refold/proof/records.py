@@ -18,6 +18,7 @@ from refold.errors import Damaged
 from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import typed
 
 _LIBRARIES = ("refold", "pyarrow", "numpy", "numba", "duckdb")
 
@@ -153,7 +154,7 @@ class ProofRecords:
     def _read(self, name: str) -> ProofRecord | None:
         try:
             body = read_record(self._objects, name)
-            record = ProofRecord(**body) if body is not None else None
+            record = typed(ProofRecord(**body)) if body is not None else None
         except (Damaged, TypeError):
             return None
         return record if record is not None and body is not None and name == _name(record.claim, body) else None
@@ -178,7 +179,7 @@ def claim_folder(claim: Mapping[str, str]) -> str:
 
 def proof_name(body: Mapping[str, Any]) -> str:
     """The name that a proof with some body must have. Raises TypeError where it is not the body of a proof."""
-    return _name(ProofRecord(**body).claim, body)
+    return _name(typed(ProofRecord(**body)).claim, body)
 
 
 def _name(claim: Mapping[str, str], body: Mapping[str, object]) -> str:

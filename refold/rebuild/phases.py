@@ -220,14 +220,12 @@ class RebuildRun:
             yield StoresHeld(self.last, sorted(held, key=lambda each: isinstance(each.cause, Unproven)))
 
     def _behind(self, release: Release | None) -> list[str]:
-        """The stores that are not proven at the last snapshot, or that a release of it does not move there."""
-        moved = release if release is not None and release.ordinal == self.last.ordinal else None
-        found = []
-        for store in self.engine.project.in_order:
-            is_moved = moved is None or not store.sinks or store.name in moved.versions.keys() - moved.held.keys()
-            if not is_moved or not self._is_proven(store):
-                found.append(store.name)
-        return found
+        """The stores that are not proven at the last snapshot, or that no release moved there."""
+        moved = set[str]()
+        if release is not None and release.ordinal >= self.last.ordinal:
+            moved = release.versions.keys() - release.held.keys()
+        stores = self.engine.project.in_order
+        return [each.name for each in stores if (each.sinks and each.name not in moved) or not self._is_proven(each)]
 
     def _cause(self, store: Store, behind: Sequence[str]) -> RefoldError:
         """Why a store does not follow, found by doing again what it refused."""

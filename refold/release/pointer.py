@@ -22,6 +22,7 @@ from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import typed
 from refold.types import Schema, parse_column
 
 _log = logging.getLogger("refold")
@@ -361,17 +362,20 @@ def _retired_name(number: int) -> str:
 def _parse(body: Mapping[str, Any], name: str) -> Release:
     """A record of any format up to this one; unknown fields, which a later Refold added, are ignored."""
     found = body.get("format", 1)
-    if found > FORMAT:
-        raise FixInput(f"The record {name} has format {found}, expected at most {FORMAT}.", remedy="Update Refold.")
+    if not isinstance(found, int) or found > FORMAT:
+        raise FixInput(f"The record {name} has format {found!r}, expected at most {FORMAT}.", remedy="Update Refold.")
     try:
         sinks = {store: [_sink(each) for each in described] for store, described in body.get("sinks", {}).items()}
         known = {f.name: body[f.name] for f in fields(Release) if f.name in body}
-        former = [FormerSink(**{**each, "sink": _sink(each["sink"])}) for each in body.get("former", ())]
-        held = {store: Position(**position) for store, position in body.get("held", {}).items()}
-        return Release(**{**known, "sinks": sinks, "former": former, "held": held, "format": found})
+        former = [typed(FormerSink(**{**each, "sink": _sink(each["sink"])})) for each in body.get("former", ())]
+        held = {store: typed(Position(**position)) for store, position in body.get("held", {}).items()}
+        release = typed(Release(**{**known, "sinks": sinks, "former": former, "held": held, "format": found}))
+        if release.versions.keys() != release.proofs.keys() or not sinks.keys() <= release.versions.keys():
+            raise TypeError("expected a version and a proof of each store that has sinks")
+        return release
     except (TypeError, AttributeError, KeyError) as error:
         raise Damaged(f"The record {name} is not a release of format {found}: {error!r}.") from error
 
 
 def _sink(body: Mapping[str, Any]) -> ServedSink:
-    return ServedSink(**{f.name: body[f.name] for f in fields(ServedSink)})
+    return typed(ServedSink(**{f.name: body[f.name] for f in fields(ServedSink)}))

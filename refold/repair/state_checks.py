@@ -8,6 +8,7 @@ from refold.proof.records import proof_name
 from refold.repair.damage import Audit, Damage
 from refold.storage.names import ObjectKind, name_of, parts_of
 from refold.storage.objects import sha256_hex
+from refold.stores.checkpoint import name_of_state
 
 _FIELDS = {"base": ObjectKind.ROWS, "changes": ObjectKind.CHANGES, "ledger": ObjectKind.LEDGER_PART}
 """The fields of a state record that name an object, and its kind."""
@@ -19,7 +20,7 @@ def check_states(audit: Audit) -> Iterator[Damage]:
     versions = [version for snapshot in audit.chain for version in snapshot.versions]
     positions = {log: {version.cut(log).id for version in versions} for log in set(logs.values())}
     for name in audit.names(ObjectKind.STATE_RECORD):
-        body, damages = audit.record(ObjectKind.STATE_RECORD, name)
+        body, damages = audit.record(ObjectKind.STATE_RECORD, name, name_of_state)
         yield from damages
         log = logs.get(str(body.get("store")))
         if log is not None and body["inputs"] not in positions[log]:
@@ -28,7 +29,7 @@ def check_states(audit: Audit) -> Iterator[Damage]:
             continue
         for field, kind in _FIELDS.items():
             stored = body.get(field)
-            if isinstance(stored, dict) and stored.keys() == {"name", "sha256"}:
+            if stored:
                 yield from audit.content(kind, stored["name"], stored["sha256"])
 
 

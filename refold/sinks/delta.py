@@ -53,6 +53,7 @@ from refold.storage.failures import DENIED, explained, system_error
 from refold.storage.names import delta_folder, sink_records_folder
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
+from refold.storage.shapes import has_shape
 from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -349,8 +350,8 @@ class DeltaTarget(Target):
         body = read_record(self._objects, name)
         if body is None:
             raise NotFound(no_version(self.place, version))
-        if body.get("version") != version:
-            raise Damaged(f"The record {name} is that of version {body.get('version')}.", remedy="Publish it again.")
+        if body.get("version") != version or not has_shape(body, _Record):
+            raise Damaged(f"The record {name} is not that of version {version}.", remedy="Publish it again.")
         return cast(_Record, body)
 
 

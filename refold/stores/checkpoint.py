@@ -31,6 +31,7 @@ from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import typed
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import (
@@ -101,6 +102,12 @@ class StateRecord:
 
 _WAITING_MAX, _WAITING_BYTES_MAX = 256, 16_000_000
 """How many records wait for what they name, and its size; a kill costs as much folding again at most."""
+
+
+def name_of_state(body: Mapping[str, Any]) -> str:
+    """The name that a state record with some body must have. Raises Damaged where it is not the body of one."""
+    record = _parse(body)
+    return record_name(record.store, record.code_version, record.inputs)
 
 
 def record_name(store: str, code_version: str, inputs: str) -> str:
@@ -322,7 +329,7 @@ class Checkpoints:
 def _parse(body: Mapping[str, Any]) -> StateRecord:
     try:
         names = ("base", "changes", "ledger")
-        stored = {name: StoredObject(**body[name]) if body[name] else None for name in names}
-        return StateRecord(**{**body, **stored})
+        stored = {name: typed(StoredObject(**body[name])) if body[name] else None for name in names}
+        return typed(StateRecord(**{**body, **stored}))
     except (KeyError, TypeError) as error:
         raise Damaged(f"A state record of store {body.get('store')!r} has another shape: {error!r}.") from error

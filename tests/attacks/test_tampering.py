@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,11 +13,14 @@ import pyarrow as pa
 import pytest
 
 from refold.dedup.content_check import ContentCheck
-from refold.errors import Damaged
+from refold.engine import Engine
+from refold.errors import Damaged, RefoldError
 from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.segment import write_segment
 from refold.rebuild import rebuild_all
+from refold.storage.objects import canonical_json, sha256_hex
+from refold.storage.records import record_bytes
 from tests.support import Shop
 from tests.three_days import DAYS, LAST, SMALL, layout_of, three_days, write_layout
 
@@ -54,3 +60,68 @@ def test_another_event_is_named_though_the_store_remembers_that_it_was_compared(
     stock = SMALL.store("stock")
     with pytest.raises(Damaged, match=f"snapshot {DAYS[1]}, log partition 0"):
         engine.drifts.find(stock, engine.chain.get(LAST))
+
+
+GONE = object()
+COMMANDS: list[Callable[[Engine], object]] = [
+    lambda engine: engine.audit_objects(),
+    lambda engine: [engine.drifts.find(store, engine.chain.get(DAYS[1])) for store in SMALL.in_order],
+    lambda engine: [list(engine.verify_log(log.name, engine.chain.get())) for log in SMALL.logs],
+    lambda engine: list(engine.explainer.why(SMALL.store("stock"), ["product 1"], engine.chain.get())),
+    lambda engine: [release.content for release in engine.releaser.pointer.newest_first()],
+    rebuild_all,
+]
+"""What reads records, beside what the rebuild itself reads."""
+
+LAYOUT = f"layouts/{DAYS[1]}-"
+RELEASE = "releases/"
+WRONG: list[tuple[str, tuple[str | int, ...], object]] = [
+    (LAYOUT, ("logs", "stock_events", "segments", 0, "first"), ["0"]),
+    (LAYOUT, ("logs", "stock_events", "segments", 0, "pieces", "country", "size"), 1 << 70),
+    (LAYOUT, ("logs", "stock_events", "segments", 0, "pieces", "country", "start"), -1),
+    (LAYOUT, ("logs", "stock_events", "segments", 0, "pieces", "country"), GONE),
+    (LAYOUT, ("logs", "product_changes", "e_tags"), True),
+    (f"snapshots/{LAST}", ("logs", "product_changes", "objects", 0, "late"), None),
+    ("states/stock/", ("base", "name"), None),
+    ("proofs/stock/", ("replay",), "state"),
+    (RELEASE, ("format",), "2"),
+    (RELEASE, ("proofs",), []),
+    (RELEASE, ("proofs", "stock"), 1),
+    (RELEASE, ("versions",), True),
+    (RELEASE, ("sinks", "stock", 0, "options"), "x"),
+    ("sinks/delta/daily_movement/0", ("files", 0), True),
+    ("sinks/delta/daily_movement/0", ("columns",), GONE),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The same shop, untouched."""
+    return three_days(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(("record", "path", "value"), WRONG, ids=lambda each: str(each).replace(" ", ""))
+def test_a_record_of_wrong_types_is_damage(
+    whole: Shop, tmp_path: Path, record: str, path: tuple[str | int, ...], value: object
+):
+    """Whoever writes a record with its own sum right gets a typed error, from every command that reads it."""
+    shutil.copytree(whole.root, tmp_path / "shop")
+    shop, *found = Shop(tmp_path / "shop", SMALL), *sorted((whole.store / record).parent.rglob("*.json"))
+    names = [file.relative_to(whole.store) for file in found if str(file.relative_to(whole.store)).startswith(record)]
+    for name in names:
+        body = inner = json.loads((shop.store / name).read_bytes())["body"]
+        for step in path[:-1]:
+            inner = inner[step]
+        if value is GONE:
+            del inner[path[-1]]
+        else:
+            inner[path[-1]] = value
+        place = shop.store / name
+        place.unlink()
+        if record.startswith("proofs/"):
+            place = place.with_name(f"{sha256_hex(canonical_json(body))[:40]}.json")
+        place.write_bytes(record_bytes(body))
+    assert names
+    for command in COMMANDS:
+        with suppress(RefoldError):
+            command(shop.engine())
