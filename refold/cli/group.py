@@ -6,6 +6,7 @@ A command's module is imported when the command is used: together they take seco
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -96,6 +97,9 @@ class _Commands(click.Group):
             formatter.write_dl([(name, listed.sentence) for name, listed in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # what the encoding of the terminal has no letter for
         try:
             return super().invoke(ctx)
         except RefoldError as error:
