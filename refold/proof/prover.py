@@ -260,7 +260,9 @@ class Prover:
         cut = log.name, through.cut(log.name).id  # compared once by this prover
         trusting = not afresh or cut in self._compared
         engines = self._engines
-        yield from replay(self._objects, self._chain, log, stores, through, limit, engines, after=after, trusting=trusting)
+        yield from replay(
+            self._objects, self._chain, log, stores, through, limit, engines, after=after, trusting=trusting
+        )
         if not trusting:
             self._compared.add(cut)
 
