@@ -96,7 +96,9 @@ COMMANDS_SHOWN = [
     "conflicts", "conflicts --json", "quarantine ls", "quarantine ls --json", "quarantine retry", "release ls",
     "release show", "show levels", "show movement", "why levels KEY", "explain levels", "verify", "verify --reference",
     "repair", "prune", "search levels x", "log redact stock_events --place 0:0 --reason KEY --by KEY --yes",
-    "log redactions", "log ls", "release again", "release rollback",
+    "log redactions", "log ls", "log ids", "release again", "release rollback", "locks",
+    "locks break seal --reason KEY --by KEY", "log hot", "log order",
+    "log repartition stock_events --partitions 3 --into memory://",
 ]  # fmt: skip
 
 
