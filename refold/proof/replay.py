@@ -11,17 +11,21 @@ even where what is stored happens to agree; one that is compiled can do nothing 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from refold.base.memory import limit_bytes
 from refold.base.parallel import each
+from refold.dedup.content_check import ContentCheck
 from refold.dedup.deliveries import Deliveries
+from refold.dedup.from_ids import declared
 from refold.dedup.rereader import Rereader
 from refold.log.declaration import Log
 from refold.log.manifest import LogCut
 from refold.log.reader import LogReader, UnreadPart
+from refold.log.segment import ENCODED_EVENTS, encoded
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
 from refold.stores.building import stored_deliveries
@@ -72,15 +76,28 @@ class Proven:
 
 
 class _AsSealed:
-    """The events of a log, with their deliveries as sealing stored them."""
+    """The events of a log, compared with their manifests, with their deliveries as sealing stored them."""
 
-    def __init__(self, reader: LogReader, columns: Sequence[str]) -> None:
+    def __init__(self, reader: LogReader, columns: Sequence[str], content: ContentCheck) -> None:
         self._reader = reader
         self._columns = columns
+        self._content = content
 
     def read(self, snapshot: Snapshot) -> tuple[list[UnreadPart], list[Deliveries]]:
         """The parts of a snapshot, which read the given columns, and the deliveries of each. Raises Damaged."""
+        if not self._content.remembers(snapshot):
+            unread = self._reader.unread(snapshot, list(self._reader.log.columns))
+            found = each(partial(self._digest, snapshot), unread, [len(part) for part in unread])
+            self._content.require(snapshot, {part.partition: d for part, d in zip(unread, found, strict=True)})
         return self._reader.unread(snapshot, self._columns), stored_deliveries(self._reader, snapshot)
+
+    def _digest(self, snapshot: Snapshot, unread: UnreadPart) -> str:
+        log, digest = self._reader.log, hashlib.sha256()
+        sealed = log.as_sealed(snapshot.cut(log.name).schema)
+        for part in unread.pieces():
+            for place in range(0, len(part), ENCODED_EVENTS):
+                digest.update(encoded(sealed, declared(log, part.table.slice(place, ENCODED_EVENTS))).data.data)
+        return digest.hexdigest()
 
 
 def replay(
@@ -109,7 +126,7 @@ def replay(
     snapshots = chain.through(through.key)[base.ordinal + 1 if base is not None else 0 :]
     columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
     reader = LogReader(objects, chain, log)
-    again: Rereader | _AsSealed = _AsSealed(reader, columns)
+    again: Rereader | _AsSealed = _AsSealed(reader, columns, ContentCheck(objects, chain, reader))
     if base is None:
         memory = limit_bytes(memory_limit_mb) // 4
         again = Rereader(objects, chain, reader, snapshots, columns, memory, trusting=trusting)

@@ -21,16 +21,15 @@ from refold.log.segment import write_segment
 from refold.rebuild import rebuild_all
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import record_bytes
-from tests.support import Shop
-from tests.three_days import DAYS, LAST, SMALL, layout_of, three_days, write_layout
+from refold.stores.recheck import Recheck
+from tests.support import Shop, moved
+from tests.three_days import DAYS, LAST, SMALL, layout_of, three_days, what_readers_see, write_layout
 
 
-@pytest.fixture
-def forged(tmp_path: Path) -> Shop:
-    """One quantity is another in its segment; layout and content check are right for it, what followed is gone."""
-    shop = three_days(tmp_path)
+def another_quantity(shop: Shop, day: str) -> None:
+    """Have the first event of a day hold another quantity, in its segment and for its layout."""
     engine, log = shop.engine(), SMALL.log("stock_events")
-    path, logs = layout_of(shop, DAYS[1])
+    path, logs = layout_of(shop, day)
     segments = logs[log.name]["segments"]
     file = SegmentFile.from_json(segments[0])
     events = LogReader(engine.objects, engine.chain, log).segment(file).drop_columns(["log_partition"])
@@ -39,16 +38,39 @@ def forged(tmp_path: Path) -> Shop:
     events = events.set_column(place, field, pa.array(more, field.type))
     segments[0] = asdict(write_segment(engine.objects, log, file.partition, events))
     write_layout(path, logs)
-    chain = shop.engine().chain
-    reader = LogReader(engine.objects, chain, log)
-    check = ContentCheck(engine.objects, chain, reader)
-    recorded = check.recorded(chain.get(DAYS[1]))
+
+
+@pytest.fixture
+def forged(tmp_path: Path) -> Shop:
+    """One quantity is another in its segment; layout and content check are right for it, what followed is gone."""
+    shop = three_days(tmp_path)
+    another_quantity(shop, DAYS[1])
+    engine = shop.engine()
+    check = ContentCheck(
+        engine.objects, engine.chain, LogReader(engine.objects, engine.chain, SMALL.log("stock_events"))
+    )
+    recorded = check.recorded(engine.chain.get(DAYS[1]))
     assert recorded is not None
-    check.remember(chain.get(DAYS[1]), recorded)
+    check.remember(engine.chain.get(DAYS[1]), recorded)
     for name in ("states", "proofs", "releases", "sinks", "delta"):
         shutil.rmtree(shop.store / name)
     shop.database_file.unlink()
     return shop
+
+
+def test_a_replay_that_goes_on_compares_the_events_of_its_day(tmp_path: Path):
+    """A day that was edited after it was sealed is found before it is served, however long the history is."""
+    shop = three_days(tmp_path).declared(recheck=Recheck(snapshots=1, whole_every=100))
+    rebuild_all(shop.engine())
+    shop.land("dt=2026-01-04/a.jsonl", *[moved(f"3-{n}", f"product {n}", 10 + n) for n in range(6)])
+    shop.land("product_changes/dt=2026-01-04/a.jsonl")
+    for _ in shop.engine().sealing.seal():
+        pass
+    before = what_readers_see(shop)
+    another_quantity(shop, "2026-01-04")
+    with pytest.raises(Damaged, match="snapshot 2026-01-04, log partition"):
+        rebuild_all(shop.engine())
+    assert what_readers_see(shop) == before
 
 
 def test_another_event_is_named_though_the_store_remembers_that_it_was_compared(forged: Shop):
