@@ -84,7 +84,7 @@ def test_another_event_is_named_though_the_store_remembers_that_it_was_compared(
         engine.drifts.find(stock, engine.chain.get(LAST))
 
 
-GONE = object()
+GONE = Ellipsis
 COMMANDS: list[Callable[[Engine], object]] = [
     lambda engine: engine.audit_objects(),
     lambda engine: [engine.drifts.find(store, engine.chain.get(DAYS[1])) for store in SMALL.in_order],

@@ -131,16 +131,15 @@ def test_the_catalogue_is_folded_as_reasoned_by_hand(tmp_path: Path):
     assert Counter(name for *_, name, _ in found.outcomes) == {"applied": 3, "conflict": 1}
 
 
-def test_a_key_in_two_log_partitions_stands_at_the_last_of_them(tmp_path: Path):
-    """Where the landing's own partitions tear a key apart, events count by log partition and offset, not by arrival."""
+def test_a_key_that_moves_to_another_log_partition_is_folded_by_snapshot(tmp_path: Path):
+    """Within a snapshot sealing refuses it; `refold log verify` names it where a later snapshot tears a key apart."""
     shop = folded_shop(tmp_path, stock)
     shop.land("stock_events/dt=2026-01-01/partition=3/a.jsonl", moved("1", "cup", 5))
-    shop.land("stock_events/dt=2026-01-01/partition=1/b.jsonl", moved("2", "cup", -2), moved("1", "cup", 5))
+    shop.land("stock_events/dt=2026-01-02/partition=1/b.jsonl", moved("2", "cup", -2), moved("1", "cup", 5))
     engine = shop.engine()
     list(engine.sealing.seal())
-    ((_, found),) = referenced(engine, stock)
-    assert found.rows["cup"]["log_partition"] == 3
-    assert [(place, name) for place, *_, name, _ in found.outcomes][-1][0] == 3
+    *_, (_, found) = referenced(engine, stock)
+    assert (found.rows["cup"]["level"], found.rows["cup"]["log_partition"]) == (3, 1)
     assert_three_agree(engine)
 
 

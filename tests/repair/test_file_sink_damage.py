@@ -19,6 +19,7 @@ import pytest
 import tantivy
 
 from refold.sinks import Sink
+from refold.sinks.cache import Cache
 from tests.repair.matrix import (
     OLDER,
     PROJECT,
@@ -61,7 +62,8 @@ def _names(house: House, kind: str) -> list[str]:
 
 
 def test_every_sink_of_refold_is_in_the_project_that_is_damaged():
-    kinds = {each for each in Sink.__subclasses__() if each.__module__.startswith("refold.sinks.")}
+    own = {each for each in Sink.__subclasses__() if each.__module__.startswith("refold.sinks.")}
+    kinds = own - {Cache}  # needs a server: tests/sinks/test_cache.py damages it
     assert {type(sink) for store in PROJECT.stores for sink in store.sinks} == kinds
 
 
