@@ -20,7 +20,8 @@ from refold.incremental.carried import Carried
 from refold.incremental.inputs import StateInput, input_of
 from refold.incremental.passes import Build, Onset, Proof, Settling, Verdicts
 from refold.log.snapshot import Snapshot
-from refold.proof.prover import HistoryEnd, Prover
+from refold.proof.prover import Prover
+from refold.proof.standing import HistoryEnd
 from refold.proof.verdict import Verdict
 from refold.stores.building import Builder
 from refold.stores.declaration import Store

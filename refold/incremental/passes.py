@@ -21,8 +21,9 @@ from refold.incremental.carried import Carried
 from refold.incremental.inputs import Input
 from refold.incremental.run import Boundary, RelationRun
 from refold.log.snapshot import Snapshot
-from refold.proof.prover import HistoryEnd, Prover
+from refold.proof.prover import Prover
 from refold.proof.reordered import unproven_inputs
+from refold.proof.standing import HistoryEnd
 from refold.proof.verdict import Difference, Differs, Verdict
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord

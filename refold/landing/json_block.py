@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -394,8 +395,6 @@ def _at(table: pa.Table, path: tuple[str, ...]) -> pa.Array:
 
 def _fits(values: pa.Array) -> bool:
     """Whether decimals keep their precision, which Arrow's reader does not check."""
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
+    with suppress(pa.ArrowInvalid):
+        return values.validate(full=True) is None
+    return False

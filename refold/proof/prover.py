@@ -13,21 +13,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from refold.errors import Damaged, RuleError, Unproven
-from refold.log.declaration import POSITION, Log
+from refold.log.declaration import Log
 from refold.log.reader import Part, position
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.divergence import Mark
 from refold.proof.doubts import doubts
-from refold.proof.locate import Locator, rows_in
+from refold.proof.locate import Locator
 from refold.proof.picture import Picture
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
 from refold.proof.reordered import compare_reordered
 from refold.proof.replay import Boundary, Proven, replay
-from refold.proof.standing import course_of, rests_on
+from refold.proof.rows_differing import differing_rows
+from refold.proof.standing import HistoryEnd, course_of, rests_on
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
 from refold.storage.names import ObjectKind, folder_of
 from refold.storage.objects import ObjectStore
@@ -36,34 +37,16 @@ from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.fold_engine import Engines, LocalEngine
 from refold.stores.recheck import Course, Recheck
-from refold.stores.state import State
 
 __all__ = ["Difference", "Differs", "Prover", "Verdict"]
 
 _log = logging.getLogger("refold")
-_ROWS_SHOWN = 5
 _REPLAY = "full replay from offset 0"
 
 
 def _method(log: Log, after: Snapshot | None = None) -> str:
     went_on = f"replay on from the proven state of {after.key}, repeated ids as sealing found them" if after else ""
     return "; ".join([went_on or _REPLAY, *log.assumed])
-
-
-@dataclass(frozen=True)
-class HistoryEnd:
-    """What the proof of a relation says at the end of a history, so that the next rebuild goes on from it.
-
-    `here` is whether one is written even where another snapshot has the same claim and a proof.
-    """
-
-    rests_on: Mapping[str, object] | None
-    partials: Mapping[str, Mapping[str, str]]
-    here: bool
-
-    def of(self, verdict: Verdict) -> Verdict:
-        """A verdict that says so."""
-        return replace(verdict, rests_on=self.rests_on, partials=self.partials)
 
 
 class Prover:
@@ -363,7 +346,7 @@ class Prover:
                     checkpoints.require_sound(mark.record, seen)
                 elif not checkpoints.holds(mark.record, boundary.state):
                     stored = checkpoints.state(store, mark.record)
-                    differences, buckets = _differing_rows(store, snapshot, stored, boundary)
+                    differences, buckets = differing_rows(store, snapshot, stored, boundary)
                     spaces = [(f"keys at {snapshot.key}", buckets)] if buckets else []
             except Damaged as error:
                 differences.append(
@@ -406,23 +389,3 @@ def _once(differences: Sequence[Difference]) -> list[Difference]:
 
 def _counts(outcomes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in outcomes.items())
-
-
-def _differing_rows(
-    store: Folded, snapshot: Snapshot, stored: State, boundary: Boundary
-) -> tuple[list[Difference], Sequence[int]]:
-    """The first few keys whose rows differ, with both rows, and the differing buckets; only those are compared."""
-    buckets = stored.tree.differing(boundary.state.tree)
-    if not buckets:
-        return [], []
-    mine, theirs = (rows_in(buckets, store, state.table) for state in (stored, boundary.state))
-    names = [*(name for name in store.state_columns if name not in POSITION), *POSITION]
-    keys = [key for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
-    shown = ((f"snapshot {snapshot.key}, key {key!r}", theirs.get(key), mine.get(key)) for key in keys[:_ROWS_SHOWN])
-    return [
-        Difference(Differs.STATE, at, _show(right, names), _show(found, names)) for at, right, found in shown
-    ], buckets
-
-
-def _show(row: Mapping[str, object] | None, names: Sequence[str]) -> str:
-    return "no row" if row is None else ", ".join(f"{name}={row[name]!r}" for name in names)

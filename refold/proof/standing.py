@@ -8,11 +8,29 @@ gone on from: everything is proven from offset 0 then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from refold.log.snapshot import Snapshot
 from refold.proof.records import ProofRecord, ProofRecords, library_versions
+from refold.proof.verdict import Verdict
 from refold.stores.recheck import Course, Recheck
+
+
+@dataclass(frozen=True)
+class HistoryEnd:
+    """What the proof of a relation says at the end of a history, so that the next rebuild goes on from it.
+
+    `here` is whether one is written even where another snapshot has the same claim and a proof.
+    """
+
+    rests_on: Mapping[str, object] | None
+    partials: Mapping[str, Mapping[str, str]]
+    here: bool
+
+    def of(self, verdict: Verdict) -> Verdict:
+        """A verdict that says so."""
+        return replace(verdict, rests_on=self.rests_on, partials=self.partials)
 
 
 class Claimed(Protocol):

@@ -18,9 +18,10 @@ from refold.release.pointer import title_of
 from refold.sinks.base import Content, Sink, Target
 from refold.sinks.connections import Connections
 from refold.sinks.expectations import ExpectationResult, validate
-from refold.storage.names import ObjectKind, name_of, version_name
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import canonical_json, sha256_hex
 from refold.storage.records import read_record, write_record
+from refold.storage.sink_names import version_name
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store

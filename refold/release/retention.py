@@ -28,7 +28,7 @@ from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser, utc_now
 from refold.release.withdrawal import sinks_in
 from refold.sinks.base import Target
-from refold.storage.names import ordinal_of
+from refold.storage.sink_names import ordinal_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from refold.errors import NotFound, RefoldError
 from refold.release.pointer import Release
 from refold.release.publisher import expectations_name
 from refold.repair.damage import Audit, Damage
-from refold.storage.names import ObjectKind, name_of, version_name
+from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import canonical_json, sha256_hex
+from refold.storage.sink_names import version_name
 
 _MISSING_MAX = 100
 

@@ -1,8 +1,9 @@
 """The seen index: the hashes of all ids delivered so far, for look-ups in time proportional to the number of new ids.
 
-It consists of a few runs, each of them one object: entries in the order of their hashes, in blocks of `BLOCK`, after an
-index of the blocks and a filter. In a local folder a run is mapped into memory, so looking up an id reads one group of
-the filter and then only the blocks that can hold it. Each group and block is checked by a 64-bit sum when it is read.
+It is a cache that can be computed again from the segments. It consists of a few runs, each of them one object; new ones
+are merged with older ones. A run has entries in the order of their hashes, in blocks of `BLOCK`, after an index of the
+blocks and a filter. In a local folder it is mapped into memory, so looking up an id reads one group of the filter and
+then only the blocks that can hold it. Each group and block is checked by a 64-bit sum when it is read.
 
 The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
 
@@ -13,8 +14,6 @@ The bytes of a run, version 2, all numbers little-endian and of 8 bytes:
   1,000 unknown ids one or two are looked up in vain; the last word is a sum of the others, the group's number and the
   sum in the header, so that no filter is taken for that of another run;
 - the entries: hash of the id, hash of the content, and `log_seq`; ascending by hash, then `log_seq`.
-
-It is a cache that can be computed again from the segments. New runs are merged with older ones, so there are few.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ from refold.sinks.connections import Connections
 from refold.sinks.delta_log import DeltaLog
 from refold.sinks.values import require_storable
 from refold.storage.failures import DENIED, explained, system_error
-from refold.storage.names import delta_folder, sink_records_folder
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 from refold.storage.shapes import has_shape
+from refold.storage.sink_names import delta_folder, sink_records_folder
 from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -29,8 +29,8 @@ from refold.errors import Conflict, Damaged, DeclarationError, NotFound
 from refold.sinks.base import Content, Sink, SinkFault, Target, no_version, require_columns, versions_below
 from refold.sinks.connections import Connections
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable
-from refold.storage.names import bulk_folder
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
+from refold.storage.sink_names import bulk_folder
 from refold.types import Schema, describe
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")

@@ -17,9 +17,10 @@ from refold.leases.register import ObjectRegister
 from refold.log.layout import LogLayout, SegmentFile
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, Snapshot, SnapshotChain, cut_id
 from refold.release.pointer import Pointer, Release
-from refold.storage.names import ObjectKind, name_of, parts_of, version_name
+from refold.storage.names import ObjectKind, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, write_record
+from refold.storage.sink_names import version_name
 from refold.storage.wrappers import Operation
 from refold.testing.faulty_store import Effect, Faults, FaultyStore
 from tests.simulation.scheduler import LEASE_SECONDS, Actor, ActorClock, Scheduler, Violation
