@@ -47,6 +47,7 @@ from refold.repair.object_audit import audit_objects
 from refold.repair.served import ServedAudit
 from refold.repair.sink_audit import SinkAudit
 from refold.seal.against_landing import Compared, LandingComparison
+from refold.seal.completeness import Completeness, completeness
 from refold.seal.redacting import Redactor
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
@@ -195,6 +196,10 @@ class Engine:
     def hot(self, log: str, through: Snapshot) -> HotLog:
         """How the events of a log up to a snapshot are spread over its log partitions and keys."""
         return hot(self.objects, self.chain, self.project.log(log), self.chain.through(through.key))
+
+    def completeness(self, log: str, through: Snapshot) -> Completeness:
+        """What names and counts of the sealed objects of a log say of its being whole."""
+        return completeness(self.project.log(log), self.chain.through(through.key))
 
     def order_of(self, log: str, through: Snapshot) -> list[OrderFinding]:
         """What producers' numbers say of the deliveries up to a snapshot. Raises FixInput where none are declared."""

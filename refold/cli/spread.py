@@ -1,4 +1,4 @@
-"""`refold log hot`, `order` and `repartition`: how a log is spread over its partitions, and how it was delivered."""
+"""`refold log hot`, `order`, `audit` and `repartition`: how a log is spread over its partitions, and was delivered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import refold.cli.redact  # noqa: F401  # registers its commands of `refold log`
 from refold.cli import terminal as view
 from refold.cli.group import open_project
 from refold.cli.log import log
+from refold.seal.completeness import Gap
 from refold.seal.repartition import Repartition
 from refold.storage.objects import ObjectStore
 
@@ -93,4 +94,35 @@ def log_order(context: click.Context, log: str | None, as_of: str | None, as_jso
         rows = [{"fault": f.fault, "snapshot": f.snapshot, "what": str(f)} for f in found[:_SHOWN]]
         console.print(view.table(f"Log {name} up to {snapshot.key}: {len(found)} findings", rows))
     if any_found:
+        sys.exit(1)
+
+
+@log.command("audit")
+@click.argument("log", required=False)
+@click.option("--as-of", metavar="SNAPSHOT", help="Up to this snapshot; by default the newest.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object on each line, for machines, without a limit.")
+@click.pass_context
+def log_audit(context: click.Context, log: str | None, as_of: str | None, as_json: bool) -> None:
+    """List gaps and overlaps of source offsets, and snapshots without records or out of proportion, of LOG.
+
+    By default of all logs. Offsets are those in the names of landing objects. Exits 1 on a gap or an overlap.
+    """
+    engine, console = open_project(context), view.console()
+    snapshot, broken = engine.chain.get(as_of), False
+    for each in engine.project.logs if log is None else [engine.project.log(log)]:
+        found = engine.completeness(each.name, snapshot)
+        broken = broken or any(finding.gap in (Gap.MISSING, Gap.OVERLAP) for finding in found.findings)
+        if as_json:
+            for finding in found.findings:
+                click.echo(json.dumps({"log": each.name, **vars(finding)}, ensure_ascii=False))
+            continue
+        ranges = [
+            {"log partition": r.partition, "objects": r.objects, "first offset": r.start, "last offset": r.end - 1}
+            for r in found.ranges
+        ]
+        title = f"Log {each.name} up to {snapshot.key}: {found.without_offset} objects without an offset in their name"
+        console.print(view.table(title, ranges))
+        rows = [{"finding": f.gap, "place": f.place, "what": f.what} for f in found.findings[:_SHOWN]]
+        console.print(view.table(f"{len(found.findings)} findings", rows))
+    if broken:
         sys.exit(1)

@@ -32,8 +32,8 @@ class Names:
 
     A template has these fields, each of which must have the same text wherever it occurs in a name: `{date}`
     (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`, perhaps `{hour}`; `{partition}`, the log partition; `{offset}`,
-    that of the first record; `{topic}`; and `{any}`, which is any text without a slash and may differ. `**/` is any
-    number of folders. Digits may be padded or not. `_SUCCESS` has no meaning here.
+    usually that of the first record; `{topic}`; and `{any}`, which is any text without a slash and may differ. `**/` is
+    any number of folders. Digits may be padded or not. `_SUCCESS` has no meaning here.
 
     Objects of one key are sealed by template, then by log partition and offset as numbers, then by name.
 
@@ -43,6 +43,7 @@ class Names:
             says it was written. That moves when objects are copied; what is sealed stays where it is.
         include, exclude: patterns of names below the folder of the log, in which `*` is any text, slashes included.
             Objects that match none of those to include, if there are any, or one of those to exclude, are not data.
+        offset_is_last: whether the offset is that of the last record.
 
     Raises DeclarationError where a template has unknown fields, or no date without `arrival`.
 
@@ -59,6 +60,7 @@ class Names:
     arrival: str | None = None
     include: tuple[str, ...] = field(default=(), kw_only=True)
     exclude: tuple[str, ...] = field(default=(), kw_only=True)
+    offset_is_last: bool = field(default=False, kw_only=True)
 
     def __init__(
         self,
@@ -66,8 +68,10 @@ class Names:
         arrival: str | None = None,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
+        offset_is_last: bool = False,
     ) -> None:
-        for name, value in {"templates": templates, "arrival": arrival, "include": include, "exclude": exclude}.items():
+        given = {"arrival": arrival, "include": include, "exclude": exclude, "offset_is_last": offset_is_last}
+        for name, value in {"templates": templates, **given}.items():
             object.__setattr__(self, name, value)
         faults = [fault for template in templates for fault in self._faults(template)]
         faults += [] if templates else ["expected a template"]
@@ -166,7 +170,7 @@ CONFLUENT_FIELDS = Names("**/{topic}+{partition}+{offset}", arrival="day")
 """Its field partitioner: folders such as `country=DE`."""
 AIVEN = Names("{topic}-{partition}-{offset}", arrival="day")
 """Aiven's S3 sink; the folder of the log is the configured prefix, and `include` chooses one of several topics."""
-LENSES = Names("{topic}/{partition}/{offset}", "{topic}({partition}_{offset})", arrival="day")
+LENSES = Names("{topic}/{partition}/{offset}", "{topic}({partition}_{offset})", arrival="day", offset_is_last=True)
 """Lenses' S3 sink with hierarchical and with flat names. Its offset is the last one of an object."""
 FIREHOSE = Names("{year}/{month}/{day}/{hour}/{any}")
 """Amazon Data Firehose, for a project whose cadence is `Hourly`."""
