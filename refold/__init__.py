@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refold.landing.avro import Avro
     from refold.landing.bounds import LandingBounds
     from refold.landing.change_sources import (
         DEBEZIUM_MONGODB,
@@ -52,6 +53,7 @@ __all__ = [
     "MAXWELL",
     "NOT_NULL",
     "PLACE",
+    "Avro",
     "BulkNdjson",
     "Cache",
     "CachedRows",
@@ -103,6 +105,7 @@ __all__ = [
 
 _NAMES_OF = {
     "sinks.expectations": "expect",
+    "landing.avro": "Avro",
     "landing.bounds": "LandingBounds",
     "landing.change_sources": "ChangeOp DEBEZIUM_MONGODB DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER "
     "DMS DmsOp MAXWELL MaxwellOp",

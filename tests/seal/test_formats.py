@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from refold import Csv, Daily, JsonLines, Log, Parquet, Project, QuarantineLimits, int64, latest_by_key, text
+from refold import Avro, Csv, Daily, JsonLines, Log, Parquet, Project, QuarantineLimits, int64, latest_by_key, text
 from refold.landing.decoder import Decoder
 from tests.support import Shop, seal_and_prove
 
@@ -41,9 +42,17 @@ def _parquet(rows: list[dict]) -> bytes:
     return out.getvalue()
 
 
+def _avro(rows: list[dict]) -> bytes:
+    out = io.BytesIO()
+    fields = [{"name": "id", "type": "long"}, {"name": "sku", "type": "string"}, {"name": "units", "type": "int"}]
+    fastavro.writer(out, {"type": "record", "name": "sale", "fields": fields}, rows)
+    return out.getvalue()
+
+
 FORMATS: dict[str, tuple[Decoder, str, Callable[[list[dict]], bytes]]] = {
     "json": (JsonLines(), ".jsonl", _json),
     "csv": (Csv(), ".csv", _csv),
+    "avro": (Avro(), ".avro", _avro),
     "parquet": (Parquet(), ".parquet", _parquet),
 }
 

@@ -1,0 +1,129 @@
+"""Avro object container files; `refold.landing.typed_rows` takes their rows as the declared columns.
+
+`fastavro` reads them. A file that was cut between two blocks looks whole: only its size in the listing of landing shows
+that, which is compared with the bytes that are read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import InitVar, dataclass, field
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import fastavro
+import pyarrow as pa
+
+from refold.errors import UnreadableObject
+from refold.landing.bounds import LandingBounds
+from refold.landing.jsonl import NO_PATHS, Paths, freeze_paths
+from refold.landing.typed_rows import RETRY_SUFFIX, Sources, TypedRows, roots_of
+
+BATCH_ROWS = 1 << 13
+
+_UNREAD = pa.list_(pa.null())
+_TYPES: Mapping[str, pa.DataType] = {
+    "null": pa.null(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "bytes": pa.binary(),
+    "string": pa.string(),
+    "enum": pa.string(),
+    "fixed": pa.binary(),
+    "int-date": pa.date32(),
+    "long-timestamp-millis": pa.timestamp("ms", "UTC"),
+    "long-timestamp-micros": pa.timestamp("us", "UTC"),
+    "long-local-timestamp-millis": pa.timestamp("ms"),
+    "long-local-timestamp-micros": pa.timestamp("us"),
+}
+
+
+@dataclass(frozen=True)
+class Avro(TypedRows):
+    """Decodes Avro object container files with their own schemas.
+
+    Attributes:
+        paths: for a column that is not found under its own name, the dotted places to look in; the first that is not
+            null wins. Kept as `places`.
+        suffixes: the endings of names of objects; a retry has one of its own.
+    """
+
+    paths: InitVar[Paths] = NO_PATHS
+    suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".avro")
+    unit: str = field(default="row", init=False)
+    places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
+
+    def __post_init__(self, paths: Paths) -> None:
+        object.__setattr__(self, "places", freeze_paths("Avro", paths))
+        if self.suffixes[0] != RETRY_SUFFIX:
+            object.__setattr__(self, "suffixes", (RETRY_SUFFIX, *self.suffixes))
+
+    def _batches(
+        self, name: str, data: bytes, sources: Callable[[pa.Schema], Sources], bounds: LandingBounds
+    ) -> Iterator[pa.RecordBatch]:
+        rows = _records(name, data)
+        schema = pa.schema(_fields(next(rows)))
+        fields = roots_of(sources(schema))
+        wanted = pa.schema([schema.field(each) for each in fields])
+        while batch := list(islice(rows, BATCH_ROWS)):
+            if not fields:
+                yield pa.RecordBatch.from_arrays([pa.nulls(len(batch))], [""])
+                continue
+            try:
+                yield pa.RecordBatch.from_pylist(batch, wanted)
+            except (pa.ArrowException, OverflowError) as error:
+                raise _damaged(name, str(error)) from error
+
+
+def _records(name: str, data: bytes) -> Iterator[Any]:
+    """The schema of a file, then its records."""
+    try:
+        reader = fastavro.reader(io.BytesIO(data))
+        yield reader.writer_schema
+        yield from map(_plain, reader) if '"uuid"' in json.dumps(reader.writer_schema) else reader
+    except GeneratorExit:
+        raise
+    except Exception as error:  # what damaged bytes raise is not documented
+        raise _damaged(name, f"{type(error).__name__} {error}") from error
+
+
+def _damaged(name: str, found: str) -> UnreadableObject:
+    return UnreadableObject(
+        f"Expected a whole Avro file in the object {name}, found {found}.",
+        remedy="Deliver the object again, whole; nothing of it was sealed.",
+    )
+
+
+def _fields(schema: Any) -> list[pa.Field]:
+    """The fields of a record; of a file without records, none."""
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        return []
+    return [pa.field(each["name"], _type(each["type"])) for each in schema["fields"]]
+
+
+def _type(schema: Any) -> pa.DataType:
+    """The Arrow type of an Avro type; for others than are read, one that no column is read from."""
+    if isinstance(schema, list):
+        others = [each for each in schema if each != "null"]
+        return _type(others[0]) if len(others) == 1 else _UNREAD
+    if isinstance(schema, str):
+        return _TYPES.get(schema, _UNREAD)
+    kind, logical = schema["type"], schema.get("logicalType")
+    if kind == "record":
+        return pa.struct(_fields(schema))
+    if logical == "decimal" and kind in ("bytes", "fixed"):
+        return pa.decimal256(schema["precision"], schema.get("scale", 0))
+    return _TYPES.get(f"{kind}-{logical}", _TYPES.get(kind, _UNREAD)) if isinstance(kind, str) else _type(kind)
+
+
+def _plain(value: Any) -> Any:
+    """A value with UUIDs as texts."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return str(value) if isinstance(value, UUID) else value
