@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from refold.landing.debezium import Debezium
     from refold.landing.delimited import Csv
+    from refold.landing.json_array import JsonArray
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
     from refold.landing.names import Names
@@ -66,6 +67,7 @@ __all__ = [
     "DmsOp",
     "Folders",
     "Hourly",
+    "JsonArray",
     "JsonLines",
     "LandingBounds",
     "Log",
@@ -111,6 +113,7 @@ _NAMES_OF = {
     "DMS DmsOp MAXWELL MaxwellOp",
     "landing.debezium": "Debezium",
     "landing.delimited": "Csv",
+    "landing.json_array": "JsonArray",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
     "landing.names": "Names",
