@@ -59,6 +59,7 @@ class SnapshotChain:
             self.redactions = parse_redactions(self._objects, redactions)[: self._limit]
             self._layouts.clear()
             self._numbers.clear()
+            self._listed_layouts = None
         if self.redactions:
             applied = apply_redactions(list(self._sealed.values()), self.redactions)
             self._snapshots = {snapshot.key: snapshot for snapshot in applied}
@@ -172,6 +173,7 @@ class SnapshotChain:
     def _forget_layout(self, snapshot: Snapshot) -> None:
         self._layouts.pop(snapshot.key, None)
         self._numbers.pop(snapshot.key, None)
+        (self._listed_layouts or {}).pop(folder_of(ObjectKind.LAYOUT, **_own(snapshot)), None)
 
     def _layout_names(self, snapshot: Snapshot) -> list[str]:
         infos = self._objects.list(folder_of(ObjectKind.LAYOUT, **_own(snapshot)))

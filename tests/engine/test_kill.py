@@ -7,6 +7,7 @@ mixture or a piece, and running again ends where an undisturbed rebuild ends, ob
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -103,9 +104,13 @@ def _served(engine: Engine) -> tuple[object, ...]:
 
 
 def _objects(shop: Shop) -> dict[str, str]:
-    """All objects but those that tell when readers were moved: releases, commits of Delta tables, aliases."""
+    """All objects but those that tell when readers were moved: releases, commits of Delta tables, aliases.
+
+    A file that ends in `#` and digits is one that the storage library had not finished; it is no object.
+    """
     timed = ("/releases/", "/_delta_log/", "/commits/", "/released.json")
-    found = {name: sha256 for name, sha256 in shop.files().items() if not any(part in f"/{name}" for part in timed)}
+    files = {name: sha256 for name, sha256 in shop.files().items() if not re.search(r"#\d+$", name)}
+    found = {name: sha256 for name, sha256 in files.items() if not any(part in f"/{name}" for part in timed)}
     claims = {name.rpartition("/")[0]: "proven" for name in found if name.startswith("proofs/")}
     return {name: sha256 for name, sha256 in found.items() if not name.startswith("proofs/")} | claims
 

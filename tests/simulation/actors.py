@@ -188,7 +188,7 @@ def _publish(party: Party, pointer: Pointer, snapshot: Snapshot, rows: Rows, cur
     if party.world.without is not Safeguard.READ_BACK and party.world.table.read(version) != rows:
         raise Damaged("the table gives back other rows")
     number = current.number + 1 if current else 1
-    pointer.move(Release(number, snapshot.key, snapshot.ordinal, snapshot.id, {STORE: version}, {}))
+    pointer.move(Release(number, snapshot.key, snapshot.ordinal, snapshot.id, {STORE: version}, {STORE: ""}))
 
 
 def _roll_forward(party: Party, pointer: Pointer) -> None:
