@@ -138,10 +138,10 @@ def test_no_other_module_spells_the_folder_of_an_object():
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text!r}"
         for path in sorted((ROOT / "refold").rglob("*.py"))
-        if path != HOME
+        if path not in (HOME, HOME.with_name("sink_names.py"))
         for line, text in spelled(path.read_text())
     ]
-    assert found == [], "make the name by refold.storage.names"
+    assert found == [], "make the name by refold.storage.names or sink_names"
     assert len(list(spelled(HOME.read_text()))) >= len(OBJECTS)
 
 
