@@ -6,19 +6,17 @@ newline elsewhere a blank, which changes no value. `refold.landing.jsonl` does t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from refold.canonical.encoding import compiled
 from refold.errors import UnreadableObject
-from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
-from refold.landing.decoder import Decoded
+from refold.landing.bounds import LandingBounds
 from refold.landing.inflate import plain_pieces
 from refold.landing.json_line import BYTE_ORDER_MARK
 from refold.landing.jsonl import SUFFIXES, JsonLines
-from refold.types import Schema
 
 _RETRY_SUFFIX = ".retry.jsonl"
 _BEFORE, _INSIDE, _AFTER = 0, 1, 2
@@ -44,23 +42,10 @@ class JsonArray(JsonLines):
         """Records are numbered as elements of the array."""
         return "element"
 
-    def pieces(
-        self,
-        name: str,
-        data: Iterable[bytes],
-        columns: Schema,
-        key: Sequence[str] = (),
-        bounds: LandingBounds = DEFAULT_BOUNDS,
-        *,
-        fast: bool = True,
-    ) -> Iterator[Decoded]:
-        """Decode one object piece by piece; see `refold.landing.decoder.PieceDecoder`.
-
-        Raises:
-            UnreadableObject: also where the array does not begin, end or part its elements as JSON does.
-        """
-        lines = data if name.endswith(_RETRY_SUFFIX) else _lines(name, plain_pieces(name, data, bounds))
-        yield from super().pieces("array" if lines is not data else name, lines, columns, key, bounds, fast=fast)
+    def _plain(self, name: str, data: Iterable[bytes], bounds: LandingBounds) -> Iterable[bytes]:
+        """The elements as lines. Raises UnreadableObject for what is no whole array."""
+        plain = plain_pieces(name, data, bounds)
+        return plain if name.endswith(_RETRY_SUFFIX) else _lines(name, plain)
 
 
 def _lines(name: str, plain: Iterable[bytes]) -> Iterator[bytes]:

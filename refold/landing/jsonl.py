@@ -79,8 +79,12 @@ class LineDecoder(ABC):
         """
         refuse_ratio(columns)
         read = self._reader(columns, key, fast)
-        for before, index in line_pieces(name, plain_pieces(name, data, bounds), bounds):
+        for before, index in line_pieces(name, self._plain(name, data, bounds), bounds):
             yield replace(read(index), plain_bytes=len(index.data)).after(before)
+
+    def _plain(self, name: str, data: Iterable[bytes], bounds: LandingBounds) -> Iterable[bytes]:
+        """The plain bytes of an object, in pieces, as lines."""
+        return plain_pieces(name, data, bounds)
 
     @abstractmethod
     def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:

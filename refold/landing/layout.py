@@ -92,6 +92,11 @@ def is_hidden(file: str) -> bool:
     return file.startswith(("_", ".")) or file.endswith(UNFINISHED)
 
 
+def is_hidden_folder(part: str) -> bool:
+    """Whether the name of a folder is one that Spark and Hive hide; `_column=value` is not."""
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
 def is_chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """Whether a name matches one of the patterns to include, if there are any, and none of those to exclude.
 
@@ -185,7 +190,7 @@ class Folders:
         if "/_" not in f"/{folder}" and "/." not in f"/{folder}":
             return False
         _, others = self._day(folder)
-        return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in others.split("/"))
+        return any(map(is_hidden_folder, others.split("/")))
 
     def _day(self, path: str) -> tuple[str | None, str]:
         """The day or hour among some folders, None if there is none, and the other folders."""

@@ -14,7 +14,17 @@ from functools import cached_property
 from string import Formatter
 
 from refold.errors import DeclarationError
-from refold.landing.layout import FIELDS, SHOWN, Skip, Slot, is_chosen, is_hidden, key_of
+from refold.landing.layout import (
+    FIELDS,
+    SHOWN,
+    UNFINISHED,
+    Skip,
+    Slot,
+    is_chosen,
+    is_hidden,
+    is_hidden_folder,
+    key_of,
+)
 
 ARRIVAL = ("day", "hour")
 UNKNOWN_ARRIVAL = "unknown"
@@ -108,12 +118,18 @@ class Names:
         return self.templates[0].replace("**/", "").format(**values)
 
     def skip(self, name: str) -> Skip | None:
-        """Whether no template fits and the object or a folder on the way is hidden, or the name is excluded."""
+        """Whether the object or a folder on the way is hidden or unfinished, or the name is excluded.
+
+        What a template spells, such as `_daily/`, is not hidden; what one of its fields or `**/` stands for is.
+        """
         if not is_chosen(name, self.include, self.exclude):
             return Skip.EXCLUDED
+        spelled = [template.split("/") for template in self.templates]
         *folders, file = name.split("/")
-        hidden = any(part.startswith(("_", ".")) and "=" not in part for part in folders)
-        return Skip.HIDDEN if (hidden or is_hidden(file)) and self._found(name) is None else None
+        own = {part for parts in spelled for part in parts[:-1]}
+        hidden = any(is_hidden_folder(part) for part in folders if part not in own)
+        mine = not file.endswith(UNFINISHED) and any(parts[-1][:1] == file[:1] for parts in spelled)
+        return Skip.HIDDEN if hidden or (is_hidden(file) and not mine) else None
 
     def slot(self, name: str, written_at: dt.datetime | None = None) -> Slot | None:
         """The key, log partition and offset that the name has; the key by arrival where it has no date."""

@@ -38,6 +38,8 @@ from refold.types import ColumnKind, ColumnType, Schema
 RETRY_SUFFIX = ".retry.jsonl"
 
 Faults = dict[int, ValueFault]
+_NO_OBJECT = pa.list_(pa.null())
+"""Stands for what a path leads through and has no fields; no column is read from it."""
 Sources = Mapping[str, Sequence[tuple[str, ...]]]
 
 
@@ -95,6 +97,7 @@ class TypedRows(ABC):
             there = {path: type_ for path, type_ in found.items() if type_ is not None}
             if not there and not kind.null and kind.reading.default is None:
                 faults.append(f"no {' or '.join('.'.join(path) for path in paths)}, which may not be null")
+            faults += [f"{'.'.join(path)} twice" for path in paths if _is_twice(schema, path)]
             for path, type_ in there.items():
                 if _reader(type_, kind) is None:
                     faults.append(f"{type_} in {'.'.join(path)}; column {column} is read from {expected(kind)}")
@@ -117,11 +120,24 @@ def _type_at(schema: pa.Schema, path: tuple[str, ...]) -> pa.DataType | None:
         return None
     type_ = schema.field(path[0]).type
     for key in path[1:]:
-        index = type_.get_field_index(key) if pa.types.is_struct(type_) else -1
+        if not pa.types.is_struct(type_):
+            return _NO_OBJECT
+        index = type_.get_field_index(key)
         if index < 0:
             return None
         type_ = type_.field(index).type
     return type_
+
+
+def _is_twice(schema: pa.Schema, path: tuple[str, ...]) -> bool:
+    """Whether a field on a path has the name of another beside it."""
+    fields = list(schema)
+    for key in path:
+        named = [each for each in fields if each.name == key]
+        if len(named) != 1:
+            return len(named) > 1
+        fields = list(named[0].type) if pa.types.is_struct(named[0].type) else []
+    return False
 
 
 def _at(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold.errors import UnreadableObject
+from refold.landing.bounds import LandingBounds
 from refold.landing.decoder import joined
 from refold.landing.json_array import JsonArray
 from refold.types import int64, text
@@ -76,3 +77,8 @@ def test_an_element_that_is_no_record_is_bad_by_its_number_and_retried_as_a_line
     columns = {"n": int64(quoted=True), "s": text()}
     again = JsonArray().decode("a.retry.jsonl", JsonArray().encode([decoded.bad[0].raw]), columns)
     assert again.rows.to_pylist() == [{"n": 2, "s": "b"}]
+
+
+def test_an_error_names_the_object() -> None:
+    with pytest.raises(UnreadableObject, match=r"at most 1 lines in the object a\.json"):
+        list(JsonArray().pieces("a.json", [b"[{}, {}]"], COLUMNS, (), LandingBounds(object_records_max=1)))

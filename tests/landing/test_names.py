@@ -176,3 +176,26 @@ def test_hive_folders_of_a_public_report(shared_data: Path) -> None:
         pytest.skip(f"{folder} is not there")
     landing = list_landing(ObjectStore.open(str(folder)), "moves", (".json",), names.CONFLUENT_DAILY)
     assert [(item.folder, item.partition, item.offset) for item in landing.objects] == [("2017-06-07", 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        (names.CONFLUENT_DAILY, "year=2026/month=01/day=30/_temporary/0/t+3+17.json"),
+        (names.CONFLUENT_FIELDS, ".staging/t+3+17.json"),
+        (names.CONFLUENT_FIELDS, "_tmp/country=DE/t+3+17.json"),
+        (names.AIVEN, ".t-3-17.json"),
+        (names.AIVEN, "t-3-17.json._COPYING_"),
+        (names.FIREHOSE_DAILY, "2026/01/30/05/_committed_1.json"),
+    ],
+)
+def test_what_is_hidden_or_unfinished_is_not_data_though_a_template_fits(layout: Names, name: str) -> None:
+    store = ObjectStore.open("memory://")
+    store.put(f"in/{name}", b"{}\n")
+    assert listed(store, layout) == ([], {name: Skip.HIDDEN})
+
+
+def test_what_a_template_spells_is_not_hidden() -> None:
+    store = ObjectStore.open("memory://")
+    store.put("in/_out/_orders-0-7.json", b"{}\n")
+    assert listed(store, Names("_out/_orders-{partition}-{offset}", arrival="day"))[0] == ["_out/_orders-0-7.json"]

@@ -174,3 +174,11 @@ def test_a_file_that_is_larger_than_its_bounds_is_refused_before_it_is_read() ->
     for bounds, unit in ((few_bytes, "plain bytes"), (few_rows, "rows")):
         with pytest.raises(UnreadableObject, match=f"at most .* {unit}"):
             list(Parquet().pieces("a.parquet", [data], {"id": int64()}, (), bounds))
+
+
+def test_a_name_that_two_fields_have_and_a_path_through_a_value_are_refused_even_where_null_is_allowed() -> None:
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["x", "x"])
+    with pytest.raises(UnreadableObject, match="found x twice"):
+        Parquet().decode("a.parquet", written(twice), {"x": int64(null=True)})
+    with pytest.raises(UnreadableObject, match=r"in after\.id; column x is read from"):
+        Parquet({"x": ("after.id",)}).decode("a", written(pa.table({"after": ["x"]})), {"x": int64(null=True)})
