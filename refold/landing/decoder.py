@@ -6,6 +6,7 @@ A decoder knows one file format and the declared columns; it knows neither stora
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from refold.landing.bounds import LandingBounds
+from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.types import Schema, arrow_schema
 
 
@@ -103,6 +104,30 @@ class Decoder(Protocol):
             UnreadableObject: the object as a whole cannot be read, such as a truncated gzip.
         """
         ...
+
+
+class ByPieces(ABC):
+    """What decoders that decode piece by piece have in common: an object at once is all its pieces."""
+
+    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
+        """Decode one object; see `Decoder`.
+
+        Raises:
+            UnreadableObject: the object is damaged, larger than the default bounds, or does not fit the columns.
+            DeclarationError: a column that no landing, or not this format, may hold.
+        """
+        return joined(columns, self.pieces(name, [data], columns, key))
+
+    @abstractmethod
+    def pieces(
+        self,
+        name: str,
+        data: Iterable[bytes],
+        columns: Schema,
+        key: Sequence[str] = (),
+        bounds: LandingBounds = DEFAULT_BOUNDS,
+    ) -> Iterator[Decoded]:
+        """Decode one object piece by piece; see `PieceDecoder`."""
 
 
 @runtime_checkable

@@ -29,7 +29,7 @@ from refold.errors import DeclarationError, UnreadableObject
 from refold.landing import texts
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.contract import ValueFault, refuse_ratio, settle
-from refold.landing.decoder import BadRecord, Decoded, joined
+from refold.landing.decoder import BadRecord, ByPieces, Decoded, joined
 from refold.landing.inflate import plain_pieces
 from refold.landing.json_line import BYTE_ORDER_MARK
 from refold.types import ColumnKind, ColumnType, Schema
@@ -42,7 +42,7 @@ _RETRY_SUFFIX = ".retry.csv"
 
 
 @dataclass(frozen=True)
-class Csv:
+class Csv(ByPieces):
     """Decodes CSV.
 
     Attributes:
@@ -88,15 +88,6 @@ class Csv:
     def encode(self, raws: Sequence[bytes]) -> bytes:
         """Records, each after its record of names where the declaration has none, and after its length in bytes."""
         return b"".join(b"%d\n%b" % (len(raw), raw) for raw in raws)
-
-    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
-        """Decode one object; see `refold.landing.decoder.Decoder`.
-
-        Raises:
-            UnreadableObject: damaged, too large, or its fields are not those that the columns need.
-            DeclarationError: a column type or reading that CSV cannot have.
-        """
-        return joined(columns, self.pieces(name, [data], columns, key))
 
     def pieces(
         self,

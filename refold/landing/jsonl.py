@@ -7,7 +7,7 @@ in `refold.landing.debezium`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from types import MappingProxyType
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from refold.errors import DeclarationError
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.contract import ValueFault, refuse_ratio, settle
-from refold.landing.decoder import Decoded, joined
+from refold.landing.decoder import ByPieces, Decoded
 from refold.landing.inflate import plain_pieces
 from refold.landing.json_block import LineIndex
 from refold.landing.json_line import Field
@@ -37,7 +37,7 @@ Sources = Mapping[str, tuple[tuple[int, int], ...]]
 """For each column its alternative places, first wins, each as (usual place, place where the record deletes)."""
 
 
-class LineDecoder(ABC):
+class LineDecoder(ByPieces):
     """What decoders of JSON Lines have in common: file names, numbering by lines, and the form of a retry."""
 
     @property
@@ -53,15 +53,6 @@ class LineDecoder(ABC):
     def encode(self, raws: Sequence[bytes]) -> bytes:
         """Lines, each with its newline."""
         return b"".join(raw + b"\n" for raw in raws)
-
-    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
-        """Decode one object; see `refold.landing.decoder.Decoder`.
-
-        Raises:
-            UnreadableObject: a damaged gzip, or more than the default bounds allow.
-            DeclarationError: a column type that no landing may hold.
-        """
-        return joined(columns, self.pieces(name, [data], columns, key))
 
     def pieces(
         self,

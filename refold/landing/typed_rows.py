@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -30,7 +30,7 @@ from refold.errors import UnreadableObject
 from refold.landing import texts
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.contract import TIME_MAX, TIME_MIN, ValueFault, expected, refuse_ratio, settle, shorten
-from refold.landing.decoder import Decoded, joined
+from refold.landing.decoder import ByPieces, Decoded
 from refold.landing.jsonl import JsonLines
 from refold.landing.numerals import read_decimal, read_integer
 from refold.types import ColumnKind, ColumnType, Schema
@@ -43,7 +43,7 @@ _NO_OBJECT = pa.list_(pa.null())
 Sources = Mapping[str, Sequence[tuple[str, ...]]]
 
 
-class TypedRows(ABC):
+class TypedRows(ByPieces):
     """What decoders of typed rows have in common: columns by paths, numbering by rows, and the form of a retry."""
 
     places: tuple[tuple[str, tuple[str, ...]], ...]
@@ -51,15 +51,6 @@ class TypedRows(ABC):
     def encode(self, raws: Sequence[bytes]) -> bytes:
         """JSON Lines."""
         return JsonLines().encode(raws)
-
-    def decode(self, name: str, data: bytes, columns: Schema, key: Sequence[str] = ()) -> Decoded:
-        """Decode one object; see `refold.landing.decoder.Decoder`.
-
-        Raises:
-            UnreadableObject: no whole object, or a column cannot be read from its type.
-            DeclarationError: a column type that no landing may hold.
-        """
-        return joined(columns, self.pieces(name, [data], columns, key))
 
     def pieces(
         self,
