@@ -23,6 +23,7 @@ from refold.storage.objects import ObjectStore
 
 SECONDS = 30.0
 WAIT_SECONDS = 120.0
+_BREAKS_MAX = 20
 
 
 class Clock(Protocol):
@@ -340,21 +341,26 @@ class Leases:
     def break_lease(self, name: str, reason: str, by: str) -> LeaseRecord:
         """Take a lease away from its holder, whose writes are refused from then on. Returns what it was.
 
-        Raises FixInput without a reason or name, NotFound where there is no such lease or nobody holds it, Conflict
-        where it changed meanwhile.
+        A holder that renews it or commits meanwhile does not keep it. Raises FixInput without a reason or name,
+        NotFound where there is no such lease or nobody holds it, Conflict where its holder changed meanwhile.
         """
         if not reason.strip() or not by.strip():
             raise FixInput("Expected who breaks the lease and why; both go into its record.")
-        entry = self.register.read(name)
-        record = LeaseRecord.from_json(entry.body)
-        if not record.holder and not entry.damage:
-            raise NotFound(f"Nobody holds lease {name}.", remedy="`refold locks` lists those that are held.")
-        settle(record, self._objects)
-        # The token of a damaged record is not known; its version is at least as high.
-        known = replace(record, token=entry.version) if entry.damage else record
-        if not self.register.swap(name, entry.version, freed(known, f"by {by}: {reason}").to_json()):
-            raise Conflict(f"Lease {name} changed meanwhile.", remedy="Look at `refold locks`, and break it again.")
-        return record
+        held = None
+        for _ in range(_BREAKS_MAX):
+            entry = self.register.read(name)
+            record = LeaseRecord.from_json(entry.body)
+            if not record.holder and not entry.damage:
+                raise NotFound(f"Nobody holds lease {name}.", remedy="`refold locks` lists those that are held.")
+            if held not in (None, (record.holder, record.token)):
+                break
+            held = record.holder, record.token
+            settle(record, self._objects)
+            # The token of a damaged record is not known; its version is at least as high.
+            known = replace(record, token=entry.version) if entry.damage else record
+            if self.register.swap(name, entry.version, freed(known, f"by {by}: {reason}").to_json()):
+                return record
+        raise Conflict(f"Lease {name} changed meanwhile.", remedy="Look at `refold locks`, and break it again.")
 
     def _start_renewing(self) -> None:
         if self._renews and (self._renewer is None or not self._renewer.is_alive()):

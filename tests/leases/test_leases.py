@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
 import pytest
 
 from refold.errors import CommitUnknown, Conflict, Damaged, Fenced, FixInput, NotFound, Unavailable
@@ -179,6 +183,44 @@ def test_a_broken_lease_fences_its_holder(two: Two):
         two.second.break_lease("seal", "it hangs", "Ada")
     assert two.second.acquire("seal").token == 2
     assert two.clocks[1].seconds == 0
+
+
+class Overtaken(ObjectRegister):
+    """A register in which something happens right before the first swap."""
+
+    def __init__(self, objects: ObjectStore, first: Callable[[], object]) -> None:
+        super().__init__(objects)
+        self.first: Callable[[], object] | None = first
+
+    def swap(self, name: str, version: int, body: Mapping[str, Any]) -> bool:
+        first, self.first = self.first, None
+        if first is not None:
+            first()
+        return super().swap(name, version, body)
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["renews", "commits"])
+def test_a_holder_that_goes_on_while_its_lease_is_broken_does_not_keep_it(two: Two, commits: bool):
+    lease = two.first.acquire("seal")
+    meanwhile = partial(lease.commit, "snapshots/1", b"first") if commits else lease.renew
+    breaker = Leases(Overtaken(two.objects, meanwhile), two.objects, holder="third", renews=False)
+    assert breaker.break_lease("seal", "it hangs", "Ada").holder == "first"
+    with pytest.raises(Fenced, match="by Ada: it hangs"):
+        lease.renew()
+    assert two.objects.exists("snapshots/1") == commits
+
+
+def test_a_lease_that_another_process_took_while_it_was_broken_stays_with_it(two: Two):
+    lease = two.first.acquire("seal")
+
+    def handed_on() -> None:
+        lease.release()
+        assert two.second.acquire("seal").token == 2
+
+    breaker = Leases(Overtaken(two.objects, handed_on), two.objects, holder="third", renews=False)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        breaker.break_lease("seal", "it hangs", "Ada")
+    assert two.second.shown()[0].record.holder == "second"
 
 
 def test_a_damaged_lease_stops_everybody_until_it_is_broken(two: Two):
