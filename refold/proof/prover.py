@@ -45,7 +45,7 @@ _REPLAY = "full replay from offset 0"
 
 
 def _method(log: Log, after: Snapshot | None = None) -> str:
-    went_on = f"replay on from the proven state of {after.key}, repeated ids as sealing found them" if after else ""
+    went_on = f"replay on from the proven state of {after.key}, repeated ids by the seen index" if after else ""
     return "; ".join([went_on or _REPLAY, *log.assumed])
 
 

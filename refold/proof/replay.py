@@ -1,7 +1,7 @@
 """Full replay: folds a log from offset 0, without checkpoints and without stored deduplication.
 
-A replay can also go on from proven states. Then it takes repeated ids as sealing found them, since they could be found
-again from all ids alone.
+A replay can also go on from proven states. Then `refold.proof.repeats_again` finds repeated ids by the seen index,
+since finding them from the ids alone takes those of the whole log.
 
 One pass over the events yields state and ledger at every snapshot boundary. Duplicates are found from the ids alone.
 A rule that is interpreted is run twice over the same rows and events, so that one that is not deterministic is found
@@ -27,8 +27,8 @@ from refold.log.manifest import LogCut
 from refold.log.reader import LogReader, UnreadPart
 from refold.log.segment import ENCODED_EVENTS, encoded
 from refold.log.snapshot import Snapshot, SnapshotChain
+from refold.proof.repeats_again import RepeatsAgain
 from refold.storage.objects import ObjectStore
-from refold.stores.building import stored_deliveries
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded
 from refold.stores.fold_engine import Engines, LocalEngine, StateRef, describe_fold
@@ -75,11 +75,12 @@ class Proven:
         return Boundary(self.store, self.state, *digests, record.outcomes, NO_EVENTS, (), taken=self.taken)
 
 
-class _AsSealed:
-    """The events of a log, compared with their manifests, with their deliveries as sealing stored them."""
+class _GoingOn:
+    """The events of a log, compared with their manifests, with their deliveries found by the seen index."""
 
-    def __init__(self, reader: LogReader, columns: Sequence[str], content: ContentCheck) -> None:
+    def __init__(self, reader: LogReader, columns: Sequence[str], content: ContentCheck, repeats: RepeatsAgain) -> None:
         self._reader = reader
+        self._repeats = repeats
         self._columns = columns
         self._content = content
 
@@ -89,7 +90,7 @@ class _AsSealed:
             unread = self._reader.unread(snapshot, list(self._reader.log.columns))
             found = each(partial(self._digest, snapshot), unread, [len(part) for part in unread])
             self._content.require(snapshot, {part.partition: d for part, d in zip(unread, found, strict=True)})
-        return self._reader.unread(snapshot, self._columns), stored_deliveries(self._reader, snapshot)
+        return self._reader.unread(snapshot, self._columns), self._repeats.deliveries(snapshot)
 
     def _digest(self, snapshot: Snapshot, unread: UnreadPart) -> str:
         log, digest = self._reader.log, hashlib.sha256()
@@ -126,7 +127,9 @@ def replay(
     snapshots = chain.through(through.key)[base.ordinal + 1 if base is not None else 0 :]
     columns = list(dict.fromkeys(name for store in stores for name in columns_to_read(store)))
     reader = LogReader(objects, chain, log)
-    again: Rereader | _AsSealed = _AsSealed(reader, columns, ContentCheck(objects, chain, reader))
+    again: Rereader | _GoingOn = _GoingOn(
+        reader, columns, ContentCheck(objects, chain, reader), RepeatsAgain(objects, chain, reader)
+    )
     if base is None:
         memory = limit_bytes(memory_limit_mb) // 4
         again = Rereader(objects, chain, reader, snapshots, columns, memory, trusting=trusting)

@@ -73,6 +73,26 @@ def test_a_replay_that_goes_on_compares_the_events_of_its_day(tmp_path: Path):
     assert what_readers_see(shop) == before
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["of the same day", "of an earlier day"])
+def test_a_replay_that_goes_on_finds_the_repeats_of_its_day_itself(tmp_path: Path, earlier: bool):
+    """The list of repeats that a layout names is emptied: the event is named, and readers see what they saw."""
+    shop = three_days(tmp_path).declared(recheck=Recheck(snapshots=1, whole_every=100))
+    rebuild_all(shop.engine())
+    events = [moved(f"3-{n}", f"product {n}", 10 + n) for n in range(6)]
+    again = moved("0-1", "product 1", 11) if earlier else events[1]
+    shop.land("dt=2026-01-04/a.jsonl", *events, again)
+    shop.land("product_changes/dt=2026-01-04/a.jsonl")
+    for _ in shop.engine().sealing.seal():
+        pass
+    before = what_readers_see(shop)
+    path, logs = layout_of(shop, "2026-01-04")
+    assert logs["stock_events"]["repeats"] is not None
+    write_layout(path, {**logs, "stock_events": {**logs["stock_events"], "repeats": None}})
+    with pytest.raises(RefoldError, match=r"2026-01-04, log partition 0, offset 16.*: expected (duplicate|conflict)"):
+        rebuild_all(shop.engine())
+    assert what_readers_see(shop) == before
+
+
 def test_another_event_is_named_though_the_store_remembers_that_it_was_compared(forged: Shop):
     """A content check is a cache, as easily written as the segment: verify, repair and fresh rebuilds do without."""
     with pytest.raises(Damaged, match="are not those that were sealed"):
