@@ -2,7 +2,8 @@
 
 Commits are decided in their lease, so that a holder that was paused never makes one (`refold.leases.lease`). Deletes
 and writes of sinks are refused where the lease is lost. What was sent before is not called back, and is harmless: a
-version has the same bytes whoever writes it, and what a late delete removes is found damaged and made again.
+version has the same bytes whoever writes it, a sink moves readers by `put_if` or a lock of its own, and what a late
+delete removes is found damaged and made again.
 Other writes are of objects whose name determines their content, so that anybody may repeat them.
 """
 
@@ -60,12 +61,22 @@ class FencedStore(WrapperStore):
 
     def put(self, name: str, data: bytes) -> None:
         """As the other store's; a sink's object is written under the lease of publishing. Raises Fenced too."""
-        if kind_of(name) in OF_SINKS:
-            with self._leases.holding(Duty.PUBLISH):
-                self._leases.check(Duty.PUBLISH, name)
-                self._inner.put(name, data)
-        else:
+        with self._of_sink(name):
             self._inner.put(name, data)
+
+    def put_if(self, name: str, data: bytes, former: bytes | None) -> None:
+        """As the other store's; a sink's object is written under the lease of publishing. Raises Fenced too."""
+        with self._of_sink(name):
+            self._inner.put_if(name, data, former)
+
+    @contextmanager
+    def _of_sink(self, name: str) -> Iterator[None]:
+        if kind_of(name) not in OF_SINKS:
+            yield
+            return
+        with self._leases.holding(Duty.PUBLISH):
+            self._leases.check(Duty.PUBLISH, name)
+            yield
 
     def delete(self, name: str) -> None:
         """As the other store's, under the lease of whose duty it is. Raises Fenced too."""

@@ -1,9 +1,8 @@
 """Release: move the readers of all sinks to one proven snapshot at once, or back to what was served before.
 
 The pointer (`refold.release.pointer`) is the only commit. Every sink is asked first whether it can follow (`prepare`);
-sinks then roll forward from the pointer, and a run that was killed in between is finished by the next. Backfilling the
-past never moves the pointer backwards; only a rollback does, and what it left is not released again by itself. A store
-that is held back, because it cannot follow, stays at the version, proof and snapshot that the release before served.
+sinks then roll forward from the pointer, and the next run finishes one that was killed. Only a rollback moves the
+pointer to an earlier snapshot. A store that is held back stays at its version, proof and snapshot.
 
 - a rollback is a new number with the versions, proofs and snapshot of an old release, which must still be there;
 - it remembers the highest snapshot that was ever rolled back from (`rolled_back_from`). A run that releases a snapshot
@@ -21,6 +20,7 @@ import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound, RefoldError, SinkRefused, Unproven
 from refold.log.snapshot import Snapshot, SnapshotChain, require_sealed
@@ -144,10 +144,9 @@ class Releaser:
         over, or where it is asked for by its number, a warning says so.
 
         Raises:
-            NotFound: there is no such release, or a sink or proof of it is gone; all that is missing is named.
+            NotFound: there is no such release, or a sink or proof of it is gone; names all that is missing.
             FixInput: a sink could not follow; nothing was changed.
-            Conflict: another process moved the pointer meanwhile, and the message says who and where to; or a prune is
-                giving up one of its versions.
+            Conflict: another process moved the pointer meanwhile; or a prune is giving up one of its versions.
         """
         current = self.current()
         if current is None:
@@ -162,8 +161,8 @@ class Releaser:
     def roll_forward(self) -> None:
         """Make every sink serve what the pointer says; a rerun changes nothing.
 
-        The pointer is read again before every move and after the last, so that of two at once the newer number is last.
-        One sink that fails keeps no other from following; its error is raised at the end.
+        The pointer is read before every move and after the last, so that of two at once the newer number is last. The
+        error of a sink that fails is raised once all others have followed.
         """
         with self._publisher.connections.fenced("what sinks serve"):
             self._roll_forward()
@@ -175,10 +174,10 @@ class Releaser:
             failed: list[RefoldError] = []
             try:
                 # First, so that a transaction over several views never finds a former one beside a later snapshot.
-                self.withdrawals.withdraw(release, self._confirm(release.number))
+                self.withdrawals.withdraw(release, self.confirm(release.number))
                 for sink, moves in self._moves(release):
                     try:
-                        sink.release_together([move for _, move in moves], self._confirm(release.number))
+                        sink.release_together([move for _, move in moves], self.confirm(release.number))
                     except RefoldError as error:
                         failed.append(error)
             except Superseded:
@@ -218,13 +217,14 @@ class Releaser:
                 remedy="\nNothing was changed, and what is served stays as it is.",
             )
 
-    def _confirm(self, number: int) -> Callable[[], None]:
-        def confirm() -> None:
-            if self.pointer.number() != number:
-                raise Superseded
-            self._publisher.connections.check_fence(f"what sinks serve of release {number}")
+    def confirm(self, number: int) -> Callable[[], None]:
+        """What sinks call right before they move readers. Raises Superseded where a newer release was made, Fenced."""
+        return partial(self._require_current, number)
 
-        return confirm
+    def _require_current(self, number: int) -> None:
+        if self.pointer.number() != number:
+            raise Superseded
+        self._publisher.connections.check_fence(f"what sinks serve of release {number}")
 
     def _wanted(self, snapshot: Snapshot, current: Release | None, held: Collection[str] = ()) -> Release:
         versions, proofs, sinks, digests, faults = {}, {}, {}, {}, []

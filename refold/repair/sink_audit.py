@@ -8,6 +8,7 @@ files) is reported by the sink itself (`refold.sinks.base.Target.faults`). Wheth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.prover import Difference, Differs
 from refold.release.pointer import Release, title_of
 from refold.release.publisher import Publisher
-from refold.release.releaser import Releaser
+from refold.release.releaser import Releaser, Superseded
 from refold.sinks.base import Content, Sink, Target
 from refold.storage.names import ObjectKind, name_of
 from refold.stores.building import Builder
@@ -76,7 +77,8 @@ class SinkAudit:
         if release is None or lineage is None:
             return
         # This sink alone, since others may lack what they should serve until they are repaired in their turn.
-        sink.release_together([(target, content.version, lineage)])
+        with suppress(Superseded):
+            sink.release_together([(target, content.version, lineage)], self._releaser.confirm(release.number))
         if self._releaser.pointer.number() != release.number:
             self._releaser.roll_forward()
 

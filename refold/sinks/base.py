@@ -110,6 +110,17 @@ class Target(ABC):
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Move readers to a published version. A rerun changes nothing. Raises NotFound for an unknown version."""
 
+    def release_if(self, version: str, lineage: Mapping[str, str], confirm: Callable[[], None]) -> None:
+        """Release as `release` does, unless `confirm` raises or another release was done since it was called.
+
+        It is called between reading what readers see and moving them, or under the sink's own lock, and again where
+        readers were moved meanwhile. A version that is served already counts as moved only with the same lineage.
+        So a process that is paused after `confirm` never takes readers back. A sink that cannot compare what it
+        replaces needs a lock here. Raises what `confirm` and `release` raise.
+        """
+        confirm()
+        self.release(version, lineage)
+
     @abstractmethod
     def released(self) -> str | None:
         """The version that readers see; None before the first release."""
@@ -268,8 +279,7 @@ class Sink(ABC):
         where the release was overtaken by a newer one, and then nothing more is moved.
         """
         for target, version, lineage in moves:
-            confirm()
-            target.release(version, lineage)
+            target.release_if(version, lineage, confirm)
 
 
 Move = tuple[Target, str, Mapping[str, str]]

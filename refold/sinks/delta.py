@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict, cast
+from typing import ClassVar, Literal, TypedDict, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -47,7 +47,7 @@ from refold.sinks.base import (
     versions_below,
 )
 from refold.sinks.connections import Connections
-from refold.sinks.delta_log import DeltaLog
+from refold.sinks.delta_log import DeltaLog, is_of, transactions_of
 from refold.sinks.values import require_storable
 from refold.storage.failures import DENIED, explained, system_error
 from refold.storage.objects import ObjectStore, sha256_hex
@@ -186,11 +186,20 @@ class DeltaTarget(Target):
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Commit a version's files in place of those listed now. Raises NotFound, Conflict, Unavailable."""
+        self.release_if(version, lineage, lambda: None)
+
+    def release_if(self, version: str, lineage: Mapping[str, str], confirm: Callable[[], None]) -> None:
+        """Commit on top of the version of the table that was there before `confirm`, and on no other.
+
+        Every release makes a commit that carries its number, so that a commit of an earlier one fails after it.
+        """
         record = self._record(version)
         self._log.drop_empty()
         for _ in range(_ATTEMPTS_MAX):
             table = self._table()
-            if table is not None and self._shows(table, record) and self._log.keep(table.version()):
+            confirm()
+            shown = table is not None and self._shows(table, record) and is_of(table, lineage)
+            if table is not None and shown and self._log.keep(table.version()):
                 return
             try:
                 self._commit(table, record, lineage)
@@ -256,13 +265,18 @@ class DeltaTarget(Target):
             for f in record["files"]
         ]
         # Without retries of its own the commit fails where the log has moved on, and the loop above looks again.
-        properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
+        properties = CommitProperties(
+            custom_metadata=metadata, max_commit_retries=0, app_transactions=transactions_of(lineage)
+        )
         if table is None:
             self._log.forget()  # copies of a table that was removed whole
             create_table_with_add_actions(self._url, schema, added, mode="error", commit_properties=properties)
         else:
-            actions: list[AddAction | RemoveAction] = [*added]
-            table.create_write_transaction(actions, "overwrite", schema, commit_properties=properties)
+            # Readers of the log's changes see none where the files are those that are listed.
+            shown = self._shows(table, record)
+            actions: list[AddAction | RemoveAction] = [] if shown else [*added]
+            mode: Literal["append", "overwrite"] = "append" if shown else "overwrite"
+            table.create_write_transaction(actions, mode, schema, commit_properties=properties)
         self._log.keep(0 if table is None else table.version() + 1, replace=True)
 
     def faults(self, content: Content, lineage: Mapping[str, str] | None = None) -> list[SinkFault]:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
+
+from deltalake import DeltaTable, Transaction
 
 from refold.errors import Damaged, NotFound
 from refold.sinks.base import SinkFault
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, write_record
 
+_APP = "refold"
 _NUMBERED = re.compile(r"(\d{20})\.json", re.ASCII)
 
 
@@ -147,6 +151,18 @@ class DeltaLog:
             return None if data is None else data.decode()
         except UnicodeDecodeError:
             return None
+
+
+def transactions_of(lineage: Mapping[str, str]) -> list[Transaction] | None:
+    """What a commit says of its release beside its files: the number, in a `txn` action; None where it has none."""
+    number = lineage.get("release")
+    return None if number is None else [Transaction(_APP, int(number))]
+
+
+def is_of(table: DeltaTable, lineage: Mapping[str, str]) -> bool:
+    """Whether the newest number that a table's log has is that of a release; always where that has no number."""
+    number = lineage.get("release")
+    return number is None or table.transaction_version(_APP) == int(number)
 
 
 def _name(folder: str, number: int) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import ClassVar, TypedDict
@@ -37,6 +38,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _META = "meta.json"
 _ACTION = b'{"index":{'
 _SHOWN_MAX = 500
+_ATTEMPTS_MAX = 5
 
 
 class _Part(TypedDict):
@@ -154,11 +156,23 @@ class BulkNdjsonTarget(Target):
         return from_documents(self._documents(meta), self._columns)
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
-        """Name the version that is to be served. Raises NotFound."""
-        served = self._served(version, self._meta(version)["index"], lineage)
-        self._objects.sync()
-        self._objects.put(f"{self._folder}/released.json", served)
-        self._objects.sync()
+        """Name the version that is to be served. Raises NotFound, Conflict."""
+        self.release_if(version, lineage, lambda: None)
+
+    def release_if(self, version: str, lineage: Mapping[str, str], confirm: Callable[[], None]) -> None:
+        """Replace the record of what is to be served, if it is still what it was before `confirm`."""
+        name = f"{self._folder}/released.json"
+        for _ in range(_ATTEMPTS_MAX):
+            former = self._objects.get(name) if self._objects.exists(name) else None
+            served = self._served(version, self._meta(version)["index"], lineage)
+            confirm()
+            if former == served:
+                return
+            self._objects.sync()
+            with suppress(Conflict):
+                self._objects.put_if(name, served, former)
+                return
+        raise Conflict(f"{name} was changed by others {_ATTEMPTS_MAX} times.", remedy="Release again.")
 
     def _served(self, version: str, index: str, lineage: Mapping[str, str]) -> bytes:
         served = {"alias": self._sink.index, "index": index, "lineage": dict(lineage), "version": version}

@@ -132,9 +132,7 @@ class TantivyTarget(Target):
         sought = self._sought(version)
         faults = self._file_faults(sought)
         if faults:
-            differences = "; ".join(
-                f"{fault.where}: expected {fault.expected}, found {fault.found}" for fault in faults
-            )
+            differences = "; ".join(f"{each.where}: expected {each.expected}, found {each.found}" for each in faults)
             raise Damaged(f"The index {self._folder / sought} is damaged: {differences}.", remedy="Publish it again.")
         return from_documents(self._documents(sought), self._columns)
 
@@ -168,11 +166,16 @@ class TantivyTarget(Target):
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
         """Name the version that is searched. Raises NotFound."""
+        self.release_if(version, lineage, lambda: None)
+
+    def release_if(self, version: str, lineage: Mapping[str, str], confirm: Callable[[], None]) -> None:
+        """Name the version that is searched, once `confirm` was called under the lock."""
         if not self._whole(version):
             raise NotFound(no_version(self.place, version))
         with self._locked():
             if not self._whole(version):
                 raise NotFound(no_version(self.place, version))
+            confirm()
             self._write("released.json", _served(version, lineage))
 
     def released(self) -> str | None:
@@ -394,7 +397,4 @@ def _by_key(content: Content) -> Content:
 
 def _clear(paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,8 +1,9 @@
-"""A lock between processes on one machine, as a file that they lock."""
+"""A lock between processes on one machine, as a file or folder that they lock."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def locked(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
-    """Hold the lock of a file, which is made where it is missing. The system gives it back also after a kill.
+    """Hold the lock of a folder, or of a file, which is made where it is missing. A kill gives it back.
 
     Raises Unavailable where another process does not give it back in time, and OSError where the file cannot be opened.
     """
-    with path.open("a") as file:
+    with _opened(path) as file:
         end = time.monotonic() + wait_seconds
         while True:
             try:
@@ -34,3 +35,12 @@ def locked(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
                     ) from None
                 time.sleep(_PAUSE_SECONDS)
         yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        yield file
+    finally:
+        os.close(file)

@@ -143,6 +143,35 @@ class ObjectStore(ABC):
         """
         raise written_first(name, self.url)
 
+    def put_if(self, name: str, data: bytes, former: bytes | None) -> None:
+        """Replace an object that still has the bytes `former`; None: create one that must not exist.
+
+        For an object that is a pointer and whose bytes never come twice, so that a writer that was paused replaces
+        nothing that is newer than what it read. It is durable when this returns. That it already has the new bytes is
+        success; where the answer is lost, it is read back.
+
+        Raises:
+            Conflict: it has other bytes; nothing was changed.
+            Unavailable: the store did not answer; the object may be written or not.
+            CommitUnknown: it did not answer, neither to the write nor when the object was read back.
+        """
+        if former is None:
+            self.create(name, data)
+            return
+        require_conditions(self)
+        try:
+            self.try_swap(name, data, former)
+        except (Conflict, Unavailable) as failure:
+            self._settle(name, data, failure, former)
+
+    @abstractmethod
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        """Replace an object whose bytes are `former`; Conflict where it has others, or there is none.
+
+        Of several that replace the same bytes one succeeds. Callers use `put_if`, which finds out what a failure means.
+        Raises as `try_create` does.
+        """
+
     @abstractmethod
     def exists(self, name: str) -> bool:
         """Whether an object of that name exists."""
@@ -192,7 +221,7 @@ class ObjectStore(ABC):
         except (Conflict, Unavailable) as failure:
             self._settle(name, data, failure)
 
-    def _settle(self, name: str, data: bytes, failure: RefoldError) -> None:
+    def _settle(self, name: str, data: bytes, failure: RefoldError, former: bytes | None = None) -> None:
         """Find out whether a conditional write that failed was done."""
         try:
             found = self.get(name)
@@ -203,6 +232,8 @@ class ObjectStore(ABC):
                 f"It is unknown whether {name} was written to {self.url}. {failure} Reading it back failed: {error}",
                 remedy="Run again; if it was written, the next run finds it.",
             ) from error
+        if found == former:
+            raise failure from None
         if found != data:
             raise written_first(name, self.url) from None
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -25,6 +25,7 @@ from refold.errors import Damaged, FixInput, NotFound, RefoldError, Unavailable
 from refold.storage import durable
 from refold.storage.behind import Behind
 from refold.storage.failures import MISSING, explained
+from refold.storage.file_lock import locked
 from refold.storage.objects import ObjectInfo, ObjectStore, unmapped, written_first
 from refold.storage.urls import local_path, mask_url, require_ports
 
@@ -99,6 +100,18 @@ class _ObstoreStore(ObjectStore):
             except (AlreadyExistsError, PreconditionError, FileExistsError):
                 raise written_first(name, self.url) from None
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        with explained(f"Cannot write {name} in {self.url}"):
+            try:
+                found = obstore.get(self._store, name)
+                if bytes(found.bytes()) != former:
+                    raise written_first(name, self.url)
+                # Google Cloud Storage compares the version, the others the entity tag.
+                mode = {each: found.meta[each] for each in ("e_tag", "version") if found.meta[each] is not None}
+                obstore.put(self._store, name, data, mode=cast(Any, mode))
+            except (*MISSING, AlreadyExistsError, PreconditionError):
+                raise written_first(name, self.url) from None
+
     def exists(self, name: str) -> bool:
         with explained(f"Cannot look for {name} in {self.url}"):
             try:
@@ -170,6 +183,10 @@ class _RemoteStore(_ObstoreStore):
         self._behind.wait_all()
         super().try_create(name, data)
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        self._behind.wait_all()
+        super().try_swap(name, data, former)
+
     def delete(self, name: str) -> None:
         self._behind.wait_all()
         super().delete(name)
@@ -235,6 +252,17 @@ class _LocalStore(_ObstoreStore):
         self._unsynced.renamed(name)
         self.sync()
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        with explained(f"Cannot write {name} in {self.url}"):
+            path = self._root / name
+            if not path.parent.is_dir():
+                raise written_first(name, self.url)
+            with locked(path.parent):
+                if not path.is_file() or path.read_bytes() != former:
+                    raise written_first(name, self.url)
+                self.put(name, data)
+        self.sync()
+
     def delete(self, name: str) -> None:
         with explained(f"Cannot sync objects in {self.url}"):
             self._unsynced.sync(renamed=False)
@@ -250,10 +278,10 @@ class _LocalStore(_ObstoreStore):
         names = (path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else ()
         self._unsynced.add(*(f"{folder}/{name}" for name in names))
 
-    def _settle(self, name: str, data: bytes, failure: RefoldError) -> None:
+    def _settle(self, name: str, data: bytes, failure: RefoldError, former: bytes | None = None) -> None:
         if isinstance(failure, Unavailable):
             raise failure from None  # the answer of a file system is not lost: a sync that failed is no success
-        super()._settle(name, data, failure)
+        super()._settle(name, data, failure, former)
 
     def get(self, name: str) -> bytes:
         with self._regular(name) as file:

@@ -87,6 +87,10 @@ class WrapperStore(ObjectStore):
         """As the other store's; it passes `around` as CREATE."""
         self.around(Operation.CREATE, name, len(data), lambda: self._inner.try_replace(name, data, e_tag))
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        """As the other store's; it passes `around` as PUT."""
+        self.around(Operation.PUT, name, len(data), lambda: self._inner.try_swap(name, data, former))
+
     def exists(self, name: str) -> bool:
         """As the other store's."""
         return self.around(Operation.EXISTS, name, 0, lambda: self._inner.exists(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import permutations
 
 import pytest
@@ -14,6 +15,7 @@ from refold.sinks.base import Content, Target
 from refold.testing.sink_contents import assert_holds, levels
 from refold.testing.sink_values import MakeSink, SinkValues
 
+_PAUSE_SECONDS = 0.5
 Write = Callable[[Target], None]
 
 
@@ -69,6 +71,37 @@ class SinkRepeats(SinkValues):
         for _ in range(2):
             with pytest.raises(Conflict, match="newer"):
                 make_sink("stock_view").release_together([(open_target(first), "v1", first.lineage)], overtaken)
+            assert target.released() == "v2"
+            assert_holds(second, target.read())
+
+    def test_a_release_that_pauses_after_its_last_look_never_takes_readers_back(
+        self, make_sink: MakeSink, open_target: Callable[..., Target]
+    ) -> None:
+        """A newer release is done right after `confirm`, as it is while a process is paused there.
+
+        Either the sink finds out that readers were moved, and asks again, or it has a lock, and the newer one waits.
+        """
+        first, second = levels("v1", 1), levels("v2", 2, ordinal=2)
+        target = open_target(first)
+        for content in (first, second):
+            target.publish(content)
+        for number, former in enumerate((None, "v2", "v1")):
+            stale = {**first.lineage, "release": str(3 * number + 2)}
+            newer = {**second.lineage, "release": str(3 * number + 3)}
+            if former is not None:
+                target.release(former, {**stale, "release": str(3 * number + 1)})
+            asked: list[threading.Thread] = []
+
+            def confirm(newer: dict[str, str] = newer, asked: list[threading.Thread] = asked) -> None:
+                if asked:
+                    raise Conflict("A newer release was made.")
+                asked.append(threading.Thread(target=lambda: open_target(first).release("v2", newer)))
+                asked[0].start()
+                asked[0].join(_PAUSE_SECONDS)
+
+            with suppress(Conflict):
+                make_sink("stock_view").release_together([(open_target(first), "v1", stale)], confirm)
+            asked[0].join()
             assert target.released() == "v2"
             assert_holds(second, target.read())
 

@@ -78,8 +78,8 @@ WRITING = STATEMENTS | {
     *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
     # object stores and Delta tables
     *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete", "merge"),
-    *("open_writer", "optimize", "put", "put_async", "put_mapped", "put_soon", "repair", "restore", "try_create"),
-    *("vacuum", "z_order"),
+    *("open_writer", "optimize", "put", "put_async", "put_if", "put_mapped", "put_soon", "repair", "restore"),
+    *("try_create", "try_swap", "vacuum", "z_order"),
     # search indexes
     *("add_document", "add_json", "delete_all_documents", "delete_documents", "garbage_collect_files"),
     *("wait_merging_threads", "writer"),
@@ -99,6 +99,8 @@ EXEMPT = {
     ("refold/storage/opened.py", "_LocalStore._regular", "os.open"): "opened to read",
     ("refold/storage/opened.py", "_LocalStore.get_ranges", "os.pread"): "reads",
     ("refold/storage/opened.py", "_ObstoreStore.try_create", "obstore.put"): "of remote stores and memory",
+    ("refold/storage/opened.py", "_ObstoreStore.try_swap", "obstore.put"): "of remote stores and memory",
+    ("refold/storage/opened.py", "_RemoteStore.try_swap", "super().try_swap"): "of remote stores",
     ("refold/storage/opened.py", "_RemoteStore.put", "super().put"): "of remote stores",
     ("refold/storage/opened.py", "_RemoteStore.try_replace", "obstore.put"): "of remote stores",
     ("refold/storage/opened.py", "_RemoteStore.put_soon", "self._behind.put"): "of remote stores",

@@ -146,8 +146,9 @@ class TestDelta:
         table = _delta(house).to_pyarrow_table().slice(0, 1)
         table = table.set_column(table.column_names.index("product"), "product", pa.array(["ghost"]))
         deltalake.write_deltalake(str(house.store / "delta/levels"), table, mode="append")
+        number = _delta(house).version()
         found = _repaired(house, "on_hand")
-        assert any("00000000000000000004.json: expected no commit but Refold's, found WRITE by" in t for t in found)
+        assert any(f"{number:020d}.json: expected no commit but Refold's, found WRITE by" in t for t in found)
         assert [text for text in found if text.endswith("key 'ghost': expected 0 rows, found 1 rows")]
 
     def test_rows_that_a_stranger_deleted_are_named_with_the_commit(self, house: House):
@@ -176,9 +177,10 @@ class TestDelta:
         assert any("/delta/levels, schema: expected " in text for text in found)
 
     def test_a_whole_log_that_is_gone_is_put_back(self, house: House, whole: House):
+        commits = _delta(house).version() + 1
         shutil.rmtree(house.store / "delta/levels/_delta_log")
         found = _repaired(house, "on_hand")
-        assert len([text for text in found if "_delta_log" in text and text.endswith("found none")]) == 4
+        assert len([text for text in found if "_delta_log" in text and text.endswith("found none")]) == commits
         assert house.files() == whole.files()
 
 

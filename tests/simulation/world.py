@@ -84,6 +84,11 @@ class Memory(ObjectStore):
             self.watch.created(name, data)
         self.objects[name] = data
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        if self.objects.get(name) != former:
+            raise written_first(name, self.url)
+        self.objects[name] = data
+
     def exists(self, name: str) -> bool:
         return name in self.objects
 

@@ -34,6 +34,11 @@ class DictStore(ObjectStore):
         if self.objects.setdefault(name, data) is not data:
             raise Conflict(f"There is an object {name}.")
 
+    def try_swap(self, name: str, data: bytes, former: bytes) -> None:
+        if self.objects.get(name) != former:
+            raise Conflict(f"The object {name} is another one.")
+        self.objects[name] = data
+
     def exists(self, name: str) -> bool:
         return name in self.objects
 

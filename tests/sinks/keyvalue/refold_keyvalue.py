@@ -18,6 +18,7 @@ from refold.errors import Conflict, Damaged, NotFound
 from refold.sinks import Connections, Content, Sink, Target
 from refold.sinks.base import no_version, require_columns
 from refold.sinks.values import documents, from_documents, readable_documents, require_storable
+from refold.storage.file_lock import locked
 from refold.types import Schema, describe
 
 
@@ -87,12 +88,17 @@ class KeyValueTarget(Target):
             return columns, [document for (document,) in connection.execute("SELECT document FROM cache")]
 
     def release(self, version: str, lineage: Mapping[str, str]) -> None:
+        self.release_if(version, lineage, lambda: None)
+
+    def release_if(self, version: str, lineage: Mapping[str, str], confirm: Callable[[], None]) -> None:
         if not self._file(version).is_file():
             raise NotFound(no_version(self.place, version))
-        number, writing = tempfile.mkstemp(prefix=".building-", dir=self._folder)
-        with os.fdopen(number, "w") as file:
-            json.dump({"version": version, "lineage": dict(lineage)}, file)
-        Path(writing).replace(self._folder / "released.json")
+        with locked(self._folder / ".lock"):
+            confirm()
+            number, writing = tempfile.mkstemp(prefix=".building-", dir=self._folder)
+            with os.fdopen(number, "w") as file:
+                json.dump({"version": version, "lineage": dict(lineage)}, file)
+            Path(writing).replace(self._folder / "released.json")
 
     def released(self) -> str | None:
         with suppress(FileNotFoundError):
