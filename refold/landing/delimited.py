@@ -67,7 +67,7 @@ class Csv(ByPieces):
     null: tuple[str, ...] = ("",)
     suffixes: tuple[str, ...] = (
         _RETRY_SUFFIX,
-        *(plain + compressed for plain in _PLAIN for compressed in ("", ".gz", ".zst", ".lz4", ".bz2")),
+        *(plain + compressed for plain in _PLAIN for compressed in ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")),
     )
     unit: str = field(default="record", init=False)
     places: tuple[tuple[str, str], ...] = field(init=False, default=())

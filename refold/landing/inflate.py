@@ -1,7 +1,7 @@
 """The plain bytes of a landing object, piece by piece: decompresses, and refuses what is damaged, cut or too large.
 
-gzip, zstd, LZ4 frames and bzip2 are recognised by their first bytes, since no text begins so. Comes before every
-decoder of text and knows no format. An object that cannot be read as a whole is an `UnreadableObject`: its
+gzip, zstd, LZ4 frames, bzip2 and snappy are recognised by their first bytes, since no text begins so; the blocks in
+which Hadoop writes snappy, by the name and those. Comes before every decoder of text and knows no format. An object that cannot be read as a whole is an `UnreadableObject`: its
 first half would be sealed as if it were everything.
 """
 
@@ -22,6 +22,7 @@ else:
     from backports import zstd
 
 from refold.errors import UnreadableObject
+from refold.landing import snappy
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 
 PIECE_BYTES = 1 << 20
@@ -98,7 +99,7 @@ _COMPRESSIONS = (
     _Compression("LZ4 frame", (".lz4",), b"\x04\x22\x4d\x18", lz4.frame.LZ4FrameDecompressor, RuntimeError),
     _Compression("bzip2", (".bz2",), b"BZh", bz2.BZ2Decompressor, OSError),
 )
-_COMPRESSED_NAMES = (".gz", *(suffix for each in _COMPRESSIONS for suffix in each.suffixes))
+_COMPRESSED_NAMES = (".gz", *snappy.SUFFIXES, *(suffix for each in _COMPRESSIONS for suffix in each.suffixes))
 _HEAD_BYTES = 10
 
 
@@ -114,7 +115,27 @@ def _plain(name: str, source: _Source) -> Iterator[bytes]:
         is_cut = head.startswith(compression.magic[: len(head)]) and 0 < len(head) < _HEAD_BYTES
         if is_cut and name.endswith(compression.suffixes):
             raise _damaged(name, f"an end in the middle, after {len(head)} bytes", compression.name)
-    return _texts(name, source)
+    return _snappy(name, source) or _texts(name, source)
+
+
+def _snappy(name: str, source: _Source) -> Iterator[bytes] | None:
+    head = source.peek(snappy.JAVA_HEAD_BYTES)
+    for magic, form in ((snappy.FRAMED, snappy.framed), (snappy.JAVA, snappy.java)):
+        if head.startswith(magic) or (name.endswith(snappy.SUFFIXES) and head and magic.startswith(head)):
+            return _unsnapped(name, source, form)
+    if name.endswith(snappy.SUFFIXES) and snappy.is_hadoop(head):
+        return _unsnapped(name, source, snappy.hadoop)
+    return None
+
+
+def _unsnapped(name: str, source: _Source, form: Callable[[_Source], Iterator[bytes]]) -> Iterator[bytes]:
+    try:
+        for block in form(source):
+            yield from (block[start : start + PIECE_BYTES] for start in range(0, len(block), PIECE_BYTES))
+    except EOFError as error:
+        raise _damaged(name, f"an end in the middle, after {source.position} bytes", "snappy") from error
+    except snappy.SnappyError as error:
+        raise _damaged(name, f"damage before byte {source.position} ({error})", "snappy") from error
 
 
 def _is_bzip2(source: _Source) -> bool:

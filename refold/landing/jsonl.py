@@ -30,7 +30,7 @@ from refold.types import Schema
 Paths = Mapping[str, tuple[str, ...]]
 NO_PATHS: Paths = MappingProxyType({})
 SUFFIXES = tuple(
-    plain + compressed for plain in (".jsonl", ".ndjson", ".json") for compressed in ("", ".gz", ".zst", ".lz4", ".bz2")
+    plain + compressed for plain in (".jsonl", ".ndjson", ".json") for compressed in ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")
 )
 
 Sources = Mapping[str, tuple[tuple[int, int], ...]]
