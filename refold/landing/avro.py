@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
 import fastavro
 import pyarrow as pa
+from fastavro.schema import expand_schema
 
 from refold.errors import UnreadableObject
 from refold.landing.bounds import LandingBounds
-from refold.landing.jsonl import NO_PATHS, Paths, freeze_paths
-from refold.landing.typed_rows import RETRY_SUFFIX, Sources, TypedRows, roots_of
+from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedRows, pruned
 
 BATCH_ROWS = 1 << 13
 
@@ -46,33 +46,16 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Avro(TypedRows):
-    """Decodes Avro object container files with their own schemas.
+    """Decodes Avro object container files with their own schemas; attributes are those of `TypedRows`."""
 
-    Attributes:
-        paths: for a column that is not found under its own name, the dotted places to look in; the first that is not
-            null wins. Kept as `places`.
-        suffixes: the endings of names of objects; a retry has one of its own.
-    """
-
-    paths: InitVar[Paths] = NO_PATHS
     suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".avro")
-    unit: str = field(default="row", init=False)
-    places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
-    def __post_init__(self, paths: Paths) -> None:
-        object.__setattr__(self, "places", freeze_paths("Avro", paths))
-        if self.suffixes[0] != RETRY_SUFFIX:
-            object.__setattr__(self, "suffixes", (RETRY_SUFFIX, *self.suffixes))
-
-    def _batches(
-        self, name: str, data: bytes, sources: Callable[[pa.Schema], Sources], bounds: LandingBounds
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, name: str, data: bytes, check: Check, bounds: LandingBounds) -> Iterator[pa.RecordBatch]:
         rows = _records(name, data)
         schema = pa.schema(_fields(next(rows)))
-        fields = roots_of(sources(schema))
-        wanted = pa.schema([schema.field(each) for each in fields])
+        wanted = pa.schema(pruned(schema, check(schema)))
         while batch := list(islice(rows, BATCH_ROWS)):
-            if not fields:
+            if not wanted.names:
                 yield pa.RecordBatch.from_arrays([pa.nulls(len(batch))], [""])
                 continue
             try:
@@ -85,7 +68,7 @@ def _records(name: str, data: bytes) -> Iterator[Any]:
     """The schema of a file, then its records."""
     try:
         reader = fastavro.reader(io.BytesIO(data))
-        yield reader.writer_schema
+        yield expand_schema(reader.writer_schema)
         yield from map(_plain, reader) if '"uuid"' in json.dumps(reader.writer_schema) else reader
     except GeneratorExit:
         raise

@@ -14,7 +14,7 @@ Lines, types and limits are those of `refold.landing.jsonl`. Debezium's envelope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,10 +24,9 @@ import pyarrow.compute as pc
 
 from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import Decoded
-from refold.landing.json_block import LineIndex
 from refold.landing.json_line import Field
-from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
-from refold.landing.jsonl import FieldFinder, LineDecoder, pick
+from refold.landing.json_records import LINE_BYTES_MAX, Records
+from refold.landing.jsonl import FieldFinder, LineDecoder, Plan, pick
 from refold.landing.key_moves import KeyMoves, taken
 from refold.types import ColumnType, Schema, text
 
@@ -73,7 +72,8 @@ class ChangeRows(LineDecoder):
     old_row: OldRow = OldRow.CHANGES
     line_bytes_max: int = LINE_BYTES_MAX
 
-    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+    def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
+        """The fields of changes; see `LineDecoder`."""
         finder = FieldFinder()
         op = finder.add(Field(_path(self.operation), text()))
         row, old = (finder.add(Field(_path(place), None)) for place in (self.row, self.old))
@@ -83,8 +83,7 @@ class ChangeRows(LineDecoder):
         moves = KeyMoves({column: sources[column] for column in key}, ops, self.update, self.delete)
         own_kinds = pa.array(self.control, pa.string())
 
-        def read(index: LineIndex) -> Decoded:
-            records = read_records(index, finder.fields, self.line_bytes_max, fast=fast)
+        def settled(records: Records) -> Decoded:
             own = pc.fill_null(pc.is_in(records.table.column(op), own_kinds), False).to_numpy()
             records = moves.apart(taken(records, np.flatnonzero(~own)))
             table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
@@ -93,7 +92,7 @@ class ChangeRows(LineDecoder):
             bad, control, lines, raw = records.bad, int(own.sum()), records.lines, records.raw
             return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
 
-        return read
+        return Plan(finder.fields, sources, settled)
 
     def _sources(
         self, finder: FieldFinder, column: str, kind: ColumnType, elsewhere: str | None, is_key: bool

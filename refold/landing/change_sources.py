@@ -20,6 +20,8 @@ from refold.errors import DeclarationError
 from refold.landing.change_rows import ChangeRows, OldRow
 from refold.landing.debezium import Debezium
 from refold.landing.decoder import Decoder
+from refold.landing.jsonl import LineDecoder
+from refold.landing.typed_rows import TypedRows
 from refold.types import ColumnType, Schema, boolean, int64, text
 
 
@@ -58,6 +60,7 @@ class ChangeSource:
         operations: the members of the column `op`.
         position: columns that identify a change together with `op` and the key, each with its dotted place.
         decoder: makes the decoder from the places of columns, `enveloped` and `keys_change`.
+        rows: the format of landing, such as `Avro()` or `Parquet()`; JSON Lines by default.
         enveloped: whether records are wrapped as `{"schema": …, "payload": …}`, as Debezium can.
         keys_change: whether an update can change the key of a row. `replace(DMS, keys_change=False)` takes updates
             without a before image, and declares that none does: a row whose key did change would remain under both.
@@ -65,9 +68,10 @@ class ChangeSource:
 
     operations: type[Enum]
     position: Mapping[str, tuple[ColumnType, str]]
-    decoder: Callable[[Mapping[str, str], bool, bool], Decoder]
+    decoder: Callable[[Mapping[str, str], bool, bool], LineDecoder]
     enveloped: bool = False
     keys_change: bool = True
+    rows: TypedRows | None = None
 
     @property
     def columns(self) -> Schema:
@@ -77,20 +81,21 @@ class ChangeSource:
     def decoder_of(self, places: Mapping[str, str]) -> Decoder:
         """The decoder that finds the position, and other columns in their dotted places."""
         position = {name: place for name, (_, place) in self.position.items()}
-        return self.decoder({**places, **position}, self.enveloped, self.keys_change)
+        changes = self.decoder({**places, **position}, self.enveloped, self.keys_change)
+        return changes if self.rows is None else self.rows.of(changes)
 
 
 _ALWAYS_SHOWN = "keys_change: only DMS can leave out which key a row had; this tool always shows a change of key"
 
 
-def _debezium(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, documents: bool = False) -> Decoder:
+def _debezium(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, documents: bool = False) -> LineDecoder:
     if not keys_change:
         raise DeclarationError("The change source", [_ALWAYS_SHOWN])
     paths = {name: (place,) for name, place in places.items()}
     return Debezium(paths, enveloped=enveloped, documents=documents)
 
 
-def _change_rows(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, rows: ChangeRows) -> Decoder:
+def _change_rows(places: Mapping[str, str], enveloped: bool, keys_change: bool, *, rows: ChangeRows) -> LineDecoder:
     faults = ["enveloped: only Debezium wraps records in schema and payload"] if enveloped else []
     if not keys_change and rows.old_row is not OldRow.KEY:
         faults.append(_ALWAYS_SHOWN)

@@ -17,7 +17,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ from refold.landing.decoder import BadRecord, Decoded
 from refold.landing.documents import opened
 from refold.landing.json_block import LineIndex
 from refold.landing.json_line import BLANK, Field
-from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
-from refold.landing.jsonl import NO_PATHS, FieldFinder, LineDecoder, Paths, freeze_paths, pick
+from refold.landing.json_records import LINE_BYTES_MAX, Records
+from refold.landing.jsonl import NO_PATHS, FieldFinder, LineDecoder, Paths, Plan, freeze_paths, pick
 from refold.landing.key_moves import KeyMoves
 from refold.types import Schema, text
 
@@ -83,7 +83,8 @@ class Debezium(LineDecoder):
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("Debezium", paths))
 
-    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+    def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
+        """The fields of envelopes; see `LineDecoder`."""
         finder = FieldFinder()
         envelope = _Envelope(
             finder.add(Field(self._path("op"), text())),
@@ -94,27 +95,22 @@ class Debezium(LineDecoder):
         ops = [number for number, place in enumerate(finder.fields) if place.path == self._path("op")]
         moves = KeyMoves({column: sources[column] for column in key}, ops, UPDATE, DELETE)
 
-        def read(index: LineIndex) -> Decoded:
-            lines_read = opened(index, len(self._path("after"))) if self.documents else index
-            records = moves.apart(read_records(lines_read, finder.fields, self.line_bytes_max, fast=fast))
+        def settled(records: Records) -> Decoded:
+            records = moves.apart(records)
             table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
             bad = [record for record in records.bad if not _is_tombstone(record)]
-            if self.documents:
-                bad = [replace(record, raw=index.raw(record.number - 1)) for record in bad]
             early = {**moves.findings(records), **_row_findings(records, envelope, self.enveloped)}
-            control = len(records.bad) - len(bad)
-            return settle(
-                table,
-                columns,
-                records.lines,
-                lambda line: index.raw(line - 1),
-                bad=bad,
-                known=known,
-                early=early,
-                control=control,
-            )
+            control, lines, raw = len(records.bad) - len(bad), records.lines, records.raw
+            return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
 
-        return read
+        return Plan(finder.fields, sources, settled)
+
+    def _records(self, index: LineIndex, plan: Plan, fast: bool) -> Records:
+        if not self.documents:
+            return super()._records(index, plan, fast)
+        records = super()._records(opened(index, len(self._path("after"))), plan, fast)
+        bad = [replace(record, raw=index.raw(record.number - 1)) for record in records.bad]
+        return replace(records, bad=bad, raw=lambda line: index.raw(line - 1))
 
     def _path(self, dotted: str) -> tuple[str, ...]:
         return ("payload", *dotted.split(".")) if self.enveloped else tuple(dotted.split("."))

@@ -30,7 +30,7 @@ from refold.landing import texts
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.contract import ValueFault, refuse_ratio, settle
 from refold.landing.decoder import BadRecord, ByPieces, Decoded, joined
-from refold.landing.inflate import plain_pieces
+from refold.landing.inflate import COMPRESSIONS, plain_pieces
 from refold.landing.json_line import BYTE_ORDER_MARK
 from refold.types import ColumnKind, ColumnType, Schema
 
@@ -67,7 +67,7 @@ class Csv(ByPieces):
     null: tuple[str, ...] = ("",)
     suffixes: tuple[str, ...] = (
         _RETRY_SUFFIX,
-        *(plain + compressed for plain in _PLAIN for compressed in ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")),
+        *(plain + compressed for plain in _PLAIN for compressed in COMPRESSIONS),
     )
     unit: str = field(default="record", init=False)
     places: tuple[tuple[str, str], ...] = field(init=False, default=())

@@ -1,8 +1,8 @@
 """The plain bytes of a landing object, piece by piece: decompresses, and refuses what is damaged, cut or too large.
 
 gzip, zstd, LZ4 frames, bzip2 and snappy are recognised by their first bytes, since no text begins so; the blocks in
-which Hadoop writes snappy, by the name and those. Comes before every decoder of text and knows no format. An object that cannot be read as a whole is an `UnreadableObject`: its
-first half would be sealed as if it were everything.
+which Hadoop writes snappy, by the name as well. Comes before every decoder of text and knows no format. An object that
+cannot be read as a whole is an `UnreadableObject`: its first half would be sealed as if it were everything.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ _COMPRESSIONS = (
     _Compression("LZ4 frame", (".lz4",), b"\x04\x22\x4d\x18", lz4.frame.LZ4FrameDecompressor, RuntimeError),
     _Compression("bzip2", (".bz2",), b"BZh", bz2.BZ2Decompressor, OSError),
 )
+COMPRESSIONS = ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")
+"""The endings of names that decoders of text take, after that of their format."""
 _COMPRESSED_NAMES = (".gz", *snappy.SUFFIXES, *(suffix for each in _COMPRESSIONS for suffix in each.suffixes))
 _HEAD_BYTES = 10
 

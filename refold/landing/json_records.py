@@ -43,18 +43,14 @@ class Records:
         lines: the line (from 1 in `index`) of each row.
         faults: by row and field, the values that could not be read; they are null in the table.
         bad: the lines that are not records, by ascending line.
-        index: where the lines are in the bytes.
+        raw: the exact bytes of a line (from 1), without its newline.
     """
 
     table: pa.Table
     lines: npt.NDArray[np.int64]
     faults: Mapping[int, Mapping[int, ValueFault]]
     bad: Sequence[BadRecord]
-    index: LineIndex
-
-    def raw(self, line: int) -> bytes:
-        """The exact bytes of a line (from 1), without its newline."""
-        return self.index.raw(line - 1)
+    raw: Callable[[int], bytes]
 
 
 def read_records(index: LineIndex, fields: Sequence[Field], line_bytes_max: int, *, fast: bool = True) -> Records:
@@ -200,7 +196,10 @@ class _Collector:
 
     def finish(self) -> Records:
         self._flush()
-        return Records(pa.concat_tables(self.tables), np.concatenate(self.lines), self.faults, self.bad, self.index)
+        return Records(pa.concat_tables(self.tables), np.concatenate(self.lines), self.faults, self.bad, self._raw)
+
+    def _raw(self, line: int) -> bytes:
+        return self.index.raw(line - 1)
 
 
 def _array(values: Sequence[object], of: Field) -> pa.Array:

@@ -30,15 +30,34 @@ from refold.types import Schema
 Paths = Mapping[str, tuple[str, ...]]
 NO_PATHS: Paths = MappingProxyType({})
 SUFFIXES = tuple(
-    plain + compressed for plain in (".jsonl", ".ndjson", ".json") for compressed in ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")
+    plain + compressed
+    for plain in (".jsonl", ".ndjson", ".json")
+    for compressed in ("", ".gz", ".zst", ".lz4", ".bz2", ".snappy")
 )
 
 Sources = Mapping[str, tuple[tuple[int, int], ...]]
 """For each column its alternative places, first wins, each as (usual place, place where the record deletes)."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a decoder does with records.
+
+    Attributes:
+        fields: what is read of each.
+        sources: the fields of each column.
+        settled: makes rows and bad records of records with these fields.
+    """
+
+    fields: Sequence[Field]
+    sources: Sources
+    settled: Callable[[Records], Decoded]
+
+
 class LineDecoder(ByPieces):
     """What decoders of JSON Lines have in common: file names, numbering by lines, and the form of a retry."""
+
+    line_bytes_max: int
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -69,17 +88,22 @@ class LineDecoder(ByPieces):
         `fast=False` decodes line by line throughout, to the same result.
         """
         refuse_ratio(columns)
-        read = self._reader(columns, key, fast)
+        plan = self.plan(columns, key)
         for before, index in line_pieces(name, self._plain(name, data, bounds), bounds):
-            yield replace(read(index), plain_bytes=len(index.data)).after(before)
+            decoded = plan.settled(self._records(index, plan, fast))
+            yield replace(decoded, plain_bytes=len(index.data)).after(before)
+
+    def _records(self, index: LineIndex, plan: Plan, fast: bool) -> Records:
+        """The records of some lines, which it numbers from 1."""
+        return read_records(index, plan.fields, self.line_bytes_max, fast=fast)
 
     def _plain(self, name: str, data: Iterable[bytes], bounds: LandingBounds) -> Iterable[bytes]:
         """The plain bytes of an object, in pieces, as lines."""
         return plain_pieces(name, data, bounds)
 
     @abstractmethod
-    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
-        """A function that decodes some lines, which it numbers from 1."""
+    def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
+        """Which fields of records are read, and what becomes of them; for records of other formats too."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +131,19 @@ class JsonLines(LineDecoder):
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("JsonLines", paths))
 
-    def _reader(self, columns: Schema, key: Sequence[str], fast: bool) -> Callable[[LineIndex], Decoded]:
+    def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
+        """The fields of the columns; see `LineDecoder`."""
         paths, finder = dict(self.places), FieldFinder()
         sources = {
             column: tuple((place, place) for place in finder.alternatives(paths.get(column), column, columns))
             for column in columns
         }
 
-        def read(index: LineIndex) -> Decoded:
-            records = read_records(index, finder.fields, self.line_bytes_max, fast=fast)
+        def settled(records: Records) -> Decoded:
             table, known = pick(records, sources)
             return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known)
 
-        return read
+        return Plan(finder.fields, sources, settled)
 
 
 class FieldFinder:

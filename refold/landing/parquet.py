@@ -5,43 +5,26 @@ A timestamp is an instant where Parquet says that it is adjusted to UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refold.errors import UnreadableObject
 from refold.landing.bounds import LandingBounds
-from refold.landing.jsonl import NO_PATHS, Paths, freeze_paths
-from refold.landing.typed_rows import RETRY_SUFFIX, Sources, TypedRows, roots_of
+from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedRows, roots_of
 
 BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Parquet(TypedRows):
-    """Decodes Parquet files.
+    """Decodes Parquet files; attributes are those of `TypedRows`."""
 
-    Attributes:
-        paths: for a column that is not found under its own name, the dotted places to look in; the first that is not
-            null wins. Kept as `places`.
-        suffixes: the endings of names of objects; a retry has one of its own.
-    """
-
-    paths: InitVar[Paths] = NO_PATHS
     suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".parquet")
-    unit: str = field(default="row", init=False)
-    places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
-    def __post_init__(self, paths: Paths) -> None:
-        object.__setattr__(self, "places", freeze_paths("Parquet", paths))
-        if self.suffixes[0] != RETRY_SUFFIX:
-            object.__setattr__(self, "suffixes", (RETRY_SUFFIX, *self.suffixes))
-
-    def _batches(
-        self, name: str, data: bytes, sources: Callable[[pa.Schema], Sources], bounds: LandingBounds
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, name: str, data: bytes, check: Check, bounds: LandingBounds) -> Iterator[pa.RecordBatch]:
         file = _opened(name, data)
         if file.metadata.num_rows > bounds.object_records_max:
             raise bounds.too_large(name, f"{file.metadata.num_rows:,}", "object_records_max", "rows")
@@ -50,7 +33,7 @@ class Parquet(TypedRows):
         if plain_bytes > bounds.object_bytes_max:
             raise bounds.too_large(name, f"{plain_bytes:,}", "object_bytes_max", "plain bytes")
         rows = 0
-        for batch in _read(name, file, roots_of(sources(file.schema_arrow))):
+        for batch in _read(name, file, roots_of(check(file.schema_arrow))):
             rows += batch.num_rows
             yield batch
         if rows != file.metadata.num_rows:

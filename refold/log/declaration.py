@@ -19,6 +19,7 @@ from refold.landing.decoder import Decoder
 from refold.landing.jsonl import JsonLines
 from refold.landing.layout import DATED, Layout, Slot
 from refold.landing.listing import below
+from refold.landing.typed_rows import changes_of
 from refold.types import ColumnKind, ColumnType, Schema, arrow_schema, describe, enum, holds_all_of, parse_schema
 
 POSITION: Mapping[str, ColumnType] = {
@@ -278,7 +279,8 @@ class Log:
     @property
     def assumed(self) -> list[str]:
         """What is taken on the word of the declaration, and proofs say; a sentence each."""
-        fixed = isinstance(self.decoder, ChangeRows) and self.decoder.old_row is OldRow.NOTHING
+        changes = changes_of(self.decoder)
+        fixed = isinstance(changes, ChangeRows) and changes.old_row is OldRow.NOTHING
         bounded = [_within(self.repeats_within)] if self.repeats_within is not None else []
         return [BY_PLACE] * self.by_place + [KEYS_FIXED] * fixed + bounded
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from refold.errors import DeclarationError
+from refold.landing.typed_rows import changes_of
 from refold.log.declaration import POSITION, Log
 from refold.rules.fingerprint import fingerprint_text
 from refold.rules.outcome import FoldResult
@@ -278,5 +279,5 @@ def _placeholders(log: Log, columns: Schema, unchanged: str | Mapping[str, str] 
     """The placeholder of each column that can have one; by default that of the log's decoder, if any."""
     if isinstance(unchanged, Mapping):
         return dict(unchanged)
-    text = unchanged if unchanged is not None else getattr(log.decoder, "placeholder", None)
+    text = unchanged if unchanged is not None else getattr(changes_of(log.decoder), "placeholder", None)
     return {} if text is None else {name: text for name, kind in columns.items() if _can_have_placeholder(kind)}
