@@ -48,7 +48,7 @@ test: .venv/.stamp ## Run the tests
 
 ##@ Check
 
-check: lint types contracts doctest test wheel ## Everything that must hold before a change is accepted
+check: lint types contracts doctest docs test wheel ## Everything that must hold before a change is accepted
 
 lint: .venv/.stamp ## Style and common faults
 	$(PY) -m ruff check .
@@ -66,6 +66,10 @@ contracts: .venv/.stamp ## Imports point one way
 
 doctest: .venv/.stamp ## The examples in the docstrings
 	$(PY) -m pytest --doctest-modules refold examples -q -n 0
+
+docs: .venv/.stamp ## Build the documentation site into site/; a broken link or an unresolved name fails
+	$(PY) scripts/commands_page.py
+	.venv/bin/zensical build --strict --clean
 
 wheel: .venv/.stamp ## Build the wheel and try it in an environment of its own
 	rm -rf dist
@@ -89,7 +93,7 @@ lock: .venv/.stamp ## Resolve requirements/*.in again; UPGRADE=1 takes newer ver
 	scripts/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove environment, caches and builds; what .refold holds (landing, log, stores) stays
-	rm -rf .venv .refold/home build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .refold/home build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment holds exactly the hashed requirements; anything else is removed again, so that it cannot be leant on.
@@ -112,4 +116,4 @@ $(BENCH)/.stamp: requirements/bench.txt .venv/.stamp
 
 home: ; @mkdir -p .refold/dagster && ln -sfn ../../dagster.yaml .refold/dagster/dagster.yaml
 
-.PHONY: help rebuild ui test check lint format types contracts doctest wheel image schedules bench lock clean home
+.PHONY: help rebuild ui test check lint format types contracts doctest docs wheel image schedules bench lock clean home

@@ -219,9 +219,9 @@ def boolean(
     """True or false.
 
     Args:
-        true, false: what landing writes for them instead of JSON's literals, such as `("1", "Y")` and `("0", "N")`:
-            texts, or the digits of integers. Raises DeclarationError unless both are given, or neither, without common
-            members.
+        true: what landing writes for it instead of JSON's literal, such as `("1", "Y")`: texts, or digits of integers.
+        false: likewise, such as `("0", "N")`. Raises DeclarationError unless both are given, or neither, without
+            common members.
 
     >>> boolean(true=["1"], false=["0", "1"])
     Traceback (most recent call last):

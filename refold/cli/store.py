@@ -44,6 +44,12 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
     console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
     if declared.sinks:
         show_served(console, engine.served.check(store))
+        if engine.served.serves_other_rows(declared, snapshot):
+            console.print(
+                "What is served are other rows than these: they were released before the declaration changed or events "
+                "were redacted. `refold release ls` lists the releases.",
+                soft_wrap=True,
+            )
     for sentence in view.behind(engine, declared, snapshot):
         console.print(view.cell(sentence), soft_wrap=True)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from refold.canonical.digest import table_digest
 from refold.errors import Damaged, FixInput, NotFound, RefoldError, Unproven
-from refold.log.snapshot import SnapshotChain
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.project import Project
 from refold.proof.prover import Difference, Differs, Prover
 from refold.release.pointer import FormerSink, Release, ServedSink, title_of
@@ -92,6 +92,18 @@ class ServedAudit:
             for former in self._releaser.withdrawals.left(release)
             if store in (None, former.store) and sink in (None, former.title)
         ]
+
+    def serves_other_rows(self, store: Store, snapshot: Snapshot) -> bool:
+        """Whether the release of now serves a store of a built snapshot, and other rows than those built today.
+
+        So it is where a rollback serves what another declaration made, or what was there before a redaction.
+        """
+        release = self._releaser.current()
+        if release is None or store.name not in release.versions:
+            return False
+        if release.position_of(store.name).snapshot != snapshot.key:
+            return False
+        return self._publisher.content(store, snapshot).version != release.versions[store.name]
 
     def repair(self, store: Store, sink: Sink) -> Served | None:
         """Publish again, as it was proven, what a sink serves and differs; None where nothing differs.
