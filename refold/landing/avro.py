@@ -20,7 +20,7 @@ from fastavro.schema import expand_schema
 
 from refold.errors import UnreadableObject
 from refold.landing.bounds import LandingBounds
-from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedRows, pruned
+from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedFile, pruned
 
 BATCH_ROWS = 1 << 13
 
@@ -45,14 +45,14 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 @dataclass(frozen=True)
-class Avro(TypedRows):
+class Avro(TypedFile):
     """Decodes Avro object container files with their own schemas; attributes are those of `TypedRows`."""
 
     suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".avro")
 
     def _batches(self, name: str, data: bytes, check: Check, bounds: LandingBounds) -> Iterator[pa.RecordBatch]:
         rows = _records(name, data)
-        schema = pa.schema(_fields(next(rows)))
+        schema = pa.schema(arrow_fields(next(rows)))
         wanted = pa.schema(pruned(schema, check(schema)))
         while batch := list(islice(rows, BATCH_ROWS)):
             if not wanted.names:
@@ -69,7 +69,7 @@ def _records(name: str, data: bytes) -> Iterator[Any]:
     try:
         reader = fastavro.reader(io.BytesIO(data))
         yield expand_schema(reader.writer_schema)
-        yield from map(_plain, reader) if '"uuid"' in json.dumps(reader.writer_schema) else reader
+        yield from map(plain_value, reader) if '"uuid"' in json.dumps(reader.writer_schema) else reader
     except GeneratorExit:
         raise
     except Exception as error:  # what damaged bytes raise is not documented
@@ -83,7 +83,7 @@ def _damaged(name: str, found: str) -> UnreadableObject:
     )
 
 
-def _fields(schema: Any) -> list[pa.Field]:
+def arrow_fields(schema: Any) -> list[pa.Field]:
     """The fields of a record; of a file without records, none."""
     if not isinstance(schema, dict) or schema.get("type") != "record":
         return []
@@ -99,14 +99,14 @@ def _type(schema: Any) -> pa.DataType:
         return _TYPES.get(schema, _UNREAD)
     kind, logical = schema["type"], schema.get("logicalType")
     if kind == "record":
-        return pa.struct(_fields(schema))
+        return pa.struct(arrow_fields(schema))
     if logical == "decimal" and kind in ("bytes", "fixed"):
         return pa.decimal256(schema["precision"], schema.get("scale", 0))
     return _TYPES.get(f"{kind}-{logical}", _TYPES.get(kind, _UNREAD)) if isinstance(kind, str) else _type(kind)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value with UUIDs as texts."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain_value(each) for key, each in value.items()}
     return str(value) if isinstance(value, UUID) else value

@@ -8,7 +8,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 - A `u` whose key in `before` is not that in `after` moves a row: it is read as a delete of the old key, with the
   columns of `before`, and then the update. Where `before` has one part of the key and lacks another, the record is bad
   (`incomplete-key`); where it has none of the key, as with most settings of PostgreSQL, the key did not change.
-- A line `null` is the tombstone that follows a delete in Kafka; it is a control record, counted and passed over.
+- A line `null`, or an empty message, is the tombstone that follows a delete in Kafka; it is a control record.
 - MongoDB's connector writes the row as a JSON text (`documents`). A delete has it in `before` only where collections
   keep pre-images; elsewhere only the Kafka key names the document, and the delete is bad: `missing-before`.
 - A delete may carry the key alone, depending on the source's settings. Declare value columns with `null=True` where a
@@ -135,7 +135,7 @@ class Debezium(LineDecoder):
 
 
 def _is_tombstone(record: BadRecord) -> bool:
-    return record.raw.strip(BLANK) == b"null"
+    return record.raw.strip(BLANK) in (b"null", b"")
 
 
 def _row_findings(records: Records, envelope: _Envelope, enveloped: bool) -> dict[int, Finding]:

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from refold.errors import UnreadableObject
 from refold.landing.bounds import LandingBounds
-from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedRows, roots_of
+from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedFile, roots_of
 
 BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Parquet(TypedRows):
+class Parquet(TypedFile):
     """Decodes Parquet files; attributes are those of `TypedRows`."""
 
     suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".parquet")

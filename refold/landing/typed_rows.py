@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ _NO_OBJECT = pa.list_(pa.null())
 
 @dataclass(frozen=True)
 class TypedRows(ByPieces):
-    """What decoders of typed rows have in common: fields by paths, numbering by rows, and the form of a retry.
+    """What decoders of typed rows have in common: columns by paths, or a form of changes.
 
     Attributes:
         paths: for a column that is not found under its own name, the dotted places to look in; the first that is not
@@ -55,6 +55,7 @@ class TypedRows(ByPieces):
     paths: InitVar[Paths] = NO_PATHS
     suffixes: tuple[str, ...] = ()
     changes: LineDecoder | None = None
+    retry_suffix: ClassVar[str] = RETRY_SUFFIX
     unit: str = field(default="row", init=False)
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
@@ -63,12 +64,25 @@ class TypedRows(ByPieces):
         object.__setattr__(self, "places", freeze_paths(name, paths))
         if paths and self.changes is not None:
             raise DeclarationError(name, ["expected the paths in changes, found both"])
-        if self.suffixes[0] != RETRY_SUFFIX:
-            object.__setattr__(self, "suffixes", (RETRY_SUFFIX, *self.suffixes))
+        if self.suffixes[0] != self.retry_suffix:
+            object.__setattr__(self, "suffixes", (self.retry_suffix, *self.suffixes))
 
     def of(self, changes: LineDecoder) -> Decoder:
         """The same format, with rows that are changes of this form."""
         return replace(self, changes=changes)
+
+    @abstractmethod
+    def encode(self, raws: Sequence[bytes]) -> bytes:
+        """The form of a retry; see `Decoder`."""
+
+    @property
+    def shape(self) -> LineDecoder:
+        """What rows are: changes, or rows of their own."""
+        return self.changes or JsonLines(dict(self.places))
+
+
+class TypedFile(TypedRows):
+    """What decoders of files with one schema have in common: numbering by rows, and the form of a retry."""
 
     def encode(self, raws: Sequence[bytes]) -> bytes:
         """JSON Lines."""
@@ -84,11 +98,10 @@ class TypedRows(ByPieces):
     ) -> Iterator[Decoded]:
         """Decode one object in batches of rows; see `refold.landing.decoder.PieceDecoder`. The object is held whole."""
         refuse_ratio(columns)
-        shape = self.changes or JsonLines(dict(self.places))
         if name.endswith(RETRY_SUFFIX):
-            yield from shape.pieces(name, data, columns, key, bounds)
+            yield from self.shape.pieces(name, data, columns, key, bounds)
             return
-        plan, before = shape.plan(columns, key), 0
+        plan, before = self.shape.plan(columns, key), 0
         for batch in self._batches(name, b"".join(data), partial(paths_read, name, columns, plan), bounds):
             if before + batch.num_rows > bounds.object_records_max:
                 raise bounds.too_large(name, "more", "object_records_max", "rows")
