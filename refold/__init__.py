@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from refold.landing.layout import Folders
     from refold.landing.names import Names
     from refold.landing.parquet import Parquet
-    from refold.log.declaration import PLACE, ConflictLimits, Log, Numbered, QuarantineLimits
+    from refold.log.declaration import PLACE, ConflictLimits, Late, Log, Numbered, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import ignore, reject
@@ -70,6 +70,7 @@ __all__ = [
     "JsonArray",
     "JsonLines",
     "LandingBounds",
+    "Late",
     "Log",
     "MaxwellOp",
     "Names",
@@ -118,7 +119,7 @@ _NAMES_OF = {
     "landing.layout": "Folders",
     "landing.names": "Names",
     "landing.parquet": "Parquet",
-    "log.declaration": "ConflictLimits Log Numbered PLACE QuarantineLimits",
+    "log.declaration": "ConflictLimits Late Log Numbered PLACE QuarantineLimits",
     "project": "Project",
     "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",

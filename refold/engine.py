@@ -27,7 +27,7 @@ from refold.leases.lease import Duty
 from refold.leases.leases import Leases
 from refold.leases.opening import open_leases
 from refold.log.hot import HotLog, hot
-from refold.log.ordering import OrderCheck, OrderFinding
+from refold.log.ordering import OrderCheck
 from refold.log.quarantine import Quarantined, read_quarantine, retry_quarantine
 from refold.log.redactions import Redaction
 from refold.log.snapshot import Snapshot, SnapshotChain
@@ -201,18 +201,15 @@ class Engine:
         """What names and counts of the sealed objects of a log say of its being whole."""
         return completeness(self.project.log(log), self.chain.through(through.key))
 
-    def order_of(self, log: str, through: Snapshot) -> list[OrderFinding]:
-        """What producers' numbers say of the deliveries up to a snapshot. Raises FixInput where none are declared."""
+    def order_check(self, log: str) -> OrderCheck:
+        """What follows the deliveries of a log. Raises FixInput where nothing is declared to compare them with."""
         declared = self.project.log(log)
-        if declared.numbered is None:
+        if not declared.has_order:
             raise FixInput(
-                f"Log {log!r} does not declare that producers number its events.",
-                remedy="Declare `numbered=Numbered(producer, number)`, or name another log.",
+                f"Log {log!r} declares neither that producers number its events nor how late they may be.",
+                remedy="Declare `numbered=Numbered(producer, number)` or `late_max`, or name another log.",
             )
-        check, found, snapshots = OrderCheck(self.objects, self.chain, declared), [], self.chain.through(through.key)
-        for snapshot in track(snapshots, f"order {log}", len(snapshots), lambda s: s.cut(log).events):
-            found += check.take(snapshot)
-        return [*found, *check.missing()]
+        return OrderCheck(self.objects, self.chain, declared, self.project.cadence.begins)
 
     def compare_with_landing(self, log: str, through: Snapshot) -> Iterator[Compared]:
         """Compare a log with what landing still holds of it, up to a snapshot, oldest first. Raises NotFound."""

@@ -80,12 +80,12 @@ def log_repartition(context: click.Context, log: str, partitions: int, into: str
 def log_order(context: click.Context, log: str | None, as_of: str | None, as_json: bool) -> None:
     """List deliveries out of order, repeated and missing by the numbers of producers of LOG. Exits 1 on a finding.
 
-    By default of all logs that declare `numbered`.
+    Also events later than `late_max` allows. By default of all logs that declare `numbered` or `late_max`.
     """
     engine, console = open_project(context), view.console()
     snapshot, any_found = engine.chain.get(as_of), False
-    for name in [log] if log else [each.name for each in engine.project.logs if each.numbered]:
-        found = engine.order_of(name, snapshot)
+    for name in [log] if log else [each.name for each in engine.project.logs if each.has_order]:
+        found = engine.order_check(name).through(snapshot)
         any_found = any_found or bool(found)
         if as_json:
             for each in found:

@@ -19,6 +19,7 @@ from refold.dagster.resource import EngineResource
 from refold.engine import Engine
 from refold.errors import Damaged, RefoldError, Unproven
 from refold.log.declaration import Log
+from refold.log.ordering import OrderCheck
 from refold.log.snapshot import Snapshot
 from refold.project import Project
 from refold.proof.prover import Verdict
@@ -136,6 +137,7 @@ class _History:
         self._engine = engine
         self._report = report
         self._differed: list[Served] = []
+        self._orders: dict[str, OrderCheck] = {}
 
     def of(self, event: Event) -> Iterator[Reported]:
         """Dagster's events for an event of a rebuild."""
@@ -169,6 +171,9 @@ class _History:
         found = md.log_metadata(log, snapshot)
         yield self._report.materialized(place, cut.id[:20], keys.log_code_version(log), [], found)
         yield evaluated(place, keys.STRUCTURE, results.structure(event.findings, cut.seq_end))
+        if log.has_order and not event.findings:
+            check = self._orders.setdefault(log.name, self._engine.order_check(log.name))
+            yield evaluated(place, keys.ORDER, results.order(check.through(snapshot)))
 
     def _folded(self, log: Log, last: Snapshot) -> Iterator[Reported]:
         """The states of a log's stores, and after the last log what stands of relations."""

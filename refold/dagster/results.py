@@ -15,6 +15,7 @@ from refold.dagster import metadata as md
 from refold.engine import Engine
 from refold.errors import NotFound, RefoldError
 from refold.log.declaration import Log
+from refold.log.ordering import OrderFinding
 from refold.log.snapshot import Snapshot
 from refold.log.verify import LogFinding
 from refold.proof.prover import Verdict
@@ -66,10 +67,14 @@ def structure_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
 
 
 def order_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
-    """Compare deliveries from offset 0 to a snapshot with the numbers of their producers; a difference warns."""
-    found = engine.order_of(log.name, snapshot)
+    """Compare deliveries from offset 0 to a snapshot with what is declared of them; a difference warns."""
+    return order(engine.order_check(log.name).through(snapshot))
+
+
+def order(found: Sequence[OrderFinding]) -> Result:
+    """The result of the check `order`."""
     more = f" ({len(found)} findings)" if len(found) > 1 else ""
-    text = f"{found[0]}{more}" if found else "Every producer's events came in the order of their numbers, none missing."
+    text = f"{found[0]}{more}" if found else "Events came in time and in the order of their producers' numbers."
     return Result(not found, text, md.order_metadata(found), warns=True)
 
 

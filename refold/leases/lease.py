@@ -25,17 +25,8 @@ class Duty(StrEnum):
     PUBLISH = "publish"
 
 
-def partition_lease(log: str, partition: int) -> str:
-    """The name of the lease of a log partition.
-
-    >>> partition_lease("stock_events", 3)
-    'log/stock_events/0003'
-    """
-    return f"log/{log}/{partition:04d}"
-
-
 def order_of(name: str) -> tuple[int, str]:
-    """The order in which leases are taken: log partitions, then duties. Who takes them in one order never deadlocks."""
+    """The order in which leases are taken, duties last. Who takes them in one order never deadlocks."""
     duties = list(Duty)
     return (1 + duties.index(Duty(name)) if name in duties else 0, name)
 

@@ -288,19 +288,6 @@ class Leases:
         self._watched[name] = entry.version, since
         return not record.holder or now - since >= record.seconds
 
-    def is_free(self, name: str) -> bool:
-        """Whether a lease could be taken now. It never waits, so that it must be asked again to see a silent holder."""
-        entry = self.register.read(name)
-        return name not in self._held and self._is_silent(name, entry, self._readable(name, entry))
-
-    def is_lost(self, name: str) -> bool:
-        """Whether somebody else has taken a lease that this process held."""
-        try:
-            self.check(name)
-        except Fenced:
-            return True
-        return False
-
     def _readable(self, name: str, entry: Entry) -> LeaseRecord:
         if entry.damage:
             raise Damaged(

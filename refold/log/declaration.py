@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -107,6 +107,16 @@ def _passed(found: int, least: int, share: float, most: int) -> bool:
     return found > most or (found > least and found > share)
 
 
+class Late(StrEnum):
+    """What becomes of the landing of a log that has events later than `late_max` allows."""
+
+    REFUSE = "refuse"
+    """The log is not sealed until they are gone, or `late_max` is raised; their places are named."""
+
+    REPORT = "report"
+    """They are sealed; `refold log order` and the check `order` name them."""
+
+
 @dataclass(frozen=True)
 class Numbered:
     """That producers number their events, one after the other without gaps.
@@ -150,8 +160,8 @@ class Log:
             repeats another unless the same record is delivered twice, so what is landed again under another name counts
             again. Where landing has log partition and source offset as columns, name these two instead.
         repeats_within: how many snapshots back an id is remembered; None for all of the log. An event that repeats an
-            id of an older snapshot counts again, and proofs say so. It bounds the seen index; keep it once a snapshot
-            is sealed, since full replay under another number differs.
+            id of an older snapshot counts again, and proofs say so. It bounds the seen index. Once a snapshot
+            is sealed, another number is refused.
         event_time: the timestamp column whose UTC day is offered to relations as `event_date`, if any.
         partitions: the number of log partitions; fixed for a log once its first snapshot is sealed. Where landing names
             none, that of an event is Kafka's murmur2 of its key: the bytes of a text or binary, the digits of an
@@ -163,8 +173,8 @@ class Log:
         quarantine: when sealing stops because too much cannot be read.
         conflicts: when sealing stops because ids are repeated with other content.
         numbered: that producers number their events; what is then out of order, repeated or missing is reported.
-        late_max: how long before the beginning of the snapshot that takes an event in its `event_time` may be; the
-            landing of a log with older ones is refused.
+        late_max: how long before the beginning of the snapshot that takes an event in its `event_time` may be.
+        late: what becomes of older ones.
         owner: who answers for it, as Dagster shows owners: a mail address or `team:name`.
         description: one sentence for people.
 
@@ -185,6 +195,7 @@ class Log:
     conflicts: ConflictLimits = ConflictLimits()
     numbered: Numbered | None = None
     late_max: dt.timedelta | None = None
+    late: Late = Late.REFUSE
     owner: str | None = None
     description: str = ""
     repeats_within: int | None = None
@@ -270,6 +281,11 @@ class Log:
         if isinstance(self.event_id, Identity):
             return (*PROVENANCE.names, *self.key_columns)
         return _names(self.event_id)
+
+    @property
+    def has_order(self) -> bool:
+        """Whether there is something to compare its deliveries with: numbers of producers, or a bound on lateness."""
+        return self.numbered is not None or self.late_max is not None
 
     @property
     def by_place(self) -> bool:

@@ -43,6 +43,7 @@ class LogCut:
         schema: the text of the declared columns at sealing; a log may grow from one snapshot to the next.
         read, quarantined, control: counts of landing records; read = events + quarantined + control.
         objects: the landing objects it took in.
+        repeats_within: for how many snapshots the log remembered ids; None, which is not written, for all of it.
     """
 
     id: str
@@ -56,6 +57,14 @@ class LogCut:
     quarantined: int
     control: int
     objects: Sequence[SealedObject]
+    repeats_within: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of a manifest."""
+        body = asdict(self)
+        if self.repeats_within is None:
+            del body["repeats_within"]
+        return body
 
     @property
     def events(self) -> int:
@@ -147,7 +156,7 @@ class Snapshot:
         """The manifest: a record, so that it names the sha256 of all it says."""
         sealed = self.redacted.sealed if self.redacted else self
         own = {name: getattr(sealed, name) for name in _FIELDS}
-        logs = {name: asdict(cut) for name, cut in sealed.logs.items()}
+        logs = {name: cut.to_json() for name, cut in sealed.logs.items()}
         return record_bytes({"format": FORMAT, "id": sealed.id, **own, "logs": logs})
 
     @property

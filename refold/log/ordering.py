@@ -1,4 +1,4 @@
-"""In which order the events of each producer were delivered, where they are numbered: what came late, twice or not.
+"""How events were delivered: out of order, twice or not, by the numbers of their producers; and too late.
 
 A producer numbers its events from `first` on, without gaps. What is compared with that is the order of the log, by
 `log_seq`, which is the order of delivery. Nothing is refused here: events that come out of order are events. Comes
@@ -7,17 +7,20 @@ after `reader`; `refold log order` and the check `order` show what is found.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from refold.log.declaration import Log
+from refold.base.progress import track
+from refold.log.declaration import Log, Numbered
 from refold.log.reader import LogReader, plain
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
@@ -30,17 +33,19 @@ class OrderFault(StrEnum):
     OUT_OF_ORDER = "out-of-order"
     REPEATED = "repeated"
     MISSING = "missing"
+    LATE = "late"
 
 
 @dataclass(frozen=True)
 class OrderFinding:
-    """One number, or a range of them, that was not delivered in its turn.
+    """One number, or a range of them, that was not delivered in its turn; or an event later than `late_max` allows.
 
     Attributes:
         snapshot: the one that has the delivery; of missing numbers, the one with the delivery that skipped them.
         producer: the producer, and where numbers are of version vectors the key.
         first, last: the numbers.
         where: log partition, offset and landing record of that delivery.
+        time: the event time of one that is late, which has no producer and numbers here.
     """
 
     fault: OrderFault
@@ -49,8 +54,11 @@ class OrderFinding:
     first: int
     last: int
     where: str
+    time: str = ""
 
     def __str__(self) -> str:
+        if self.fault is OrderFault.LATE:
+            return f"event time {self.time} is later than late_max allows, at {self.where}"
         numbers = f"{self.first:,}" if self.first == self.last else f"{self.first:,} to {self.last:,}"
         how = {
             OrderFault.OUT_OF_ORDER: "came after a higher number, at",
@@ -94,24 +102,38 @@ class _Producer:
 
 
 class OrderCheck:
-    """Follows the numbers of the producers of a log that declares `numbered`, snapshot by snapshot, oldest first."""
+    """Follows the deliveries of a log that `has_order`, snapshot by snapshot. `begins` is that of its cadence."""
 
-    def __init__(self, objects: ObjectStore, chain: SnapshotChain, log: Log) -> None:
-        assert log.numbered is not None, "the log declares numbers"
-        self._reader, self._log, self._numbered = LogReader(objects, chain, log), log, log.numbered
+    def __init__(
+        self, objects: ObjectStore, chain: SnapshotChain, log: Log, begins: Callable[[str], dt.datetime]
+    ) -> None:
+        self._reader, self._chain, self._log, self._begins = LogReader(objects, chain, log), chain, log, begins
         self._producers: dict[str, _Producer] = {}
-        self.events = 0
+        self._found: list[OrderFinding] = []
+        self._taken = 0
 
-    def take(self, snapshot: Snapshot) -> list[OrderFinding]:
-        """What the next snapshot delivered out of order or again. Raises Damaged, Conflict as reading does."""
-        log, numbered = self._log, self._numbered
-        names = ["log_offset", "log_seq", "source_object", "source_line", numbered.producer, numbered.number]
-        by_vector = log.columns[numbered.number].kind is ColumnKind.VERSION_VECTOR
-        more = log.key_columns if by_vector else ()
-        events = self._reader.events(snapshot, list(dict.fromkeys([*names, *more]))).sort_by("log_seq")
-        self.events += len(events)
-        producers, numbers = self._numbers(events, by_vector=by_vector)
-        found: list[tuple[int, OrderFinding]] = []
+    def through(self, snapshot: Snapshot) -> list[OrderFinding]:
+        """All findings up to a snapshot, which is not before that of an earlier call; the missing numbers last.
+
+        Raises Damaged, Conflict as reading does.
+        """
+        snapshots = self._chain.through(snapshot.key)[self._taken :]
+        for each in track(snapshots, f"order {self._log.name}", len(snapshots), lambda s: s.cut(self._log.name).events):
+            self._found += self._take(each)
+            self._taken += 1
+        return [*self._found, *self.missing()]
+
+    def _take(self, snapshot: Snapshot) -> list[OrderFinding]:
+        """What the next snapshot delivered out of order, again or too late, in the order of delivery."""
+        log, numbered = self._log, self._log.numbered
+        names = ["log_offset", "log_seq", "source_object", "source_line"]
+        names += [numbered.producer, numbered.number, *log.key_columns] if numbered else []
+        names += [log.event_time] if log.late_max is not None and log.event_time is not None else []
+        events = self._reader.events(snapshot, list(dict.fromkeys(names))).sort_by("log_seq")
+        found = list(self._late(snapshot, events))
+        if numbered is None:
+            return [finding for _, finding in found]
+        producers, numbers = self._numbers(events, numbered)
         order = np.argsort(producers.codes, kind="stable")
         ends = np.searchsorted(producers.codes[order], np.arange(len(producers.names) + 1))
         for code, name in enumerate(producers.names):
@@ -119,6 +141,16 @@ class OrderCheck:
             producer = self._producers.setdefault(name, _Producer(numbered.first))
             found += self._follow(name, producer, snapshot, events, mine, numbers[mine])
         return [finding for _, finding in sorted(found, key=lambda each: each[0])]
+
+    def _late(self, snapshot: Snapshot, events: pa.Table) -> Iterator[tuple[int, OrderFinding]]:
+        if self._log.late_max is None or not len(events):
+            return
+        times = events[self._log.event_time]
+        oldest = pa.scalar(self._begins(snapshot.key) - self._log.late_max, times.type)
+        late = pc.fill_null(pc.less(times, oldest), False)
+        for place in np.flatnonzero(late.to_numpy()).tolist():
+            time = str(times[place].as_py())
+            yield place, OrderFinding(OrderFault.LATE, snapshot.key, "", 0, 0, _where(events, place), time)
 
     def missing(self) -> list[OrderFinding]:
         """The numbers below the highest of each producer that no snapshot so far delivered."""
@@ -128,11 +160,11 @@ class OrderCheck:
             for first, (last, snapshot, where) in sorted(producer.gaps.items())
         ]
 
-    def _numbers(self, events: pa.Table, *, by_vector: bool) -> tuple[_Coded, npt.NDArray[np.int64]]:
+    def _numbers(self, events: pa.Table, numbered: Numbered) -> tuple[_Coded, npt.NDArray[np.int64]]:
         """The producer of each event, and its number."""
-        texts = [str(each) for each in plain(events[self._numbered.producer]).to_pylist()]
-        values = plain(events[self._numbered.number]).to_pylist()
-        if by_vector:
+        texts = [str(each) for each in plain(events[numbered.producer]).to_pylist()]
+        values = plain(events[numbered.number]).to_pylist()
+        if self._log.columns[numbered.number].kind is ColumnKind.VERSION_VECTOR:
             values = [json.loads(value).get(name, 0) for value, name in zip(values, texts, strict=True)]
             keys = [self._log.key_of(row) for row in events.select(list(self._log.key_columns)).to_pylist()]
             texts = [f"{name} of {key!r}" for name, key in zip(texts, keys, strict=True)]
@@ -174,9 +206,3 @@ def _where(events: pa.Table, place: int) -> str:
     (row,) = events.slice(place, 1).to_pylist()
     origin = f"{row['source_object']} record {row['source_line']}"
     return f"log partition {row['log_partition']}, offset {row['log_offset']} ({origin})"
-
-
-def order_of(objects: ObjectStore, chain: SnapshotChain, log: Log, snapshots: Sequence[Snapshot]) -> list[OrderFinding]:
-    """All findings over snapshots given oldest first, from the first one on; the missing numbers last."""
-    check = OrderCheck(objects, chain, log)
-    return [*(finding for snapshot in snapshots for finding in check.take(snapshot)), *check.missing()]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from refold.canonical.encoding import as_one
 from refold.errors import RefusedLanding
 from refold.landing.listing import LandingObject
-from refold.log.declaration import Log
+from refold.log.declaration import Late, Log
 from refold.seal.decoding import Take
 from refold.seal.new_events import Partitions
 
@@ -31,7 +31,8 @@ class Arrivals:
 
     def __init__(self, log: Log, key: str, begins: dt.datetime, items: Iterable[LandingObject], take: Take) -> None:
         self._log, self._key, self._take = log, key, take
-        self._oldest = None if log.late_max is None else begins - log.late_max
+        refuses = log.late_max is not None and log.late is Late.REFUSE
+        self._oldest = begins - log.late_max if refuses and log.late_max is not None else None
         self._late, self._late_count = list[str](), 0
         self._named = log.partitions > 1 and any(item.partition is not None for item in items)
         self._places: dict[object, tuple[int, str]] = {}
@@ -52,7 +53,8 @@ class Arrivals:
                 f"Log {self._log.name!r} was not sealed at snapshot {self._key}: expected events of {self._oldest} or "
                 f"later (late_max {self._log.late_max}), found {self._late_count:,} older ones:"
                 + "".join(f"\n  - {each}" for each in self._late),
-                remedy="\nRaise late_max, or move their objects away; nothing of the log is sealed until then.",
+                remedy="\nRaise late_max, declare late=Late.REPORT, or move their objects away; nothing of the log is "
+                "sealed until then.",
             )
         if self._split:
             raise RefusedLanding(

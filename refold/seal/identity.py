@@ -1,8 +1,9 @@
 """Key and event id of a sealed log, as far as what is sealed shows them; a declaration of others is refused.
 
-A manifest has the columns of a log, and not which of them are its key and its event id. What follows from these two is
-sealed: the seen index holds the hashes of the ids, and log partitions follow from keys where landing names none. So a
-few events of a sealed segment show whether the declaration is still the one by which they were sealed.
+A manifest has the columns of a log, and for how many snapshots it remembered ids. It does not say which columns are key
+and event id, but what follows from these two is sealed: the seen index holds the hashes of the ids, and log partitions
+follow from keys where landing names none. So a few events of a sealed segment show whether the declaration is still the
+one by which they were sealed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ _KINDS = (ColumnKind.TEXT, ColumnKind.INT64, ColumnKind.BINARY)
 
 
 def faults_of_identity(objects: ObjectStore, chain: SnapshotChain, log: Log) -> list[str]:
-    """What shows that a sealed log had another key or event id, naming both; empty where nothing does."""
+    """What shows that a sealed log had another key, event id or `repeats_within`; empty where nothing does."""
+    within = chain.head.cut(log.name).repeats_within if chain.head else log.repeats_within
+    if within != log.repeats_within:
+        return [f"it was sealed with repeats_within={within} and is declared with repeats_within={log.repeats_within}"]
     _, seen = newest_seen(chain, log.name)
     snapshot = next((each for each in reversed(list(chain)) if each.cut(log.name).events), None)
     if snapshot is None or not seen or snapshot.excluded(log.name):  # an erased key is in another log partition

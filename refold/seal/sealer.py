@@ -368,6 +368,7 @@ class _LogSealer:
             quarantined=sum(len(decoded.bad) for decoded in objects),
             control=sum(decoded.control for decoded in objects),
             objects=[_sealed_object(decoded, parent) for decoded in objects],
+            repeats_within=self.log.repeats_within,
         )
 
     def _write(

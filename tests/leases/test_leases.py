@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from refold.errors import CommitUnknown, Conflict, Damaged, Fenced, FixInput, NotFound, Unavailable
-from refold.leases.lease import Duty, partition_lease
+from refold.leases.lease import Duty
 from refold.leases.leases import Leases
 from refold.leases.register import ObjectRegister
 from refold.storage.objects import ObjectStore
@@ -146,8 +146,8 @@ def test_what_a_commit_names_is_there_before_it_is_decided(two: Two):
 
 
 def test_leases_are_taken_in_one_order_and_held_once(two: Two):
-    """Log partitions, sealing, pruning, publishing; a nested holder takes none again, and gives none up early."""
-    names = (Duty.PUBLISH, Duty.SEAL, partition_lease("moves", 3))
+    """Sealing, pruning, publishing; a nested holder takes none again, and gives none up early."""
+    names = (Duty.PUBLISH, Duty.SEAL, Duty.PRUNE)
     with two.first.holding(*names):
         assert [two.first.token(name) for name in names] == [1, 1, 1]
         with two.first.holding(Duty.SEAL):

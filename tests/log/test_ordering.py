@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refold import Daily, Log, Numbered, Project, int64, latest_by_key, text, timestamp, version_vector
+from refold import Daily, Late, Log, Numbered, Project, int64, latest_by_key, text, timestamp, version_vector
 from refold.errors import DeclarationError, FixInput, RefusedLanding
 from refold.log.ordering import OrderFault, _Producer
 from tests.dagster.house import House
@@ -52,7 +52,7 @@ def test_each_fault_is_found_with_its_place(tmp_path: Path):
     second = [("a", 3), ("b", 2), ("a", 5), ("c", 2)]
     days = {"2026-01-01": [("a", 1), ("b", 1), ("a", 2), ("a", 5)], "2026-01-02": second}
     engine = sealed(landed(tmp_path, days)).engine()
-    found = engine.order_of("tills", engine.chain.get())
+    found = engine.order_check("tills").through(engine.chain.get())
     assert [(f.fault, f.snapshot, f.producer, f.first, f.last) for f in found] == [
         (OrderFault.OUT_OF_ORDER, "2026-01-02", "a", 3, 3),
         (OrderFault.REPEATED, "2026-01-02", "a", 5, 5),
@@ -94,14 +94,16 @@ def test_counters_of_version_vectors_count_by_key(tmp_path: Path):
     lines = [json.dumps(dict(zip(("id", "k", "node", "v"), row, strict=True))) + "\n" for row in rows]
     (folder / "a.jsonl").write_text("".join(lines))
     engine = sealed(shop).engine()
-    (finding,) = engine.order_of("writes", engine.chain.get())
+    (finding,) = engine.order_check("writes").through(engine.chain.get())
     assert (finding.fault, finding.producer, finding.first) == (OrderFault.OUT_OF_ORDER, "a of 'y'", 1)
 
 
 def test_the_command_and_the_check_show_it(tmp_path: Path):
     shop = landed(tmp_path / "shop", {"2026-01-01": [("a", 1), ("a", 3)]})
     house = House(shop)
-    assert house.rebuild().success
+    rebuilt = house.rebuild()
+    assert rebuilt.success
+    assert [each.passed for each in rebuilt.get_asset_check_evaluations() if each.check_name == "order"] == [False]
     result = house.check("log/tills", "2026-01-01")
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "order"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -125,21 +127,38 @@ def test_hot_counts_what_a_count_of_landing_does(tmp_path: Path):
     assert sum(each.size_bytes for each in found.partitions) > 0
 
 
-def test_what_is_too_late_is_refused_with_its_place(tmp_path: Path):
+def late_shop(root: Path, policy: Late) -> Shop:
+    """An event in time, and one a second too late."""
     late = Log(
         "late", key="k", event_id="id", columns={"id": int64(), "k": text(), "at": timestamp()}, event_time="at",
-        late_max=dt.timedelta(days=1),
+        late_max=dt.timedelta(days=1), late=policy,
     )  # fmt: skip
     store = latest_by_key(late, "last", version=1, columns={"at": timestamp()})
-    shop = Shop(tmp_path, Project("p", Daily(dt.date(2026, 1, 1)), [store]))
+    shop = Shop(root, Project("p", Daily(dt.date(2026, 1, 1)), [store]))
     for key, at in (("2026-01-03", "2026-01-02T00:00:00Z"), ("2026-01-04", "2026-01-02T23:59:59Z")):
         folder = shop.landing / "late" / f"dt={key}"
         folder.mkdir(parents=True)
         (folder / "a.jsonl").write_text(json.dumps({"id": int(key[-1]), "k": "x", "at": at}) + "\n")
+    return shop
+
+
+def test_what_is_too_late_is_refused_with_its_place(tmp_path: Path):
+    shop = late_shop(tmp_path, Late.REFUSE)
     engine = shop.engine()
     with pytest.raises(RefusedLanding, match=r"found 1 older ones:\n  - 2026-01-02 23:59:59.*a.jsonl record 1"):
         list(engine.sealing.seal())
     assert shop.engine().chain.get().key == "2026-01-03"
+
+
+def test_what_is_too_late_is_sealed_and_reported_with_its_place_where_that_is_declared(tmp_path: Path):
+    engine = sealed(late_shop(tmp_path, Late.REPORT)).engine()
+    (finding,) = engine.order_check("late").through(engine.chain.get())
+    assert (finding.fault, finding.snapshot) == (OrderFault.LATE, "2026-01-04")
+    assert str(finding) == (
+        "event time 2026-01-02 23:59:59+00:00 is later than late_max allows, at log partition 2, offset 1 "
+        "(late/dt=2026-01-04/a.jsonl record 1)"
+    )
+    assert engine.order_check("late").through(engine.chain.get("2026-01-03")) == []
 
 
 def test_a_key_that_lands_in_two_log_partitions_is_refused_with_both_places(tmp_path: Path):
@@ -171,5 +190,5 @@ def test_a_log_without_numbers_has_no_order(tmp_path: Path):
     other = Log("l", key="k", event_id="k", columns={"k": text()})
     shop = Shop(tmp_path, Project("p", Daily(dt.date(2026, 1, 1)), [latest_by_key(other, "s", version=1, columns={})]))
     engine = shop.engine()
-    with pytest.raises(FixInput, match="does not declare that producers number its events"):
-        engine.order_of("l", None)
+    with pytest.raises(FixInput, match="declares neither that producers number its events nor how late"):
+        engine.order_check("l")

@@ -104,6 +104,20 @@ def test_another_number_is_refused_by_full_replay(tmp_path: Path):
     assert not all(verdict.passed for verdict in verdicts)
 
 
+@pytest.mark.parametrize(("sealed", "declared"), [(1, None), (1, 2), (None, 1)])
+def test_another_number_is_refused_before_anything_is_sealed(sealed: int | None, declared: int | None, tmp_path: Path):
+    """With both numbers; the one of a log without it is not written, so that its manifests are as before."""
+    land(tmp_path, [["a"], ["b"], ["a"]])
+    rebuild_all(shop_of(tmp_path, sealed).engine(), DAYS[1])
+    manifests = [path.read_text() for path in sorted((shop_of(tmp_path, 1).store / "snapshots").glob("*.json"))]
+    assert [("repeats_within" in body) for body in manifests] == [sealed is not None] * 2
+    expected = f"sealed with repeats_within={sealed} and is declared with repeats_within={declared}"
+    with pytest.raises(DeclarationError, match=expected):
+        rebuild_all(shop_of(tmp_path, declared).engine())
+    rebuild_all(shop_of(tmp_path, sealed).engine())
+    assert len(shop_of(tmp_path, sealed).engine().chain) == 3
+
+
 def test_the_cost_of_ids_is_shown(tmp_path: Path):
     """Bytes of what is remembered, and the seconds of a look-up."""
     land(tmp_path, [[f"{day} {n}" for n in range(300)] for day in range(4)])
