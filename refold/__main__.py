@@ -1,6 +1,6 @@
 """`python -m refold`: the command `refold`."""
 
-from refold.cli.main import cli
+from refold.cli.main import main
 
 if __name__ == "__main__":
-    cli(prog_name="refold")
+    main()

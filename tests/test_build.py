@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_module_of_the_package(wheel: zipfile.ZipFile):
 
 def test_the_wheel_names_what_the_command_runs_on(wheel: zipfile.ZipFile):
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "refold = refold.cli.main:cli" in wheel.read(entry_points).decode()
+    assert "refold = refold.cli.main:main" in wheel.read(entry_points).decode()
 
 
 @pytest.mark.parametrize("lock", LOCKS)
