@@ -17,3 +17,6 @@ uv venv --quiet --python "$project/.venv/bin/python" clean
 uv pip install --quiet --python clean/bin/python --require-hashes -r "$project/requirements/refold.txt"
 uv pip install --quiet --python clean/bin/python --no-deps "$wheel"
 clean/bin/python -I "$project/scripts/wheel_smoke.py" "$wheel"
+# The tutorial, followed to the letter where only the wheel is.
+cd "$project" && .venv/bin/python -m tests.docs.blocks docs/tutorial.md "$place/clean/bin"
+echo "docs/tutorial.md: every command did as it says"

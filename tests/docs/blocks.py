@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +53,10 @@ def blocks(page: Path) -> list[Block]:
 
 @dataclass
 class Runner:
-    """Runs the blocks of one page in a folder; `faults` are what did not come out as the page says."""
+    """Runs the blocks of one page in a folder, with the commands of an environment's `bin` folder."""
 
     folder: Path
+    bin: Path = Path(sys.executable).parent
     namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
 
     def run(self, block: Block) -> Iterator[str]:
@@ -77,10 +79,9 @@ class Runner:
 
     def _printed(self, command: str) -> tuple[str, int]:
         environment = {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
             "HOME": str(self.folder),
-            "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
-        }
+        } | {name: os.environ[name] for name in ("XDG_CACHE_HOME",) if name in os.environ}
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -108,3 +109,16 @@ def _alike(expected: str, found: str) -> bool:
     wanted, printed = (" ".join(text.split()) + "\n" for text in (expected, found))
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     return doctest.OutputChecker().check_output(wanted, printed, flags)
+
+
+def main(page: Path, bin: Path) -> None:
+    """Follow a page, as its reader would, with the commands of an environment; exits with what is not as it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner(Path(folder), bin)
+        faults = [fault for block in blocks(page) for fault in runner.run(block)]
+    if faults:
+        sys.exit("\n".join(faults))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
