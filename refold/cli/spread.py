@@ -7,7 +7,8 @@ import sys
 
 import click
 
-import refold.cli.redact  # noqa: F401  # registers its commands of `refold log`
+import refold.cli.landing
+import refold.cli.redact  # noqa: F401  # both register their commands of `refold log`
 from refold.cli import terminal as view
 from refold.cli.group import open_project
 from refold.cli.log import log

@@ -116,6 +116,8 @@ class Folders:
     are objects whose own names start so. The folders of the template are exempt. `_SUCCESS` right in the folder of
     a day or hour marks it as complete.
 
+    Months, days and hours right after `=` may lack their zero, as Spark and Hive write the folders of integers.
+
     Attributes:
         template: the folders of a day, with `{date}` (YYYY-MM-DD), or `{year}`, `{month}` and `{day}`; with `{hour}`
             after it, of an hour of UTC, for a project whose cadence is `Hourly`.
@@ -126,7 +128,7 @@ class Folders:
 
     >>> Folders("year={year}/month={month}/day={day}").slot("year=2026/month=01/day=31/partition=3/a.jsonl")
     Slot(folder='2026-01-31', partition=3, offset=None, turn=None)
-    >>> Folders("dt={date}/hour={hour}").slot("dt=2026-01-31/hour=05/a.jsonl").folder
+    >>> Folders("dt={date}/hour={hour}").slot("dt=2026-01-31/hour=5/a.jsonl").folder
     '2026-01-31T05'
     >>> Folders().slot("2026-01-31/a.jsonl") is None
     True
@@ -182,7 +184,7 @@ class Folders:
         """The day of a `_SUCCESS` object right in the folder of that day; one deeper or beside it marks only a part."""
         folder, _, file = name.rpartition("/")
         slot = self.slot(name) if file == MARKER else None
-        whole = slot is not None and folder == self.folder(slot.folder)
+        whole = slot is not None and not self._day(folder)[1]
         return slot.folder if slot is not None and whole else None
 
     def _is_hidden(self, folder: str) -> bool:
@@ -202,14 +204,19 @@ class Folders:
 
     def _pattern(self) -> re.Pattern[str]:
         parsed = Formatter().parse(self.template)
-        days = "".join(re.escape(t) + (f"(?P<{name}>{FIELDS[name]})" if name else "") for t, name, _, _ in parsed)
+        days = "".join(re.escape(t) + (f"(?P<{name}>{digits(t, name)})" if name else "") for t, name, _, _ in parsed)
         return re.compile(rf"(?<![^/])(?=(?P<all>{days})(?![^/]))", re.ASCII)
 
 
 def key_of(parts: Mapping[str, str]) -> str:
     """The snapshot key of the fields of a template."""
-    date = parts.get("date") or "{year}-{month}-{day}".format(**parts)
-    return f"{date}T{parts['hour']}" if "hour" in parts else date
+    date = parts.get("date") or "{year}-{month:0>2}-{day:0>2}".format(**parts)
+    return f"{date}T{parts['hour']:0>2}" if "hour" in parts else date
+
+
+def digits(before: str, name: str) -> str:
+    """The pattern of a field of a template after some text; right after `=` it may lack its zero."""
+    return FIELDS[name].replace("{2}", "{1,2}") if before.endswith("=") and name != "date" else FIELDS[name]
 
 
 def is_real(key: str) -> bool:

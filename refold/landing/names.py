@@ -20,6 +20,7 @@ from refold.landing.layout import (
     UNFINISHED,
     Skip,
     Slot,
+    digits,
     is_chosen,
     is_hidden,
     is_hidden_folder,
@@ -171,7 +172,8 @@ def _pattern(template: str) -> re.Pattern[str]:
         if name == "any":
             pattern += _ANY[name]
         elif name is not None:
-            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_ANY[name]})"
+            field_pattern = digits(text, name) if name in FIELDS else _ANY[name]
+            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{field_pattern})"
             seen.add(name)
     return re.compile(rf"{pattern}(?:\.[^/]*)?", re.ASCII)
 

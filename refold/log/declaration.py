@@ -169,6 +169,7 @@ class Log:
         decoder: the format of its landing objects.
         landing: its folder in landing, such as `topics/shop.orders`; by default its name. "" for all of landing.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
+        suffixes: the endings of names of its landing objects; by default those of the decoder. `("",)` for any.
         bounds: how large its landing objects, and what a snapshot takes in of them, may be.
         quarantine: when sealing stops because too much cannot be read.
         conflicts: when sealing stops because ids are repeated with other content.
@@ -199,6 +200,7 @@ class Log:
     owner: str | None = None
     description: str = ""
     repeats_within: int | None = None
+    suffixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = []
@@ -208,6 +210,8 @@ class Log:
             faults.append(f"its name {self.name!r} is not an identifier")
         if self.landing is not None and (self.landing != self.landing.strip("/") or "//" in self.landing):
             faults.append(f"landing is {self.landing!r}; expected a folder without slashes around it")
+        if isinstance(self.suffixes, str):
+            faults.append(f"suffixes is {self.suffixes!r}; expected a tuple of endings such as ('.gz',)")
         if not 1 <= self.partitions <= 1024:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
         faults += _identifying("key", self.key_columns, self.columns)
@@ -265,6 +269,11 @@ class Log:
     def folder(self) -> str:
         """Its folder in landing."""
         return self.name if self.landing is None else self.landing
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of names of its landing objects."""
+        return self.suffixes or self.decoder.suffixes
 
     def slot_of(self, name: str) -> Slot | None:
         """Where a landing object belongs by its name alone; None where the layout does not take it."""

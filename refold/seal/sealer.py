@@ -230,7 +230,7 @@ class _LogSealer:
 
     def _listed(self, landing: ObjectStore) -> Landing:
         try:
-            return list_landing(landing, self.log.name, self.log.decoder.suffixes, self.log.layout, self.log.folder)
+            return list_landing(landing, self.log.name, self.log.endings, self.log.layout, self.log.folder)
         except RefusedLanding as error:
             self.stopped = error
             return Landing(self.log.name)

@@ -218,7 +218,7 @@ def _write(landing: Path, logs: Sequence[Log], by_log: Mapping[str, Days]) -> No
     landing.mkdir()
     for log in logs:
         for key, events in by_log.get(log.name, {}).items():
-            path = landing / log.folder / f"{log.layout.example(key)}{log.decoder.suffixes[0]}"
+            path = landing / log.folder / f"{log.layout.example(key)}{log.endings[0]}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"".join(map(_line, events)))
             written_at = dt.datetime.fromisoformat(key).replace(tzinfo=dt.UTC).timestamp()
