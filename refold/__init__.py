@@ -9,25 +9,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from refold.landing.avro import Avro
+    from refold.landing.avro_messages import AvroMessages, schemas_in
     from refold.landing.bounds import LandingBounds
     from refold.landing.change_sources import (
+        CANAL,
         DEBEZIUM_MONGODB,
         DEBEZIUM_MYSQL,
         DEBEZIUM_POSTGRESQL,
         DEBEZIUM_SQLSERVER,
         DMS,
         MAXWELL,
+        CanalOp,
         ChangeOp,
         DmsOp,
         MaxwellOp,
     )
     from refold.landing.debezium import Debezium
     from refold.landing.delimited import Csv
+    from refold.landing.framed import Framed, Framing
     from refold.landing.json_array import JsonArray
     from refold.landing.jsonl import JsonLines
     from refold.landing.layout import Folders
     from refold.landing.names import Names
     from refold.landing.parquet import Parquet
+    from refold.landing.protobuf_messages import ProtobufMessages
     from refold.log.declaration import PLACE, ConflictLimits, Late, Log, Numbered, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from refold.types import binary, boolean, date, decimal, enum, int64, ratio, text, timestamp, version_vector
 
 __all__ = [
+    "CANAL",
     "DEBEZIUM_MONGODB",
     "DEBEZIUM_MYSQL",
     "DEBEZIUM_POSTGRESQL",
@@ -55,9 +61,11 @@ __all__ = [
     "NOT_NULL",
     "PLACE",
     "Avro",
+    "AvroMessages",
     "BulkNdjson",
     "Cache",
     "CachedRows",
+    "CanalOp",
     "ChangeOp",
     "ConflictLimits",
     "Csv",
@@ -66,6 +74,8 @@ __all__ = [
     "Delta",
     "DmsOp",
     "Folders",
+    "Framed",
+    "Framing",
     "Hourly",
     "JsonArray",
     "JsonLines",
@@ -78,6 +88,7 @@ __all__ = [
     "OpenRelease",
     "Parquet",
     "Project",
+    "ProtobufMessages",
     "QuarantineLimits",
     "Recheck",
     "Sql",
@@ -101,6 +112,7 @@ __all__ = [
     "ratio",
     "reject",
     "relation",
+    "schemas_in",
     "text",
     "timestamp",
     "version_vector",
@@ -109,17 +121,20 @@ __all__ = [
 _NAMES_OF = {
     "sinks.expectations": "expect",
     "landing.avro": "Avro",
+    "landing.avro_messages": "AvroMessages schemas_in",
     "landing.bounds": "LandingBounds",
-    "landing.change_sources": "ChangeOp DEBEZIUM_MONGODB DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL DEBEZIUM_SQLSERVER "
-    "DMS DmsOp MAXWELL MaxwellOp",
+    "landing.change_sources": "CANAL CanalOp ChangeOp DEBEZIUM_MONGODB DEBEZIUM_MYSQL DEBEZIUM_POSTGRESQL "
+    "DEBEZIUM_SQLSERVER DMS DmsOp MAXWELL MaxwellOp",
     "landing.debezium": "Debezium",
     "landing.delimited": "Csv",
+    "landing.framed": "Framed Framing",
     "landing.json_array": "JsonArray",
     "landing.jsonl": "JsonLines",
     "landing.layout": "Folders",
     "landing.names": "Names",
     "landing.parquet": "Parquet",
     "log.declaration": "ConflictLimits Late Log Numbered PLACE QuarantineLimits",
+    "landing.protobuf_messages": "ProtobufMessages",
     "project": "Project",
     "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",

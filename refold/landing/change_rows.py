@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import Decoded
 from refold.landing.json_line import Field
-from refold.landing.json_records import LINE_BYTES_MAX, Records
+from refold.landing.json_records import LINE_BYTES_MAX, Records, taken
 from refold.landing.jsonl import FieldFinder, LineDecoder, Plan, pick
-from refold.landing.key_moves import KeyMoves, taken
+from refold.landing.key_moves import KeyMoves
 from refold.types import ColumnType, Schema, text
 
 
@@ -51,7 +51,7 @@ class ChangeRows(LineDecoder):
             of the format itself.
         places: columns that are not in the row, each with its dotted place.
         old_row: what `old` must hold of an update.
-        line_bytes_max: as of `JsonLines`.
+        arrays, line_bytes_max: as of `JsonLines`.
 
     >>> from refold.types import int64, text
     >>> maxwell = ChangeRows("type", "data", "old", ("insert", "update"), "update", "delete", ())
@@ -71,6 +71,7 @@ class ChangeRows(LineDecoder):
     places: tuple[tuple[str, str], ...] = ()
     old_row: OldRow = OldRow.CHANGES
     line_bytes_max: int = LINE_BYTES_MAX
+    arrays: tuple[str, ...] = ()
 
     def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
         """The fields of changes; see `LineDecoder`."""
@@ -89,7 +90,7 @@ class ChangeRows(LineDecoder):
             table, known = pick(records, sources, pc.equal(records.table.column(op), self.delete))
             unknown = self._unknown_moves(records, moves, old)
             early = {**unknown, **moves.findings(records), **self._findings(records, op, row)}
-            bad, control, lines, raw = records.bad, int(own.sum()), records.lines, records.raw
+            bad, control, lines, raw = records.bad, int(own.sum()) + records.control, records.lines, records.raw
             return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
 
         return Plan(finder.fields, sources, settled)

@@ -43,6 +43,14 @@ class MaxwellOp(Enum):
     DELETE = "delete"
 
 
+class CanalOp(Enum):
+    """The operation of a change, as Canal writes it."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+
+
 class DmsOp(Enum):
     """The operation of a change, as AWS DMS writes it."""
 
@@ -186,6 +194,34 @@ MAXWELL = ChangeSource(
     ),
 )
 """MySQL by Maxwell, with commit info: second, transaction, place in it; rows of a bootstrap have the second alone."""
+
+CANAL = ChangeSource(
+    CanalOp,
+    {
+        "source_db": (text(), "database"),
+        "source_table": (text(), "table"),
+        "source_time": (int64(), "es"),
+        "source_batch": (int64(), "id"),
+        "source_row": (int64(), "#"),
+    },
+    partial(
+        _change_rows,
+        rows=ChangeRows(
+            "type",
+            "data",
+            "old",
+            ("INSERT", "UPDATE"),
+            "UPDATE",
+            "DELETE",
+            ("CREATE", "ALTER", "ERASE", "RENAME", "QUERY", "CINDEX", "DINDEX"),
+            arrays=("data", "old"),
+        ),
+    ),
+)
+"""MySQL by Canal's flat messages: time, batch, and the row among those of a message. All values are texts.
+
+A row that one batch changes twice in one millisecond, in two messages, conflicts: Canal does not show their order.
+"""
 
 DMS = ChangeSource(
     DmsOp,

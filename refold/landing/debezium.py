@@ -18,7 +18,7 @@ of `refold.landing.jsonl`, on which this builds. Key and value in one line, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +27,6 @@ import pyarrow.compute as pc
 
 from refold.landing.contract import Finding, settle, shorten
 from refold.landing.decoder import BadRecord, Decoded
-from refold.landing.documents import opened
-from refold.landing.json_block import LineIndex
 from refold.landing.json_line import BLANK, Field
 from refold.landing.json_records import LINE_BYTES_MAX, Records
 from refold.landing.jsonl import NO_PATHS, FieldFinder, LineDecoder, Paths, Plan, freeze_paths, pick
@@ -100,17 +98,16 @@ class Debezium(LineDecoder):
             table, known = pick(records, sources, pc.equal(records.table.column(envelope.op), DELETE))
             bad = [record for record in records.bad if not _is_tombstone(record)]
             early = {**moves.findings(records), **_row_findings(records, envelope, self.enveloped)}
-            control, lines, raw = len(records.bad) - len(bad), records.lines, records.raw
+            control = len(records.bad) - len(bad) + records.control
+            lines, raw = records.lines, records.raw
             return settle(table, columns, lines, raw, bad=bad, known=known, early=early, control=control)
 
         return Plan(finder.fields, sources, settled)
 
-    def _records(self, index: LineIndex, plan: Plan, fast: bool) -> Records:
-        if not self.documents:
-            return super()._records(index, plan, fast)
-        records = super()._records(opened(index, len(self._path("after"))), plan, fast)
-        bad = [replace(record, raw=index.raw(record.number - 1)) for record in records.bad]
-        return replace(records, bad=bad, raw=lambda line: index.raw(line - 1))
+    @property
+    def text_places(self) -> Sequence[tuple[str, ...]]:
+        """The two sides of the envelope, where they are texts."""
+        return [self._path(side) for side in ("after", "before")] if self.documents else []
 
     def _path(self, dotted: str) -> tuple[str, ...]:
         return ("payload", *dotted.split(".")) if self.enveloped else tuple(dotted.split("."))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -21,6 +21,7 @@ from refold.base.parallel import each
 from refold.landing import texts
 from refold.landing.contract import Finding, ValueFault
 from refold.landing.decoder import BadRecord
+from refold.landing.documents import ROWS_BYTES_MAX, Path, rewritten
 from refold.landing.json_block import Block, BlockReader, LineIndex, Refused
 from refold.landing.json_line import Field, read_line
 
@@ -44,6 +45,7 @@ class Records:
         faults: by row and field, the values that could not be read; they are null in the table.
         bad: the lines that are not records, by ascending line.
         raw: the exact bytes of a line (from 1), without its newline.
+        control: how many lines held no row.
     """
 
     table: pa.Table
@@ -51,6 +53,35 @@ class Records:
     faults: Mapping[int, Mapping[int, ValueFault]]
     bad: Sequence[BadRecord]
     raw: Callable[[int], bytes]
+    control: int = 0
+
+
+def taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:
+    """Some rows of records, in ascending order; a row may recur."""
+    if len(rows) == len(records.lines) and np.array_equal(rows, np.arange(len(rows))):
+        return records
+    faults = {row: records.faults[old] for row, old in enumerate(rows.tolist()) if old in records.faults}
+    return replace(records, table=records.table.take(pa.array(rows)), lines=records.lines[rows], faults=faults)
+
+
+def read_rewritten(
+    index: LineIndex,
+    fields: Sequence[Field],
+    line_bytes_max: int,
+    texts: Sequence[Path],
+    arrays: Sequence[Path],
+    *,
+    fast: bool = True,
+) -> Records:
+    """The same, with JSON texts opened and arrays taken apart first; a line of which one row is bad is bad."""
+    new = rewritten(index, texts, arrays, line_bytes_max)
+    found = read_records(new.index, fields, ROWS_BYTES_MAX if arrays else 2 * line_bytes_max, fast=fast)
+    lines = new.numbers[found.lines - 1]
+    own = {int(new.numbers[record.number - 1]): record for record in reversed(found.bad)}
+    bad = [*new.bad, *(replace(each, number=line, raw=index.raw(line - 1)) for line, each in own.items())]
+    good = taken(replace(found, lines=lines), np.flatnonzero(~np.isin(lines, list(own))))
+    bad.sort(key=lambda record: record.number)
+    return replace(good, bad=bad, raw=lambda line: index.raw(line - 1), control=new.empty)
 
 
 def read_records(index: LineIndex, fields: Sequence[Field], line_bytes_max: int, *, fast: bool = True) -> Records:

@@ -23,7 +23,7 @@ from refold.landing.decoder import ByPieces, Decoded
 from refold.landing.inflate import plain_pieces
 from refold.landing.json_block import LineIndex
 from refold.landing.json_line import Field
-from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records
+from refold.landing.json_records import LINE_BYTES_MAX, Records, read_records, read_rewritten
 from refold.landing.line_pieces import line_pieces
 from refold.types import Schema
 
@@ -58,6 +58,7 @@ class LineDecoder(ByPieces):
     """What decoders of JSON Lines have in common: file names, numbering by lines, and the form of a retry."""
 
     line_bytes_max: int
+    arrays: tuple[str, ...] = ()
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -95,7 +96,15 @@ class LineDecoder(ByPieces):
 
     def _records(self, index: LineIndex, plan: Plan, fast: bool) -> Records:
         """The records of some lines, which it numbers from 1."""
-        return read_records(index, plan.fields, self.line_bytes_max, fast=fast)
+        texts, arrays = self.text_places, [tuple(place.split(".")) for place in self.arrays]
+        if not texts and not arrays:
+            return read_records(index, plan.fields, self.line_bytes_max, fast=fast)
+        return read_rewritten(index, plan.fields, self.line_bytes_max, texts, arrays, fast=fast)
+
+    @property
+    def text_places(self) -> Sequence[tuple[str, ...]]:
+        """The places of JSON texts that are opened."""
+        return []
 
     def _plain(self, name: str, data: Iterable[bytes], bounds: LandingBounds) -> Iterable[bytes]:
         """The plain bytes of an object, in pieces, as lines."""
@@ -117,6 +126,10 @@ class JsonLines(LineDecoder):
         paths: for a column that is not found under its own name at the top of a record, the dotted places to look in;
             the first that is not null wins. Kept as `places`, so that the declaration can be hashed.
         line_bytes_max: a longer line is quarantined as `line-too-long`, whole.
+        texts: dotted places of texts that are JSON objects or arrays themselves, and are read as such.
+        arrays: dotted places of arrays of rows: a record is an event for each row, which takes the place of the array.
+            Several arrays are taken apart together. The place `#` is the number of the row, from 0. A record of which
+            one row is bad is bad; one without rows is a control record.
 
     >>> from refold.types import int64, text
     >>> decoded = JsonLines({"id": ("after.id",)}).decode("a.jsonl", b'{"after": {"id": "x"}, "n": 1}', {"id": text()})
@@ -126,10 +139,20 @@ class JsonLines(LineDecoder):
 
     paths: InitVar[Paths] = NO_PATHS
     line_bytes_max: int = LINE_BYTES_MAX
+    texts: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()
     places: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, default=())
 
     def __post_init__(self, paths: Paths) -> None:
         object.__setattr__(self, "places", freeze_paths("JsonLines", paths))
+        for each in (self.texts, self.arrays):
+            if isinstance(each, str) or any("" in place.split(".") for place in each):
+                raise DeclarationError("JsonLines", [f"expected dotted places, found {each!r}"])
+
+    @property
+    def text_places(self) -> Sequence[tuple[str, ...]]:
+        """The places of JSON texts that are opened."""
+        return [tuple(place.split(".")) for place in self.texts]
 
     def plan(self, columns: Schema, key: Sequence[str]) -> Plan:
         """The fields of the columns; see `LineDecoder`."""
@@ -141,7 +164,8 @@ class JsonLines(LineDecoder):
 
         def settled(records: Records) -> Decoded:
             table, known = pick(records, sources)
-            return settle(table, columns, records.lines, records.raw, bad=records.bad, known=known)
+            bad, control, lines, raw = records.bad, records.control, records.lines, records.raw
+            return settle(table, columns, lines, raw, bad=bad, known=known, control=control)
 
         return Plan(finder.fields, sources, settled)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.landing.contract import Finding, ValueFault
-from refold.landing.json_records import Records
+from refold.landing.json_records import Records, taken
 from refold.landing.jsonl import Sources, pick
 
 Mask = npt.NDArray[np.bool_]
@@ -100,14 +100,6 @@ class KeyMoves:
     def _valid(self, was: pa.Table) -> Mask:
         """Which columns that can move are there, by row; shape (rows, columns)."""
         return np.stack([was[name].is_valid().to_numpy() for name in self._moving], axis=1)
-
-
-def taken(records: Records, rows: npt.NDArray[np.int64]) -> Records:
-    """Some rows of records, in ascending order; a row may recur."""
-    if len(rows) == len(records.lines) and np.array_equal(rows, np.arange(len(rows))):
-        return records
-    faults = {row: records.faults[old] for row, old in enumerate(rows.tolist()) if old in records.faults}
-    return replace(records, table=records.table.take(pa.array(rows)), lines=records.lines[rows], faults=faults)
 
 
 def _any(masks: Sequence[pa.ChunkedArray], count: int) -> Mask:

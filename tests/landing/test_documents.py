@@ -74,7 +74,6 @@ def test_a_document_in_a_text_is_read_like_the_object_it_is(
         '"[1]"',
         '"7"',
         '""',
-        '"{\\"n\\":\\n1}"',
         '"{\\"n\\": 1} {}"',
         "7",
     ],
