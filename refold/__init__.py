@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from refold.log.declaration import PLACE, ConflictLimits, Late, Log, Numbered, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
-    from refold.rules.outcome import ignore, reject
+    from refold.rules.outcome import Ignored, Rejection, ignore, reject
     from refold.seal.cadence import Daily, Hourly
     from refold.sinks import BulkNdjson, Cache, Delta, Sql, Tantivy
     from refold.sinks.cache_reader import CachedRows
@@ -77,6 +77,7 @@ __all__ = [
     "Framed",
     "Framing",
     "Hourly",
+    "Ignored",
     "JsonArray",
     "JsonLines",
     "LandingBounds",
@@ -91,6 +92,7 @@ __all__ = [
     "ProtobufMessages",
     "QuarantineLimits",
     "Recheck",
+    "Rejection",
     "Sql",
     "Tantivy",
     "TieBreak",
@@ -138,7 +140,7 @@ _NAMES_OF = {
     "project": "Project",
     "seal.cadence": "Daily Hourly",
     "release.reader": "OpenRelease open_release",
-    "rules.outcome": "ignore reject",
+    "rules.outcome": "Ignored Rejection ignore reject",
     "sinks": "BulkNdjson Cache Delta Sql Tantivy",
     "sinks.cache_reader": "CachedRows",
     "stores.kinds.latest": "latest_by_key",

@@ -6,6 +6,7 @@ They are read when work starts, never while definitions are imported.
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,8 @@ class Settings:
     def from_environment(cls, root: Path, environ: Mapping[str, str] | None = None) -> Settings:
         """REFOLD_LANDING, REFOLD_STORE, REFOLD_DATABASE and REFOLD_MEMORY_LIMIT_MB, with defaults.
 
-        Defaults are below `.refold/` of the project root. REFOLD_CONNECTION_CACHE sets a further connection named
+        Defaults are below `.refold/` of the project root, or for landing the `landing` in [tool.refold] of its
+        pyproject.toml. REFOLD_CONNECTION_CACHE sets a further connection named
         `cache`, and so on. REFOLD_LANDING_LINKS names folders, separated as in PATH. REFOLD_ANCHOR and
         REFOLD_ANCHOR_KEY name the anchor and its key. REFOLD_LEASES, REFOLD_LEASE_SECONDS and
         REFOLD_LEASE_WAIT_SECONDS set the leases. Search indexes are inside a local
@@ -77,7 +79,7 @@ class Settings:
         store = environ.get("REFOLD_STORE") or str(home / "store")
         folder = local_path(store) or home
         return cls(
-            landing=environ.get("REFOLD_LANDING") or str(home / "landing"),
+            landing=environ.get("REFOLD_LANDING") or _declared_landing(root) or str(home / "landing"),
             store=store,
             database=environ.get("REFOLD_DATABASE") or f"sqlite:///{home / 'refold.db'}",
             search_folder=folder / "search",
@@ -97,6 +99,31 @@ class Settings:
         places |= {"anchor": self.anchor} if self.anchor else {}
         places |= {"leases": self.leases} if self.leases else {}
         return {name: mask_url(url) for name, url in places.items()}
+
+
+def project_table(folder: Path) -> Mapping[str, object] | None:
+    """The table [tool.refold] of a folder's pyproject.toml; None without one.
+
+    Raises FixInput where that file cannot be read.
+    """
+    file = folder / "pyproject.toml"
+    if not file.is_file():
+        return None
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold")
+        return None if table is None else dict(table)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise FixInput(
+            f"Expected TOML with a table [tool.refold] in {file}, found: {error}.",
+            remedy="Mend that file, or point --project at the project's folder.",
+        ) from error
+
+
+def _declared_landing(root: Path) -> str | None:
+    landing = (project_table(root) or {}).get("landing")
+    if not isinstance(landing, str) or not landing:
+        return None
+    return landing if "://" in landing else str(root.resolve() / landing)
 
 
 def _connections(environ: Mapping[str, str]) -> dict[str, str]:

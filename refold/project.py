@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from refold.config import project_table
 from refold.errors import DeclarationError, FixInput, NotFound
 from refold.importing import import_code
 from refold.log.declaration import Log
@@ -201,14 +201,5 @@ def load_project(root: Path) -> Project:
 
 
 def _setting(folder: Path) -> str | None:
-    file = folder / "pyproject.toml"
-    if not file.is_file():
-        return None
-    try:
-        setting = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("refold", {}).get("project")
-    except (OSError, ValueError, AttributeError) as error:
-        raise FixInput(
-            f"Expected TOML with a table [tool.refold] in {file}, found: {error}.",
-            remedy="Mend that file, or point --project at the project's folder.",
-        ) from error
+    setting = (project_table(folder) or {}).get("project")
     return setting if isinstance(setting, str) else None

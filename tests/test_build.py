@@ -45,8 +45,11 @@ def test_the_wheel_holds_the_package_and_its_metadata_alone(wheel: zipfile.ZipFi
     assert not tops & PROJECT_FOLDERS
 
 
-def test_the_wheel_holds_every_module_of_the_package(wheel: zipfile.ZipFile):
+def test_the_wheel_holds_every_module_and_template_of_the_package_and_says_that_it_is_typed(wheel: zipfile.ZipFile):
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refold").rglob("*.py")}
+    templates = (ROOT / "refold" / "cli" / "templates").rglob("*")
+    sources |= {path.relative_to(ROOT).as_posix() for path in templates if path.is_file()}
+    sources.add("refold/py.typed")
     assert sources <= set(wheel.namelist())
 
 

@@ -94,3 +94,11 @@ def test_further_connections_are_named_by_the_environment_and_shown_without_pass
 def test_a_further_connection_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
     with pytest.raises(FixInput, match=f"REFOLD_CONNECTION_{name}"):
         Settings.from_environment(tmp_path, {f"REFOLD_CONNECTION_{name}": "x"})
+
+
+def test_a_project_names_its_landing_which_the_environment_overrides(tmp_path: Path) -> None:
+    table = tmp_path / "pyproject.toml"
+    for declared, expected in [("landed", str(tmp_path / "landed")), ("s3://bucket/x", "s3://bucket/x")]:
+        table.write_text(f'[tool.refold]\nproject = "shop:PROJECT"\nlanding = "{declared}"\n')
+        assert Settings.from_environment(tmp_path, {}).landing == expected
+        assert Settings.from_environment(tmp_path, {"REFOLD_LANDING": "/other"}).landing == "/other"

@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, Listed] = {
     "explain": Listed(
         "explain", "Say how a STORE is computed: compiled or interpreted, and why, what it reads and shares."
     ),
+    "init": Listed(
+        "init", "Write a project that runs into FOLDER (default: the working folder), with a first log and store."
+    ),
     "locks": Listed(
         "locks",
         "Show the leases of sealing, pruning and publishing: who holds them, how long, and with which token.",

@@ -10,7 +10,7 @@ from refold.dagster.assets import build_assets
 from refold.dagster.automation import build_schedules, build_sensors
 from refold.dagster.checks import build_checks, build_verify_served_job
 from refold.dagster.history import build_history_job
-from refold.dagster.resource import EngineResource
+from refold.dagster.resource import EngineResource, EnvironmentEngine
 from refold.dagster.verification import build_verify_job
 from refold.errors import DeclarationError
 from refold.project import Project
@@ -29,7 +29,7 @@ def partitions_of(cadence: Cadence) -> dg.TimeWindowPartitionsDefinition:
 
 def build_defs(
     project: Project,
-    engine: EngineResource,
+    engine: EngineResource | None = None,
     *,
     assets: Sequence[Any] = (),
     resources: Mapping[str, Any] | None = None,
@@ -39,7 +39,8 @@ def build_defs(
 
     Args:
         project: its stores.
-        engine: the resource that opens engines; tests pass one over temporary places here.
+        engine: the resource that opens engines; by default over the places that the environment names. Tests pass one
+            over temporary places here.
         assets: further assets of the code location.
         resources: further resources.
         executor: how the steps of a run are executed. By default in the process of the run, since a step takes less
@@ -59,7 +60,7 @@ def build_defs(
         jobs=[build_history_job(project), build_verify_job(project), verify_served, snapshot, prove, publish],
         schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
         sensors=build_sensors(project, snapshot),
-        resources={"engine": engine, **(resources or {})},
+        resources={"engine": engine or EnvironmentEngine(), **(resources or {})},
         executor=executor,
     )
 

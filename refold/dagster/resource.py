@@ -2,12 +2,14 @@
 
 import datetime as dt
 from abc import abstractmethod
+from pathlib import Path
 
 from dagster import ConfigurableResource
+from pydantic import Field
 
 from refold.config import Settings
 from refold.engine import Engine
-from refold.project import Project
+from refold.project import Project, find_root
 from refold.storage.objects import ObjectStore
 
 
@@ -29,3 +31,15 @@ class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster
     def open_store(self, url: str, *, must_exist: bool = False) -> ObjectStore:
         """Opens landing and store by URL; override it to wrap or replace them."""
         return ObjectStore.open(url, must_exist=must_exist)
+
+
+class EnvironmentEngine(EngineResource):
+    """Opens engines over the places that the environment names, or those below `.refold/` of the project's folder."""
+
+    root: str | None = Field(
+        default=None, description="The project's folder; by default found from the working folder up."
+    )
+
+    def settings(self) -> Settings:
+        """The environment's settings. Raises NotFound where there is no project at the folder or above it."""
+        return Settings.from_environment(find_root(Path(self.root) if self.root else None))

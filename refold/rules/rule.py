@@ -7,7 +7,6 @@ other way round.
 
 from __future__ import annotations
 
-import ast
 import decimal
 import inspect
 import typing
@@ -22,6 +21,7 @@ from refold.errors import DeclarationError
 from refold.rules.branches import Twin, branches_of
 from refold.rules.comparisons import constant_comparisons
 from refold.rules.constants import NotConstant, canonical
+from refold.rules.event_class import event_faults
 from refold.rules.fingerprint import fingerprint
 from refold.rules.flow import FlowReport, analyse
 from refold.rules.interpreter import Codes, Interpreter, Live, Row, fixed_context
@@ -97,7 +97,8 @@ class Rule:
         attributes = frozenset({*columns, *row_columns})
         program, impure = inspect_program(source, attributes)
         flow = analyse(program, row, tuple(row_columns), tuple(columns))
-        faults += row_faults + impure + _ratio_faults(flow, columns) + missing_answers(source, columns)
+        faults += row_faults + event_faults(source, columns) + impure + _ratio_faults(flow, columns)
+        faults += missing_answers(source, columns)
         # Without a row its fields are not known, so what the flow says of them would be noise.
         faults += [] if row_faults else [*flow.faults, *constant_comparisons(program, row_columns, columns)]
         if faults:
@@ -251,7 +252,7 @@ def _row_of(source: Source) -> tuple[type, dict[str, ColumnType], list[str]]:
     name = source.parameters[0]
     try:
         annotation = source.function.__annotations__.get(name)
-        row = eval(annotation, _names(source)) if isinstance(annotation, str) else annotation
+        row = eval(annotation, source.names) if isinstance(annotation, str) else annotation
     except Exception as error:  # an annotation can be any expression, and raise anything
         return (
             tuple,
@@ -262,7 +263,7 @@ def _row_of(source: Source) -> tuple[type, dict[str, ColumnType], list[str]]:
         return tuple, {}, [f"expected the parameter {name} annotated with a NamedTuple, found {annotation!r}."]
     assert isinstance(row, type)
     try:
-        hints = typing.get_type_hints(row, localns=_names(source))
+        hints = typing.get_type_hints(row, localns=source.names, include_extras=True)
     except (NameError, TypeError) as error:
         return row, {}, [f"the fields of {row.__name__} cannot be read ({error}); define their types before it."]
     columns, faults = {}, []
@@ -278,16 +279,11 @@ def _row_of(source: Source) -> tuple[type, dict[str, ColumnType], list[str]]:
     return row, columns, faults
 
 
-def _names(source: Source) -> dict[str, object]:
-    """The names an annotation may use: those of the module, and those the function closes over."""
-    function = source.function
-    free = {name: source.static(ast.Name(name, ast.Load())) for name in function.__code__.co_freevars}
-    return {**function.__globals__, **free}
-
-
 def _field_fault(row: type, name: str, kind: ColumnType | None, annotation: object) -> str:
     if kind is None or kind.kind in (ColumnKind.RATIO, ColumnKind.VERSION_VECTOR):
-        expected = "int, str, bool, bytes, date, datetime, an Enum, one of these or None, or decimal(p, s)"
+        expected = (
+            "int, str, bool, bytes, date, datetime, an Enum, one of these or None, or Annotated[Decimal, decimal(p, s)]"
+        )
         return f"has the type {annotation!r}; expected {expected}."
     defaults = row._field_defaults  # type: ignore[attr-defined]
     if name not in defaults:

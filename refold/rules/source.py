@@ -84,6 +84,12 @@ class Source:
         """Its statements without the docstring."""
         return self.tree.body[1:] if ast.get_docstring(self.tree, clean=False) is not None else self.tree.body
 
+    @property
+    def names(self) -> dict[str, object]:
+        """The names an annotation may use: those of the module, and those the function closes over."""
+        free = {name: self.static(ast.Name(name, ast.Load())) for name in self.function.__code__.co_freevars}
+        return {**self.function.__globals__, **free}
+
     def where(self, node: ast.AST) -> str:
         """The place of a node, for messages."""
         line = getattr(node, "lineno", self.tree.lineno)

@@ -34,15 +34,45 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def field_type(annotation: object) -> ColumnType | None:
     """The column type of a row field's annotation: like `from_annotation`, and an Enum class is an enum column.
 
+    `Annotated[Decimal, decimal(18, 2)]` is the type that it names, where that is one of such values.
+
     >>> str(field_type(int | None))
     'int64?'
     """
+    if typing.get_origin(annotation) is typing.Annotated:
+        plain, *more = typing.get_args(annotation)
+        kinds = [each for each in more if isinstance(each, ColumnType)]
+        return kinds[0] if len(kinds) == 1 and plain == python_type(kinds[0]) else None
     inner = [a for a in typing.get_args(annotation) if a is not type(None)]
     if len(inner) == 1 and len(typing.get_args(annotation)) == 2 and _is_enum(inner[0]):
         return enum(inner[0], null=True)
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return enum(annotation)
     return from_annotation(annotation)
+
+
+_PYTHON = {
+    ColumnKind.INT64: int,
+    ColumnKind.TEXT: str,
+    ColumnKind.DATE: dt.date,
+    ColumnKind.TIMESTAMP: dt.datetime,
+    ColumnKind.DECIMAL: Decimal,
+    ColumnKind.BOOLEAN: bool,
+    ColumnKind.BINARY: bytes,
+    ColumnKind.RATIO: float,
+    ColumnKind.VERSION_VECTOR: str,
+}
+
+
+def python_type(kind: ColumnType) -> object:
+    """The annotation of a column's values as a rule sees them.
+
+    >>> from refold.types import text
+    >>> python_type(text(null=True))
+    str | None
+    """
+    plain = kind.choices or _PYTHON[kind.kind]
+    return plain | None if kind.null else plain
 
 
 def _is_enum(value: object) -> bool:

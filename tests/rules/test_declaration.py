@@ -7,7 +7,7 @@ import time
 from decimal import Decimal
 from enum import IntEnum
 from functools import wraps
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pytest
 
@@ -208,3 +208,53 @@ def test_decimal_and_enum_fields_are_declared_by_their_types():
     rule = Rule.of(priced, COLUMNS, 1)
     assert [str(kind) for kind in rule.row_columns.values()] == ["decimal(18, 4)", "enum", "enum?"]
     assert rule.default_rows(2).to_pylist() == [{"price": Decimal("0.0000"), "kind": "add", "maybe": None}] * 2
+
+
+class Moved(NamedTuple):
+    """Some columns of the log, for an editor."""
+
+    product_id: str
+    event_type: Movement
+    quantity: int
+
+
+def typed(row: Stock, event: Moved) -> Stock:
+    return row._replace(level=row.level + event.quantity)
+
+
+def untyped(row: Stock, event):
+    return row._replace(level=row.level + event.quantity)
+
+
+def test_the_class_of_an_event_is_compared_with_the_columns_and_changes_nothing():
+    class Wrong(NamedTuple):
+        product_id: int
+        event_type: str
+        quantty: int
+
+    def wrong(row: Stock, event: Wrong):
+        return row
+
+    first = Rule.of(typed, COLUMNS, 1).fingerprint
+    assert first == Rule.of(untyped, COLUMNS, 1).fingerprint
+    text_of = faults_of(wrong)
+    assert "the field product_id of Wrong is int; expected str." in text_of
+    assert "the field event_type of Wrong is str; expected Movement." in text_of
+    assert "the field quantty of Wrong is not a column; the log has " in text_of
+
+
+def test_a_decimal_field_can_be_annotated_so_that_type_checkers_see_a_decimal():
+    class Sum(NamedTuple):
+        total: Annotated[Decimal, decimal(18, 2)] = Decimal(0)
+
+    class NotDecimal(NamedTuple):
+        total: Annotated[int, decimal(18, 2)] = 0
+
+    def summed(row: Sum, event):
+        return row
+
+    def refused(row: NotDecimal, event):
+        return row
+
+    assert Rule.of(summed, COLUMNS, 1).row_columns == {"total": decimal(18, 2)}
+    assert "the field total of NotDecimal has the type" in faults_of(refused)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from refold.base.kernel_cache import cache_folder, kernel_files, unusable_because
 from refold.log.declaration import POSITION, Log
-from refold.rules.outcome import FoldResult
+from refold.rules.outcome import FoldResult, Ignored, Rejection
 from refold.rules.refusal import rule_place
 from refold.rules.rule import Rule
 from refold.rules.source import Place
@@ -25,6 +25,9 @@ from refold.sinks.expectations import Expectation
 from refold.stores.declaration import Account, Folded, Work, repeats_text
 from refold.stores.kinds.plain import PlainFold, PlainRule
 from refold.types import INT64_MAX, ColumnKind, Schema
+
+_Row = TypeVar("_Row")
+_RowRule = Callable[[_Row, Any], _Row | Rejection | Ignored]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -175,14 +178,15 @@ def fold(
     sinks: Sequence[Sink] = (),
     expect: Sequence[Expectation] = (),
     owner: str | None = None,
-) -> Callable[[Callable[..., Any]], RuleStore]:
+) -> Callable[[_RowRule[_Row]], RuleStore]:
     """Declare a store by its rule, a pure function `(row, event) -> row | reject(reason) | ignore()`.
 
-    The row's annotation is a NamedTuple whose defaults are the row before a key's first event. The function's
-    name and docstring become the store's. Raises DeclarationError with every fault at once.
+    The row's annotation is a NamedTuple whose defaults are the row before a key's first event. The event may be
+    annotated with a class whose fields are columns of the log. The function's name and docstring become the store's.
+    Raises DeclarationError with every fault at once.
     """
 
-    def declare(function: Callable[..., Any]) -> RuleStore:
+    def declare(function: _RowRule[_Row]) -> RuleStore:
         rule = Rule.of(function, log.columns, version)
         return RuleStore(
             name=rule.name,
