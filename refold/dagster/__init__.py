@@ -5,6 +5,6 @@ touches neither network nor environment.
 """
 
 from refold.dagster.definitions import build_defs
-from refold.dagster.resource import EngineResource, EnvironmentEngine
+from refold.dagster.resource import EngineResource
 
-__all__ = ["EngineResource", "EnvironmentEngine", "build_defs"]
+__all__ = ["EngineResource", "build_defs"]

@@ -10,7 +10,7 @@ from refold.dagster.assets import build_assets
 from refold.dagster.automation import build_schedules, build_sensors
 from refold.dagster.checks import build_checks, build_verify_served_job
 from refold.dagster.history import build_history_job
-from refold.dagster.resource import EngineResource, EnvironmentEngine
+from refold.dagster.resource import EngineResource
 from refold.dagster.verification import build_verify_job
 from refold.errors import DeclarationError
 from refold.project import Project
@@ -60,7 +60,7 @@ def build_defs(
         jobs=[build_history_job(project), build_verify_job(project), verify_served, snapshot, prove, publish],
         schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
         sensors=build_sensors(project, snapshot),
-        resources={"engine": engine or EnvironmentEngine(), **(resources or {})},
+        resources={"engine": engine or EngineResource(), **(resources or {})},
         executor=executor,
     )
 

@@ -1,7 +1,6 @@
 """The one resource of Refold's assets, which opens engines over a project's connections."""
 
 import datetime as dt
-from abc import abstractmethod
 from pathlib import Path
 
 from dagster import ConfigurableResource
@@ -14,11 +13,21 @@ from refold.storage.objects import ObjectStore
 
 
 class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own type parameter is unused here
-    """Opens engines; a project subclasses it over its own connections and gives their locations."""
+    """Opens engines over the places that the environment names.
 
-    @abstractmethod
+    A project that has its places from elsewhere subclasses it and overrides `settings`.
+    """
+
+    root: str | None = Field(
+        default=None, description="The project's folder; by default found from the working folder up."
+    )
+
     def settings(self) -> Settings:
-        """The locations of this project, read when a run starts and never before."""
+        """The locations of this project, read when a run starts and never before.
+
+        Raises NotFound where there is no project at the folder or above it.
+        """
+        return Settings.from_environment(find_root(Path(self.root) if self.root else None))
 
     def now(self) -> dt.datetime:
         """The time in UTC, by which days are over or not."""
@@ -31,15 +40,3 @@ class EngineResource(ConfigurableResource):  # type: ignore[type-arg]  # Dagster
     def open_store(self, url: str, *, must_exist: bool = False) -> ObjectStore:
         """Opens landing and store by URL; override it to wrap or replace them."""
         return ObjectStore.open(url, must_exist=must_exist)
-
-
-class EnvironmentEngine(EngineResource):
-    """Opens engines over the places that the environment names, or those below `.refold/` of the project's folder."""
-
-    root: str | None = Field(
-        default=None, description="The project's folder; by default found from the working folder up."
-    )
-
-    def settings(self) -> Settings:
-        """The environment's settings. Raises NotFound where there is no project at the folder or above it."""
-        return Settings.from_environment(find_root(Path(self.root) if self.root else None))
