@@ -52,8 +52,11 @@ class CacheServer:
         def write(client: Any) -> None:
             left = iter(fields)
             while piece := dict(islice(left, count)):
-                client.hset(key, mapping=piece)
-                client.expire(key, seconds)
+                # At once, or a process that is killed between the two leaves a hash that never expires.
+                with client.pipeline() as transaction:
+                    transaction.hset(key, mapping=piece)
+                    transaction.expire(key, seconds)
+                    transaction.execute()
 
         self.run(write)
 

@@ -58,9 +58,11 @@ PROJECTS = {
     "plain": _project(),
     "retrying": _project(replace(shop.moves, columns={**shop.moves.columns, "quantity": int64(1, 10_000)})),
     "wide": _project(rule=on_hand, version=2),
+    "leased": _project(),
     "fewer": shop.little({"on_hand": [Sql("on_hand")], "turnover": [Delta("turnover")]}, expect=BOUNDS),
 }
-"""`retrying` takes quantities that `plain` does not; `wide` has one column more; `fewer` has lost sinks."""
+"""`retrying` takes quantities that `plain` does not; `leased` is `plain` under leases; `wide` has one column more;
+`fewer` has lost sinks."""
 
 
 def moves(day: int) -> list[dict[str, Any]]:
@@ -141,6 +143,8 @@ class Shop:
     def engine(self) -> Engine:
         """A new engine, like one in another process."""
         settings = Settings("landing", "store", self.database, Path.cwd() / "store" / "search")
+        if self.project == "leased":  # for so long that nothing is renewed while a stage works
+            settings = replace(settings, leases="store", lease_seconds=600.0)
         return Engine(PROJECTS[self.project], settings, now=LONG_AFTER)
 
 

@@ -106,6 +106,20 @@ def release(shop: Shop, day: int = NEW) -> None:
     engine.releaser.release(engine.chain.get(DAYS[day]))
 
 
+def freed(work: Callable[[Shop], object]) -> Callable[[Shop], None]:
+    """The next run, once somebody has broken the leases of the one that was killed."""
+
+    def again(shop: Shop) -> None:
+        leases = shop.engine().leases
+        assert leases is not None
+        for each in leases.shown():
+            if each.record.holder or each.damage:
+                leases.break_lease(each.name, "it was killed", "the test")
+        work(shop)
+
+    return again
+
+
 class BothPlaces:
     """An anchor in a folder and in a database at once, so that one stage is killed at the writes of both."""
 
