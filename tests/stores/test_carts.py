@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from refold import open_release
+from refold import TieBreak, latest_by_version, open_release
+from refold.errors import DeclarationError, RefoldError
 from refold.explain.computation import explain
 from refold.rebuild import rebuild_all
 from tests.dagster.house import House
@@ -63,6 +65,32 @@ def test_the_ledger_says_what_each_write_met(shop: Shop):
         "4": ("applied", None),
         "5": ("ignored", "OLDER"),
     }
+
+
+def test_more_concurrent_writes_than_declared_are_refused_and_none_is_dropped(tmp_path: Path):
+    """Also where the first are in a state of the day before. Once more are allowed, the store goes on as it was."""
+    last = {"2026-01-03": [{"id": "6", "cart": "x", "vector": {"west": 1}, "lamps": 5, "rugs": 0}]}
+    bounded, wider = (
+        replace(carts, sinks=(), versions=replace(carts.versions, sides_max=sides_max)) for sides_max in (2, 3)
+    )
+    shop = Shop(tmp_path, replace(PROJECT, stores=[bounded]))
+    for key, events in (DAYS | last).items():
+        folder = shop.landing / "cart_writes" / f"dt={key}"
+        folder.mkdir(parents=True)
+        (folder / "a.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    rebuild_all(shop.engine(), "2026-01-02")
+    expected = r"'carts' .*cart 'x'.*at most 2 concurrent writes of a key \(sides_max\), found 3"
+    with pytest.raises(RefoldError, match=expected):
+        rebuild_all(shop.engine())
+    engine = replace(shop, project=replace(PROJECT, stores=[wider])).engine()
+    assert wider.code_version == bounded.code_version
+    rebuild_all(engine)
+    rows = engine.reopened().rows(wider, engine.reopened().chain.get()).to_pylist()
+    assert [(row["lamps"], row["rugs"]) for row in rows if row["cart"] == "x"] == [(5, 3)]
+    with pytest.raises(DeclarationError, match="sides_max is 1; expected at least 2"):
+        latest_by_version(
+            carts.log, "c", version=1, by="vector", columns=["lamps"], resolve=TieBreak("lamps"), sides_max=1
+        )
 
 
 def test_the_reference_agrees(shop: Shop):

@@ -150,6 +150,7 @@ def latest_by_version(
     resolve: TieBreak | Callable[..., object],
     delete_when: tuple[str, object] | None = None,
     seen: Mapping[str, int] | None = None,
+    sides_max: int = 1000,
     sinks: Sequence[Sink] = (),
     expect: Sequence[Expectation] = (),
     owner: str | None = None,
@@ -173,11 +174,14 @@ def latest_by_version(
         seen: by producer, the writes of it that every other write has seen, for producers that write no more. Their
             counters leave vectors, so that these do not grow with every producer that there ever was. Vectors are
             bounded by `producers_max` of their column besides.
+        sides_max: how many sides a key may have. The store refuses the write that would be one more, so that no write
+            is dropped and rows stay a function of the writes; another number changes no row.
 
     Raises DeclarationError with every fault at once.
     """
     faults = [f"column {c!r} is not declared in log {log.name!r}" for c in columns if c not in log.columns]
     faults += [] if columns else ["columns is empty; name the event columns to keep"]
+    faults += [] if sides_max > 1 else [f"sides_max is {sides_max}; expected at least 2"]
     picked = {name: log.columns[name] for name in columns if name in log.columns}
     when, wrong = delete_condition(log, delete_when) if delete_when else (None, [])
     faults += [*wrong, *_vector_faults(log, by, picked, seen or {})]
@@ -198,7 +202,7 @@ def latest_by_version(
         description=description,
         log=log,
         picked=picked,
-        versions=Versions(by, picked, resolver, when, dict(seen or {})),
+        versions=Versions(by, picked, resolver, when, dict(seen or {}), sides_max),
     )
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refold.canonical.version_vectors import Vector, beyond, dominates, joined, vector_text
+from refold.errors import EventRefused
 from refold.log.reader import plain
 from refold.rules.outcome import FoldResult, Outcome
 from refold.rules.rule import Rule
@@ -168,6 +169,7 @@ class Versions:
         resolver: how concurrent sides become one row.
         delete_when: what deletes a key, if anything.
         seen: the counters that every write has seen, whether it names them or not.
+        sides_max: how many sides a key may have.
     """
 
     by: str
@@ -175,9 +177,10 @@ class Versions:
     resolver: Resolver
     delete_when: DeleteWhen | None
     seen: Vector
+    sides_max: int
 
     def fold(self, rows: pa.Table, codes: Ints, events: pa.Table, live: Mask) -> FoldResult:
-        """See `refold.stores.declaration.Folded.fold`. Raises RuleError of a merge."""
+        """See `refold.stores.declaration.Folded.fold`. Raises RuleError of a merge, EventRefused."""
         when = self.delete_when
         deletes = when.mask(events) if when else np.zeros(len(events), dtype=np.bool_)
         return _Fold(self, rows, codes, events, live, deletes).result()
@@ -288,6 +291,13 @@ class _Fold:
             vector, deleted = self._vectors[self._of_event[place]], bool(self._deletes[place])
             found = taken_in(sides[number], self._versions.side(vector, kept, deleted))
             sides[number], outcomes[place], reasons[place] = found
+            if len(found[0]) > self._versions.sides_max:
+                raise EventRefused(
+                    f"Expected at most {self._versions.sides_max:,} concurrent writes of a key (sides_max), found "
+                    f"{len(found[0]):,}: none of them has seen another.",
+                    remedy="Let its writers read before they write, or raise sides_max; no write is dropped.",
+                    event_index=place,
+                )
         return self._resolved([sorted(each, key=lambda side: side.text) for each in sides])
 
     def _sides_before(self, keys: Ints) -> list[list[Side]]:
