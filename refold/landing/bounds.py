@@ -18,15 +18,20 @@ class LandingBounds:
     Attributes:
         object_bytes_max: bytes of an object, as it is stored and, by themselves, decompressed.
         object_records_max: records of an object, blank lines included.
+        object_seconds_max: seconds to read and decode an object, looked at after each piece of it. It decides whether
+            an object is refused now, never what it is read as.
         record_bytes_max: bytes of one record.
         snapshot_bytes_max: bytes of the objects that a snapshot takes in, stored and, by themselves, decompressed.
         snapshot_records_max: their records.
+
+    How deep a JSON record may be nested is fixed (64 levels); a deeper one is quarantined.
 
     Raises DeclarationError where one of them is not positive.
     """
 
     object_bytes_max: int = 1 << 30
     object_records_max: int = 1 << 24
+    object_seconds_max: int = 3600
     record_bytes_max: int = 64 << 20
     snapshot_bytes_max: int = 1 << 36
     snapshot_records_max: int = 1 << 28
@@ -43,6 +48,15 @@ class LandingBounds:
             f"Expected at most {getattr(self, bound):,} {unit} in the object {name}, found {found}.",
             remedy=f"Deliver it in smaller objects, or raise {bound} in the log's LandingBounds; "
             "nothing of it was sealed.",
+        )
+
+    def too_slow(self, name: str, seconds: float) -> UnreadableObject:
+        """The error for an object that takes longer to read and decode than a bound allows."""
+        return UnreadableObject(
+            f"Expected to read the object {name} in at most {self.object_seconds_max:,} seconds, found it unfinished "
+            f"after {seconds:,.0f}.",
+            remedy="Run again where the store or this machine was slow; otherwise deliver it in smaller objects, or "
+            "raise object_seconds_max in the log's LandingBounds. Nothing of it was sealed.",
         )
 
 

@@ -83,7 +83,11 @@ def write_segments(objects: ObjectStore, log: Log, partition: int, tables: Itera
 
     `tables` are of the log's schema; memory holds those of one segment.
     """
-    return [write_segment(objects, log, partition, events) for events in _segments(tables)]
+    written = []
+    for events in _segments(tables):
+        written.append(write_segment(objects, log, partition, events))
+        del events  # before the next segment takes as much
+    return written
 
 
 def _segments(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -94,11 +98,19 @@ def _segments(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         count += len(table)
         while count >= SEGMENT_EVENTS:
             rest = table[len(table) - (count - SEGMENT_EVENTS) :]
-            whole, held, count = pa.concat_tables(held)[:SEGMENT_EVENTS].combine_chunks(), [rest], len(rest)
-            yield whole
+            yield _joined(held, SEGMENT_EVENTS)
+            held.append(rest)
+            count = len(rest)
             release_memory()
     if count:
-        yield pa.concat_tables(held).combine_chunks()
+        yield _joined(held, count)
+
+
+def _joined(held: list[pa.Table], rows: int) -> pa.Table:
+    """The first rows of some tables in one piece; `held` is emptied, so that the tables' memory can be freed."""
+    table = pa.concat_tables(held)[:rows]
+    held.clear()
+    return table.combine_chunks()
 
 
 def short_id(log: Log) -> str | None:

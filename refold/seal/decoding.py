@@ -7,6 +7,7 @@ wrong with it is reported when its turn comes, not before. Order, offsets and de
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,17 +52,21 @@ Take = Callable[[pa.Table, Partitions], object]
 """Receives the next rows, with declared columns, `source_object` and `source_line`, and their log partitions."""
 
 
-def acceptable_pieces(log: Log, name: str, data: Iterable[bytes]) -> Iterator[Decoded]:
+def acceptable_pieces(
+    log: Log, name: str, data: Iterable[bytes], seconds: Callable[[], float] = time.monotonic
+) -> Iterator[Decoded]:
     """The content of an object, given its bytes in pieces, until the log's quarantine limits are passed.
 
-    Raises UnreadableObject where the object cannot be read or passes the log's bounds.
+    Raises UnreadableObject where the object cannot be read or passes the log's bounds, that of `seconds` as well.
     """
-    decoder, bad, bad_bytes = log.decoder, 0, 0
+    decoder, bad, bad_bytes, began = log.decoder, 0, 0, seconds()
     if isinstance(decoder, PieceDecoder):
         pieces = decoder.pieces(name, data, log.columns, log.key_columns, log.bounds)
     else:
         pieces = iter([decoder.decode(name, b"".join(data), log.columns, log.key_columns)])
     for piece in pieces:
+        if (taken := seconds() - began) > log.bounds.object_seconds_max:
+            raise log.bounds.too_slow(name, taken)
         yield piece
         bad += len(piece.bad)
         bad_bytes += sum(len(record.raw) for record in piece.bad)

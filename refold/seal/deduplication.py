@@ -87,9 +87,10 @@ class Deduplication:
         run, earlier = taken.pop()
         found = self.found(key, objects, new, run, earlier)
         found.check()
-        entries = sorted_entries(run, found.deliveries == Delivery.FIRST)
-        repeats = self._store_repeats(found, new)
-        del run, earlier, found  # they take as much memory as the entries
+        firsts, repeats = found.deliveries == Delivery.FIRST, self._store_repeats(found, new)
+        del earlier, found  # they take as much memory as the entries, and the run as well
+        entries = sorted_entries(run, firsts)
+        del run
         if len(new) >= SEGMENT_EVENTS:
             release_memory()
         return repeats, self._store_seen(entries, new.seq_start + len(new))

@@ -93,10 +93,10 @@ class NewEvents:
         return [digest.hexdigest() for digest in self._digests]
 
     def run(self) -> SeenRun:
-        """The hashes of all events, in the order of `log_seq`."""
+        """The hashes of all events, in the order of `log_seq`; to be called once, since they are not kept."""
         self._order()
         ids, contents = (np.concatenate(column) for column in zip(*self._hashes, strict=True))
-        self._hashes = [(ids, contents)]
+        self._hashes.clear()
         return SeenRun(ids, contents, np.arange(self.seq_start, self.seq_start + len(ids)))
 
     def places_of(self, partition: int, chosen: npt.NDArray[np.bool_]) -> tuple[Seqs, Seqs]:

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold import LandingBounds, QuarantineLimits, int64, text
-from refold.errors import QuarantineLimit, RefusedLanding, UnsettledObject
+from refold.errors import QuarantineLimit, RefusedLanding, UnreadableObject, UnsettledObject
 from refold.landing.decoder import joined
 from refold.landing.inflate import plain_pieces
+from refold.landing.json_array import JsonArray
 from refold.landing.jsonl import JsonLines
 from refold.landing.line_pieces import line_pieces
 from refold.landing.listing import read_pieces
+from refold.seal.decoding import acceptable_pieces
 from refold.storage.objects import ObjectStore
 from tests import shop
 from tests.shop import DAYS, move
@@ -108,6 +110,38 @@ def test_each_bound_refuses_what_passes_it_and_seals_nothing(tmp_path: Path, bou
     lamps = lamps.declared(stores=shop.little({"on_hand": []}).stores)
     list(lamps.engine().sealing.seal())
     assert lamps.engine().chain.head.cut("moves").events == 20
+
+
+def test_an_object_that_takes_too_long_is_refused_while_it_is_read():
+    """Pieces of 65,536 lines, ten seconds each."""
+    log = replace(shop.moves, bounds=LandingBounds(object_seconds_max=20), quarantine=QuarantineLimits(1.0, 1 << 30))
+    data, ticks = b"null\n" * (1 << 18), iter(range(0, 1000, 10))
+    read = []
+    with pytest.raises(UnreadableObject, match=r"a\.jsonl in at most 20 seconds, found it unfinished after 30"):
+        for piece in acceptable_pieces(log, "a.jsonl", [data], lambda: float(next(ticks))):
+            read.append(piece.read)
+    assert read == [1 << 16, 1 << 16]
+    assert sum(piece.read for piece in acceptable_pieces(log, "a.jsonl", [data], lambda: 5.0)) == 1 << 18
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("decoder", [JsonLines(), JsonArray()])
+def test_records_nested_deeper_than_any_parser_goes_are_quarantined(opening: str, decoder: JsonLines | JsonArray):
+    """In a declared text, which takes JSON, and beside the declared fields; 64 levels are read."""
+    closing, log = {"[": "]", '{"a":': "}"}[opening], replace(shop.moves, decoder=decoder)
+    events = [json.dumps(move(name, "cup", 1)) for name in "ab"]
+    for depth in (63, 64, 100_000):
+        nested = opening * depth + "1" + closing * depth
+        lines = [events[0], *(event_with(field, nested) for field in ("more", "note")), events[1]]
+        text = "[" + ",".join(lines) + "]" if decoder.suffixes == JsonArray().suffixes else "\n".join(lines)
+        pieces = list(acceptable_pieces(log, "a.json", [text.encode()]))
+        assert (sum(len(piece.rows) for piece in pieces), depth) == (4 if depth == 63 else 2, depth)
+        reasons = [record.reason for piece in pieces for record in piece.bad]
+        assert reasons == ([] if depth == 63 else ["too-deep", "too-deep"])
+
+
+def event_with(field: str, value: str) -> str:
+    return json.dumps(move("c", "cup", 1))[:-1] + f', "{field}": {value}}}'
 
 
 def test_an_object_is_not_read_any_further_once_the_quarantine_limit_is_passed(tmp_path: Path):
