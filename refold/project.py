@@ -9,6 +9,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -126,18 +127,24 @@ class Project:
         for store in self.stores:
             if store.name == name:
                 return store
-        raise NotFound(f"There is no store {name!r}; this project has {', '.join(s.name for s in self.stores)}.")
+        raise _missing("store", name, [store.name for store in self.stores])
 
     def log(self, name: str) -> Log:
         """A log by name. Raises NotFound, naming what there is."""
         for log in self.logs:
             if log.name == name:
                 return log
-        raise NotFound(f"There is no log {name!r}; this project has {', '.join(log.name for log in self.logs)}.")
+        raise _missing("log", name, [log.name for log in self.logs])
 
     def with_cadence(self, cadence: Cadence) -> Project:
         """The same stores under another cadence."""
         return replace(self, cadence=cadence)
+
+
+def _missing(what: str, name: str, names: Sequence[str]) -> NotFound:
+    near = get_close_matches(name, names, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return NotFound(f"There is no {what} {name!r}; this project has {', '.join(names)}.{meant}")
 
 
 def _slot(log: Log, key: str) -> str | None:

@@ -12,6 +12,13 @@ INTRODUCTION = """# Commands
 
 `refold` finds the project's `pyproject.toml` upwards from where it is called. Commands that check something exit with 1
 where it does not hold, and with 2 where they are called wrongly.
+
+`eval "$(_REFOLD_COMPLETE=bash_source refold)"` completes commands, and names of stores, logs and snapshots.
+
+With `--json` a command writes JSON objects, one on each line. `kind` is `table` (`title`, `columns`, `rows` as objects;
+numbers are exact, decimals and times are texts, bytes are base64), `text` (`text`) or `error` (`error`, `message`,
+`notes`; on standard error). `plan`, `diff`, `conflicts`, `quarantine ls`, `log order`, `log audit` and `log inspect`
+write the objects that they find.
 """
 
 

@@ -93,7 +93,18 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             importlib.import_module(f"refold.cli.{COMMANDS[cmd_name].module}")  # the command registers itself
-        return super().get_command(ctx, cmd_name)
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            _equip(found)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # it looked for similar names among the commands that are imported
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -110,6 +121,19 @@ class _Commands(click.Group):
 
             view.error(error)
             sys.exit(1)
+
+
+def _equip(command: click.Command) -> None:
+    """Give a command, or those of a group, `--json` and the completion of names, unless they have them."""
+    from refold.cli import completion, machine  # noqa: PLC0415  # `refold --help` needs neither
+
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _equip(each)
+    if isinstance(command, click.Group) or any(param.name == "json_lines" for param in command.params):
+        return
+    completion.complete_names(command)
+    if not any("--json" in param.opts for param in command.params):
+        command.params.append(machine.option())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

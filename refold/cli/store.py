@@ -79,8 +79,9 @@ def why(context: click.Context, store: str, key: tuple[str, ...], as_of: str | N
         title = f"{name}: {len(mine)} events up to snapshot {snapshot.key}" + (
             f", the last {limit}" if len(mine) > limit else ""
         )
-        console.print(view.table(title, [step_row(step) for step in mine[-limit:]]))
-        console.print(view.cell("Segments: " + ", ".join(dict.fromkeys(step.segment for step in mine[-limit:][-5:]))))
+        view.records(title, [step_row(step) for step in mine[-limit:]], console)
+        for segment in dict.fromkeys(step.segment for step in mine[-limit:][-5:]):
+            console.print(view.cell(f"Segment {segment}"), soft_wrap=True)
 
 
 @cli.command()

@@ -1,10 +1,14 @@
-"""Terminal output: tables, progress with rows per second and time left, the closing summary."""
+"""Terminal output: tables, progress with rows per second and time left, the closing summary.
+
+Every command prints through `console`, which with `--json` writes JSON instead: see `refold.cli.machine`.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +21,7 @@ from rich.text import Text
 
 from refold.base.outside import printable, printable_lines
 from refold.base.progress import Progress, watching
+from refold.cli.machine import MachineConsole, MachineTable, as_json
 from refold.engine import Engine
 from refold.errors import NotFound, RefoldError, RefusedLanding
 from refold.log.snapshot import Snapshot
@@ -24,6 +29,9 @@ from refold.rules.outcome import Outcome
 from refold.seal.sealer import Sealer
 from refold.seal.sealing import shortened
 from refold.stores.declaration import Folded, Store
+
+_WIDE = 140
+"""From how many columns on a row of many columns is shown in one line."""
 
 
 class _Rate(ProgressColumn):
@@ -35,7 +43,9 @@ class _Rate(ProgressColumn):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or 160 columns where the output is not a terminal."""
+    """A console as wide as the terminal, or of 160 columns where there is none; with `--json` one for machines."""
+    if as_json():
+        return MachineConsole(stderr=stderr)
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160)
 
@@ -48,13 +58,23 @@ def error(problem: RefoldError) -> None:
 def lines(to: Console, problems: Iterable[RefoldError]) -> None:
     """Errors, each as its kind, its sentences and its notes, line by line."""
     for problem in problems:
+        if isinstance(to, MachineConsole):
+            to.print(problem)
+            continue
         shown = "\n".join([str(problem), *getattr(problem, "__notes__", ())]).splitlines()
         to.print(Text(problem.kind, "bold red"), *map(cell, shown), sep="\n", soft_wrap=True)
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[None]:
-    """Show a progress bar for every piece of work that reports progress while the block runs."""
+    """Show a progress bar for every piece of work that reports progress while the block runs.
+
+    Where the output is not a terminal, work that takes long is reported in lines on standard error.
+    """
+    if not console.is_terminal:
+        with watching(ProgressLines(lambda line: print(line, file=sys.stderr), time.monotonic)):
+            yield
+        return
     columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Bars(*columns, console=console, refresh_per_second=4) as bars:
         tasks: dict[str, Any] = {}
@@ -68,9 +88,43 @@ def progress(console: Console) -> Iterator[None]:
             yield
 
 
+class ProgressLines:
+    """A line for each piece of work at most every ten seconds; none for what takes less."""
+
+    EVERY_SECONDS = 10.0
+
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float]) -> None:
+        self._write = write
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def __call__(self, now: Progress) -> None:
+        """Report it, if it is time."""
+        last = self._last.setdefault(now.label, self._clock())
+        if self._clock() - last >= self.EVERY_SECONDS:
+            self._last[now.label] = self._clock()
+            self._write(printable(f"{now.label}: {now.done} of {now.total}, {now.rows} rows"))
+
+
+def records(title: str, rows: Iterable[Mapping[str, Any]], to: Console) -> None:
+    """Rows as a table where the terminal is wide enough for many columns, else a line for each value."""
+    found = list(rows)
+    if isinstance(to, MachineConsole) or (to.is_terminal and to.width >= _WIDE):
+        to.print(table(title, found))
+        return
+    to.print(Text(printable(title), "bold"))
+    for row in found:
+        width = max(map(len, row))
+        to.print()
+        for name, value in row.items():
+            to.print(Text(f"  {name:<{width}}  ") + cell(value), soft_wrap=True)
+
+
 def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table | Text:
     """A table of rows, or its title where there are none; numbers are right-aligned, nothing is parsed as markup."""
     found = list(rows)
+    if as_json():
+        return MachineTable(title, found, columns)
     if not found:
         return Text(printable(title), "bold")
     names = list(columns or dict.fromkeys(name for row in found for name in row))
@@ -86,12 +140,15 @@ def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] 
 
 
 def cell(value: Any) -> Text:
-    """One value as text: null as a dash, text by its characters with control characters escaped."""
+    """One value as text: null as a dash, text by its characters with control characters escaped.
+
+    Thousands are separated on a terminal alone.
+    """
     if value is None:
         return Text("–", style="dim")
     if isinstance(value, bool) or not isinstance(value, int):
         return Text(printable(str(value)))
-    return Text(f"{value:,}")
+    return Text(f"{value:,}" if sys.stdout.isatty() else str(value))
 
 
 def summary(engine: Engine, snapshot: Snapshot, console: Console) -> None:
