@@ -1,7 +1,7 @@
 """Stock: the units on hand of every product, folded from the movements of goods."""
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from assets.logs import Movement, stock_events
 from refold import Sql, expect, fold, reject
@@ -16,7 +16,7 @@ class Why(IntEnum):
 class Stock(NamedTuple):
     """A product before its first event has nothing on hand."""
 
-    level: int = 0
+    level: Annotated[int, "Units on hand, never below zero."] = 0
 
 
 @fold(

@@ -11,7 +11,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
@@ -54,6 +54,7 @@ class ColumnType:
         choices: the members of an enum.
         reading: how landing writes its values. Like bounds and members it is not part of a log's identity: what is
             sealed stays.
+        description: what its values mean, for people; "" where nothing is said. It changes nothing else.
     """
 
     kind: ColumnKind
@@ -65,6 +66,15 @@ class ColumnType:
     empty: bool = True
     choices: type[Enum] | None = None
     reading: Reading = USUAL
+    description: str = field(default="", compare=False)
+
+    def described(self, text: str) -> ColumnType:
+        """This type with a sentence on what the column's values mean, which Dagster and the documentation show.
+
+        >>> int64(1).described("How many units moved.").description
+        'How many units moved.'
+        """
+        return replace(self, description=text)
 
     @property
     def arrow(self) -> pa.DataType:

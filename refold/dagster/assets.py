@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from refold.dagster import columns, keys
 from refold.dagster import metadata as md
@@ -67,11 +68,18 @@ def partition_of(run: dg.DagsterRun) -> str | None:
     return run.tags.get("dagster/partition") or first
 
 
-def build_assets(project: Project, partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """All assets of a project."""
-    states = [_state_asset(project, store, partitions) for store in project.in_order]
+def first_rows(engine: Engine, store: Store, snapshot: Snapshot, count: int) -> pa.Table | None:
+    """The first rows of a store by key at a snapshot; None for a count of 0."""
+    return engine.rows(store, snapshot).slice(0, count) if count else None
+
+
+def build_assets(
+    project: Project, partitions: dg.PartitionsDefinition[str], shown: int = 0
+) -> list[dg.AssetsDefinition]:
+    """All assets of a project; materializations of states and sinks show as many rows as `shown` says."""
+    states = [_state_asset(project, store, partitions, shown) for store in project.in_order]
     sinks = [
-        _sink_asset(project, store, key, group)
+        _sink_asset(project, store, key, group, shown)
         for store in project.in_order
         for key, group in keys.sink_groups(store).items()
     ]
@@ -133,7 +141,9 @@ def _log_report(context: dg.AssetExecutionContext, report: SealReport) -> None:
         context.log.warning(f"The sealed object {name} is no longer in landing; its sealed events stay.")
 
 
-def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+def _state_asset(
+    project: Project, store: Store, partitions: dg.PartitionsDefinition[str], shown: int
+) -> dg.AssetsDefinition:
     @dg.asset(
         key=keys.state_key(store),
         deps=keys.input_keys(store),
@@ -146,24 +156,29 @@ def _state_asset(project: Project, store: Store, partitions: dg.PartitionsDefini
         pool=f"state_{store.name}",
         metadata={
             "dagster/column_schema": columns.store_schema(store),
+            **columns.code_reference(store),
             **({"query": dg.MetadataValue.md(f"```sql\n{store.query}\n```")} if store.query else {}),
         },
     )
     def state(context: dg.AssetExecutionContext, engine: EngineResource) -> dg.MaterializeResult[Any]:
         opened = engine.open(project)
         try:
-            record = opened.builder.build(store, snapshot_of(context, opened))
+            snapshot = snapshot_of(context, opened)
+            record = opened.builder.build(store, snapshot)
+            before, sample = opened.builder.record_before(store, snapshot), first_rows(opened, store, snapshot, shown)
         except RefoldError as error:
             raise raised(error) from error
         return dg.MaterializeResult(
-            metadata=md.state_metadata(store, record),
+            metadata=md.state_metadata(store, record, before, sample),
             data_version=dg.DataVersion(record.data_version),
         )
 
     return state
 
 
-def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink]) -> dg.AssetsDefinition:
+def _sink_asset(
+    project: Project, store: Store, key: dg.AssetKey, sinks: Sequence[Sink], shown: int
+) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         deps=[dg.AssetDep(keys.state_key(store), partition_mapping=dg.AllPartitionMapping())],
@@ -186,6 +201,7 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
                 context.log.warning(str(wrong))
             served = opened.releaser.current()
             done = [opened.publisher.publish(store, sink, snapshot) for sink in sinks]
+            sample = first_rows(opened, store, snapshot, shown)
         except FixInput as error:
             if keys.RELEASE_KEY not in selected(context):
                 raise raised(error) from error
@@ -198,7 +214,7 @@ def _sink_asset(project: Project, store: Store, key: dg.AssetKey, sinks: Sequenc
         except RefoldError as error:
             raise raised(error) from error
         return dg.MaterializeResult(
-            metadata=md.published_metadata(store, done, snapshot, served, differed),
+            metadata=md.published_metadata(store, done, snapshot, served, differed, sample),
             data_version=dg.DataVersion(done[0].digest[:20]),
         )
 

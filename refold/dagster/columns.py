@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import dagster as dg
 
@@ -33,6 +34,17 @@ def sink_schema(store: Store) -> dg.TableSchema:
     return dg.TableSchema(_columns(store.columns, roles, unique=store.key))
 
 
+def code_reference(store: Store) -> dict[str, Any]:
+    """Where the function of a store is written, as metadata that Dagster links; nothing where it has none."""
+    if store.written is None:
+        return {}
+    code = store.written.__code__
+    place = dg.LocalFileCodeReference(
+        file_path=code.co_filename, line_number=code.co_firstlineno, label=f"{store.name}, as declared"
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
+
+
 _NONE: Mapping[str, str] = {}
 _ORIGIN: Schema = {"source_object": ColumnType(ColumnKind.TEXT), "source_line": ColumnType(ColumnKind.INT64)}
 _LEDGER: Schema = {
@@ -55,7 +67,10 @@ def _columns(columns: Schema, roles: Mapping[str, str] = _NONE, unique: Sequence
         dg.TableColumn(
             name,
             "text" if column.kind is ColumnKind.ENUM else str(column).rstrip("?"),
-            description=" ".join(filter(None, [roles.get(name, _MEANINGS.get(name)), _values(column)])) or None,
+            description=" ".join(
+                filter(None, [column.description, roles.get(name, _MEANINGS.get(name)), _values(column)])
+            )
+            or None,
             constraints=dg.TableColumnConstraints(nullable=column.null, unique=list(unique) == [name]),
         )
         for name, column in columns.items()

@@ -34,6 +34,7 @@ def build_defs(
     assets: Sequence[Any] = (),
     resources: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
+    rows_shown: int = 5,
 ) -> dg.Definitions:
     """Definitions of a project. Nothing is read or connected to.
 
@@ -45,19 +46,29 @@ def build_defs(
         resources: further resources.
         executor: how the steps of a run are executed. By default in the process of the run, since a step takes less
             time than a process takes to start. Each run still has its own process.
+        rows_shown: how many rows of each state and sink its materializations show. Dagster keeps them in its own
+            storage, where an erasure in the log does not reach; 0 for stores with rows that must not be there.
     """
     with warnings.catch_warnings():
         # Partitioned checks work in the pinned version of Dagster; users can do nothing about the preview warning.
         warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)  # likewise links to the code
         partitions = partitions_of(project.cadence)
-        owned = build_assets(project, partitions)
+        owned = build_assets(project, partitions, rows_shown)
         checks = build_checks(project, partitions)
     snapshot, prove, publish = _jobs(owned)
     verify_served = build_verify_served_job(project)
     return dg.Definitions(
         assets=[*owned, *assets],
         asset_checks=checks,
-        jobs=[build_history_job(project), build_verify_job(project), verify_served, snapshot, prove, publish],
+        jobs=[
+            build_history_job(project, rows_shown),
+            build_verify_job(project),
+            verify_served,
+            snapshot,
+            prove,
+            publish,
+        ],
         schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
         sensors=build_sensors(project, snapshot),
         resources={"engine": engine or EngineResource(), **(resources or {})},

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import dagster as dg
+import pyarrow as pa
 
 from refold.dagster import keys, planning, results
 from refold.dagster import metadata as md
-from refold.dagster.assets import raised
+from refold.dagster.assets import first_rows, raised
 from refold.dagster.reporting import Place, Reported, Reporter, evaluated, kept_open
 from refold.dagster.resource import EngineResource
 from refold.engine import Engine
@@ -51,11 +52,14 @@ class HistoryConfig(dg.Config):
     """Ignore all checkpoints and fold from offset 0."""
 
 
-def build_history_job(project: Project) -> dg.JobDefinition:
-    """The job `rebuild_history`: the plan, the phases of a rebuild in order, and the outcome."""
+def build_history_job(project: Project, shown: int = 0) -> dg.JobDefinition:
+    """The job `rebuild_history`: the plan, the phases of a rebuild in order, and the outcome.
+
+    Its materializations of sinks, and of the newest states, show as many rows as `shown` says.
+    """
     ops = [
         _op(project, "plan", _plan, "Plan what would be done and why, and how long it would take.", first=True),
-        *(_op(project, phase.name, partial(_run_phase, phase), phase.description) for phase in PHASES),
+        *(_op(project, phase.name, partial(_run_phase, phase, shown), phase.description) for phase in PHASES),
         _op(
             project, "outcome", _outcome, "Compare the time taken with the prediction, and record both for later plans."
         ),
@@ -116,9 +120,9 @@ def _outcome(context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[_Y
     yield dg.Output(None, metadata=planning.outcome_metadata(context))
 
 
-def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[Reported]:
+def _run_phase(phase: Phase, shown: int, context: dg.OpExecutionContext, rebuild: RebuildRun) -> Iterator[Reported]:
     """Run a phase, report its events, and fail at its end where a check has failed."""
-    report, problems = _History(rebuild.engine, Reporter(context.instance)), list[str]()
+    report, problems = _History(rebuild.engine, Reporter(context.instance), shown), list[str]()
     for event in phase.run(rebuild):
         yield from report.of(event)
         if event.warning:
@@ -133,8 +137,9 @@ def _run_phase(phase: Phase, context: dg.OpExecutionContext, rebuild: RebuildRun
 class _History:
     """Converts the events of a rebuild to Dagster's, partition by partition."""
 
-    def __init__(self, engine: Engine, report: Reporter) -> None:
+    def __init__(self, engine: Engine, report: Reporter, shown: int) -> None:
         self._engine = engine
+        self._shown = shown
         self._report = report
         self._differed: list[Served] = []
         self._orders: dict[str, OrderCheck] = {}
@@ -207,8 +212,13 @@ class _History:
     def _state(self, store: Store, snapshot: Snapshot) -> Reported:
         record = self._engine.builder.require(store, snapshot)
         inputs: list[Place] = [(key, snapshot.key) for key in keys.input_keys(store)]
-        place, found = (keys.state_key(store), snapshot.key), md.state_metadata(store, record)
+        before = self._engine.builder.record_before(store, snapshot)
+        sample = self._sample(store, snapshot) if snapshot is self._engine.chain.head else None
+        place, found = (keys.state_key(store), snapshot.key), md.state_metadata(store, record, before, sample)
         return self._report.materialized(place, record.data_version, record.code_version, inputs, found)
+
+    def _sample(self, store: Store, snapshot: Snapshot) -> pa.Table | None:
+        return first_rows(self._engine, store, snapshot, self._shown)
 
     def _sinks(self, event: StorePublished) -> Iterator[Reported]:
         written = dict(zip(event.store.sinks, event.written, strict=True))
@@ -216,7 +226,8 @@ class _History:
         for key, sinks in keys.sink_groups(event.store).items():
             done = [written[sink] for sink in sinks]
             differed = results.of_sinks(self._differed, event.store, sinks)
-            found = md.published_metadata(event.store, done, event.snapshot, served, differed)
+            sample = self._sample(event.store, event.snapshot)
+            found = md.published_metadata(event.store, done, event.snapshot, served, differed, sample)
             version, code = done[0].digest[:20], event.store.code_version
             yield self._report.materialized((key, None), version, code, inputs, found)
 

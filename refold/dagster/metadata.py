@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from refold.base.outside import as_code, printable_lines
 from refold.dagster.columns import column_lineage, sink_lineage
@@ -91,15 +92,30 @@ def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {as_code(name)}" for name in names[:_ROWS_SHOWN]) + more)
 
 
-def state_metadata(store: Store, record: StateRecord) -> dict[str, Any]:
-    """Numbers and digests of a state, with the lineage of its columns; outcomes are counted from offset 0."""
+def state_metadata(
+    store: Store, record: StateRecord, before: StateRecord | None = None, sample: pa.Table | None = None
+) -> dict[str, Any]:
+    """Numbers and digests of a state, with the lineage of its columns, and its first rows where a `sample` is given.
+
+    Outcomes are those of this snapshot's events, by the record of the snapshot `before`, and those from offset 0.
+    """
     found: dict[str, Any] = {"dagster/row_count": record.rows}
-    found |= {f"events {name} so far": record.outcomes[name] for name in _OUTCOMES if name in record.outcomes}
+    outcomes = {name: record.outcomes[name] for name in _OUTCOMES if name in record.outcomes}
+    earlier = before.outcomes if before is not None else {}
+    found |= {f"events {name}": count - earlier.get(name, 0) for name, count in outcomes.items()}
+    found |= {f"events {name} so far": count for name, count in outcomes.items()}
+    found["rows more than before"] = record.rows - (before.rows if before is not None else 0)
+    found |= sample_metadata(sample)
     found["state digest"] = record.state_digest
     if record.ledger_digest:
         found["ledger digest"] = record.ledger_digest
     found |= {"code version": record.code_version, "stored as": ", ".join(each.name for each in record.objects)}
     return found | {"dagster/column_lineage": column_lineage(store)}
+
+
+def sample_metadata(rows: pa.Table | None) -> dict[str, Any]:
+    """Rows of a store as a table; nothing where there are none."""
+    return {"first rows by key": as_table(rows.to_pylist())} if rows is not None and len(rows) else {}
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
@@ -199,6 +215,7 @@ def published_metadata(
     snapshot: Snapshot,
     served: Release | None,
     differed: Sequence[Served] = (),
+    sample: pa.Table | None = None,
 ) -> dict[str, Any]:
     """What was written where, and what readers saw at that time; `differed` is what they saw and was not proven."""
     repaired = {WAS_WRONG: as_table([_as_row(each, d) for each in differed for d in each.differences][:_ROWS_SHOWN])}
@@ -207,6 +224,7 @@ def published_metadata(
         "dagster/row_count": published[0].rows,
         "published snapshot": snapshot.key,
         "version": published[0].version,
+        **sample_metadata(sample),
         "served when published": f"snapshot {served.snapshot}, release {served.number}" if served else "nothing yet",
         "place": dg.MetadataValue.md("\n".join(f"- {as_code(each.place)}" for each in published)),
         "content digest, read back": published[0].digest,

@@ -34,7 +34,8 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def field_type(annotation: object) -> ColumnType | None:
     """The column type of a row field's annotation: like `from_annotation`, and an Enum class is an enum column.
 
-    `Annotated[Decimal, decimal(18, 2)]` is the type that it names, where that is one of such values.
+    `Annotated[Decimal, decimal(18, 2)]` is the type that it names, where that is one of such values; a text in
+    `Annotated[int, "Units on hand."]` describes the column.
 
     >>> str(field_type(int | None))
     'int64?'
@@ -42,7 +43,9 @@ def field_type(annotation: object) -> ColumnType | None:
     if typing.get_origin(annotation) is typing.Annotated:
         plain, *more = typing.get_args(annotation)
         kinds = [each for each in more if isinstance(each, ColumnType)]
-        return kinds[0] if len(kinds) == 1 and plain == python_type(kinds[0]) else None
+        named = kinds[0] if len(kinds) == 1 and plain == python_type(kinds[0]) else None
+        found = named if kinds else field_type(plain)
+        return found and found.described(next((each for each in more if isinstance(each, str)), found.description))
     inner = [a for a in typing.get_args(annotation) if a is not type(None)]
     if len(inner) == 1 and len(typing.get_args(annotation)) == 2 and _is_enum(inner[0]):
         return enum(inner[0], null=True)

@@ -128,6 +128,14 @@ class Builder:
         except Unproven:
             return None
 
+    def record_before(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
+        """The record of a store at the snapshot before one; None where there is no sound one."""
+        before = self.snapshot_before(snapshot)
+        try:
+            return self.find(store, before) if before is not None else None
+        except Damaged:
+            return None
+
     def require(self, store: Store, snapshot: Snapshot) -> StateRecord:
         """The record of a store at a snapshot. Raises Unproven where it is not built by today's code version."""
         record = self.checkpoints.find(store, self.inputs(store, snapshot))

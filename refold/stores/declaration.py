@@ -93,6 +93,11 @@ class Store(ABC):
     owner: str | None = None
     description: str = ""
 
+    @property
+    def written(self) -> Callable[..., object] | None:
+        """The function that its user wrote for it; None where there is none."""
+        return None
+
     def __post_init__(self) -> None:
         faults = []
         if not self.name.isidentifier():

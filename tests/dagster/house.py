@@ -86,6 +86,7 @@ class House:
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
     database: str | None = None
     time: str = "2026-06-01T00:00:00+00:00"
+    rows_shown: int = 5
 
     @property
     def engine(self) -> Engine:
@@ -100,7 +101,7 @@ class House:
 
     @property
     def defs(self) -> dg.Definitions:
-        return build_defs(self.shop.project, self.places(time=self.time))
+        return build_defs(self.shop.project, self.places(time=self.time), rows_shown=self.rows_shown)
 
     def declared(self, project: Project) -> House:
         """The same folder and instance under another project."""

@@ -79,14 +79,24 @@ def test_an_asset_says_what_it_is(name: str):
 
 def test_columns_say_what_they_hold():
     columns = {c.name: c for c in ASSETS["log/stock_events"].metadata["dagster/column_schema"].columns}
-    assert columns["product_id"].description == "The key: which entity the event belongs to."
-    assert columns["quantity"].description == "At least 1, at most 1,000,000."
-    assert columns["event_type"].description == "One of add, remove."
+    key = "The product, as the shop numbers it. The key: which entity the event belongs to."
+    assert columns["product_id"].description == key
+    assert columns["quantity"].description == "How many units moved. At least 1, at most 1,000,000."
+    assert columns["event_type"].description == "Whether units came in or went out. One of add, remove."
     assert not columns["product_id"].constraints.nullable
     assert columns["country"].constraints.nullable
     published = {c.name: c for c in ASSETS["sql/stock_view"].metadata["dagster/column_schema"].columns}
     assert [*published] == ["product_id", "level", "log_partition", "log_offset", "log_seq"]
     assert published["product_id"].constraints.unique
+    assert published["level"].description == "Units on hand, never below zero."
+
+
+@pytest.mark.parametrize("store", ["stock", "daily_movement"])
+def test_a_state_links_to_the_function_that_defines_it(store: str):
+    (place,) = ASSETS[f"state/{store}"].metadata["dagster/code_references"].code_references
+    lines = Path(place.file_path).read_text(encoding="utf-8").splitlines()
+    assert f"def {store}(" in "\n".join(lines[place.line_number - 1 :])
+    assert lines[place.line_number - 1].startswith(("@fold", "@relation"))
 
 
 @pytest.mark.parametrize("name", sorted(ASSETS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -73,6 +74,11 @@ class TestOnePass:
         metadata = record.asset_materialization.metadata
         shown = {name: metadata[name].value for name in metadata if name.startswith("events")}
         assert shown == {
+            "events applied": 1,
+            "events rejected": 1,
+            "events duplicate": 0,
+            "events conflict": 0,
+            "events ignored": 0,
             "events applied so far": 3,
             "events rejected so far": 2,
             "events duplicate so far": 1,
@@ -81,6 +87,26 @@ class TestOnePass:
         }
         lineage = metadata["dagster/column_lineage"].value.deps_by_column
         assert {dep.column_name for dep in lineage["level"]} == {"event_type", "quantity"}
+
+    def test_the_newest_states_and_the_sinks_show_their_first_rows(
+        self, rebuilt: tuple[House, dg.ExecuteInProcessResult]
+    ):
+        house, _ = rebuilt
+        engine = house.engine
+        levels = engine.rows(house.shop.project.store("levels"), engine.chain.get())
+        expected = [{"product_id": row["product_id"], "level": row["level"]} for row in levels.to_pylist()[:5]]
+        for path in (["state", "levels"], ["sql", "levels"]):
+            (record,) = house.instance.fetch_materializations(dg.AssetKey(path), limit=1).records
+            rows = record.asset_materialization.metadata["first rows by key"].records
+            assert [{name: row.data[name] for name in ("product_id", "level")} for row in rows] == expected
+
+
+def test_rows_that_must_not_be_in_dagster_are_not_shown(house: House):
+    hiding = replace(house, rows_shown=0)
+    assert hiding.rebuild().success
+    for path in (["state", "levels"], ["sql", "levels"]):
+        (record,) = hiding.instance.fetch_materializations(dg.AssetKey(path), limit=1).records
+        assert "first rows by key" not in record.asset_materialization.metadata
 
 
 def test_again_it_changes_nothing(house: House):

@@ -80,6 +80,11 @@ class RuleStore(Folded):
         return self.rule.branches
 
     @property
+    def written(self) -> Callable[..., object]:
+        """The rule."""
+        return self.rule.function
+
+    @property
     def declared_at(self) -> str:
         """File and line of the rule."""
         return str(rule_place(self.rule.program))
