@@ -166,6 +166,8 @@ def _type_at(schema: pa.Schema, path: Path) -> pa.DataType | None:
         return None
     type_ = schema.field(path[0]).type
     for key in path[1:]:
+        if pa.types.is_null(type_):
+            return None
         if not pa.types.is_struct(type_):
             return _NO_OBJECT
         index = type_.get_field_index(key)
