@@ -6,7 +6,6 @@ that, which is compared with the bytes that are read.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pyarrow as pa
 from fastavro.schema import expand_schema
 
 from refold.errors import UnreadableObject
+from refold.landing.avro_blocks import plain_file
 from refold.landing.bounds import LandingBounds
 from refold.landing.typed_rows import RETRY_SUFFIX, Check, TypedFile, pruned
 
@@ -51,8 +51,8 @@ class Avro(TypedFile):
     suffixes: tuple[str, ...] = (RETRY_SUFFIX, ".avro")
 
     def _batches(self, name: str, data: bytes, check: Check, bounds: LandingBounds) -> Iterator[pa.RecordBatch]:
-        rows = _records(name, data)
-        schema = pa.schema(arrow_fields(next(rows)))
+        rows = _records(name, data, bounds)
+        schema = next(rows)
         wanted = pa.schema(pruned(schema, check(schema)))
         while batch := list(islice(rows, BATCH_ROWS)):
             if not wanted.names:
@@ -64,13 +64,17 @@ class Avro(TypedFile):
                 raise _damaged(name, str(error)) from error
 
 
-def _records(name: str, data: bytes) -> Iterator[Any]:
+def _records(name: str, data: bytes, bounds: LandingBounds) -> Iterator[Any]:
     """The schema of a file, then its records."""
     try:
-        reader = fastavro.reader(io.BytesIO(data))
-        yield expand_schema(reader.writer_schema)
-        yield from map(plain_value, reader) if '"uuid"' in json.dumps(reader.writer_schema) else reader
-    except GeneratorExit:
+        blocks = fastavro.block_reader(plain_file(name, data, bounds))
+        has_uuid = '"uuid"' in json.dumps(blocks.writer_schema)
+        yield pa.schema(arrow_fields(expand_schema(blocks.writer_schema)))
+        for block in blocks:
+            yield from map(plain_value, block) if has_uuid else block
+            if block.bytes_.read(1):  # type: ignore[attr-defined]  # its stubs leave it out
+                raise ValueError("a block with more than its records")
+    except (GeneratorExit, UnreadableObject):
         raise
     except Exception as error:  # what damaged bytes raise is not documented
         raise _damaged(name, f"{type(error).__name__} {error}") from error

@@ -92,6 +92,11 @@ def _exactly(source: Bytes, size: int) -> bytes:
     return data
 
 
+def raw_block(data: bytes, most: int) -> bytes | None:
+    """The plain bytes of a block by itself; None if there are more than so many. Raises SnappyError."""
+    return _block(data) if _plain_bytes(data) <= most else None
+
+
 def _block(data: bytes) -> bytes:
     plain = _plain_bytes(data)
     if plain > min(BLOCK_BYTES_MAX, _PLAIN_PER_BYTE * len(data)):

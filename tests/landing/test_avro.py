@@ -112,7 +112,7 @@ FIELDS = {
         ),
         max_size=30,
     ),
-    st.sampled_from(["null", "deflate", "bzip2", "zstandard"]),
+    st.sampled_from(["null", "deflate", "bzip2", "zstandard", "xz", "snappy"]),
 )
 @settings(max_examples=80, deadline=None)
 def test_what_fastavro_writes_is_read_whole(rows: list[dict[str, Any]], codec: str) -> None:
@@ -121,9 +121,13 @@ def test_what_fastavro_writes_is_read_whole(rows: list[dict[str, Any]], codec: s
     assert decoded.lines.tolist() == list(range(1, len(rows) + 1))
 
 
-def test_a_file_that_is_cut_within_a_block_is_refused_and_one_between_blocks_ends_there() -> None:
+CODECS = ["null", "deflate", "bzip2", "zstandard", "xz", "snappy"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_file_that_is_cut_within_a_block_is_refused_and_one_between_blocks_ends_there(codec: str) -> None:
     rows = [{"id": n, "name": f"name {n}", "price": Decimal(n)} for n in range(60)]
-    data = written(FIELDS, rows)
+    data = written(FIELDS, rows, codec)
     whole = 0
     for end in range(len(data)):
         try:
@@ -134,6 +138,28 @@ def test_a_file_that_is_cut_within_a_block_is_refused_and_one_between_blocks_end
             whole += 1
             assert found.rows.to_pylist() == rows[: len(found.rows)]
     assert 1 <= whole <= len(data) // 100
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_file_with_a_changed_byte_is_refused_or_has_as_many_rows(codec: str) -> None:
+    rows = [{"id": n, "name": f"name {n}", "price": Decimal(n)} for n in range(60)]
+    data = written(FIELDS, rows, codec)
+    for place in range(4, len(data), 3):
+        changed = data[:place] + bytes([data[place] ^ 0x11]) + data[place + 1 :]
+        try:
+            found = Avro().decode("a.avro", changed, COLUMNS)
+        except UnreadableObject:
+            continue
+        assert found.read == 60, place
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_a_bomb_stops_at_the_bound(codec: str) -> None:
+    bomb = written({"id": "long", "name": "string"}, [{"id": n, "name": "x" * (1 << 20)} for n in range(8)], codec)
+    assert len(bomb) < 1 << 20
+    with pytest.raises(UnreadableObject, match="object_bytes_max"):
+        bounds = LandingBounds(object_bytes_max=4 << 20)
+        list(Avro().pieces("a.avro", [bomb], {"id": int64(), "name": text()}, (), bounds))
 
 
 def test_bounds_and_retries_are_those_of_all_formats() -> None:
