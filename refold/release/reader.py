@@ -8,9 +8,10 @@ Rows are compared with the digest in the record before they are returned. Nothin
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +25,11 @@ from refold.storage.objects import ObjectStore
 from refold.stores.state import sort_by
 from refold.types import describe
 
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import polars
+
 
 def open_release(
     url: str,
@@ -32,6 +38,8 @@ def open_release(
     search_folder: str | Path | None = None,
     connections: Mapping[str, str] | None = None,
     number: int | None = None,
+    snapshot: str | None = None,
+    at: dt.datetime | None = None,
     anchor: str | None = None,
     anchor_key: str | Path | None = None,
 ) -> OpenRelease:
@@ -44,19 +52,23 @@ def open_release(
         search_folder: folder of the search indexes; by default the one in the release's record.
         connections: URLs or paths of other named connections, instead of those in the release's record.
         number: the release to open; by default the newest.
+        snapshot: instead of a number, the key of a snapshot: the newest release of it.
+        at: instead of a number, a time with its zone: the release that was served then.
         anchor: URL or path where releases are anchored (`REFOLD_ANCHOR`); the store is held against it.
         anchor_key: PEM file of the key that verifies the entries there; the public key does.
 
     Raises:
-        NotFound: there is no store at `url`, nothing was released, or there is no such number.
+        NotFound: there is no store at `url`, nothing was released, or there is no such release.
         Damaged: the record of the release is damaged.
-        FixInput: a newer Refold wrote it, or an earlier one that did not list its sinks.
+        FixInput: a newer Refold wrote it, or an earlier one that did not list its sinks; or more than one of `number`,
+            `snapshot` and `at` is given, or `at` has no zone.
         NotAnchored: the store is not what was anchored: it was replaced or rolled back.
 
-    For example `refold.open_release("/data/store").sql("stock_view").to_pandas()`.
+    For example `refold.open_release("/data/store").pandas("stock")`.
     """
     objects = ObjectStore.open(url, must_exist=True)
     pointer = Pointer(objects)
+    number = _asked_for(pointer, number, snapshot, at)
     if anchor is not None:
         open_anchor(objects, anchor, key=Path(anchor_key) if anchor_key else None).require(number)
     release = pointer.get(number) if number is not None else pointer.current()
@@ -65,6 +77,26 @@ def open_release(
     given = {DATABASE: database, SEARCH: search_folder, **(connections or {})}
     named = {name: str(place) for name, place in given.items() if place is not None}
     return OpenRelease(release, Connections(objects, {**_recorded(objects, release), **named}))
+
+
+def _asked_for(pointer: Pointer, number: int | None, snapshot: str | None, at: dt.datetime | None) -> int | None:
+    """The number of the release that is asked for; None for the newest. Raises FixInput and NotFound."""
+    if sum(each is not None for each in (number, snapshot, at)) > 1 or (at is not None and at.tzinfo is None):
+        raise FixInput(
+            f"Expected at most one of number, snapshot, and a time with its zone; found number={number}, "
+            f"snapshot={snapshot!r}, at={at}.",
+            remedy="Leave out the others, or give the time its zone, such as tzinfo=datetime.UTC.",
+        )
+    if snapshot is None and at is None:
+        return number
+    for release in pointer.newest_first():
+        made = dt.datetime.fromisoformat(release.released_at) if release.released_at else None
+        if snapshot == release.snapshot or (at is not None and made is not None and made <= at):
+            return release.number
+    raise NotFound(
+        f"No release of snapshot {snapshot} was made." if at is None else f"Nothing was released at {at} or before.",
+        remedy="`refold release ls` lists the releases.",
+    )
 
 
 def _recorded(objects: ObjectStore, release: Release) -> dict[str, str]:
@@ -147,6 +179,33 @@ class OpenRelease:
         read. Raises NotFound and Damaged as `delta` does, FixInput where the package of the sink is not installed.
         """
         return self._read(kind, name)
+
+    def pandas(self, name: str) -> pd.DataFrame:
+        """The rows of a sink or store as `rows` gives them, in pandas with Arrow's types: nothing is rounded."""
+        import pandas as pd  # noqa: PLC0415  # takes seconds, and only this reader needs it
+
+        frame: pd.DataFrame = self.rows(name).to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def polars(self, name: str) -> polars.DataFrame:
+        """The rows of a sink or store as `rows` gives them, in a Polars frame. Polars is to be installed."""
+        import polars  # noqa: PLC0415  # not a requirement
+
+        frame = polars.from_arrow(self.rows(name))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def duckdb(self) -> duckdb.DuckDBPyConnection:
+        """A connection to a DuckDB in memory with a table for each store that has sinks, by its name.
+
+        All of them are read and compared with their digests first, so that a query joins one release.
+        """
+        import duckdb  # noqa: PLC0415  # takes a moment, and only this reader needs it
+
+        connection = duckdb.connect()
+        for store in self.release.sinks:
+            connection.register(store, self.rows(store))
+        return connection
 
     def search(self, name: str, words: str, limit: int = 10) -> list[Hit]:
         """The rows of a local search index that match best, best first; see `refold.sinks.tantivy`.

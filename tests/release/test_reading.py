@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import sqlite3
 import subprocess
@@ -52,6 +53,35 @@ def test_rows_have_the_declared_types_and_order_whatever_the_sink(either: Little
     for found in (opened.sql("last_move"), opened.documents("moves"), opened.documents("moves_index")):
         assert found.equals(catalog)
     assert (opened.snapshot, opened.snapshot_id) == (DAYS[2], either.engine().chain.get(DAYS[2]).id)
+
+
+def test_a_release_becomes_a_frame_or_a_database_in_one_line_and_nothing_is_rounded(little: Little):
+    little.release(2)
+    opened = refold.open_release(str(little.store))
+    arrow = opened.rows("on_hand")
+    level = arrow["level"].to_pylist()
+    assert opened.pandas("on_hand")["level"].tolist() == level
+    assert str(opened.pandas("on_hand")["level"].dtype) == "int64[pyarrow]"
+    assert opened.polars("on_hand").to_dicts() == arrow.to_pylist()
+    query = f"SELECT sum(level), count(DISTINCT quantity) FROM on_hand JOIN last_move USING ({arrow.column_names[0]})"
+    assert opened.duckdb().sql(query).fetchall() == [(sum(level), 1)]
+
+
+def test_an_earlier_release_is_opened_by_its_snapshot_or_by_a_time(little: Little):
+    for day in (0, 1, 2):
+        little.release(day)
+    by_snapshot = refold.open_release(str(little.store), snapshot=DAYS[1])
+    assert (by_snapshot.number, by_snapshot.snapshot) == (2, DAYS[1])
+    made = dt.datetime.fromisoformat(by_snapshot.released_at)
+    assert refold.open_release(str(little.store), at=made).released_at == by_snapshot.released_at
+    with pytest.raises(NotFound, match="Nothing was released at 2001"):
+        refold.open_release(str(little.store), at=dt.datetime(2001, 1, 1, tzinfo=dt.UTC))
+    with pytest.raises(NotFound, match="No release of snapshot 2001-01-01 was made"):
+        refold.open_release(str(little.store), snapshot="2001-01-01")
+    with pytest.raises(FixInput, match="at most one of number, snapshot, and a time with its zone"):
+        refold.open_release(str(little.store), number=1, snapshot=DAYS[1])
+    with pytest.raises(FixInput, match="zone"):
+        refold.open_release(str(little.store), at=dt.datetime(2001, 1, 1))  # noqa: DTZ001  # refused
 
 
 def test_an_open_release_stays_what_it_is_while_others_are_released(either: Little):
