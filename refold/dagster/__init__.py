@@ -4,7 +4,8 @@ The only room of Refold that imports Dagster. `build_defs` is the one assembly p
 touches neither network nor environment.
 """
 
+from refold.dagster.alerts import Alert, Mail, Slack, Webhook
 from refold.dagster.definitions import build_defs
 from refold.dagster.resource import EngineResource
 
-__all__ = ["EngineResource", "build_defs"]
+__all__ = ["Alert", "EngineResource", "Mail", "Slack", "Webhook", "build_defs"]

@@ -1,11 +1,12 @@
 """Automation: a sensor on landing, the daily schedule, a weekly backfill, and a sensor that reports failed runs."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from refold.dagster.alerts import OnFailure, raise_alert, tick_failed, tick_passed
 from refold.dagster.failures import failure_report, repair_reports
 from refold.dagster.resource import EngineResource
 from refold.project import Project
@@ -18,12 +19,12 @@ _SENSOR_SECONDS = 60
 _BACKFILL_KEYS = 7
 
 
-def build_sensors(project: Project, daily: Any) -> list[dg.SensorDefinition]:
+def build_sensors(project: Project, daily: Any, alerts: Sequence[OnFailure]) -> list[dg.SensorDefinition]:
     """The landing sensor, which requests the job `daily`, and the sensors that report failed runs and repairs."""
-    return [_landing_sensor(project, daily), *_report_sensors()]
+    return [_landing_sensor(project, daily, alerts), *_report_sensors(alerts)]
 
 
-def _landing_sensor(project: Project, daily: Any) -> dg.SensorDefinition:
+def _landing_sensor(project: Project, daily: Any, alerts: Sequence[OnFailure]) -> dg.SensorDefinition:
     unit = project.cadence.unit
 
     @dg.sensor(
@@ -35,6 +36,15 @@ def _landing_sensor(project: Project, daily: Any) -> dg.SensorDefinition:
         "A tick fails where landing cannot be read.",
     )
     def landing(context: dg.SensorEvaluationContext, engine: EngineResource) -> dg.SensorResult:
+        try:
+            asked = requested(engine)
+        except Exception as error:
+            tick_failed(context.instance, alerts, error)
+            raise
+        tick_passed(context.instance)
+        return asked
+
+    def requested(engine: EngineResource) -> dg.SensorResult:
         opened = engine.open(project)
         sealer = opened.sealing.sealer()
         due, tags = opened.sealing.due(sealer), sealer.e_tags()
@@ -54,19 +64,33 @@ def _landing_sensor(project: Project, daily: Any) -> dg.SensorDefinition:
     return landing
 
 
-def _report_sensors() -> list[dg.SensorDefinition]:
-    @dg.run_failure_sensor(name="run_failed", description="Logs what an operator needs when a run has failed.")
+def _report_sensors(alerts: Sequence[OnFailure]) -> list[dg.SensorDefinition]:
+    """They run by default where there are alerts, since whoever declares one wants it."""
+    status = dg.DefaultSensorStatus.RUNNING if alerts else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_failure_sensor(
+        name="run_failed",
+        description="Logs what an operator needs when a run has failed, and alerts by what `on_failure` names.",
+        default_status=status,
+    )
     def run_failed(context: dg.RunFailureSensorContext) -> None:
-        context.log.error(failure_report(context))
+        report = failure_report(context)
+        context.log.error(report)
+        title, _, rest = report.partition("\n")
+        raise_alert(alerts, title, rest)
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         name="served_wrongly",
-        description="Logs as an error what readers were served and was not proven, where a run published it again.",
+        description="Logs as an error what readers were served and was not proven, where a run published it again, and "
+        "alerts by what `on_failure` names.",
+        default_status=status,
     )
     def served_wrongly(context: dg.RunStatusSensorContext) -> None:
         for text in repair_reports(context.instance, context.dagster_run.run_id):
             context.log.error(text)
+            title, _, rest = text.partition("\n")
+            raise_alert(alerts, title, rest)
 
     return [run_failed, served_wrongly]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from refold.dagster.alerts import OnFailure
 from refold.dagster.assets import build_assets
 from refold.dagster.automation import build_schedules, build_sensors
 from refold.dagster.checks import build_checks, build_verify_served_job
@@ -32,6 +33,7 @@ def build_defs(
     engine: EngineResource | None = None,
     *,
     assets: Sequence[Any] = (),
+    on_failure: Sequence[OnFailure] = (),
     resources: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
     rows_shown: int = 5,
@@ -43,6 +45,8 @@ def build_defs(
         engine: the resource that opens engines; by default over the places that the environment names. Tests pass one
             over temporary places here.
         assets: further assets of the code location.
+        on_failure: what is told of failed runs, of landing that cannot be read, and of what was served and not proven:
+            `Slack`, `Webhook`, `Mail`, or any function of an `Alert`. The sensors for it then run by default.
         resources: further resources.
         executor: how the steps of a run are executed. By default in the process of the run, since a step takes less
             time than a process takes to start. Each run still has its own process.
@@ -70,7 +74,7 @@ def build_defs(
             publish,
         ],
         schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
-        sensors=build_sensors(project, snapshot),
+        sensors=build_sensors(project, snapshot, tuple(on_failure)),
         resources={"engine": engine or EngineResource(), **(resources or {})},
         executor=executor,
     )
