@@ -40,9 +40,10 @@ from refold.release.anchor import Anchor, open_anchor
 from refold.release.anchor_check import AnchorFinding, check_anchor
 from refold.release.publisher import Publisher
 from refold.release.releaser import Releaser
-from refold.release.retention import Pruner
+from refold.release.retention import PrunePlan, Pruner
 from refold.repair.damage import Damage
 from refold.repair.drift import Drifts
+from refold.repair.garbage import remove_unreferenced
 from refold.repair.object_audit import audit_objects
 from refold.repair.served import ServedAudit
 from refold.repair.sink_audit import SinkAudit
@@ -56,7 +57,7 @@ from refold.storage.wrappers import AllowingLinks
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Folded, Store
-from refold.stores.thinning import Thinner
+from refold.stores.thinning import Thinner, Thinning
 
 
 class Engine:
@@ -157,6 +158,19 @@ class Engine:
     def pruner(self) -> Pruner:
         """Giving up old versions in the sinks."""
         return Pruner(self.project, self.releaser, self.publisher)
+
+    def plan_prune(self, keep: int, older_than_days: float, now: dt.datetime) -> tuple[PrunePlan, Sequence[Thinning]]:
+        """The versions in sinks and the checkpoints' rows to give up; see `Pruner.plan`. Changes nothing."""
+        return self.pruner.plan(keep, older_than_days), self.thinner.plan(now - dt.timedelta(days=older_than_days))
+
+    def prune(self, plan: PrunePlan, thinnings: Sequence[Thinning], now: dt.datetime) -> tuple[int, int, int]:
+        """Give up what was planned, and objects that nothing needs.
+
+        Returns how many versions were dropped, how many checkpoints gave up their rows, and how many objects went.
+        """
+        with self.owning(Duty.SEAL, Duty.PRUNE, Duty.PUBLISH):
+            dropped = sum(map(len, self.pruner.apply(plan).values()))
+            return dropped, self.thinner.apply(thinnings), len(remove_unreferenced(self.objects, now))
 
     def require_fit(self) -> None:
         """Refuse sinks that do not fit their stores' columns, before any work. Raises DeclarationError, listing all."""

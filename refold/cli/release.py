@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +12,13 @@ from refold.cli import terminal as view
 from refold.cli.group import cli, open_project
 from refold.engine import Engine
 from refold.errors import NotFound
-from refold.leases.lease import Duty
 from refold.release.pointer import Release
 from refold.release.releaser import utc_now
-from refold.repair.garbage import find_unreferenced, remove_unreferenced
+from refold.release.retention import KEEP, OLDER_THAN_DAYS
+from refold.repair.garbage import find_unreferenced
 from refold.stores.thinning import Thinning
 
 _ROWS_SHOWN = 20
-KEEP, OLDER_THAN_DAYS = 10, 7.0
 
 
 @cli.group()
@@ -131,7 +129,8 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
     """
     engine, console = open_project(context), view.console()
     engine.require_anchored()
-    plan = engine.pruner.plan(keep, days)
+    now = utc_now()
+    plan, thinnings = engine.plan_prune(keep, days, now)
     rows = [
         {"sink": v.sink, "version": v.version, "releases": ", ".join(map(str, v.releases)) or None, "why": v.why}
         | ({"kept": "yes" if v.keep else None} if shown else {})
@@ -144,18 +143,14 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
         console.print(view.cell(f"A prune was killed; still to be dropped from {title}: {', '.join(versions)}"))
     for note in plan.left:
         console.print(view.cell(f"Left: {note}"))
-    thinnings = engine.thinner.plan(utc_now() - dt.timedelta(days=days))
     _show_thinnings(engine, thinnings)
     _show_unreferenced(engine)
     if not doing:
         console.print(view.cell("Nothing was changed. `refold prune --apply` does it."))
         return
-    with engine.owning(Duty.SEAL, Duty.PRUNE, Duty.PUBLISH):
-        done = sum(map(len, engine.pruner.apply(plan).values()))
-        thinned = engine.thinner.apply(thinnings)
-        removed = remove_unreferenced(engine.objects, utc_now())
+    done, thinned, removed = engine.prune(plan, thinnings, now)
     console.print(
-        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {len(removed)} objects that nothing needs.")
+        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {removed} objects that nothing needs.")
     )
 
 

@@ -11,6 +11,7 @@ from refold.dagster.assets import build_assets
 from refold.dagster.automation import build_schedules, build_sensors
 from refold.dagster.checks import build_checks, build_verify_served_job
 from refold.dagster.history import build_history_job
+from refold.dagster.maintenance import build_maintenance_jobs
 from refold.dagster.resource import EngineResource
 from refold.dagster.verification import build_verify_job
 from refold.errors import DeclarationError
@@ -72,6 +73,7 @@ def build_defs(
             snapshot,
             prove,
             publish,
+            *build_maintenance_jobs(project),
         ],
         schedules=build_schedules(project, daily=snapshot, weekly=prove, served=verify_served),
         sensors=build_sensors(project, snapshot, tuple(on_failure)),

@@ -30,7 +30,7 @@ from refold.stores.declaration import Store
 WAS_WRONG = "served until now and not as proven"
 """The entry of a materialization that lists what a sink served wrongly before; `served_wrongly` alerts by it."""
 
-_ROWS_SHOWN = 20
+ROWS_SHOWN = 20
 _OUTCOMES = ("applied", "rejected", "duplicate", "conflict", "ignored")
 
 
@@ -67,7 +67,7 @@ def log_metadata(log: Log, snapshot: Snapshot, report: SealReport | None = None)
 def order_metadata(findings: Sequence[OrderFinding]) -> dict[str, Any]:
     """The state of deliveries according to their producers' numbers."""
     rows = [{"fault": each.fault, "snapshot": each.snapshot, "what": str(each)} for each in findings]
-    return {"findings": len(rows)} | ({"deliveries": as_table(rows[:_ROWS_SHOWN])} if rows else {})
+    return {"findings": len(rows)} | ({"deliveries": as_table(rows[:ROWS_SHOWN])} if rows else {})
 
 
 def _preformatted(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
@@ -79,17 +79,17 @@ def landing_metadata(run: DryRun) -> dict[str, Any]:
     found: dict[str, Any] = {"waiting objects": run.objects, "bad records in them": len(run.bad)}
     rows: list[dict[str, Any]] = [
         {"from": f"{name} {run.log.decoder.unit} {record.number}", "reason": record.reason, "detail": record.detail}
-        for name, record in run.bad[:_ROWS_SHOWN]
+        for name, record in run.bad[:ROWS_SHOWN]
     ]
     if rows:
         found["bad records"] = as_table(rows)
-    conflicts = [{"conflict": each.text(run.log)} for each in islice(run.conflicts(), _ROWS_SHOWN)]
+    conflicts = [{"conflict": each.text(run.log)} for each in islice(run.conflicts(), ROWS_SHOWN)]
     return found | ({"conflicts": as_table(conflicts)} if conflicts else {})
 
 
 def _listed(names: Sequence[str]) -> dg.MarkdownMetadataValue:
-    more = f"\n- … and {len(names) - _ROWS_SHOWN} more" if len(names) > _ROWS_SHOWN else ""
-    return dg.MetadataValue.md("\n".join(f"- {as_code(name)}" for name in names[:_ROWS_SHOWN]) + more)
+    more = f"\n- … and {len(names) - ROWS_SHOWN} more" if len(names) > ROWS_SHOWN else ""
+    return dg.MetadataValue.md("\n".join(f"- {as_code(name)}" for name in names[:ROWS_SHOWN]) + more)
 
 
 def state_metadata(
@@ -131,7 +131,7 @@ def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
         rows = [
             {"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in verdict.differences
         ]
-        found["differences"] = as_table(rows[:_ROWS_SHOWN])
+        found["differences"] = as_table(rows[:ROWS_SHOWN])
         found |= _divergence_metadata(verdict)
         found["what to do"] = verdict.remedy
     return found
@@ -157,7 +157,7 @@ def findings_metadata(findings: Sequence[LogFinding], events: int) -> dict[str, 
     found: dict[str, Any] = {"events verified": events, "findings": len(findings)}
     if findings:
         rows = [{"check": f.check, "snapshot": f.snapshot, "where": f.where, "message": f.message} for f in findings]
-        found["table of findings"] = as_table(rows[:_ROWS_SHOWN])
+        found["table of findings"] = as_table(rows[:ROWS_SHOWN])
     return found
 
 
@@ -197,7 +197,7 @@ def served_metadata(found: Sequence[Served]) -> dict[str, Any]:
     )
     rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found}
             for each in found for d in each.differences]  # fmt: skip
-    return shown | ({"first difference": rows[0]["where"], "differences": as_table(rows[:_ROWS_SHOWN])} if rows else {})
+    return shown | ({"first difference": rows[0]["where"], "differences": as_table(rows[:ROWS_SHOWN])} if rows else {})
 
 
 def sink_description(store: Store, sinks: Sequence[Sink]) -> str:
@@ -218,7 +218,7 @@ def published_metadata(
     sample: pa.Table | None = None,
 ) -> dict[str, Any]:
     """What was written where, and what readers saw at that time; `differed` is what they saw and was not proven."""
-    repaired = {WAS_WRONG: as_table([_as_row(each, d) for each in differed for d in each.differences][:_ROWS_SHOWN])}
+    repaired = {WAS_WRONG: as_table([_as_row(each, d) for each in differed for d in each.differences][:ROWS_SHOWN])}
     return {
         **(repaired if differed else {}),
         "dagster/row_count": published[0].rows,
@@ -230,6 +230,12 @@ def published_metadata(
         "content digest, read back": published[0].digest,
         "dagster/column_lineage": sink_lineage(store),
     }
+
+
+def mended_metadata(differences: Sequence[Difference]) -> dict[str, Any]:
+    """What differed from full replay and was made again."""
+    rows = [{"what": d.what, "where": d.where, "expected": d.expected, "found": d.found} for d in differences]
+    return {"differed, and was made again": as_table(rows[:ROWS_SHOWN])}
 
 
 def held_metadata(refused: StoreRefused, served: Release | None) -> dict[str, Any]:

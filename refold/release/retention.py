@@ -30,6 +30,9 @@ from refold.release.withdrawal import sinks_in
 from refold.sinks.base import Target
 from refold.storage.sink_names import ordinal_of
 
+KEEP, OLDER_THAN_DAYS = 10, 7.0
+"""By default the last so many releases, and those within so many days, keep what they served."""
+
 
 @dataclass(frozen=True)
 class HeldVersion:

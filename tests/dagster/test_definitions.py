@@ -44,7 +44,7 @@ def test_they_load_without_environment_network_or_files_and_without_a_warning(tm
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["17", "7"]
+    assert done.stdout.split() == ["17", "10"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,6 +142,9 @@ def test_jobs_schedules_and_sensors_say_what_they_do():
         "publish_newest",
         "verify",
         "verify_served",
+        "repair",
+        "rollback",
+        "prune",
     }
     told = [*jobs.values(), *repository.schedule_defs, *repository.sensor_defs]
     assert all(len(each.description) > 30 for each in told)
