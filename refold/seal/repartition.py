@@ -4,6 +4,10 @@ Every snapshot is made again with the same events in the same order (`log_seq`),
 identities and digests are others, and landing objects, quarantine and deduplication are the same. The old store is only
 read, so what is served does not move. Stores are folded and proven in the new place, since a row has the place of its
 last event. A rerun goes on where another ended.
+
+Where landing names log partitions, the log needs a layout that does not take them from names any more, since events
+that are sealed later are dealt out by their keys too; and its keys must each be in one log partition, since what is
+kept is the order of `log_seq`.
 """
 
 from __future__ import annotations
@@ -16,14 +20,14 @@ import pyarrow as pa
 
 from refold.base.memory import limit_bytes
 from refold.canonical.encoding import as_one
-from refold.errors import Conflict, FixInput
+from refold.errors import Conflict, Damaged, FixInput
 from refold.landing.listing import LandingObject
 from refold.log.declaration import PROVENANCE, ConflictLimits, Log
 from refold.log.layout import LogLayout, SeenFile, SegmentFile
 from refold.log.reader import LogReader
 from refold.log.segment import write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, Snapshot, SnapshotChain, cut_id
-from refold.log.verify import LogVerifier
+from refold.log.verify import LogFinding, LogVerifier
 from refold.seal.decoding import DecodedObject, hashed_partitions
 from refold.seal.deduplication import Deduplication
 from refold.seal.new_events import NewEvents
@@ -68,11 +72,14 @@ class Repartition:
     def run(self) -> Iterator[Repartitioned]:
         """Make every snapshot that is not there yet, oldest first.
 
-        Raises FixInput where landing names log partitions, and Conflict where the target holds another chain.
+        Raises FixInput where the layout names log partitions, Damaged where a key is in two of them, and Conflict where
+        the target holds another chain.
         """
+        verifier = LogVerifier(self._objects, self._chain, self._old)
         for kind in (ObjectKind.RETRY, ObjectKind.RETRY_PLACES):
             self._copy(info.name for info in self._objects.list(folder_of(kind)))
         for snapshot in self._chain:
+            self._require_one_partition(verifier.verify(snapshot))
             if snapshot.key not in self._made:
                 self._make(snapshot)
             self._require_same(snapshot)
@@ -106,7 +113,7 @@ class Repartition:
         events = self._events(self._objects, self._chain, snapshot, old)
         if len(events):
             keys = as_one([events[name] for name in log.key_columns])
-            self._require_hashed(events, keys)
+            self._require_by_key(events, keys)
             new.add(events.select([*log.columns, *PROVENANCE.names]), hashed_partitions(log, keys))
         cut = replace(
             old,
@@ -129,11 +136,25 @@ class Repartition:
         names = ["log_seq", *log.columns, *PROVENANCE.names]
         return LogReader(objects, chain, log).events(snapshot, names).sort_by("log_seq")
 
-    def _require_hashed(self, events: pa.Table, keys: pa.ChunkedArray) -> None:
-        if not np.array_equal(hashed_partitions(self._old, keys), events["log_partition"].to_numpy()):
-            raise FixInput(
-                f"Log {self._old.name!r} has log partitions that do not follow from its keys: landing names them.",
-                remedy="Deal its topic out anew where it is produced, and land that.",
+    def _require_by_key(self, events: pa.Table, keys: pa.ChunkedArray) -> None:
+        """Refuse a log whose later events would not be dealt out by their keys as these are."""
+        if np.array_equal(hashed_partitions(self._old, keys), events["log_partition"].to_numpy()):
+            return
+        for name in events["source_object"].unique().to_pylist():
+            slot = self._old.slot_of(name)
+            if slot is not None and slot.partition is not None:
+                raise FixInput(
+                    f"Log {self._old.name!r} takes log partitions from the names of landing: {name} names "
+                    f"{slot.partition}.",
+                    remedy="Declare a layout that does not, such as Names('dt={date}/partition={any}/{any}'), and keep "
+                    "it in the new place: events are then dealt out by their keys.",
+                )
+
+    def _require_one_partition(self, findings: Sequence[LogFinding]) -> None:
+        for finding in findings:
+            raise Damaged(
+                f"Log {self._old.name!r} cannot be dealt out anew, since it is not whole: {finding.message}",
+                remedy="`refold log verify` shows all that is wrong.",
             )
 
     def _require_same(self, snapshot: Snapshot) -> None:

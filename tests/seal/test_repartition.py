@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refold import Daily, Project
-from refold.errors import Conflict, FixInput
+from refold import Daily, Names, Project
+from refold.errors import Conflict, Damaged, FixInput
 from refold.log.reader import LogReader
 from refold.log.snapshot import SnapshotChain
 from refold.seal.repartition import Repartition
@@ -115,8 +115,58 @@ def test_what_cannot_be_is_refused(shop: Shop, tmp_path: Path):
     for _ in engine.sealing.seal():
         pass
     target = ObjectStore.open(str(tmp_path / "none"))
-    with pytest.raises(FixInput, match="landing names them"):
+    with pytest.raises(
+        FixInput, match=r"takes log partitions from the names of landing: .*partition=0/a.jsonl names 0"
+    ):
         list(Repartition(engine.objects, engine.chain, target, log, 2).run())
+
+
+def test_log_partitions_that_landing_names_are_dealt_out_anew_and_later_events_with_them(tmp_path: Path):
+    """By a layout that does not take them from names; what comes later follows the same keys."""
+    named = Shop(tmp_path / "named", PROJECT)
+
+    def land(day: int) -> None:
+        for partition in range(4):
+            events = [moved(f"{day} {n}", f"p{n}", 1 + n % 3) for n in range(12) if n % 4 == partition]
+            named.land(f"stock_events/dt=2026-01-0{day}/partition={partition}/a.jsonl", *events)
+
+    land(1)
+    for _ in named.engine().sealing.seal():
+        pass
+    log = replace(largest.log, layout=Names("dt={date}/partition={any}/{any}"))
+    free = replace(PROJECT, stores=[replace(largest, log=log)])
+    target = ObjectStore.open(str(tmp_path / "new" / "store"))
+    engine = replace(named, project=free).engine()
+    list(Repartition(engine.objects, engine.chain, target, log, 2).run())
+    land(2)
+    dealt = replace(log, partitions=2)
+    project = replace(PROJECT, stores=[replace(largest, log=dealt)])
+    new = Shop(tmp_path / "new", project, landing_folder=named.landing)
+    afresh = Shop(tmp_path / "afresh", project, landing_folder=named.landing)
+    found = []
+    for each in (new, afresh):
+        seal_and_prove(each.engine())
+        engine = each.engine()
+        head = engine.chain.get()
+        assert (len(engine.chain), verify_reference(engine, head)) == (2, [])
+        assert [text for _, findings in engine.verify_log("stock_events", head) for text in findings] == []
+        rows = engine.rows(project.stores[0], head).select(["product_id", "quantity"]).sort_by("product_id")
+        found.append((head.cut("stock_events").events, rows))
+    assert found[0] == found[1]
+    assert found[0][0] == 12
+
+
+def test_a_key_that_is_in_two_log_partitions_is_not_dealt_out(tmp_path: Path):
+    """Its events have no order that could be kept."""
+    named = Shop(tmp_path / "named", PROJECT)
+    for day, partition in ((1, 0), (2, 3)):
+        named.land(f"stock_events/dt=2026-01-0{day}/partition={partition}/a.jsonl", moved(str(day), "lamp", 1))
+    for _ in named.engine().sealing.seal():
+        pass
+    log = replace(largest.log, layout=Names("dt={date}/partition={any}/{any}"))
+    engine = replace(named, project=replace(PROJECT, stores=[replace(largest, log=log)])).engine()
+    with pytest.raises(Damaged, match=r"cannot be dealt out anew, since it is not whole: .*lamp"):
+        list(Repartition(engine.objects, engine.chain, ObjectStore.open(str(tmp_path / "new")), log, 2).run())
 
 
 def test_the_command(shop: Shop, tmp_path: Path):
