@@ -11,7 +11,7 @@ This module reads records and applies them to snapshots; `refold.seal.redacting`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -164,8 +164,10 @@ def newer_layouts(redactions: Sequence[Redaction], snapshot: str, known: int) ->
 def apply_redactions(snapshots: Sequence[Snapshot], redactions: Sequence[Redaction]) -> list[Snapshot]:
     """Snapshots, given as sealed and oldest first, as redactions leave them.
 
-    Raises Damaged where the identity in a manifest does not follow from any number of the redactions.
+    Raises Damaged where a redaction does not fit the snapshots that it is about, or the identity in a manifest does not
+    follow from any number of the redactions.
     """
+    _require_fitting({snapshot.key: snapshot for snapshot in snapshots}, redactions)
     stages = [_redacted(snapshots, redactions, count) for count in range(len(redactions) + 1)]
     found = []
     for sealed, *stage in zip(snapshots, *stages, strict=True):
@@ -184,6 +186,45 @@ def apply_redactions(snapshots: Sequence[Snapshot], redactions: Sequence[Redacti
         own = Redacted(sealed, places, [(number, stage[number]) for number in range(since, len(redactions))])
         found.append(replace(stage[-1], redacted=own))
     return found
+
+
+def _require_fitting(snapshots: Mapping[str, Snapshot], redactions: Sequence[Redaction]) -> None:
+    """Raise Damaged with everything in which records do not fit the snapshots that they are about.
+
+    A snapshot that is not there may have been sealed since snapshots were listed; the audit of objects names it.
+    """
+    faults = [
+        f"{redaction.name}, snapshot {key}: {fault}"
+        for redaction in redactions
+        for key, cut in redaction.cuts.items()
+        if key in snapshots
+        for fault in _misfits(snapshots[key], redaction, cut)
+    ]
+    if faults:
+        listed = "\n  - ".join(faults)
+        raise Damaged(
+            f"Redactions do not fit the snapshots that they are about:\n  - {listed}",
+            remedy=f"\nRestore {folder_of(ObjectKind.REDACTION)}/ from a copy.",
+        )
+
+
+def _misfits(snapshot: Snapshot, redaction: Redaction, redacted: RedactedCut) -> Iterator[str]:
+    cut = snapshot.logs.get(redaction.log)
+    if cut is None:
+        yield f"expected a log of the snapshot ({', '.join(snapshot.logs)}), found {redaction.log!r}"
+        return
+    if len(redacted.content) != len(cut.ends):
+        yield f"expected the content of {len(cut.ends)} log partitions, found {len(redacted.content)}"
+    if (redacted.layout is not None) != redaction.erased:
+        yield f"expected objects of its own only where it erased, found {'none' if redaction.erased else 'some'}"
+    places = [tuple(place) for place in redacted.places]
+    ranges = list(zip(cut.starts, cut.ends, strict=False))
+    for place in places:
+        found = len(place) == 2 and 0 <= place[0] < len(ranges)
+        if not found or not ranges[place[0]][0] <= place[1] < ranges[place[0]][1]:
+            yield f"expected events of the snapshot, found the place {':'.join(map(str, place))}"
+    if places != sorted(set(places)):
+        yield "expected every place once, in order"
 
 
 def _excluded(redactions: Sequence[Redaction], log: str, key: str) -> list[tuple[int, int]]:

@@ -1,0 +1,90 @@
+"""Somebody edits or removes a record of redaction, and makes its sum right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refold.errors import Damaged, RefoldError
+from refold.log.redactions import Redaction
+from refold.rebuild import rebuild_all
+from refold.storage.records import record_bytes
+from tests.support import Shop
+from tests.three_days import DAYS, SMALL, three_days, what_readers_see
+
+DAY = DAYS[1]
+
+
+def redact(shop: Shop, *, erase: bool = False) -> Redaction:
+    """Put one event of the second day aside, or erase it."""
+    engine = shop.engine()
+    redactor = engine.redactor("stock_events")
+    chosen = redactor.with_values(["event_id"], ["1-2"], erase=erase)
+    how = redactor.erasing if erase else redactor.excluding
+    redaction = how(chosen, reason="it is wrong", by="its owner", at=engine.now)
+    redactor.commit(redaction)
+    return redaction
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Three released days, none redacted."""
+    shop = three_days(tmp_path_factory.mktemp("whole"))
+    rebuild_all(shop.engine())
+    return shop
+
+
+@pytest.fixture
+def shop(whole: Shop, tmp_path: Path) -> Shop:
+    """A copy of it to redact and to damage."""
+    shutil.copytree(whole.root, tmp_path / "shop")
+    return Shop(tmp_path / "shop", SMALL)
+
+
+Cut = dict[str, Any]
+
+
+def _cut(**changes: object) -> Callable[[Cut], Cut]:
+    return lambda body: body | {"cuts": {DAY: body["cuts"][DAY] | changes}}
+
+
+def _content(count: int) -> Callable[[Cut], Cut]:
+    return lambda body: _cut(content=[*body["cuts"][DAY]["content"], "0" * 64][:count])(body)
+
+
+WRONG: dict[str, tuple[bool, Callable[[Cut], Cut], str]] = {
+    "an offset behind the snapshot": (False, _cut(places=[[0, 99999]]), "found the place 0:99999"),
+    "an offset below zero": (False, _cut(places=[[0, -1]]), "found the place 0:-1"),
+    "a log partition that is not there": (False, _cut(places=[[77, 0]]), "found the place 77:0"),
+    "a place of three numbers": (False, _cut(places=[[0, 1, 2]]), "found the place 0:1:2"),
+    "a place twice": (False, lambda b: _cut(places=b["cuts"][DAY]["places"] * 2)(b), "every place once, in order"),
+    "no content": (False, _content(0), "found 0"),
+    "content of one log partition too many": (False, _content(5), "found 5"),
+    "another log": (False, lambda body: body | {"log": "product_changes"}, "found the place"),
+    "a log that is not there": (False, lambda body: body | {"log": "no_log"}, "found 'no_log'"),
+    "erased without other objects": (False, lambda body: body | {"erased": True}, "found none"),
+    "objects though it erased nothing": (True, lambda body: body | {"erased": False}, "found some"),
+}
+
+
+@pytest.mark.parametrize(("erase", "edit", "found"), WRONG.values(), ids=WRONG)
+def test_a_record_that_does_not_fit_its_snapshot_is_damage(
+    shop: Shop, erase: bool, edit: Callable[[Cut], Cut], found: str
+):
+    """Every command that opens the log names the record, the snapshot and what does not fit; nothing is served of it."""
+    before, place = what_readers_see(shop), shop.store / redact(shop, erase=erase).name
+    body = json.loads(place.read_bytes())["body"]
+    place.unlink()
+    place.write_bytes(record_bytes(edit(body)))
+    for command in (rebuild_all, lambda engine: engine.audit_objects(), lambda engine: engine.chain):
+        with pytest.raises(Damaged, match=f"snapshot {DAY}: ") as error:
+            command(shop.engine())
+        assert found in str(error.value)
+        assert place.name in str(error.value)
+    assert what_readers_see(shop) == before
