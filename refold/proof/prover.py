@@ -70,7 +70,7 @@ class Prover:
     ) -> None:
         self._engines = engines
         self._objects = objects
-        self._chain = chain
+        self.chain = chain
         self._builder = builder
         self._memory_limit_mb = memory_limit_mb
         self._locator = locator or Locator(objects, chain, builder)
@@ -156,7 +156,7 @@ class Prover:
 
     def course(self, store: Store, through: Snapshot, recheck: Recheck) -> Course:
         """Which snapshots of a store a rebuild looks at."""
-        snapshots = self._chain.through(through.key)
+        snapshots = self.chain.through(through.key)
         return course_of(self.proofs, partial(self._claimed, store), snapshots, len(snapshots), recheck)
 
     def _claimed(self, store: Store, snapshot: Snapshot) -> StateRecord | None:
@@ -169,7 +169,7 @@ class Prover:
         self, stores: Sequence[Folded], through: Snapshot, course: Course, recheck: Recheck
     ) -> list[tuple[Snapshot, Mapping[str, Verdict]]] | None:
         """The verdicts at the snapshots of a course by going on from proven states; None where anything differs."""
-        snapshots, started, seen = self._chain.through(through.key), time.perf_counter(), set[str]()
+        snapshots, started, seen = self.chain.through(through.key), time.perf_counter(), set[str]()
         found: list[tuple[Snapshot, Mapping[str, Verdict]]] = []
         rests = rests_on(course, snapshots, recheck)
         for stretch in (course.again, range(course.new, len(snapshots))):
@@ -244,7 +244,7 @@ class Prover:
         trusting = not afresh or cut in self._compared
         engines = self._engines
         yield from replay(
-            self._objects, self._chain, log, stores, through, limit, engines, after=after, trusting=trusting
+            self._objects, self.chain, log, stores, through, limit, engines, after=after, trusting=trusting
         )
         if not trusting:
             self._compared.add(cut)

@@ -95,6 +95,7 @@ class Releaser:
 
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
+            Damaged: what is served is of a log that the store no longer has, such as one whose redaction was removed.
             FixInput: a rollback left this snapshot or a later one; nothing was changed.
             SinkRefused: a sink could not follow; nothing was changed.
             Conflict: another process moved the pointer meanwhile, and the message says who and where to; or unsealed
@@ -110,9 +111,23 @@ class Releaser:
                 current.require_newer(snapshot)
             self._refuse_retiring(wanted, current)
             require_sealed(self._objects, snapshot)
+            self._require_known(current)
             current = self._commit(wanted, current)
         self.roll_forward()
         return current
+
+    def _require_known(self, current: Release | None) -> None:
+        """Raise Damaged where what is served rests on an identity that its snapshot never had by what is stored."""
+        if current is None or current.snapshot not in self._prover.chain:
+            return
+        known = [each.id for each in self._prover.chain.get(current.snapshot).versions]
+        if current.snapshot_id not in known:
+            raise Damaged(
+                f"{current} is of other logs than those in the store: expected snapshot {current.snapshot} with the id "
+                f"{current.snapshot_id}, found {' and before '.join(reversed(known))}.",
+                remedy="A redaction or manifest was removed or replaced: restore snapshots/ from a copy. What is "
+                "served stays as it is.",
+            )
 
     def would_move(self, snapshot: Snapshot, claimed: Mapping[str, StateRecord | ProofRecord]) -> bool:
         """Whether releasing a snapshot would move readers, once what is claimed of its stores is proven and published.

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from refold.errors import Damaged, RefoldError
+from refold.errors import Damaged
 from refold.log.redactions import Redaction
 from refold.rebuild import rebuild_all
 from refold.storage.records import record_bytes
-from tests.support import Shop
-from tests.three_days import DAYS, SMALL, three_days, what_readers_see
+from tests.support import Shop, moved
+from tests.three_days import DAYS, LAST, SMALL, three_days, what_readers_see
 
 DAY = DAYS[1]
 
@@ -71,6 +70,24 @@ WRONG: dict[str, tuple[bool, Callable[[Cut], Cut], str]] = {
     "erased without other objects": (False, lambda body: body | {"erased": True}, "found none"),
     "objects though it erased nothing": (True, lambda body: body | {"erased": False}, "found some"),
 }
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["the same day", "one more day"])
+def test_what_was_put_aside_does_not_come_back_where_its_record_is_removed(shop: Shop, more: bool):
+    """What readers see rests on the redaction; without it nothing is released, until it is restored."""
+    place = shop.store / redact(shop).name
+    rebuild_all(shop.engine())
+    before, record = what_readers_see(shop), place.read_bytes()
+    place.unlink()
+    if more:
+        shop.land("dt=2026-01-04/a.jsonl", moved("3-1", "product 1", 1))
+        shop.land("product_changes/dt=2026-01-04/a.jsonl")
+    with pytest.raises(Damaged, match=f"expected snapshot {LAST} with the id .*A redaction or manifest was removed"):
+        rebuild_all(shop.engine())
+    assert what_readers_see(shop) == before
+    place.write_bytes(record)
+    rebuild_all(shop.engine())
+    assert [row for row in what_readers_see(shop) if row[0] != "product 1"] == [r for r in before if r[0] != "product 1"]
 
 
 @pytest.mark.parametrize(("erase", "edit", "found"), WRONG.values(), ids=WRONG)
