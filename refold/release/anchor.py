@@ -20,7 +20,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refold.errors import Conflict, NotAnchored
 from refold.log.snapshot import Snapshot
@@ -28,6 +28,7 @@ from refold.release.anchor_places import AnchorPlace, open_place
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import body_of
+from refold.storage.shapes import typed
 
 if TYPE_CHECKING:
     from refold.release.signing import Key
@@ -60,8 +61,8 @@ class Entry:
     confirmed: bool
     snapshot: str
     manifest: str
-    logs: Mapping[str, Sequence[Any]]
-    redactions: Sequence[Any]
+    logs: Mapping[str, tuple[str, int]]
+    redactions: tuple[int, str]
     rolled_back_to: int | None
     previous: str
 
@@ -189,7 +190,7 @@ class Anchor:
         name = name_of(ObjectKind.MANIFEST, snapshot=body["snapshot"])
         manifest = self._objects.get(name)
         snapshot = Snapshot.from_json(body_of(manifest, name), name)
-        logs = {name: [cut.id, cut.seq_end] for name, cut in snapshot.logs.items()}
+        logs = {name: (cut.id, cut.seq_end) for name, cut in snapshot.logs.items()}
         redactions, back = self._redactions(), body.get("rolled_back_to")
         for _ in range(_ATTEMPTS_MAX):
             count = self._place.count()
@@ -202,10 +203,10 @@ class Anchor:
                 continue  # another process added one; this one follows it
         raise Conflict(f"Other processes kept adding entries to the anchor {self.place} first.", remedy="Run it again.")
 
-    def _redactions(self) -> list[Any]:
+    def _redactions(self) -> tuple[int, str]:
         found = [info.name for info in self._objects.list(folder_of(ObjectKind.REDACTION))]
         names = [name for name in found if parts_of(ObjectKind.REDACTION, name)]
-        return [len(names), sha256_hex(self._objects.get(names[-1])) if names else ""]
+        return len(names), sha256_hex(self._objects.get(names[-1])) if names else ""
 
     def _bytes(self, entry: Entry) -> bytes:
         body = asdict(entry)
@@ -215,9 +216,9 @@ class Anchor:
     def _parsed(self, number: int, data: bytes) -> Entry:
         try:
             whole = json.loads(data)
-            entry = Entry(**whole["entry"])
-            signature = whole["signature"]
-        except (ValueError, TypeError, KeyError) as error:
+            entry = typed(Entry(**whole["entry"]))
+            signature = str(whole["signature"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise self._refusal(number, f"it is not an entry: {error!r}") from error
         if entry.number != number:
             raise self._refusal(number, f"it has the number {entry.number}")

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, EnumMeta, IntEnum
+from functools import cached_property
 from types import FunctionType, ModuleType
 
 from refold.rules.constants import ATTRIBUTES, NotConstant, canonical
@@ -26,13 +27,55 @@ from refold.rules.source import UNKNOWN, Source, SourceFault, read_source
 class Program:
     """A rule with all helper functions it can reach, and the outside values that each of them reads.
 
-    `functions` begins with the rule; `names[f]` maps the dotted names in `f` to what they stand for.
+    `functions` begins with the rule; `names[f]` maps the dotted names in `f` to what they stand for. `code[f]` is what
+    ran as `f` when the rule was declared.
     """
 
     rule: Source
     functions: dict[FunctionType, Source] = field(default_factory=dict)
     names: dict[FunctionType, dict[str, object]] = field(default_factory=dict)
     reasons: dict[int, IntEnum] = field(default_factory=dict)
+    code: dict[FunctionType, tuple[object, ...]] = field(default_factory=dict)
+
+    def changes(self) -> list[str]:
+        """What stands for something else now than when the rule was declared, which its fingerprint covers."""
+        faults = []
+        for function, source in self.functions.items():
+            if _code_of(function) != self.code[function]:
+                faults.append(f"{source.name} has other code or defaults than when the rule was declared")
+            for name, node in self._looked_up[function].items():
+                then, now = self.names[function][name], source.static(node)
+                if now is not then and not _is_same(then, now):
+                    found = (
+                        "another function" if isinstance(now, FunctionType) else "gone" if now is UNKNOWN else repr(now)
+                    )
+                    faults.append(f"{name} is {found} now, and was {_shown(then)} when the rule was declared")
+        return list(dict.fromkeys(faults))
+
+    @cached_property
+    def _looked_up(self) -> dict[FunctionType, dict[str, ast.expr]]:
+        """The outside names of each function, as expressions."""
+        return {
+            function: {name: ast.parse(name, mode="eval").body for name in names}
+            for function, names in self.names.items()
+        }
+
+
+def _code_of(function: FunctionType) -> tuple[object, ...]:
+    named = function.__kwdefaults__ or {}
+    return function.__code__, function.__defaults__, *sorted(named.items())
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two values are the same constant; two functions are two."""
+    try:
+        return not isinstance(other, FunctionType) and canonical(one, sets=True) == canonical(other, sets=True)
+    except NotConstant:
+        return False
+
+
+def _shown(value: object, function: str) -> str:
+    return function if isinstance(value, FunctionType) else "gone" if value is UNKNOWN else repr(value)
 
 
 # fmt: off
@@ -110,6 +153,7 @@ def _inspect(
     names: dict[str, object] = {}
     program.functions[source.function] = source
     program.names[source.function] = names
+    program.code[source.function] = _code_of(source.function)
     check = _Check(source, program, names, faults, attributes)
     for statement in source.body:
         check.visit(statement)

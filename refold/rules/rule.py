@@ -145,9 +145,11 @@ class Rule:
         compiled, and with `traced` also where some are interpreted.
 
         Raises:
+            DeclarationError: a constant or helper of the rule is not what it was when the rule was declared.
             RuleError: the rule raised or returned something impossible; `event_index` is the first such event.
             ValueError: the inputs do not fit each other.
         """
+        self._require_as_declared()
         codes = np.ascontiguousarray(codes, dtype=np.int64)
         live = np.ascontiguousarray(live, dtype=np.bool_)
         if not len(codes) == len(live) or (self.columns_read and events.num_rows != len(codes)):
@@ -162,6 +164,12 @@ class Rule:
         if not result.interpreted:
             return result
         return replace(result, taken=sum(1 << n for n in noted) | (result.taken or 0) if traced else None)
+
+    def _require_as_declared(self) -> None:
+        """Refuse to fold by other constants and helpers than those that fingerprint, states and proofs name."""
+        changes = self.program.changes()
+        if changes:
+            raise DeclarationError(f"The rule {self.name}", [f"{each}; define it once." for each in changes])
 
     @cached_property
     def branches(self) -> list[Place]:
@@ -185,8 +193,10 @@ class Rule:
         """The row after each event of one key, with its outcome and reason code: the explanation of a value.
 
         Raises:
+            DeclarationError: a constant or helper of the rule is not what it was when the rule was declared.
             RuleError: the rule raised or returned something impossible for an event.
         """
+        self._require_as_declared()
         return self.interpreter.steps(self.row(*row), events.select(list(self.columns_read)))
 
 

@@ -34,6 +34,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from refold.base.outside import printable
 from refold.errors import AccessDenied, Conflict, Damaged, DeclarationError, FixInput, NotFound, Unavailable
 from refold.sinks.base import (
     Content,
@@ -58,7 +59,7 @@ from refold.types import Schema, arrow_schema, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _COLUMN_FORBIDDEN = re.compile(r"[ ,;{}()\n\t=]")
-_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
 _ROWS_A_FILE = 1_000_000
 _ATTEMPTS_MAX = 5
 _UNREADABLE = (DeltaError, OSError, pa.ArrowException, ValueError, KeyError)
@@ -113,7 +114,8 @@ class Delta(Sink):
         if location is None:
             faults.append("a store in memory cannot be read by others; use a folder or a bucket")
         elif escapes := _ESCAPE.findall(location):
-            faults.append(f"the path of the store has {', '.join(escapes)}, which Delta Lake decodes; use another path")
+            found = ", ".join(map(printable, escapes))
+            faults.append(f"the path of the store has {found}, which Delta Lake takes for something else; use another")
         if faults:
             raise DeclarationError(f"{self} of store {store}", faults)
         return DeltaTarget(self.table, connections, columns)

@@ -53,9 +53,22 @@ def _check(hint: Any) -> _Check:
         key, each = _check(inner[0]), _check(inner[1])
         return lambda value: isinstance(value, Mapping) and all(key(k) and each(v) for k, v in value.items())
     if origin is not None and issubclass(origin, Sequence):
-        one = _check(inner[0])
-        return lambda value: isinstance(value, list | tuple) and all(map(one, value))
+        return _row(inner) if origin is tuple and ... not in inner else _rows(_check(inner[0]))
     return _plain(hint)
+
+
+def _rows(one: _Check) -> _Check:
+    return lambda value: isinstance(value, list | tuple) and all(map(one, value))
+
+
+def _row(hints: Sequence[Any]) -> _Check:
+    """A list of JSON with so many values, each of its own type."""
+    places = [_check(each) for each in hints]
+    return lambda value: (
+        isinstance(value, list | tuple)
+        and len(value) == len(places)
+        and all(check(each) for check, each in zip(places, value, strict=True))
+    )
 
 
 def _plain(kind: type) -> _Check:

@@ -243,6 +243,24 @@ def test_entries_that_were_changed_removed_or_are_of_another_project_are_named(a
         Anchor(anchored.engine().objects, open_place(anchored.anchor), "another").entries()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("release", "2"), ("record", []), ("confirmed", 1), ("snapshot", {}), ("logs", {"moves": ["id"]}), ("logs", 1.5),
+     ("redactions", [1]), ("redactions", {}), ("rolled_back_to", "1"), ("previous", None)],
+)  # fmt: skip
+def test_an_entry_with_values_of_other_types_is_refused(anchored: Anchored, field: str, value: object):
+    """Whether it is looked at, or something is released after it."""
+    place = max(Path(anchored.anchor).glob("*.json"))
+    whole = json.loads(place.read_bytes())
+    whole["entry"][field] = value
+    place.unlink()
+    place.write_text(json.dumps(whole))
+    (finding,) = anchored.findings()
+    assert "it is not an entry" in finding
+    with pytest.raises(NotAnchored, match="it is not an entry"):
+        anchored.engine().require_anchored()
+
+
 @dataclass
 class Losing:
     """A place that adds what it should, or does not, and loses the answer: one of each kind of entry."""

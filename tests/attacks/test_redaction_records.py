@@ -87,14 +87,16 @@ def test_what_was_put_aside_does_not_come_back_where_its_record_is_removed(shop:
     assert what_readers_see(shop) == before
     place.write_bytes(record)
     rebuild_all(shop.engine())
-    assert [row for row in what_readers_see(shop) if row[0] != "product 1"] == [r for r in before if r[0] != "product 1"]
+    assert [row for row in what_readers_see(shop) if row[0] != "product 1"] == [
+        r for r in before if r[0] != "product 1"
+    ]
 
 
 @pytest.mark.parametrize(("erase", "edit", "found"), WRONG.values(), ids=WRONG)
 def test_a_record_that_does_not_fit_its_snapshot_is_damage(
     shop: Shop, erase: bool, edit: Callable[[Cut], Cut], found: str
 ):
-    """Every command that opens the log names the record, the snapshot and what does not fit; nothing is served of it."""
+    """Every command that opens the log names the record, the snapshot and what does not fit."""
     before, place = what_readers_see(shop), shop.store / redact(shop, erase=erase).name
     body = json.loads(place.read_bytes())["body"]
     place.unlink()

@@ -3,10 +3,14 @@
 import importlib.util
 import itertools
 import os
+import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from refold.errors import DeclarationError
@@ -186,3 +190,38 @@ def test_a_helper_changed_since_it_was_loaded_is_refused(tmp_path):
     Path(module.__file__).write_text(changed(("min(value, most)", "max(value, most)")))
     with pytest.raises(DeclarationError, match="capped has changed since it was loaded"):
         Rule.of(module.stock, columns_of(module), 1)
+
+
+CHANGES = {
+    "a constant": ("LIMIT", "module.LIMIT = 200", "LIMIT is 200 now, and was 100"),
+    "a constant that is gone": ("LIMIT", "del module.LIMIT", "LIMIT is gone now, and was 100"),
+    "a constant of a class": ("Limits.MOST", "module.Limits.MOST = 200", "Limits.MOST is 200 now, and was 100"),
+    "one of another type": ("LIMIT", "module.LIMIT = Decimal(100)", "LIMIT is Decimal('100') now, and was 100"),
+    "a helper": ("LIMIT", "module.capped = max", "capped is <built-in function max> now, and was a function"),
+    "a default": ("LIMIT", "module.capped.__defaults__ = (200,)", "capped has other code or defaults"),
+    "a helper's code": ("LIMIT", "module.capped.__code__ = other.__code__", "capped has other code or defaults"),
+}
+
+
+@pytest.mark.parametrize(("read", "change", "found"), CHANGES.values(), ids=CHANGES)
+def test_a_rule_does_not_run_by_what_its_fingerprint_does_not_cover(tmp_path, read, change, found):
+    """A module that sets a constant again below the rule would have other rows proven under the same name."""
+
+    def other(value, most=1):
+        return 0
+
+    source = changed(
+        ("def capped(value, most=LIMIT):", "class Limits:\n    MOST = 100\n\ndef capped(value, most=0):"),
+        ("return min(value, most)", f"return min(value, {read}) + most"),
+    )
+    module = load(tmp_path, source)
+    rule = Rule.of(module.stock, columns_of(module), 1)
+    events = pa.table({"quantity": [3], "event_type": ["add"], "country": ["d"]})
+    rows = rule.default_rows(1)
+    folded = rule.fold(rows, np.array([0]), events, np.ones(1, bool)).rows
+    assert folded["level"].to_pylist() == [3]
+    exec(change, {"module": module, "other": other, "Decimal": Decimal})
+    with pytest.raises(DeclarationError, match=re.escape(found)):
+        rule.fold(rows, np.array([0]), events, np.ones(1, bool))
+    with pytest.raises(DeclarationError, match=re.escape(found)):
+        list(rule.steps((0, 0), events))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -138,10 +139,13 @@ def test_names_that_delta_readers_refuse_are_refused_at_the_declaration(connecti
     assert len(caught.value.faults) == 2
 
 
-def test_a_path_that_the_library_would_decode_is_refused_at_the_declaration(tmp_path: Path) -> None:
-    """It writes the log to one folder and reads it from another."""
-    objects = ObjectStore.open(str(tmp_path / "plain%20x"))
-    with pytest.raises(DeclarationError, match="has %20, which Delta Lake decodes"):
+@pytest.mark.parametrize(("folder", "shown"), [("plain%20x", "%20"), ("a\\b", "\\"), ("two\nlines", "\\n")])
+def test_a_path_that_the_library_takes_for_another_is_refused_at_the_declaration(
+    tmp_path: Path, folder: str, shown: str
+) -> None:
+    """It writes the log to one folder and reads it from another, or not at all, once other sinks have moved."""
+    objects = ObjectStore.open(str(tmp_path / folder))
+    with pytest.raises(DeclarationError, match=re.escape(f"has {shown}, which Delta Lake takes for something else")):
         Delta("levels").open(Connections(objects, {}), "levels", ["product"], {"product": text()})
     Delta("levels").open(
         Connections(ObjectStore.open(str(tmp_path / "50% x")), {}), "levels", ["product"], {"product": text()}
