@@ -32,6 +32,7 @@ from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, 
 from refold.release.publisher import Publisher
 from refold.release.withdrawal import Withdrawals, reached, sinks_in
 from refold.sinks.base import Move, Sink, Target, refusing
+from refold.storage.names import ObjectKind, folder_of
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
@@ -125,8 +126,8 @@ class Releaser:
             raise Damaged(
                 f"{current} is of other logs than those in the store: expected snapshot {current.snapshot} with the id "
                 f"{current.snapshot_id}, found {' and before '.join(reversed(known))}.",
-                remedy="A redaction or manifest was removed or replaced: restore snapshots/ from a copy. What is "
-                "served stays as it is.",
+                remedy=f"A redaction or manifest was removed or replaced: restore {folder_of(ObjectKind.MANIFEST)}/ "
+                "from a copy. What is served stays as it is.",
             )
 
     def would_move(self, snapshot: Snapshot, claimed: Mapping[str, StateRecord | ProofRecord]) -> bool:

@@ -46,10 +46,8 @@ class Program:
             for name, node in self._looked_up[function].items():
                 then, now = self.names[function][name], source.static(node)
                 if now is not then and not _is_same(then, now):
-                    found = (
-                        "another function" if isinstance(now, FunctionType) else "gone" if now is UNKNOWN else repr(now)
-                    )
-                    faults.append(f"{name} is {found} now, and was {_shown(then)} when the rule was declared")
+                    found, before = _shown(now, "another function"), _shown(then, "a function")
+                    faults.append(f"{name} is {found} now, and was {before} when the rule was declared")
         return list(dict.fromkeys(faults))
 
     @cached_property
