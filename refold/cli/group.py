@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from refold.errors import RefoldError
+from refold.errors import RefoldError, Unavailable
 
 if TYPE_CHECKING:
     from refold.engine import Engine
@@ -116,10 +116,13 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")  # what the encoding of the terminal has no letter for
         try:
             return super().invoke(ctx)
-        except RefoldError as error:
+        except (RefoldError, MemoryError, RuntimeError) as error:
+            problem = error if isinstance(error, RefoldError) else _exhausted(error)
+            if problem is None:
+                raise
             from refold.cli import terminal as view  # noqa: PLC0415  # only where there is something to show
 
-            view.error(error)
+            view.error(problem)
             sys.exit(1)
 
 
@@ -134,6 +137,17 @@ def _equip(command: click.Command) -> None:
     completion.complete_names(command)
     if not any("--json" in param.opts for param in command.params):
         command.params.append(machine.option())
+
+
+def _exhausted(error: MemoryError | RuntimeError) -> Unavailable | None:
+    """The sentence for a process that got no more memory or threads; None for any other error."""
+    if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
+        return None
+    return Unavailable(
+        f"This process got no more memory or threads: {error or type(error).__name__}.",
+        remedy="Raise its limits (`ulimit -v`, `ulimit -u`, those of the container), or lower REFOLD_MEMORY_LIMIT_MB. "
+        "The next run goes on from what is stored.",
+    )
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
