@@ -15,10 +15,13 @@ import psycopg2
 import pytest
 
 from refold.errors import AccessDenied, Damaged
+from refold.rebuild import rebuild_all
 from refold.sinks import Connections, Delta, Sql, Tantivy
 from refold.sinks.base import Sink, Target
 from refold.storage.objects import ObjectStore
 from refold.testing.sink_conformance import levels
+from tests.shop import DAYS, land, little, move
+from tests.support import Shop
 
 SINKS: Sequence[Sink] = (Sql("stock_view"), Delta("stock"), Tantivy("stock"))
 
@@ -87,6 +90,39 @@ def test_a_read_only_folder_is_read_and_not_written(served: Path) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.splitlines() == [f"{kind} v1 True access-denied" for kind in ("sql", "delta", "search")]
+
+
+VERIFIER = """
+import sys
+from pathlib import Path
+from tests.attacks.test_rights import PROJECT
+from tests.support import Shop
+
+engine = Shop(Path(sys.argv[1]), PROJECT).engine()
+store = PROJECT.store("on_hand")
+print(engine.audit_objects(), engine.drifts.find(store, engine.chain.get()).differences)
+"""
+PROJECT = little({"on_hand": [Sql("on_hand_view")]})
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["compared before", "not compared before"])
+def test_a_store_that_may_only_be_read_is_verified(tmp_path: Path, remembered: bool) -> None:
+    """It was refused, since what was compared is remembered in the store."""
+    shop = Shop(tmp_path / "shop", PROJECT)
+    land(shop.landing, "moves", DAYS[0], [move("1", "lamp", 3)])
+    rebuild_all(shop.engine())
+    if not remembered:
+        shutil.rmtree(shop.store / "checked")
+    paths = [shop.root, *shop.root.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        command = without_rights(sys.executable, "-c", VERIFIER, str(shop.root))
+        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    finally:
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert (run.returncode, run.stdout) == (0, "[] []\n"), run.stderr[-3000:]
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 5000])
