@@ -104,12 +104,35 @@ def shadow_faults(connection: sa.Connection, place: str, view: str) -> list[Sink
     return found
 
 
+_SECURED = sa.text("""
+    SELECT own.relname FROM pg_class AS shown JOIN pg_class AS own
+        ON own.relnamespace = shown.relnamespace AND own.relname IN (:rows_table, :releases) AND own.relrowsecurity
+    WHERE shown.oid = to_regclass(quote_ident(:view))
+        AND (shown.reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1']
+            OR (own.relforcerowsecurity OR own.relowner <> shown.relowner)
+            AND NOT EXISTS (SELECT FROM pg_roles
+                WHERE oid = shown.relowner AND (rolsuper OR rolbypassrls)))
+    ORDER BY 1""")
+
+
+def security_faults(connection: sa.Connection, place: str, view: str, rows_table: str) -> list[SinkFault]:
+    """On PostgreSQL, tables whose row-level security applies to who reads the view, and may hide rows from some."""
+    names = {"view": view, "rows_table": rows_table, "releases": releases.name}
+    hint = "row-level security of {} for those who read the view; restrict rows in a view over this one instead"
+    return [
+        SinkFault(f"view {view} in {place}", "the same rows for every reader", hint.format(table))
+        for table in connection.scalars(_SECURED, names)
+    ]
+
+
 def _cells(row: sa.Row[Any]) -> dict[str, object]:
     return {str(name): value for name, value in row._mapping.items()}
 
 
 def view_faults(database: Database, view: str, rows_table: str, description: str) -> list[SinkFault]:
-    """A view that is missing, differs from the one that Refold creates over the table of rows, or is hidden by another.
+    """What keeps readers from the view that Refold creates over the table of rows.
+
+    It is missing, differs from that, is hidden by another one, or row-level security applies to its readers.
 
     On PostgreSQL definitions are compared by a temporary view. A role without the right to make one compares only which
     tables the view reads; its rows are compared in any case.
@@ -117,7 +140,10 @@ def view_faults(database: Database, view: str, rows_table: str, description: str
     with database.reading() as connection:
         if not sa.inspect(connection).has_table(rows_table):
             return []  # `version_faults` reports the missing table
-        hidden = [] if database.sqlite else shadow_faults(connection, database.place, view)
+        hidden = []
+        if not database.sqlite:
+            hidden += shadow_faults(connection, database.place, view)
+            hidden += security_faults(connection, database.place, view, rows_table)
         if database.sqlite:
             texts = view_texts(connection, view, rows_table, description)
     if not database.sqlite:

@@ -74,6 +74,31 @@ def test_a_role_whose_path_finds_another_table_is_named(server: str, tmp_path: P
     ]
 
 
+SECURED = 'ALTER TABLE "{0}" ENABLE ROW LEVEL SECURITY; ALTER VIEW stock_view SET (security_invoker = {1})'
+
+
+@pytest.mark.parametrize(("secured", "on"), [("rows", "true"), ("rows", "on"), ("release", "true")])
+def test_row_level_security_that_applies_to_readers_is_named(
+    server: str, tmp_path: Path, secured: str, on: str
+) -> None:
+    """The account that rebuilds saw all rows, and readers saw none."""
+    target = served(server, tmp_path)
+    table = target.rows_table.name if secured == "rows" else "refold_release"
+    query(server, "CREATE ROLE clerk; GRANT USAGE ON SCHEMA public TO clerk")
+    query(server, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk")
+    try:
+        query(server, SECURED.format(table, on))
+        assert query(server, "SET ROLE clerk; SELECT count(*) FROM stock_view") == [(0,)]
+        assert target.read().equals(levels("v1", 3).rows)
+        hint = "for those who read the view; restrict rows in a view over this one instead"
+        assert faults(target) == [f"the same rows for every reader | row-level security of {table} {hint}"]
+        query(server, "ALTER VIEW stock_view RESET (security_invoker)")
+        assert query(server, "SET ROLE clerk; SELECT count(*) FROM stock_view") == [(target.read().num_rows,)]
+        assert faults(target) == []
+    finally:
+        query(server, "DROP OWNED BY clerk")
+
+
 def test_tables_stay_where_they_were_made(server: str, tmp_path: Path) -> None:
     """F18: a schema that is put first later has forged tables and a forged function; neither is used."""
     target = served(server, tmp_path)
