@@ -18,12 +18,12 @@ class Left:
         print("taken apart", flush=True)
 
 left = Left()
-threading.Thread(target=lambda: (time.sleep(0.2), print("waited for"))).start()
 
 @cli.command("ending")
 def ending():
     print("said")
     atexit.register(print, "registered at exit")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("waited for"))).start()
     {how}
 
 sys.argv = ["refold", "ending"]
