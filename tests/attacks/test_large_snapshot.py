@@ -28,7 +28,7 @@ def test_memory_does_not_grow_with_the_snapshot(tmp_path: Path):
     """F1: 2M events of one snapshot took 1.6 GB with a limit of 128 MB: 700 bytes an event; half a million, 350 MB."""
     run = [sys.executable, "-m", "tests.attacks.large_day", str(tmp_path)]
     small, large = json.loads(subprocess.run(run, capture_output=True, check=True, timeout=400).stdout)
-    assert large - small < 150
+    assert large - small < 105
 
 
 BY_PLACE = replace(shop.moves, event_id=PLACE, partitions=3)
