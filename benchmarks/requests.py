@@ -26,6 +26,7 @@ from refold.engine import Engine
 from refold.rebuild import rebuild_all
 from refold.storage.names import kind_of
 from refold.storage.objects import ObjectStore
+from refold.storage.packs import PackedStore
 from refold.storage.wrappers import READS, WRITES, CountingStore, Operation
 from tests.s3 import BUCKET, KEYS, serving
 
@@ -58,7 +59,7 @@ def relay(address: str, seconds: float) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def measured(store: str, root: Path, days: int) -> None:
+def measured(store: str, root: Path, days: int, *, packs: bool) -> None:
     """Rebuild the sample through some days, once more with one more day, and once more; prints a row for each."""
     assert PROJECT.sample is not None
     PROJECT.sample(root / "landing", False)
@@ -70,7 +71,8 @@ def measured(store: str, root: Path, days: int) -> None:
         def opened(url: str, *, must_exist: bool = False, counting: list[CountingStore] = counting) -> ObjectStore:
             found = ObjectStore.open(url, must_exist=must_exist)
             if url == store:
-                counting.append(found := CountingStore(found))
+                counting.append(counted := CountingStore(found))
+                return PackedStore(counted) if packs else counted
             return found
 
         key, began = (PROJECT.cadence.start + dt.timedelta(days=through - 1)).isoformat(), time.perf_counter()
@@ -78,7 +80,7 @@ def measured(store: str, root: Path, days: int) -> None:
         calls = sum((each.calls for each in counting), Counter[Operation]())
         puts, gets = sum(calls[op] for op in WRITES), sum(calls[op] for op in (*READS, Operation.EXISTS))
         _say(f"| {run} | {puts} | {gets} | {calls[Operation.LIST]} | {time.perf_counter() - began:.1f} |")
-    kinds = Counter(str(kind_of(info.name)) for info in ObjectStore.open(store).list())
+    kinds = Counter(str(kind_of(info.name) or info.name.split("/")[0]) for info in ObjectStore.open(store).list())
     _say(f"\n{kinds.total()} objects: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}")
 
 
@@ -87,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=26)
     parser.add_argument("--milliseconds", type=float)
+    parser.add_argument("--packs", action="store_true", help="Keep the local store in packs, as a remote one is.")
     options = parser.parse_args()
     with ExitStack() as stack:
         root, store = Path(stack.enter_context(tempfile.TemporaryDirectory())), ""
@@ -98,7 +101,7 @@ def main() -> None:
             address = stack.enter_context(relay(address, options.milliseconds / 1000))
             os.environ |= {"AWS_ENDPOINT": address, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1", **KEYS}
             store = f"s3://{BUCKET}/store"
-        measured(store, root, options.days)
+        measured(store, root, options.days, packs=options.packs)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ from refold.seal.completeness import Completeness, completeness
 from refold.seal.redacting import Redactor
 from refold.seal.sealing import Sealing
 from refold.sinks.connections import Connections
+from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore, OpenStore
+from refold.storage.packs import open_packed
 from refold.storage.wrappers import AllowingLinks
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -89,7 +91,7 @@ class Engine:
         self.settings = settings
         self.open_store = open_store
         self.now = now
-        objects = open_store(settings.store)
+        objects = open_packed(settings.store, open_store)
         self.leases = leases or open_leases(settings, objects)
         self.objects = FencedStore(objects, self.leases) if self.leases else objects
         self.chain = SnapshotChain(self.objects)
@@ -262,7 +264,7 @@ class Engine:
         recheck = None if whole else self.project.recheck
         verdicts = self.prover.prove_history(stores or self.stores_of(log), through, recheck, afresh=afresh)
         yield from track(verdicts, f"replay {log}", through.ordinal + 1, lambda item: item[0].cut(log).events)
-        self.objects.sync()
+        self.builder.checkpoints.settle(ObjectKind.PROOF, ObjectKind.CONTENT_CHECK)
 
     def compare_with_reference(self, stores: Sequence[Folded], snapshot: Snapshot) -> list[Verdict]:
         """Compare folded stores with the reference fold up to a snapshot; one verdict a store, in the order given."""
@@ -286,7 +288,7 @@ class Engine:
         verdicts = relating.verdicts(relations, snapshots, refused) if relations else ((each, {}) for each in snapshots)
         with self.builder.checkpoints.grouped():
             yield from track(verdicts, "relations", len(snapshots), lambda item: item[0].events_through)
-        self.objects.sync()
+        self.builder.checkpoints.settle(ObjectKind.PROOF, ObjectKind.PARTIALS)
 
     def redactor(self, log: str) -> Redactor:
         """What puts sealed events of a log aside or erases them. Raises NotFound."""

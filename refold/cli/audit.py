@@ -18,7 +18,7 @@ from refold.repair.damage import Damage
 from refold.repair.power_cut import drop_empty_ends, find_empty_ends, seal_again
 from refold.repair.repair_objects import repair_objects
 from refold.repair.served import Served
-from refold.storage.objects import ObjectStore
+from refold.storage.packs import open_packed
 
 _SHOWN = 20
 
@@ -87,7 +87,7 @@ def repair_empty_ends(context: click.Context, console: Console, drop: bool) -> b
 
     Returns whether there are none afterwards. Raises Conflict or Damaged where landing does not give a snapshot again.
     """
-    objects = ObjectStore.open(Settings.from_environment(find_root(context.obj)).store)
+    objects = open_packed(Settings.from_environment(find_root(context.obj)).store)
     ends = find_empty_ends(objects)
     for name in ends.names:
         console.print(view.cell(f"{'Dropped' if drop else 'Without content'}: {name}"), soft_wrap=True)

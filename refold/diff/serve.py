@@ -22,7 +22,7 @@ from refold.diff.shadow import Folding, Shadow
 from refold.errors import FixInput, Rebuild, RefoldError, Retry
 from refold.log.snapshot import SnapshotChain
 from refold.project import load_project
-from refold.storage.objects import ObjectStore
+from refold.storage.packs import open_packed
 
 Request = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ class _Server:
         self._files = 0
         project = load_project(Path(request["root"]))
         _refuse_other_tree(Path(request["repository"]), self._folder)
-        objects = ObjectStore.open(request["store"], must_exist=True)
+        objects = open_packed(request["store"], must_exist=True)
         chain = SnapshotChain(objects)
         stores = {store.name: store for store in project.stores}
         self.shadow = Shadow("the other tree", objects, chain, chain.get(request["snapshot"]), stores)

@@ -9,8 +9,9 @@ Other writes are of objects whose name determines their content, so that anybody
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 
 from refold.leases.lease import Duty
 from refold.leases.leases import Leases
@@ -80,10 +81,15 @@ class FencedStore(WrapperStore):
 
     def delete(self, name: str) -> None:
         """As the other store's, under the lease of whose duty it is. Raises Fenced too."""
-        duty = duty_of(name)
-        with self._leases.holding(duty):
-            self._leases.check(duty, f"the removal of {name}")
-            self._inner.delete(name)
+        self.delete_all([name])
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """As the other store's, under the lease of whose duty each is. Raises Fenced too."""
+        for duty, together in groupby(names, key=duty_of):
+            going = list(together)
+            with self._leases.holding(duty):
+                self._leases.check(duty, f"the removal of {going[0]}")
+                self._inner.delete_all(going)
 
 
 class SinkFence:

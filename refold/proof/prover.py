@@ -30,7 +30,7 @@ from refold.proof.replay import Boundary, Proven, replay
 from refold.proof.rows_differing import differing_rows
 from refold.proof.standing import HistoryEnd, course_of, rests_on
 from refold.proof.verdict import Difference, Differs, Trail, Verdict
-from refold.storage.names import ObjectKind, folder_of
+from refold.storage.names import ObjectKind
 from refold.storage.objects import ObjectStore
 from refold.stores.building import Builder
 from refold.stores.checkpoint import StateRecord
@@ -130,7 +130,7 @@ class Prover:
     def _settled(self, verdict: Verdict, started: float, *, here: bool = False) -> Verdict:
         """As `settle`; what it wrote is durable."""
         settled = self.settle(verdict, started, here=here)
-        self._objects.sync(folder_of(ObjectKind.PROOF))
+        self._builder.checkpoints.settle(ObjectKind.PROOF)
         return settled
 
     def prove_history(

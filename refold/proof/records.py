@@ -144,12 +144,12 @@ class ProofRecords:
 
     def standing(self, name: str) -> ProofRecord | None:
         """The proof of a name, or where that is gone or damaged another sound one of the same claim; None without."""
-        folder = name.rpartition("/")[0]
-        for other in [name, *(info.name for info in self._objects.list(folder))]:
-            record = self._read(other) if other.rpartition("/")[0] == folder else None
-            if record is not None and record.holds:
-                return record
-        return None
+        record, folder = self._read(name), name.rpartition("/")[0]
+        if record is not None and record.holds:
+            return record
+        names = (info.name for info in self._objects.list(folder))
+        records = (self._read(other) for other in names if other.rpartition("/")[0] == folder)
+        return next((other for other in records if other is not None and other.holds), None)
 
     def _read(self, name: str) -> ProofRecord | None:
         try:

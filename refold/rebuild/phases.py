@@ -365,10 +365,11 @@ def rebuild_all(
         RefusedLanding: landing of a log is refused. All else was rebuilt and released where other logs go on.
     """
     rebuild = RebuildRun(engine, through, fresh=fresh, timings=timings)
-    for phase in PHASES:
-        for event in phase.run(rebuild):
-            if event.warning:
-                _log.warning(event.warning)
-            if event.problem:
-                raise event.error(phase.remedy)
+    with engine.builder.checkpoints.grouped():
+        for phase in PHASES:
+            for event in phase.run(rebuild):
+                if event.warning:
+                    _log.warning(event.warning)
+                if event.problem:
+                    raise event.error(phase.remedy)
     return rebuild.last

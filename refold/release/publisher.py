@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from refold.canonical.digest import table_digest
 from refold.errors import Damaged, DeclarationError
+from refold.leases.fenced_store import OF_SINKS
 from refold.log.snapshot import Snapshot
 from refold.proof.prover import Prover
 from refold.proof.records import ProofRecord
@@ -86,7 +87,7 @@ class Publisher:
         with fenced, ThreadPoolExecutor(1, thread_name_prefix="refold") as pool:
             counted = pool.submit(table_digest, describe(store.columns), content.rows, store.key)
             target.publish(content)
-            self._objects.sync()
+            self._builder.checkpoints.settle(*OF_SINKS)
             rows = target.read(content.version)
         expected = counted.result()
         # The same rows in the same order have the same digest; others may still have it.
@@ -150,7 +151,7 @@ class Publisher:
             write_record(self._objects, name, {**_pass(store, version), "count": len(results)})
         else:
             self._objects.delete(name)
-        self._objects.sync()
+        self._builder.checkpoints.settle(ObjectKind.EXPECTATIONS)
         return results
 
     def missing(self, store: Store, version: str) -> list[str]:

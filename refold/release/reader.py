@@ -22,6 +22,7 @@ from refold.release.pointer import Pointer, Release, ServedSink
 from refold.sinks import Connections, Hit, Sink, Target
 from refold.sinks.connections import DATABASE, SEARCH
 from refold.storage.objects import ObjectStore
+from refold.storage.packs import open_packed
 from refold.stores.state import sort_by
 from refold.types import describe
 
@@ -66,7 +67,7 @@ def open_release(
 
     For example `refold.open_release("/data/store").pandas("stock")`.
     """
-    objects = ObjectStore.open(url, must_exist=True)
+    objects = open_packed(url, must_exist=True)
     pointer = Pointer(objects)
     number = _asked_for(pointer, number, snapshot, at)
     if anchor is not None:

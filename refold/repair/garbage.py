@@ -64,7 +64,7 @@ def find_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[Unreferenc
 
 def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
     """Remove what is removable, looking at each again right before; returns the names. A rerun changes nothing."""
-    removed = []
+    removed, count = list[str](), 0
     before = now.astimezone(dt.UTC) - dt.timedelta(hours=GRACE_HOURS)
     going = [found for found in find_unreferenced(objects, now) if found.removable]
     named = named_by_newest(objects) if any(found.superseded for found in going) else set()
@@ -73,8 +73,10 @@ def remove_unreferenced(objects: ObjectStore, now: dt.datetime) -> list[str]:
         for found in together:
             kept = found.superseded and (named is None or found.name in named)
             if found.name in infos and not kept and _age(infos[found.name], before) == "":
-                objects.delete(found.name)
                 removed.append(found.name)
+        objects.delete_all(removed[count:])
+        count = len(removed)
+    objects.sync()
     return removed
 
 

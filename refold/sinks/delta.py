@@ -163,7 +163,7 @@ class DeltaTarget(Target):
             "store": content.store,
             "version": content.version,
         }
-        self._objects.sync()
+        self._objects.sync(self._folder)
         write_record(self._objects, self._record_name(content.version), record)
 
     def read(self, version: str | None = None) -> pa.Table:

@@ -120,7 +120,7 @@ class BulkNdjsonTarget(Target):
         kept = set()
         for name, data in self._objects_of(content):
             if name.endswith(_META):
-                self._objects.sync()
+                self._objects.sync(self._folder)
             self._objects.put(name, data)
             kept.add(name)
         for info in self._objects.list(f"{self._folder}/{content.version}"):

@@ -208,8 +208,11 @@ class Checkpoints:
 
     @contextmanager
     def grouped(self) -> Iterator[None]:
-        """Within it records wait for one another, so that what they name is made durable at once, before them."""
-        self._grouped = True
+        """Within it records wait for one another, so that what they name is made durable at once, before them.
+
+        Where one is within another, all are durable at the end of the outer one.
+        """
+        outer, self._grouped = self._grouped, True
         try:
             yield
         except BaseException as error:
@@ -217,15 +220,20 @@ class Checkpoints:
                 self._waiting = {}  # the process ends
             raise
         finally:
-            self._grouped = False
+            self._grouped = outer
             self._write_waiting()  # also after a fault, so that the next run resumes here
 
     def _write_waiting(self) -> None:
         self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
         for name, record in self._waiting.items():
             self._objects.put_soon(name, record_bytes(asdict(record)))
-        self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
+        self.settle(ObjectKind.STATE_RECORD)
         self._waiting, self._waiting_bytes = {}, 0
+
+    def settle(self, *kinds: ObjectKind) -> None:
+        """Make the objects of some kinds durable; those in packs at the end of the group, where there is one."""
+        for folder in map(folder_of, kinds) if self._grouped else ("",):
+            self._objects.sync(folder)
 
     def thin(self, record: StateRecord) -> StateRecord:
         """Write a record again without its rows; the objects stay."""
