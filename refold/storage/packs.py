@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from refold.errors import Conflict, NotFound
 from refold.storage.names import ObjectKind, folder_of, kind_of
-from refold.storage.objects import ObjectInfo, ObjectStore, OpenStore, unmapped, written_first
+from refold.storage.objects import ObjectInfo, ObjectStore, OpenStore, sha256_hex, unmapped, written_first
 from refold.storage.pack_format import (
     PACKS,
     is_part,
@@ -171,16 +171,31 @@ class PackedStore(WrapperStore):
         if not is_part(name):
             self._inner.put(name, data)
             return
+        if self._has(name, data):
+            return
         with self._lock:
-            if len(data) > _PART_MAX_BYTES and self._packs.counting(name) is None:
-                if name.endswith(".json"):  # it may name what waits
-                    self._write()
+            large = len(data) > _PART_MAX_BYTES
+            if large and (name.endswith(".json") or name in self._waiting):  # it may name what waits
+                self._write()
+            if large and self._packs.counting(name) is None:
                 self._inner.put_soon(name, data)
                 return
             self._waiting_bytes += len(data) - len(self._waiting.pop(name, b""))
             self._waiting[name] = data
             if self._waiting_bytes > _PACK_MAX_BYTES:
                 self._write()
+
+    def _has(self, name: str, data: bytes) -> bool:
+        """Whether a pack has a record with these bytes, sound; other parts are written again, since that renews them.
+
+        A part's age is that of its pack, and a prune removes old ones that nothing names yet.
+        """
+        with self._lock:
+            pack = self._packs.counting(name)
+            if pack is None or name in self._waiting or not name.endswith(".json"):
+                return False
+        found = self._part(name, None) if pack.sums[name] == sha256_hex(data) else None
+        return found is not None and found[0] == data
 
     def put_soon(self, name: str, data: bytes) -> None:
         """As `put` for parts, and as the other store's for objects."""
@@ -242,19 +257,19 @@ class PackedStore(WrapperStore):
         self.delete_all([name])
 
     def delete_all(self, names: Iterable[str]) -> None:
-        """Remove objects, the parts of each pack together."""
+        """Remove objects, the parts of each pack together; what counts goes last, so that nothing older counts."""
         names = list(names)
         parts = {name for name in names if is_part(name)}
         with self._lock:
             self._loose_records = None
             self._write()
+            for name in names:
+                self._inner.delete(name)
             if parts:
                 self._packs.refresh()
                 for number in [n for n, pack in self._packs.packs.items() if not parts.isdisjoint(pack.places)]:
                     self._write_without(number, parts)
                 self._remove_superseded()
-        for name in names:
-            self._inner.delete(name)
 
     def _write_without(self, number: int, gone: set[str]) -> None:
         """Write a pack again, as its next generation, without some parts and those that no longer count."""

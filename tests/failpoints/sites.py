@@ -27,6 +27,7 @@ BESIDE = {
     "sinks/cache_server.py": "the same",
     "seal/repartition.py": "writes where nothing reads yet; tests/seal/test_repartition.py stops it at every write",
     "storage/durable.py": "writes one file and gives it its name, which is watched as one write",
+    "storage/packs.py": "writes remote stores; tests/storage/test_packs.py kills and loses every write",
     "storage/wrappers.py": "passes on what it is asked to write",
     "testing": "is for tests",
 }
