@@ -85,7 +85,9 @@ class FencedStore(WrapperStore):
 
     def delete_all(self, names: Iterable[str]) -> None:
         """As the other store's, under the lease of whose duty each is. Raises Fenced too."""
-        for duty, together in groupby(names, key=duty_of):
+        names = list(names)
+        groups = groupby(names, key=duty_of) if self.packed else ((duty_of(name), [name]) for name in names)
+        for duty, together in groups:
             going = list(together)
             with self._leases.holding(duty):
                 self._leases.check(duty, f"the removal of {going[0]}")

@@ -67,11 +67,13 @@ class ObjectStore(ABC):
         location: the URL or absolute path by which other libraries and processes find the store; None if only this
             process has it. It may contain secrets, so it is never shown.
         probe_key: what a process remembers by that the store honours conditional writes; None where that is certain.
+        packed: whether parts lie together in packs, so that removing several costs as much as removing one.
     """
 
     url: str
     location: str | None
     probe_key: str | None = None
+    packed: bool = False
 
     @staticmethod
     def open(url: str, *, must_exist: bool = False, retries_max: int = RETRIES_MAX) -> ObjectStore:

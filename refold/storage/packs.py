@@ -62,6 +62,7 @@ class PackedStore(WrapperStore):
 
     def __init__(self, inner: ObjectStore) -> None:
         super().__init__(inner)
+        self.packed = True
         self._lock = threading.RLock()
         self._waiting: dict[str, bytes] = {}
         self._waiting_bytes = 0

@@ -45,6 +45,7 @@ class WrapperStore(ObjectStore):
 
     def __init__(self, inner: ObjectStore) -> None:
         self.url, self.location, self.probe_key = inner.url, inner.location, inner.probe_key
+        self.packed = inner.packed
         self._inner = inner
 
     def around(self, operation: Operation, name: str, size_bytes: int, call: Callable[[], T]) -> T:

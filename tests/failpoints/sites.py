@@ -77,7 +77,8 @@ WRITING = STATEMENTS | {
     # databases
     *("commit", "copy_expert", "copy_from", "create_all", "drop_all"),
     # object stores and Delta tables
-    *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete", "merge"),
+    *("cleanup_metadata", "compact", "create", "create_checkpoint", "create_write_transaction", "delete"),
+    *("delete_all", "merge"),
     *("open_writer", "optimize", "put", "put_async", "put_if", "put_mapped", "put_soon", "repair", "restore"),
     *("try_create", "try_swap", "vacuum", "z_order"),
     # search indexes

@@ -84,7 +84,7 @@ def test_the_writes_of_the_code_are_found():
         ("sinks/tantivy.py", "rmtree"),
         ("storage/content.py", "put_soon"),
         ("storage/opened.py", "put"),
-        ("repair/garbage.py", "delete"),
+        ("repair/garbage.py", "delete_all"),
     }
 
 
