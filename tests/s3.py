@@ -110,28 +110,34 @@ class Proxy:
 
     Attributes:
         address: where it answers.
-        effect: what to do with requests: "drop" the answer, "cut" its body, answer "503" without passing it on, or pass
-            it on "unconditional", or without only "If-None-Match" or "If-Match".
+        effect: what to do with requests: "drop" the answer, "cut" its body, "stall" for `stall_seconds` and then drop
+            it, answer with a status such as "503" without passing it on, or pass it on "unconditional", or without only
+            "If-None-Match" or "If-Match".
+        body: of an answer that is only a status.
         matching: a regular expression for the requests that have the effect, such as `PUT /bucket/name`.
         times: how many more requests have it.
         once_each: whether a request that is sent again is spared.
         every: how many matching requests there are to one that has it.
+        skip: so many matching requests are spared first.
         hit: the requests that had it.
     """
 
     address: str = ""
     effect: str = "drop"
+    body: bytes = b""
+    stall_seconds: float = 3.0
     matching: str = "$^"
     times: int = 0
     once_each: bool = False
     every: int = 1
     seen: int = 0
+    skip: int = 0
     hit: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(self, effect: str, matching: str, times: int = 1, *, once_each: bool = False, every: int = 1) -> None:
         """From now on do this to so many requests."""
-        self.every, self.seen = every, 0
+        self.every, self.seen, self.skip = every, 0, 0
         self.effect, self.matching, self.times, self.once_each = effect, matching, times, once_each
         self.hit.clear()
 
@@ -141,7 +147,7 @@ class Proxy:
             taken = self.times > 0 and re.match(self.matching, request) is not None
             taken = taken and not (self.once_each and request in self.hit)
             self.seen += taken
-            taken = taken and self.seen % self.every == 0
+            taken = taken and self.seen > self.skip and self.seen % self.every == 0
             self.times -= taken
             if taken:
                 self.hit.append(request)
@@ -168,8 +174,8 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
             request, effect = f"{self.command} {self.path}", proxy.effect
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             taken = proxy.takes(request)
-            if taken and effect == "503":
-                self._answer(503, {}, b"")
+            if taken and effect.isdigit():
+                self._answer(int(effect), {}, b"" if self.command == "HEAD" else proxy.body)
                 return
             connection = HTTPConnection(upstream.removeprefix("http://"))
             headers = _headers(dict(self.headers), effect) if taken else dict(self.headers)
@@ -177,7 +183,9 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:
             response = connection.getresponse()
             data = response.read()
             connection.close()
-            if taken and effect == "drop":
+            if taken and effect == "stall":
+                time.sleep(proxy.stall_seconds)
+            if taken and effect in ("drop", "stall"):
                 self.close_connection = True
                 return
             self._answer(response.status, dict(response.headers), data, cut=taken and effect == "cut")

@@ -23,8 +23,9 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from refold.errors import Damaged, FixInput, NotFound, RefoldError, Unavailable
 from refold.storage import durable
+from refold.storage.aws_profile import profile_settings
 from refold.storage.behind import Behind
-from refold.storage.failures import MISSING, explained
+from refold.storage.failures import MISSING, explained, is_bucket_missing, whole
 from refold.storage.file_lock import locked
 from refold.storage.objects import ObjectInfo, ObjectStore, unmapped, written_first
 from refold.storage.urls import local_path, mask_url, require_ports
@@ -49,7 +50,8 @@ def open_store(url: str, *, must_exist: bool, retries_max: int) -> ObjectStore:
         if root is None:
             require_ports(os.environ)
             retries: Any = {"max_retries": retries_max, "retry_timeout": _RETRY_TIMEOUT}
-            return _RemoteStore(from_url(url, retry_config=retries), url, url.rstrip("/"))
+            profile: Any = profile_settings(os.environ) if url.lower().startswith(("s3:", "s3a:")) else {}
+            return _RemoteStore(from_url(url, retry_config=retries, **profile), url, url.rstrip("/"))
         if must_exist and not root.is_dir():
             what = "a file" if root.exists() else "none"
             raise NotFound(f"Expected a folder at {root}, found {what}.", remedy="Check the path or the setting.")
@@ -69,16 +71,16 @@ class _ObstoreStore(ObjectStore):
         with self._reading(name):
             try:
                 return bytes(obstore.get(self._store, name).bytes())
-            except MISSING:
-                raise self._missing(name) from None
+            except MISSING as error:
+                raise self._missing(name, error) from None
 
     def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
         with self._reading(name):
             try:
                 found = obstore.get(self._store, name)
                 return bytes(found.bytes()), _listed(found.meta)
-            except MISSING:
-                raise self._missing(name) from None
+            except MISSING as error:
+                raise self._missing(name, error) from None
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
@@ -86,8 +88,8 @@ class _ObstoreStore(ObjectStore):
             try:
                 found = obstore.get_ranges(self._store, name, starts=starts, lengths=sizes)
                 return [memoryview(part) for part in found]
-            except MISSING:
-                raise self._missing(name) from None
+            except MISSING as error:
+                raise self._missing(name, error) from None
 
     def put(self, name: str, data: bytes) -> None:
         with explained(f"Cannot write {name} in {self.url}"):
@@ -137,7 +139,10 @@ class _ObstoreStore(ObjectStore):
     def _reading(self, name: str) -> Any:
         return explained(f"Cannot read {name} in {self.url}")
 
-    def _missing(self, name: str) -> NotFound:
+    def _missing(self, name: str, error: Exception | None = None) -> Exception:
+        """The error for an object that is not there; where its bucket is not, the library's own."""
+        if error is not None and is_bucket_missing(error):
+            return error
         return NotFound(f"Expected the object {name} in {self.url}, found none.")
 
 
@@ -151,15 +156,15 @@ class _RemoteStore(_ObstoreStore):
 
     def get(self, name: str) -> bytes:
         self._behind.wait(name)
-        return super().get(name)
+        return whole(super().get, name)
 
     def get_with_info(self, name: str) -> tuple[bytes, ObjectInfo]:
         self._behind.wait(name)
-        return super().get_with_info(name)
+        return whole(super().get_with_info, name)
 
     def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         self._behind.wait(name)
-        return super().get_ranges(name, ranges)
+        return whole(super().get_ranges, name, ranges)
 
     def exists(self, name: str) -> bool:
         self._behind.wait(name)
@@ -167,7 +172,7 @@ class _RemoteStore(_ObstoreStore):
 
     def scan(self, prefix: str) -> Iterable[ObjectInfo]:
         self._behind.wait_all()
-        return super().scan(prefix)
+        return whole(super().scan, prefix)
 
     def top(self) -> Sequence[str]:
         self._behind.wait_all()
