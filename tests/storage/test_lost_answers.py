@@ -150,7 +150,7 @@ def test_wrong_credentials_are_refused_without_being_shown(s3: Proxy, url: str, 
 
 @pytest.mark.usefixtures("s3")
 def test_a_bucket_that_does_not_exist_is_no_outage():
-    with pytest.raises(FixInput, match="it does not exist") as refused:
+    with pytest.raises(FixInput, match="the bucket does not exist") as refused:
         ObjectStore.open("s3://no-such-bucket/a").list()
     assert "bucket" in refused.value.remedy
 
