@@ -169,6 +169,8 @@ class Log:
         decoder: the format of its landing objects.
         landing: its folder in landing, such as `topics/shop.orders`; by default its name. "" for all of landing.
         layout: the names of its landing objects: of which day and log partition they are. Not part of identities.
+        expires_after: landing objects that are gone this long after the day of their snapshot are expected to be, and
+            not reported; what is sealed stays. By default each one that is gone is reported.
         suffixes: the endings of names of its landing objects; by default those of the decoder. `("",)` for any.
         bounds: how large its landing objects, and what a snapshot takes in of them, may be.
         quarantine: when sealing stops because too much cannot be read.
@@ -201,6 +203,7 @@ class Log:
     description: str = ""
     repeats_within: int | None = None
     suffixes: tuple[str, ...] = ()
+    expires_after: dt.timedelta | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -210,6 +213,8 @@ class Log:
             faults.append(f"its name {self.name!r} is not an identifier")
         if self.landing is not None and (self.landing != self.landing.strip("/") or "//" in self.landing):
             faults.append(f"landing is {self.landing!r}; expected a folder without slashes around it")
+        if self.expires_after is not None and self.expires_after <= dt.timedelta(0):
+            faults.append(f"expires_after is {self.expires_after}; expected more than nothing")
         if isinstance(self.suffixes, str):
             faults.append(f"suffixes is {self.suffixes!r}; expected a tuple of endings such as ('.gz',)")
         if not 1 <= self.partitions <= 1024:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -224,8 +224,7 @@ class _LogSealer:
         self._decoding = Decoding(landing, objects, log, ahead_bytes=memory_bytes // 32)
         self._retried = [LandingObject(ObjectInfo(name, 0, ""), "", None) for name in retry_objects(objects, log)]
         self._sealed = {o.name: o for snapshot in chain for o in self._cut(snapshot).objects}
-        sealed = (name for name in self._sealed if not is_retry(name))
-        self.vanished = [] if self.stopped else vanished(self.landing, sealed)
+        self._is_listed = self.stopped is None
         self._refuse_other_declaration()
 
     def _listed(self, landing: ObjectStore) -> Landing:
@@ -234,6 +233,15 @@ class _LogSealer:
         except RefusedLanding as error:
             self.stopped = error
             return Landing(self.log.name)
+
+    @cached_property
+    def vanished(self) -> list[str]:
+        """The sealed objects that landing no longer holds, though at the newest snapshot they are not old enough."""
+        head, age, held = self._chain.head, self.log.expires_after, list[str]()
+        for snapshot in self._chain if self._is_listed else ():
+            if not (head and age) or self.begins(head.key) - self.begins(snapshot.key) < age:
+                held += [each.name for each in self._cut(snapshot).objects if not is_retry(each.name)]
+        return vanished(self.landing, held)
 
     @property
     def is_new(self) -> bool:

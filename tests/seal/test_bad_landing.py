@@ -96,6 +96,18 @@ def test_a_vanished_object_is_reported_and_what_was_sealed_stands(shop: Shop):
     assert levels(shop.engine()) == {"lamp": 6}
 
 
+def test_an_object_that_is_gone_after_its_declared_age_is_not_reported(shop: Shop):
+    """What expires is counted by the days of snapshots: on the third day the first is two days old."""
+    shop = with_log(shop, expires_after=dt.timedelta(days=2))
+    paths = [shop.land(f"dt=2026-01-0{day}/a.jsonl", moved(str(day), "lamp", 5)) for day in (1, 2)]
+    sealed(shop)
+    for path in paths:
+        path.unlink()
+    shop.land("dt=2026-01-03/a.jsonl", moved("3", "lamp", 1))
+    (report,) = sealed(shop)
+    assert report.vanished == ["stock_events/dt=2026-01-02/a.jsonl"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["dt=2026-01-01/a.csv", "dt=2026-01-01/a", "dt=2026-1-1/a.jsonl", "dt=2026-01-01x/a.jsonl", "stray/x/a.jsonl"],
