@@ -123,6 +123,8 @@ def log_audit(context: click.Context, log: str | None, as_of: str | None, as_jso
         ]
         title = f"Log {each.name} up to {snapshot.key}: {found.without_offset} objects without an offset in their name"
         console.print(view.table(title, ranges))
+        for line in found.picture():
+            console.print(view.cell(line), soft_wrap=True)
         rows = [{"finding": f.gap, "place": f.place, "what": f.what} for f in found.findings[:_SHOWN]]
         console.print(view.table(f"{len(found.findings)} findings", rows))
     if broken:

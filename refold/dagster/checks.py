@@ -29,7 +29,8 @@ def build_checks(project: Project, partitions: dg.PartitionsDefinition[str]) -> 
     suites = [_expectations(project, store, sink) for store, sink in sinks if sink is not None]
     served = [_served(project, *group) for group in _sink_assets(project)]
     orders = [_order(project, log, partitions) for log in project.logs if log.has_order]
-    return [*structure, *orders, _landing(project, partitions), *replays, *suites, *served]
+    wholes = [_whole(project, log, partitions) for log in project.logs if log.has_offsets]
+    return [*structure, *orders, *wholes, _landing(project, partitions), *replays, *suites, *served]
 
 
 def build_verify_served_job(project: Project) -> Any:
@@ -75,6 +76,21 @@ def _order(project: Project, log: Log, partitions: dg.PartitionsDefinition[str])
         return _answered(lambda: results.order_through(opened, log, snapshot_of(context, opened)))
 
     return order
+
+
+def _whole(project: Project, log: Log, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=keys.log_key(log),
+        name=keys.WHOLE,
+        partitions_def=partitions,
+        description="By the names of sealed objects, every source offset is in one object, and no snapshot is empty or "
+        "out of proportion. Nulls, compaction and transactions leave gaps too. Warns.",
+    )
+    def source_offsets(context: dg.AssetCheckExecutionContext, engine: EngineResource) -> dg.AssetCheckResult:
+        opened = engine.open(project)
+        return _answered(lambda: results.whole_through(opened, log, snapshot_of(context, opened)))
+
+    return source_offsets
 
 
 def _landing(project: Project, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:

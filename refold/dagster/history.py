@@ -176,6 +176,8 @@ class _History:
         found = md.log_metadata(log, snapshot)
         yield self._report.materialized(place, cut.id[:20], keys.log_code_version(log), [], found)
         yield evaluated(place, keys.STRUCTURE, results.structure(event.findings, cut.seq_end))
+        if log.has_offsets and snapshot.key == self._engine.chain.get().key:
+            yield evaluated(place, keys.WHOLE, results.whole_through(self._engine, log, snapshot))
         if log.has_order and not event.findings:
             check = self._orders.setdefault(log.name, self._engine.order_check(log.name))
             yield evaluated(place, keys.ORDER, results.order(check.through(snapshot)))

@@ -15,7 +15,7 @@ from refold.stores.declaration import Store
 
 RELEASE_KEY, RELEASE_CODE = dg.AssetKey("release"), "1"
 STRUCTURE, LANDING, FULL_REPLAY = "structure", "landing", "full_replay"
-EXPECTATIONS, SERVED, ORDER = "expectations", "served", "order"
+EXPECTATIONS, SERVED, ORDER, WHOLE = "expectations", "served", "order", "source_offsets"
 
 
 def log_key(log: Log) -> dg.AssetKey:

@@ -20,6 +20,7 @@ from refold.rebuild.events import StoreRefused
 from refold.release.pointer import Release
 from refold.release.publisher import Published
 from refold.repair.served import Served
+from refold.seal.completeness import Completeness
 from refold.seal.refusal import DryRun
 from refold.seal.sealer import SealReport
 from refold.sinks.base import Sink
@@ -68,6 +69,14 @@ def order_metadata(findings: Sequence[OrderFinding]) -> dict[str, Any]:
     """The state of deliveries according to their producers' numbers."""
     rows = [{"fault": each.fault, "snapshot": each.snapshot, "what": str(each)} for each in findings]
     return {"findings": len(rows)} | ({"deliveries": as_table(rows[:ROWS_SHOWN])} if rows else {})
+
+
+def whole_metadata(found: Completeness) -> dict[str, Any]:
+    """Which source offsets are sealed, as a picture, and what is missing, held twice or out of proportion."""
+    rows = [{"finding": each.gap, "place": each.place, "what": each.what} for each in found.findings]
+    shown: dict[str, Any] = {"findings": len(rows), "objects without offset": found.without_offset}
+    shown |= {"offsets by log partition": _preformatted(found.picture())} if found.ranges else {}
+    return shown | ({"not whole": as_table(rows[:_ROWS_SHOWN])} if rows else {})
 
 
 def _preformatted(lines: Sequence[str]) -> dg.MarkdownMetadataValue:

@@ -78,6 +78,14 @@ def order(found: Sequence[OrderFinding]) -> Result:
     return Result(not found, text, md.order_metadata(found), warns=True)
 
 
+def whole_through(engine: Engine, log: Log, snapshot: Snapshot) -> Result:
+    """Find gaps and overlaps of source offsets up to a snapshot, and snapshots out of proportion; these warn."""
+    found = engine.completeness(log.name, snapshot)
+    more = f" ({len(found.findings)} findings)" if len(found.findings) > 1 else ""
+    text = f"{found.findings[0].what}{more}" if found.findings else "Source offsets are whole, each in one object."
+    return Result(not found.findings, text, md.whole_metadata(found), warns=True)
+
+
 def landing(run: DryRun) -> Result:
     """The result of a dry run of sealing what waits for a log."""
     text = f"Nothing is refused; {run.objects} objects wait for the next snapshot."

@@ -84,6 +84,8 @@ def _logs(engine: Engine, snapshot: Snapshot) -> Iterator[_Check]:
     for log in engine.project.logs:
         place = (keys.log_key(log), snapshot.key)
         yield place, keys.STRUCTURE, partial(results.structure_through, engine, log, snapshot)
+        if log.has_offsets:
+            yield place, keys.WHOLE, partial(results.whole_through, engine, log, snapshot)
         if log.has_order:
             yield place, keys.ORDER, partial(results.order_through, engine, log, snapshot)
 

@@ -276,6 +276,11 @@ class Log:
         return self.name if self.landing is None else self.landing
 
     @property
+    def has_offsets(self) -> bool:
+        """Whether the names of its landing objects have source offsets."""
+        return "<offset>" in self.layout.expected
+
+    @property
     def endings(self) -> tuple[str, ...]:
         """The endings of names of its landing objects."""
         return self.suffixes or self.decoder.suffixes

@@ -17,6 +17,9 @@ from refold.log.declaration import Log
 from refold.log.snapshot import Snapshot
 from refold.storage.names import is_retry
 
+_CELLS = 50
+"""How wide the picture of a log partition is."""
+
 FEW, MANY = 10, 10
 """A snapshot stands out with a tenth of the median of records, or ten times as many."""
 
@@ -73,12 +76,26 @@ class Completeness:
     Attributes:
         ranges: by log partition, where names have source offsets.
         without_offset: how many objects have none in their names.
+        covered: of each range, which parts of it objects hold; see `picture`.
         findings: by log partition and offset, then by snapshot.
     """
 
     ranges: Sequence[OffsetRange]
     without_offset: int
     findings: Sequence[Finding]
+    covered: Sequence[str] = ()
+
+    def picture(self) -> list[str]:
+        """A line for each log partition, from its first offset to its last.
+
+        `█` is held once, `▒` in part, `·` by no object, and `╳` holds an offset twice.
+        """
+        places = [(f"{r.partition}", f"{r.start:,}", f"{r.end - 1:,}") for r in self.ranges]
+        wide = [max(map(len, column)) for column in zip(*places, strict=True)] if places else []
+        return [
+            f"{place:>{wide[0]}}  {start:>{wide[1]}} {cells} {end:>{wide[2]}}"
+            for (place, start, end), cells in zip(places, self.covered, strict=True)
+        ]
 
 
 def completeness(log: Log, snapshots: Sequence[Snapshot]) -> Completeness:
@@ -94,12 +111,42 @@ def completeness(log: Log, snapshots: Sequence[Snapshot]) -> Completeness:
                 continue
             start = slot.offset + 1 - item.records if last else slot.offset
             held[slot.partition or 0].append(_Held(start, start + item.records, item.name))
-    ranges, findings = [], list[Finding]()
+    ranges, findings, covered = [], list[Finding](), []
     for partition, objects in sorted(held.items()):
         ordered = sorted(objects)
         ranges.append(OffsetRange(partition, len(objects), ordered[0].start, max(each.end for each in objects)))
         findings += _between(partition, ordered)
-    return Completeness(ranges, without, [*findings, *_of_days(log, snapshots)])
+        covered.append(_covered(ordered, ranges[-1]))
+    return Completeness(ranges, without, [*findings, *_of_days(log, snapshots)], covered)
+
+
+def _covered(objects: Sequence[_Held], whole: OffsetRange) -> str:
+    """A range in cells of equal numbers of offsets; the objects are in order."""
+    span = max(whole.end - whole.start, 1)
+    cells = min(_CELLS, span)
+    held, twice, reached = [0] * cells, [False] * cells, whole.start
+    for item in objects:
+        for cell in range(*_cells(item.start, min(item.end, reached), whole.start, span, cells)):
+            twice[cell] = True
+        start = max(item.start, reached)
+        for cell in range(*_cells(start, item.end, whole.start, span, cells)):
+            first, after = (whole.start + n * span // cells for n in (cell, cell + 1))
+            held[cell] += min(item.end, after) - max(start, first)
+        reached = max(reached, item.end)
+    sizes = [(n + 1) * span // cells - n * span // cells for n in range(cells)]
+    marks = ("█" if part == size else "▒" if part else "·" for part, size in zip(held, sizes, strict=True))
+    return "".join("╳" if is_twice else mark for is_twice, mark in zip(twice, marks, strict=True))
+
+
+def _cells(start: int, end: int, origin: int, span: int, cells: int) -> tuple[int, int]:
+    """The first cell of some offsets and the one after the last; none where there are no offsets."""
+    if end <= start:
+        return 0, 0
+
+    def cell(offset: int) -> int:
+        return ((offset - origin + 1) * cells - 1) // span
+
+    return cell(start), cell(end - 1) + 1
 
 
 def _between(partition: int, objects: Sequence[_Held]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +107,24 @@ def test_reported_offsets_are_those_that_no_object_holds_or_several_do(
         reported[each.gap] |= {(place, n) for n in range(int(words[1]), int(words[3]) + 1)}
     ends = {r.partition: (r.start, r.end) for r in found.ranges}
     missing = {(p, n) for p, (start, end) in ends.items() for n in range(start, end) if not holders[p, n]}
+    for (partition, (start, end)), cells in zip(ends.items(), found.covered, strict=True):
+        assert cells == drawn_again(start, end, {n: holders[partition, n] for n in range(start, end)})
     assert reported == {Gap.MISSING: missing, Gap.OVERLAP: {at for at, count in holders.items() if count > 1}}
+
+
+def drawn_again(start: int, end: int, holders: Mapping[int, int]) -> str:
+    """The picture of a range offset by offset."""
+    span = max(end - start, 1)
+    count = min(50, span)
+    cells = [range(start + n * span // count, start + (n + 1) * span // count) for n in range(count)]
+    if end == start:
+        return "·"
+    marks = []
+    for cell in cells:
+        found = [holders[n] for n in cell]
+        mark = "█" if all(found) else "▒" if any(found) else "·"
+        marks.append("╳" if max(found) > 1 else mark)
+    return "".join(marks)
 
 
 def test_snapshots_without_records_or_out_of_proportion_are_named(sealed: Snapshot) -> None:
