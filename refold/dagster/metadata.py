@@ -76,7 +76,7 @@ def whole_metadata(found: Completeness) -> dict[str, Any]:
     rows = [{"finding": each.gap, "place": each.place, "what": each.what} for each in found.findings]
     shown: dict[str, Any] = {"findings": len(rows), "objects without offset": found.without_offset}
     shown |= {"offsets by log partition": _preformatted(found.picture())} if found.ranges else {}
-    return shown | ({"not whole": as_table(rows[:_ROWS_SHOWN])} if rows else {})
+    return shown | ({"not whole": as_table(rows[:ROWS_SHOWN])} if rows else {})
 
 
 def _preformatted(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
