@@ -34,7 +34,7 @@ def conflicts(context: click.Context, log: str | None, limit: int, refused: bool
             for each in found:
                 click.echo(json.dumps(_object(each), default=str))
             continue
-        title = f"{declared.name}: {count} conflicts{' that wait' if refused else ''}"
+        title = f"{declared.name}: {view.count(count, 'conflict')}{' in landing' if refused else ''}"
         shown = f", the first {limit}" if count > limit else ""
         rows = [row for each in islice(found, limit) for row in _rows(declared, each)]
         console.print(view.table(title + shown, rows))

@@ -43,7 +43,7 @@ def log_ls(context: click.Context, limit: int) -> None:
         row["quarantined"] = sum(cut.quarantined for cut in snapshot.logs.values())
         row["late objects"] = sum(o.late for cut in snapshot.logs.values() for o in cut.objects)
         rows.append(row)
-    console.print(view.table(f"{len(snapshots)} snapshots, the newest {len(rows)}", rows))
+    console.print(view.table(f"{view.count(len(snapshots), 'snapshot')}, the newest {len(rows)}", rows))
     if snapshots:
         view.waiting(engine, console)
 
@@ -102,7 +102,7 @@ def log_skipped(context: click.Context, log: str | None) -> None:
     logs = {engine.project.log(log).name} if log else {each.name for each in engine.project.logs}
     found = [each for each in engine.sealing.sealer().skipped() if each.log in logs]
     rows = [{"object": each.info.name, "bytes": each.info.size_bytes, "reason": each.reason} for each in found]
-    console.print(view.table(f"{len(rows)} objects in landing that are not data", rows))
+    console.print(view.table(f"{view.count(len(rows), 'object')} in landing, not data", rows))
 
 
 @log.command("verify")
@@ -131,7 +131,7 @@ def log_verify(context: click.Context, as_of: str | None, landing: bool) -> None
     if landing:
         _show_compared(engine, console, compared)
     if rows:
-        console.print(view.table(f"{len(rows)} findings", rows))
+        console.print(view.table(view.count(len(rows), "finding"), rows))
         sys.exit(1)
     console.print(f"The logs are whole up to snapshot {snapshot.key}: no findings.")
 
@@ -207,11 +207,13 @@ def log_unseal(context: click.Context, snapshot: str, doing: bool) -> None:
         }
         for each in plan.snapshots
     ]
-    console.print(view.table(f"{len(rows)} snapshots are to be unsealed, the newest first", rows))
+    console.print(view.table(f"To be unsealed: {view.count(len(rows), 'snapshot')}, the newest first", rows))
     for name in plan.missing:
         console.print(view.cell(f"No longer in landing, so its events are not sealed again: {name}"), soft_wrap=True)
     if not doing:
         console.print(view.cell("Nothing was changed. `--yes` does it."))
         return
     unsealer.apply(plan)
-    console.print(view.cell(f"Unsealed {len(rows)} snapshots. The next rebuild seals what is in landing then."))
+    console.print(
+        view.cell(f"Unsealed {view.count(len(rows), 'snapshot')}. The next rebuild seals what is in landing then.")
+    )

@@ -37,7 +37,7 @@ def quarantine_ls(context: click.Context, log: str | None, limit: int, refused: 
         for item in items:
             click.echo(json.dumps(_object(item)))
         return
-    title = f"{len(items)} records {'wait that cannot be events' if refused else 'in quarantine'}"
+    title = f"{view.count(len(items), 'record')} {'in landing that cannot be events' if refused else 'in quarantine'}"
     console.print(view.table(title, [_row(engine.project.log(item.log), item) for item in items[:limit]]))
     for run in runs:
         view.lines(console, run.errors)

@@ -48,7 +48,7 @@ def log_redact(
         raise click.UsageError("--column erases: give --erase as well.")
     chosen = _chosen(redactor, ids, place, keys, erase)
     found = [{"snapshot": key, "place": f"{p}:{o}"} for key, places in chosen.places.items() for p, o in places]
-    console.print(view.table(f"{len(found)} events of log {log_name} are to be redacted", found[:_SHOWN]))
+    console.print(view.table(f"To be redacted: {view.count(len(found), 'event')} of log {log_name}", found[:_SHOWN]))
     _show_copies(redactor, chosen)
     if not doing:
         console.print(view.cell("Nothing was changed. `--yes` does it."))

@@ -44,7 +44,7 @@ def release_ls(context: click.Context, limit: int) -> None:
         }
         for each in found[:limit]
     ]
-    console.print(view.table(f"{len(found)} releases, the newest {len(rows)}", rows))
+    console.print(view.table(f"{view.count(len(found), 'release')}, the newest {len(rows)}", rows))
 
 
 def _what(release: Release) -> str:
@@ -150,7 +150,10 @@ def prune(context: click.Context, keep: int, days: float, doing: bool, shown: bo
         return
     done, thinned, removed = engine.prune(plan, thinnings, now)
     console.print(
-        view.cell(f"Dropped {done} versions, rows of {thinned} checkpoints, {removed} objects that nothing needs.")
+        view.cell(
+            f"Dropped {view.count(done, 'version')}, rows of {view.count(thinned, 'checkpoint')}, "
+            f"{view.count(removed, 'object')} that nothing needs."
+        )
     )
 
 
@@ -159,7 +162,7 @@ def _show_thinnings(engine: Engine, thinnings: Sequence[Thinning]) -> None:
     counts = Counter((each.record.store, each.why) for each in thinnings)
     rows = [{"store": store, "checkpoints": count, "why": why} for (store, why), count in counts.items()]
     if rows:
-        view.console().print(view.table(f"{len(thinnings)} checkpoints are to give up their rows", rows))
+        view.console().print(view.table(f"To give up their rows: {view.count(len(thinnings), 'checkpoint')}", rows))
 
 
 def _show_unreferenced(engine: Engine) -> None:
@@ -171,11 +174,13 @@ def _show_unreferenced(engine: Engine) -> None:
         if not each.superseded
     ]
     if rows:
-        view.console().print(view.table(f"{len(rows)} objects that nothing names", rows))
+        view.console().print(view.table(f"{view.count(len(rows), 'object')} that nothing names", rows))
     superseded = [each for each in found if each.superseded]
     sizes = dict[str, list[int]]()
     for each in superseded:
         sizes.setdefault(each.why, []).append(each.size_bytes)
     rows = [{"segments": len(some), "bytes": sum(some), "left because": why or None} for why, some in sizes.items()]
     if rows:
-        view.console().print(view.table(f"{len(superseded)} segments that only superseded layouts name", rows))
+        view.console().print(
+            view.table(f"{view.count(len(superseded), 'segment')} that only superseded layouts name", rows)
+        )

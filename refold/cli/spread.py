@@ -66,7 +66,8 @@ def log_repartition(context: click.Context, log: str, partitions: int, into: str
     made = list(work.run())
     findings = work.verify()
     events = sum(each.events for each in made)
-    console.print(f"{len(made)} snapshots, {events:,} events of log {log}: the same events, in the same order by key.")
+    made_of = f"{view.count(len(made), 'snapshot')}, {view.count(events, 'event')} of log {log}"
+    console.print(f"{made_of}: the same events, in the same order by key.")
     for finding in findings:
         console.print(view.cell(finding), soft_wrap=True)
     if findings:
@@ -93,7 +94,7 @@ def log_order(context: click.Context, log: str | None, as_of: str | None, as_jso
                 click.echo(json.dumps({"log": name, **vars(each)}, ensure_ascii=False))
             continue
         rows = [{"fault": f.fault, "snapshot": f.snapshot, "what": str(f)} for f in found[:_SHOWN]]
-        console.print(view.table(f"Log {name} up to {snapshot.key}: {len(found)} findings", rows))
+        console.print(view.table(f"Log {name} up to {snapshot.key}: {view.count(len(found), 'finding')}", rows))
     if any_found:
         sys.exit(1)
 

@@ -38,7 +38,7 @@ def show(context: click.Context, store: str, key: tuple[str, ...], as_of: str | 
         rows = _with_key(declared, rows, key)
         if len(rows) == 0:
             raise NotFound(f"Store {store!r} has no row {' '.join(map(repr, key))} at snapshot {snapshot.key}.")
-    title = f"{store} at snapshot {snapshot.key}: {len(rows):,} rows" + (
+    title = f"{store} at snapshot {snapshot.key}: {view.count(len(rows), 'row')}" + (
         f", the first {limit}" if len(rows) > limit else ""
     )
     console.print(view.table(title, rows.slice(0, limit).to_pylist(), rows.column_names))
@@ -76,7 +76,7 @@ def why(context: click.Context, store: str, key: tuple[str, ...], as_of: str | N
     steps = list(engine.explainer.why(declared, list(key), snapshot))
     for name in dict.fromkeys(step.store for step in steps):
         mine = [step for step in steps if step.store == name]
-        title = f"{name}: {len(mine)} events up to snapshot {snapshot.key}" + (
+        title = f"{name}: {view.count(len(mine), 'event')} up to snapshot {snapshot.key}" + (
             f", the last {limit}" if len(mine) > limit else ""
         )
         view.records(title, [step_row(step) for step in mine[-limit:]], console)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -120,23 +120,29 @@ def records(title: str, rows: Iterable[Mapping[str, Any]], to: Console) -> None:
             to.print(Text(f"  {name:<{width}}  ") + cell(value), soft_wrap=True)
 
 
-def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Table | Text:
-    """A table of rows, or its title where there are none; numbers are right-aligned, nothing is parsed as markup."""
+def table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> RenderableType:
+    """A table of rows under its title, or the title where there are none.
+
+    Numbers are right-aligned, and nothing is parsed as markup.
+    """
     found = list(rows)
     if as_json():
         return MachineTable(title, found, columns)
     if not found:
         return Text(printable(title), "bold")
     names = list(columns or dict.fromkeys(name for row in found for name in row))
-    shown = Table(
-        title=Text(printable(title)), title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD
-    )
+    shown = Table(header_style="dim", box=box.SIMPLE_HEAD)
     for name in names:
         numeric = all(isinstance(row.get(name), int) or row.get(name) is None for row in found)
         shown.add_column(name, justify="right" if numeric and found else "left", overflow="fold")
     for row in found:
         shown.add_row(*(cell(row.get(name)) for name in names))
-    return shown
+    return Group(Text(printable(title), "bold"), shown)  # a title of the table's own is wrapped to its width
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, such as `1 record` or `2 records`."""
+    return f"{cell(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def cell(value: Any) -> Text:

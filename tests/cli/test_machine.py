@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from refold.base.progress import Progress
 from refold.cli.group import COMMANDS, cli
-from refold.cli.terminal import ProgressLines
+from refold.cli.terminal import ProgressLines, table
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,12 @@ def test_names_are_completed(project: Path, words: str, expected: list[str]):
         check=True,
     )
     assert [row.partition(",")[2] for row in done.stdout.splitlines()] == expected
+
+
+def test_a_title_is_one_line_over_a_narrow_table_and_one_thing_is_singular(project: Path):
+    shown = refold(project, "release", "ls").stdout
+    assert "1 release, the newest 1\n" in shown
+    title = "A title that is much longer than the one narrow column of its table"
+    console = Console(file=StringIO(), width=160)
+    console.print(table(title, [{"n": 1}]))
+    assert f"{title}\n" in console.file.getvalue().replace(" \n", "\n")

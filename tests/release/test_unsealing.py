@@ -211,7 +211,7 @@ def test_a_releaser_at_the_same_moment_is_named(shop: Shop):
 def test_the_command_shows_what_it_would_do_and_does_it_when_told(shop: Shop):
     (shop.root / "pyproject.toml").write_text('[tool.refold]\nproject = "tests.seal.sealing:STOCK_ONLY"\n')
     shown = shop.refold("log", "unseal", UNSEALED, project=shop.root)
-    assert (shown.exit_code, "3 snapshots are to be unsealed" in shown.output) == (0, True)
+    assert (shown.exit_code, "To be unsealed: 3 snapshots" in shown.output) == (0, True)
     assert "Nothing was changed" in shown.output
     assert [*ids(shop)] == DAYS
     done = shop.refold("log", "unseal", UNSEALED, "--yes", project=shop.root)

@@ -104,7 +104,7 @@ class TestCommands:
         result = house.refold("conflicts", "moves", "--refused", project=house.root)
         shown = " ".join((result.output + result.stderr).split())
         assert result.exit_code == 0
-        assert "moves: 1 conflicts that wait" in shown and "quantity 1" in shown and "quantity 5" in shown
+        assert "moves: 1 conflict in landing" in shown and "quantity 1" in shown and "quantity 5" in shown
         assert all(kind in shown for kind in ("unreadable-object", "quarantine-limit", "conflict-limit"))
         assert house.files() == before
         (line,) = house.refold("conflicts", "--refused", "--json", project=house.root).stdout.splitlines()
@@ -112,7 +112,7 @@ class TestCommands:
 
     def test_show_records_that_wait_and_those_in_quarantine(self, house: Shop):
         shown = " ".join(house.refold("quarantine", "ls", "--refused", project=house.root).output.split())
-        assert "2 records wait that cannot be events" in shown and "{one" in shown and "not-json" in shown
+        assert "2 records in landing that cannot be events" in shown and "{one" in shown and "not-json" in shown
         lines = house.refold("quarantine", "ls", "moves", "--refused", "--json", project=house.root).stdout.splitlines()
         found = [json.loads(line) for line in lines]
         assert [(each["record"], base64.b64decode(each["raw_base64"])) for each in found] == [
