@@ -72,6 +72,10 @@ COMMANDS: Mapping[str, Listed] = {
         "Verify a STORE (default: all) and its sinks, rebuild just what differs, and prove it. Exits 1 where it "
         "cannot.",
     ),
+    "report": Listed(
+        "report",
+        "Write a page of HTML about a release, by default the one that is served: proofs, changes, quarantine, keys.",
+    ),
     "sample": Listed("rebuild", "Write the project's sample landing folder; the same bytes on every machine."),
     "search": Listed("store", "Search the released documents for WORDS."),
     "show": Listed(

@@ -97,7 +97,7 @@ COMMANDS_SHOWN = [
     "release show", "show levels", "show movement", "why levels KEY", "explain levels", "verify", "verify --reference",
     "repair", "prune", "search levels x", "log redact stock_events --place 0:0 --reason KEY --by KEY --yes",
     "log redactions", "log ls", "log ids", "release again", "release rollback", "locks",
-    "locks break seal --reason KEY --by KEY", "log audit", "log hot", "log order",
+    "locks break seal --reason KEY --by KEY", "log audit", "log hot", "log order", "report --out /dev/null",
     "log repartition stock_events --partitions 3 --into memory://",
 ]  # fmt: skip
 
