@@ -98,6 +98,7 @@ COMMANDS_SHOWN = [
     "repair", "prune", "search levels x", "log redact stock_events --place 0:0 --reason KEY --by KEY --yes",
     "log redactions", "log ls", "log ids", "release again", "release rollback", "locks",
     "locks break seal --reason KEY --by KEY", "log audit", "log hot", "log order", "report --out /dev/null",
+    "log inspect LANDING",
     "log repartition stock_events --partitions 3 --into memory://",
 ]  # fmt: skip
 
@@ -112,7 +113,8 @@ def test_no_command_prints_what_a_terminal_obeys(hostile: House):
     assert grouped == {" ".join(words.split()[:2]) for words in COMMANDS_SHOWN} & grouped
     shown = 0
     for words in COMMANDS_SHOWN:
-        given_words = [PICTURE + MARKS if word == "KEY" else word for word in words.split()]
+        given = {"KEY": PICTURE + MARKS, "LANDING": str(hostile.shop.landing)}
+        given_words = [given.get(word, word) for word in words.split()]
         result = hostile.shop.refold(*given_words, project=hostile.shop.root / "project")
         printed = result.stdout + result.stderr
         assert [c for c in printed if not c.isprintable() and c != "\n"] == [], words
