@@ -302,7 +302,7 @@ def refused(root: Path, data: bytes, name: str = "o/dt=2026-01-30/a.json") -> st
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"\x00\x00\x00\x00\x07\x02a", "frames of a schema registry"),
+        (b"\x00\x00\x00\x00\x07\x02a", "framed messages"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "no text and no format"),
         (b"just some words\nof a text\n", "neither JSON nor delimited"),
         (gzip.compress(b'{"id": 1}\n')[:-4], "a.json"),

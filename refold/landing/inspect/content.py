@@ -153,7 +153,7 @@ def _of_text(info: ObjectInfo, compression: str, data: bytes) -> Content:
     base = Content(info, compression, raw=plain, whole=whole)
     text = plain.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] == b"\0":
-        return _without_format(base, "frames of a schema registry (a zero and four bytes of a schema's number)")
+        return _without_format(base, "framed messages (a zero, four bytes of a schema's number): declare their decoder")
     if b"\0" in plain[:4096] or not _is_utf8(plain):
         return _without_format(base, "bytes that are no text and no format that is known")
     if text[:1] == b"{":
