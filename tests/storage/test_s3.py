@@ -301,7 +301,7 @@ def test_the_whole_job_ends_as_on_a_local_folder_whatever_requests_meet(
     monkeypatch.setenv("AWS_TIMEOUT", "1 s")
     s3.stall_seconds = 1.5
     small = on_s3(landed(tmp_path), url)
-    s3.plan(effect, requests, 10**6, every=30 if effect == "stall" else 9)
+    s3.plan(effect, requests, 10**6, every=12 if effect == "stall" else 7)
     rebuild_all(small.engine(), DAYS[-1])
     assert len(s3.hit) > 2
     s3.plan("none", "$^", 0)
@@ -315,7 +315,7 @@ def test_a_job_whose_credentials_end_midway_stops_and_ends_well_with_new_ones(
     small = on_s3(landed(tmp_path), url)
     status, s3.body, kind, *_ = REFUSALS["expired"]
     s3.plan(str(status), "PUT", 10**6)
-    s3.skip = 30
+    s3.skip = 6
     with pytest.raises(kind):
         rebuild_all(small.engine(), DAYS[-1])
     assert s3.hit
