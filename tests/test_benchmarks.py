@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import money, ours
+from benchmarks import formats, money, ours
 from benchmarks.dataset import json_lines, murmur2_partitions, write_log
 from benchmarks.generate import CHUNK_EVENTS, Shape, Stream, batches
 from benchmarks.measures import MEASURES, READ, Measure, measure
@@ -156,3 +156,10 @@ def test_money_and_cents_are_the_same_ledger_and_both_compiled(tmp_path: Path) -
         assert account.because is None
         assert ("64-bit integers" in account.how) == (log == "money")
     assert money.rows_in_cents(tmp_path, "cents") == money.rows_in_cents(tmp_path, "money")
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_every_format_is_sealed_whole_and_parsed_by_its_library(name: str) -> None:
+    """`measure` refuses records that are not sealed as events."""
+    (found,) = formats.measure(name, 80, 1)
+    assert min(found) > 0

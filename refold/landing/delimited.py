@@ -16,6 +16,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from refold.base.reading import Encoding
+from refold.canonical.encoding import compiled
 from refold.errors import DeclarationError, UnreadableObject
 from refold.landing import texts
 from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
@@ -231,16 +233,16 @@ class _Reader:
         return texts.convert(values, column) if texts.is_converted(column) else (values, {})
 
     def _take_names(self, piece: bytes) -> bytes:
-        lines = io.BytesIO(piece.removeprefix(BYTE_ORDER_MARK)).readlines()
-        reader = self._reader(line.decode("utf-8", "surrogateescape") for line in lines)
+        rest = io.BytesIO(piece.removeprefix(BYTE_ORDER_MARK))
+        reader = self._reader(line.decode("utf-8", "surrogateescape") for line in rest)
         try:
             names: list[str] = next(filter(None, reader), [])
         except csv.Error as error:
             raise self._unreadable(f"a first record that is no CSV ({error})") from error
-        self._header = b"".join(lines[: reader.line_num])
+        self._header = rest.getvalue()[: rest.tell()]
         if names:
             self._names, self._fields = names, self._found(names)
-        return b"".join(lines[reader.line_num :])
+        return rest.read()
 
     def _found(self, names: Sequence[str]) -> list[_Field]:
         wanted = {column: dict(self._form.places).get(column, column) for column in self._columns}
@@ -270,9 +272,9 @@ class _Reader:
         """By Arrow, many records at once; None where it might split otherwise than `csv`."""
         assert self._names is not None
         wanted = sorted({index for _, index in self._fields if index is not None})
-        quote, delimiter = self._form.quote.encode(), self._form.delimiter.encode()
-        odd = b"\0" in piece or piece.count(b"\r") != piece.count(b"\r\n")
-        if odd or not wanted or not piece or not _is_regular(piece, quote, delimiter):
+        quote, delimiter = (ord(each) for each in (self._form.quote, self._form.delimiter))
+        records = int(_regular(np.frombuffer(piece, np.uint8), quote, delimiter)) if wanted else -1
+        if records < 0:
             return None
         try:
             piece.decode()
@@ -290,11 +292,11 @@ class _Reader:
             )
         except (UnicodeDecodeError, pa.ArrowInvalid):
             return None
-        lines = _Lines(piece, self._header)
-        if len(lines) != len(table):
+        if records != len(table):
             return None
-        columns = {index: table.column(str(index)).combine_chunks() for index in wanted}
-        return _Split(columns, np.arange(1, len(table) + 1), lines.raw, [], len(table))
+        columns = {index: texts.one_chunk(table.column(str(index))) for index in wanted}
+        lines = cache(lambda: _Lines(piece, self._header))
+        return _Split(columns, np.arange(1, records + 1), lambda number: lines().raw(number), [], records)
 
     def _split(self, piece: bytes) -> _Split:
         assert self._names is not None
@@ -335,23 +337,42 @@ class _Reader:
         return None
 
 
-def _is_regular(piece: bytes, quote: bytes, delimiter: bytes) -> bool:
-    """Whether quotes begin and end whole fields, or are doubled within them, and hold no newlines."""
-    array = np.frombuffer(piece, np.uint8)
-    quotes = np.flatnonzero(array == ord(quote))
-    if not len(quotes):
-        return True
-    if len(quotes) % 2:
-        return False
-    opening, closing = quotes[::2], quotes[1::2]
-    around = np.frombuffer(delimiter + b"\n\r" + quote, np.uint8)
-    padded = np.concatenate([[ord("\n")], array, [ord("\n")]])  # byte i is at i + 1
-    fits = bool(np.isin(padded[opening], around[[0, 1, 3]]).all() and np.isin(padded[closing + 2], around).all())
-    # A quote beside an opening one is the end of the same field: the first of a doubled one.
-    doubled = padded[opening] == ord(quote)
-    fits = fits and not doubled[:1].any() and bool((opening[1:][doubled[1:]] - 1 == closing[:-1][doubled[1:]]).all())
-    newlines = np.flatnonzero(array == ord("\n"))
-    return fits and not (np.searchsorted(quotes, newlines) % 2).any()
+@compiled
+def _regular(array, quote, delimiter):  # type: ignore[no-untyped-def]
+    """How many lines are not empty, or -1 where these may not be records as `csv` splits them.
+
+    They are where quotes begin and end whole fields, or are doubled within them, and hold no newlines; and where there
+    is no NUL, and no carriage return but before a newline.
+    """
+    lines = line_bytes = i = 0
+    in_quotes, begins, size = False, True, array.size
+    while i < size:
+        c, following = array[i], array[i + 1] if i + 1 < size else 10
+        if c == 0 or (c == 13 and (i + 1 == size or following != 10)):
+            return -1
+        if in_quotes:
+            if c == quote and i + 1 < size and following == quote:
+                i += 1
+            elif c == quote:
+                if following != delimiter and following != 10 and following != 13:  # noqa: PLR1714  # compiled
+                    return -1
+                in_quotes = begins = False
+            elif c == 10:
+                return -1
+        elif c == 10:
+            lines += line_bytes > 0
+            line_bytes, begins = -1, True
+        elif c == 13:
+            line_bytes -= 1
+        elif c == quote:
+            if not begins:
+                return -1
+            in_quotes = True
+        else:
+            begins = c == delimiter
+        line_bytes += 1
+        i += 1
+    return -1 if in_quotes else lines + (line_bytes > 0)
 
 
 def _is_escaped(text: str) -> bool:

@@ -1,7 +1,8 @@
 """JSON arrays: the objects of one array are records, on as many lines as the writer liked.
 
-The array is turned into JSON Lines as it is read, piece by piece: a comma between two objects becomes a newline, and a
-newline elsewhere a blank, which changes no value. `refold.landing.jsonl` does the rest.
+The array is turned into JSON Lines as it is read, piece by piece: a comma between two objects becomes a newline, a
+newline within one a blank, and blanks before one are left out, which changes no value. `refold.landing.jsonl` does the
+rest.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ def _lines(name: str, plain: Iterable[bytes]) -> Iterator[bytes]:
     for piece in filter(None, plain):
         start = len(BYTE_ORDER_MARK) if is_first and piece.startswith(BYTE_ORDER_MARK) else 0
         array, is_first = np.frombuffer(piece, np.uint8)[start:].copy(), False
-        place = int(_part(array, state))
+        place, kept = _part(array, state)
         if place >= 0:
             raise _no_array(
                 name, f"{bytes(piece[start + place : start + place + 1])!r} at byte {position + start + place}"
             )
         position += len(piece)
-        yield array.tobytes()
+        yield array[:kept].tobytes()
     if state[0] != _AFTER and position:
         raise _no_array(name, f"an end in the middle, after {position} bytes")
 
@@ -74,42 +75,50 @@ def _no_array(name: str, found: str) -> UnreadableObject:
 
 @compiled
 def _part(array, state):  # type: ignore[no-untyped-def]
-    """Change an array into lines in place; the place of a byte that no array has there, or -1.
+    """Change an array into lines in place; the place of a byte that no array has there, or -1, and the bytes kept.
 
     The state is: before, inside or after the array; depth below it; in a string; after a backslash; whether an element
-    has begun; whether a comma came before.
+    has begun; whether a comma came before. Blanks before an element are left out, so that it begins its line.
     """
     phase, depth, in_string, escaped, begun, after_comma = state
+    kept = 0
     for i in range(array.size):
         c = array[i]
         if in_string:
-            if c == 10:
-                array[i] = 1  # no string may hold a newline: the element is bad, and stays one
             in_string = escaped or c != 34
             escaped = not escaped and c == 92
+            array[kept] = 1 if c == 10 else c  # no string may hold a newline: the element is bad, and stays one
+            kept += 1
             continue
         blank = c == 32 or c == 9 or c == 10 or c == 13  # noqa: PLR1714  # compiled
         if blank:
-            array[i] = 32
-        elif phase != 1:
+            if begun:
+                array[kept] = 32
+                kept += 1
+            continue
+        if phase != 1:
             if phase == 2 or c != 91:
-                return i
-            phase, array[i] = 1, 32
-        elif depth == 0 and c == 44:
+                return i, kept
+            phase = 1
+            continue
+        if depth == 0 and c == 44:
             if not begun:
-                return i
-            begun, after_comma, array[i] = 0, 1, 10
+                return i, kept
+            begun, after_comma, c = 0, 1, 10
         elif depth == 0 and c == 93:
             if after_comma and not begun:
-                return i
-            phase, array[i] = 2, 32
+                return i, kept
+            phase, begun = 2, 0
+            continue
         else:
             opens = c == 123 or c == 91  # noqa: PLR1714
             if depth == 0 and (((opens or c == 34) and begun) or c == 125):
-                return i
+                return i, kept
             begun = 1
             in_string = c == 34
             depth += opens
             depth -= c == 125 or c == 93  # noqa: PLR1714
+        array[kept] = c
+        kept += 1
     state[:] = (phase, depth, in_string, escaped, begun, after_comma)
-    return -1
+    return -1, kept

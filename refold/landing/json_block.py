@@ -387,7 +387,7 @@ def _fields(tree: Tree) -> list[pa.Field]:
 
 def _at(table: pa.Table, path: tuple[str, ...]) -> pa.Array:
     """The values at a path, null where any object on the way is null."""
-    values = table.column(table.schema.get_field_index(path[0])).combine_chunks()
+    values = texts.one_chunk(table.column(table.schema.get_field_index(path[0])))
     for key in path[1:]:
         values = pc.struct_field(values, values.type.get_field_index(key))
     return values

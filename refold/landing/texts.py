@@ -242,6 +242,11 @@ def convert(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, Va
     return pc.replace_with_mask(common, odd, values), faults
 
 
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, which is copied only where it is several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _each_once(texts: pa.Array, column: ColumnType) -> tuple[pa.Array, dict[int, ValueFault]]:
     """What `convert` gives, with each distinct text read once."""
     coded = texts.dictionary_encode()
