@@ -64,6 +64,8 @@ class TypedRows(ByPieces):
         object.__setattr__(self, "places", freeze_paths(name, paths))
         if paths and self.changes is not None:
             raise DeclarationError(name, ["expected the paths in changes, found both"])
+        if self.changes is not None and (self.changes.arrays or self.changes.text_places):
+            raise DeclarationError(name, ["only JSON has texts that are opened, or arrays that are taken apart"])
         if self.suffixes[0] != self.retry_suffix:
             object.__setattr__(self, "suffixes", (self.retry_suffix, *self.suffixes))
 

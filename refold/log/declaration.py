@@ -221,6 +221,10 @@ class Log:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
         faults += _identifying("key", self.key_columns, self.columns)
         faults += [] if self.by_place else _identifying("event_id", self.id_columns, self.columns)
+        if self.by_place and getattr(changes_of(self.decoder), "arrays", ()):
+            faults.append(
+                "event_id is PLACE, which the rows of one array share; expected an id that has their number (#)"
+            )
         if self.event_time is not None and getattr(self.columns.get(self.event_time), "kind", None) != "timestamp":
             faults.append(f"event_time names {self.event_time!r}, which is not a declared timestamp column")
         faults += self.numbered.faults(self.columns) if self.numbered else []

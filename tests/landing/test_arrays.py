@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refold import PLACE, Parquet
 from refold.errors import DeclarationError
 from refold.landing.change_sources import CANAL
+from refold.landing.debezium import Debezium
 from refold.landing.decoder import joined
 from refold.landing.jsonl import JsonLines
 from refold.log.declaration import Log
@@ -84,6 +86,17 @@ def test_a_record_whose_rows_would_fill_memory_is_bad() -> None:
     line = json.dumps({"order": "x" * 100_000, "rows": [{"n": 1}] * 10_000}).encode()
     (bad,) = JsonLines(PATHS, arrays=("rows",)).decode("a.jsonl", line, COLUMNS).bad
     assert bad.reason == "too-many-rows"
+
+
+def test_rows_of_an_array_need_an_id_of_their_own_and_json() -> None:
+    """Two equal rows of one record would have one place, and the second would be taken for a repeat."""
+    decoder = JsonLines(PATHS, arrays=("rows",))
+    Log("t", key="order", event_id=("order", "place"), columns=COLUMNS, decoder=decoder)
+    with pytest.raises(DeclarationError, match="rows of one array share"):
+        Log("t", key="order", event_id=PLACE, columns=COLUMNS, decoder=decoder)
+    for form in (decoder, JsonLines(texts=("rows",)), Debezium(documents=True)):
+        with pytest.raises(DeclarationError, match="only JSON has texts"):
+            Parquet(changes=form)
 
 
 def test_texts_are_opened_where_they_are_declared_and_nowhere_else() -> None:
