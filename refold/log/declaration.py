@@ -16,7 +16,7 @@ from refold.landing.bounds import DEFAULT_BOUNDS, LandingBounds
 from refold.landing.change_rows import ChangeRows, OldRow
 from refold.landing.change_sources import ChangeSource
 from refold.landing.decoder import Decoder
-from refold.landing.jsonl import JsonLines
+from refold.landing.jsonl import JsonLines, LineDecoder
 from refold.landing.layout import DATED, Layout, Slot
 from refold.landing.listing import below
 from refold.landing.typed_rows import changes_of
@@ -221,7 +221,8 @@ class Log:
             faults.append(f"partitions is {self.partitions}; expected 1 to 1024")
         faults += _identifying("key", self.key_columns, self.columns)
         faults += [] if self.by_place else _identifying("event_id", self.id_columns, self.columns)
-        if self.by_place and getattr(changes_of(self.decoder), "arrays", ()):
+        changes = changes_of(self.decoder)
+        if self.by_place and isinstance(changes, LineDecoder) and changes.arrays:
             faults.append(
                 "event_id is PLACE, which the rows of one array share; expected an id that has their number (#)"
             )
