@@ -178,7 +178,7 @@ def _fixed_values(column: pa.Array) -> tuple[Bytes, int]:
     elif pa.types.is_timestamp(kind):
         column = column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
     elif pa.types.is_integer(kind):
-        column = column.cast(pa.int64())
+        column = column if kind == pa.int64() else column.cast(pa.int64())
     elif pa.types.is_float64(kind):
         floats = _numpy(column).astype(np.float64) + 0.0
         floats[np.isnan(floats)] = np.nan
@@ -201,9 +201,12 @@ def _validity(column: pa.Array) -> npt.NDArray[np.bool_]:
 
 def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
     """The bytes of text or binary values one after the other, and the offset of each; a null is empty."""
-    column = column.cast(pa.large_binary())
+    is_short = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    if not (is_short and len(column)):
+        column, is_short = column.cast(pa.large_binary()), False
     _, offsets, data = column.buffers()
-    starts = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
+    width = np.int32 if is_short else np.int64
+    starts = np.frombuffer(offsets, dtype=width)[column.offset : column.offset + len(column) + 1]
     raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
     return raw, starts.astype(np.int64)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.names import ObjectKind, name_of
 from refold.storage.objects import ObjectStore, canonical_json, sha256_hex
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import plain_value
 
 _log = logging.getLogger("refold")
 _NOTHING = sha256_hex(b"")
@@ -80,7 +80,7 @@ class ContentCheck:
 
     def _body(self, snapshot: Snapshot) -> dict[str, str]:
         layout, cut = self._chain.layout(snapshot, self._log.name), snapshot.cut(self._log.name)
-        segments = sha256_hex(canonical_json([asdict(segment) for segment in layout.segments]))
+        segments = sha256_hex(canonical_json(plain_value(layout.segments)))
         repeats = layout.repeats.sha256 if layout.repeats is not None else ""
         return {"log": self._log.name, "cut": cut.id, "segments": segments, "repeats": repeats}
 

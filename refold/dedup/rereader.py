@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,9 @@ from refold.storage.objects import ObjectStore
 _log = logging.getLogger("refold")
 Flags = npt.NDArray[np.bool_]
 
+HELD_EVENTS = 1 << 14
+"""The most events of a snapshot that are held from one reading to the next; opening small segments takes longest."""
+
 
 class Rereader:
     """Reads the snapshots of a log again, in order from the first one on.
@@ -44,7 +49,8 @@ class Rereader:
         snapshots: all that will be read, from the first one on; the constructor reads their ids.
         columns: the columns of the events to read.
         memory_bytes: the most memory for hashes of ids; half as much is used for events whose ids may be repeated, and
-            half as much for contents and for pairs of repeats and first deliveries together.
+            half as much for contents and for pairs of repeats and first deliveries together; and an eighth for the
+            events of small snapshots, so that their segments are opened once.
         trusting: whether contents that were compared before are not compared again.
 
     Raises Damaged where a segment is damaged.
@@ -67,7 +73,8 @@ class Rereader:
             objects, chain, reader, snapshots, columns, memory_bytes, trusting=False
         )
         self._instead: Rereader | None = None
-        self._columns = list(dict.fromkeys(["log_seq", *columns]))
+        self._held, self._held_bytes, self._held_bytes_max = dict[str, list[UnreadPart]](), 0, memory_bytes // 8
+        self._columns = list(dict.fromkeys(["log_seq", *(name for name in columns if name != "log_offset")]))
         self._places = {one.key: place for place, one in enumerate(snapshots)}
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
         self._suspects, expected = self._read_ids(memory_bytes)
@@ -105,7 +112,7 @@ class Rereader:
                     found.append(Suspects.of(log, part, hashes, choose(part, hashes)))
                 return Suspects.joined(unread.partition, found)
 
-            unread = self._reader.unread(snapshot, [*self._ids, "log_seq"])
+            unread = self._held.get(snapshot.key) or self._hold(snapshot, [*self._ids, "log_seq"])
             kept.keep(snapshot.key, each(read, unread, [len(part) for part in unread]))
             if not there.all():
                 raise Damaged(
@@ -157,7 +164,7 @@ class Rereader:
         repeats = self.repeats(snapshot)
         places, offsets = repeats["log_partition"].to_numpy(), repeats["log_offset"].to_numpy()
         values, found = repeats["delivery"].to_numpy(), []
-        unread = self._reader.unread(snapshot, self._columns)
+        unread = self._unread(snapshot)
         for part in unread:
             deliveries, mine = np.zeros(len(part), dtype=np.uint8), places == part.partition
             deliveries[offsets[mine] - part.start] = values[mine]
@@ -165,6 +172,27 @@ class Rereader:
             deliveries[np.array(aside, dtype=np.int64) - part.start] = Delivery.EXCLUDED
             found.append(deliveries)
         return unread, found
+
+    def _hold(self, snapshot: Snapshot, columns: Sequence[str]) -> list[UnreadPart]:
+        """The parts of a snapshot, to be read; where they are few events, read with all columns needed, and held."""
+        log = self._reader.log
+        if snapshot.cut(log.name).events > HELD_EVENTS or self._held_bytes >= self._held_bytes_max:
+            return self._reader.unread(snapshot, columns)
+        compared = () if self._compared[snapshot.key] else log.columns
+        unread = self._reader.unread(snapshot, list(dict.fromkeys([*columns, *self._columns, *compared])))
+        read = each(lambda part: list(part.pieces()), unread, [len(part) for part in unread])
+        held = [replace(part, pieces=partial(iter, own)) for part, own in zip(unread, read, strict=True)]
+        self._held[snapshot.key] = held
+        self._held_bytes += _size_bytes(held)
+        return held
+
+    def _unread(self, snapshot: Snapshot) -> list[UnreadPart]:
+        """The parts of a snapshot to fold, which are let go: those held since they were read before, or to be read."""
+        held = self._held.pop(snapshot.key, None)
+        if held is None:
+            return self._reader.unread(snapshot, self._columns)
+        self._held_bytes -= _size_bytes(held)
+        return [_narrowed(part, self._columns) for part in held]
 
     def repeats(self, snapshot: Snapshot) -> pa.Table:
         """The repeats of the next snapshot, in the form in which sealing stores them. Raises Damaged."""
@@ -212,6 +240,7 @@ class Rereader:
     def _contents(self, snapshot: Snapshot, seqs: Seqs) -> tuple[EncodedRows, dict[int, str]]:
         """The contents of the suspects `seqs`, which ascend, and the `content_digest` of each log partition."""
         log, suspects = self._reader.log, self._suspects[snapshot.key]
+        columns = list(log.columns)
         sealed = log.as_sealed(snapshot.cut(log.name).schema)
         self._suspects.let_go(snapshot.key)
 
@@ -220,7 +249,7 @@ class Rereader:
             offsets = mine.offsets[wanted]
             for part in unread.pieces():
                 for place in range(0, len(part), ENCODED_EVENTS):
-                    events = declared(log, part.table.slice(place, ENCODED_EVENTS))
+                    events = declared(log, part.table.select(columns).slice(place, ENCODED_EVENTS))
                     rows = encoded(log, events)
                     start = part.start + place
                     first, last = np.searchsorted(offsets, [start, start + len(rows)])
@@ -228,12 +257,21 @@ class Rereader:
                     digest.update((rows if sealed is log else encoded(sealed, events)).data.data)
             return mine.seqs[wanted], EncodedRows.joined(contents), digest.hexdigest()
 
-        unread = self._reader.unread(snapshot, list(log.columns))
+        unread = self._held.get(snapshot.key) or self._hold(snapshot, columns)
         pairs = list(zip(unread, suspects, strict=True))
         found = each(lambda pair: read(*pair), pairs, [len(part) for part in unread])
         order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *(own for own, _, _ in found)]))
         contents = EncodedRows.joined([rows for _, rows, _ in found]).take(order)
         return contents, {part.partition: digest for part, (*_, digest) in zip(unread, found, strict=True)}
+
+
+def _size_bytes(held: Sequence[UnreadPart]) -> int:
+    return sum(piece.table.nbytes for part in held for piece in part.pieces())
+
+
+def _narrowed(part: UnreadPart, columns: Sequence[str]) -> UnreadPart:
+    """A part that is held, with some columns alone."""
+    return replace(part, pieces=lambda: (replace(one, table=one.table.select(columns)) for one in part.pieces()))
 
 
 @compiled

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -374,7 +375,7 @@ class Log:
                 faults.append(f"column {name!r} was {before} and is declared {column}")
         return faults
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema of a segment: position, provenance, declared columns."""
         positions = [pa.field("log_offset", pa.int64(), False), pa.field("log_seq", pa.int64(), False)]

@@ -319,7 +319,8 @@ class LogReader:
         texts = names if dictionaries else None
         try:
             with pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts) as opened:
-                found = (opened.schema_arrow.metadata or {}).get(PLACE, b"no place")
+                schema = opened.schema_arrow
+                found = (schema.metadata or {}).get(PLACE, b"no place")
                 expected = place_of(self.log, file.partition, file.first)
                 if found != expected:
                     raise Damaged(
@@ -327,7 +328,7 @@ class LogReader:
                         f"{found.decode(errors='replace')}.",
                         remedy="Restore it, or the layout that names it, from a copy.",
                     )
-                columns = sorted(opened.schema_arrow.names)
+                columns = sorted(schema.names)
                 if columns != sorted(name for name in file.pieces if name):
                     raise Damaged(
                         f"The layout names other columns than the segment {file.name} has: expected {columns}, found "

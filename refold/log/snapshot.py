@@ -9,7 +9,6 @@ landing nor stores.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 
 from refold.errors import Conflict, Damaged, NotFound
 from refold.log.layout import NO_FILES, LogLayout
@@ -18,6 +17,7 @@ from refold.log.redactions import Redaction, apply_redactions, newer_layouts, pa
 from refold.storage.names import ObjectKind, folder_of, name_of, parts_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, record_bytes
+from refold.storage.shapes import plain_value
 
 __all__ = ["NO_EVENTS_YET", "LogCut", "SealedObject", "Snapshot", "SnapshotChain", "cut_id", "unchanged"]
 
@@ -237,7 +237,7 @@ def layout_bytes(snapshot: Snapshot, number: int, layout: Mapping[str, LogLayout
 
     Where there are `redactions`, their number too: a later one that changed objects of the snapshot counts before it.
     """
-    logs = {log: asdict(part) for log, part in layout.items()}
+    logs = {log: plain_value(part) for log, part in layout.items()}
     own = {"snapshot": snapshot.key, "manifest": snapshot.sha256, "number": number}
     known = {"redactions": redactions} if redactions else {}
     return record_bytes({"format": FORMAT, **own, **known, "logs": logs})

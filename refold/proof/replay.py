@@ -118,7 +118,8 @@ def replay(
     `after` is a snapshot to go on from, with the proven state of every store there, which are folded into.
 
     Of `memory_limit_mb` a quarter holds hashes of ids, half as much the events whose ids may be repeated, and as much
-    again who repeats whom and contents, before they wait in temporary files. `trusting` takes from the store which
+    again who repeats whom and contents, before they wait in temporary files; and an eighth the events of small
+    snapshots. `trusting` takes from the store which
     events were compared with their manifests before; else all are compared.
 
     Raises Damaged where a segment is, and RuleError where a rule fails.

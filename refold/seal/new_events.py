@@ -127,6 +127,8 @@ class NewEvents:
         return pa.concat_tables(found).sort_by("log_seq")
 
     def _declared(self, table: pa.Table) -> pa.Table:
+        if table.schema == self._log.schema:
+            return table
         return table.unify_dictionaries().select(self._log.schema.names).cast(self._log.schema).combine_chunks()
 
     def _order(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from refold.storage.content import StoredObject, put_content
 from refold.storage.names import ObjectKind, folder_of, name_of
 from refold.storage.objects import ObjectStore, sha256_hex
 from refold.storage.records import read_record, record_bytes
-from refold.storage.shapes import typed
+from refold.storage.shapes import plain_value, typed
 from refold.stores.declaration import Folded, Store
 from refold.stores.ledger import EMPTY_DIGEST, LedgerPart
 from refold.stores.state import (
@@ -226,7 +226,7 @@ class Checkpoints:
     def _write_waiting(self) -> None:
         self._objects.sync(folder_of(ObjectKind.STATE_RECORD))
         for name, record in self._waiting.items():
-            self._objects.put_soon(name, record_bytes(asdict(record)))
+            self._objects.put_soon(name, record_bytes(plain_value(record)))
         self.settle(ObjectKind.STATE_RECORD)
         self._waiting, self._waiting_bytes = {}, 0
 
