@@ -257,7 +257,10 @@ class Rereader:
                     digest.update((rows if sealed is log else encoded(sealed, events)).data.data)
             return mine.seqs[wanted], EncodedRows.joined(contents), digest.hexdigest()
 
-        unread = self._held.get(snapshot.key) or self._hold(snapshot, columns)
+        if self._compared[snapshot.key]:
+            unread = self._reader.unread(snapshot, columns)  # those held have only what is folded
+        else:
+            unread = self._held.get(snapshot.key) or self._hold(snapshot, columns)
         pairs = list(zip(unread, suspects, strict=True))
         found = each(lambda pair: read(*pair), pairs, [len(part) for part in unread])
         order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *(own for own, _, _ in found)]))
