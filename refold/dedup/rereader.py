@@ -41,6 +41,8 @@ Flags = npt.NDArray[np.bool_]
 HELD_EVENTS = 1 << 14
 """The most events of a snapshot that are held from one reading to the next; opening small segments takes longest."""
 
+HELD_BYTES = 1 << 25
+
 
 class Rereader:
     """Reads the snapshots of a log again, in order from the first one on.
@@ -49,8 +51,8 @@ class Rereader:
         snapshots: all that will be read, from the first one on; the constructor reads their ids.
         columns: the columns of the events to read.
         memory_bytes: the most memory for hashes of ids; half as much is used for events whose ids may be repeated, and
-            half as much for contents and for pairs of repeats and first deliveries together; and an eighth for the
-            events of small snapshots, so that their segments are opened once.
+            half as much for contents and for pairs of repeats and first deliveries together; and an eighth, at
+            most 32 MiB, for the events of small snapshots, so that their segments are opened once.
         trusting: whether contents that were compared before are not compared again.
 
     Raises Damaged where a segment is damaged.
@@ -73,7 +75,8 @@ class Rereader:
             objects, chain, reader, snapshots, columns, memory_bytes, trusting=False
         )
         self._instead: Rereader | None = None
-        self._held, self._held_bytes, self._held_bytes_max = dict[str, list[UnreadPart]](), 0, memory_bytes // 8
+        self._held, self._held_bytes = dict[str, list[UnreadPart]](), 0
+        self._held_bytes_max = min(memory_bytes // 8, HELD_BYTES)
         self._columns = list(dict.fromkeys(["log_seq", *(name for name in columns if name != "log_offset")]))
         self._places = {one.key: place for place, one in enumerate(snapshots)}
         self._compared = {one.key: trusting and self._content.remembers(one) for one in snapshots}
