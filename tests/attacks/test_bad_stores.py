@@ -229,7 +229,7 @@ def test_answers_of_s3_that_are_lost_again_and_again_are_not_noticed(s3: Proxy):
     """F10, from end to end."""
     with a_shop() as small:
         remote, url = on_s3(small)
-        s3.plan("drop", "GET|PUT|POST|DELETE", 10**6, every=20)
+        s3.plan("drop", "GET|PUT|POST|DELETE", 10**6, every=7)
         rebuild_all(remote.engine(), DAYS[-1])
         assert len(s3.hit) > 5
         s3.plan("none", "GET", 0)
