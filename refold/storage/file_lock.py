@@ -39,8 +39,12 @@ def locked(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    if not path.is_dir():
+        with path.open("a") as made:
+            yield made.fileno()
+        return
+    folder = os.open(path, os.O_RDONLY)
     try:
-        yield file
+        yield folder
     finally:
-        os.close(file)
+        os.close(folder)
