@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from refold.landing.names import Names
     from refold.landing.parquet import Parquet
     from refold.landing.protobuf_messages import ProtobufMessages
-    from refold.log.declaration import PLACE, ConflictLimits, Late, Log, Numbered, QuarantineLimits
+    from refold.log.declaration import PLACE, Late, Log, Numbered
+    from refold.log.limits import ConflictLimits, QuarantineLimits
     from refold.project import Project
     from refold.release.reader import OpenRelease, open_release
     from refold.rules.outcome import Ignored, Rejection, ignore, reject
@@ -135,7 +136,8 @@ _NAMES_OF = {
     "landing.layout": "Folders",
     "landing.names": "Names",
     "landing.parquet": "Parquet",
-    "log.declaration": "ConflictLimits Late Log Numbered PLACE QuarantineLimits",
+    "log.declaration": "Late Log Numbered PLACE",
+    "log.limits": "ConflictLimits QuarantineLimits",
     "landing.protobuf_messages": "ProtobufMessages",
     "project": "Project",
     "seal.cadence": "Daily Hourly",

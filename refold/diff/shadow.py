@@ -26,9 +26,8 @@ from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.proof.replay import Boundary, replay
 from refold.storage.objects import ObjectStore
-from refold.stores.building import counted, with_outcomes
 from refold.stores.declaration import DELETED, Folded, Store
-from refold.stores.ledger import LedgerPart
+from refold.stores.ledger import LedgerPart, counted, with_outcomes
 from refold.stores.relating import RelationRunner
 from refold.stores.state import State, keys_of, published_rows
 

@@ -22,9 +22,9 @@ from refold.log.layout import SegmentFile
 from refold.log.reader import LogReader
 from refold.log.snapshot import LogCut, Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
-from refold.stores.building import Builder, with_outcomes
+from refold.stores.building import Builder
 from refold.stores.declaration import DELETED, Folded, Store
-from refold.stores.ledger import LedgerPart
+from refold.stores.ledger import LedgerPart, with_outcomes
 from refold.types import date, matching
 
 Row = Mapping[str, Any] | None

@@ -18,9 +18,10 @@ from refold.log.declaration import Log
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.storage.objects import ObjectStore
-from refold.stores.building import Builder, counted, deliveries_of, with_outcomes
+from refold.stores.building import Builder, deliveries_of
 from refold.stores.declaration import Folded, Store
 from refold.stores.folding import fold_events
+from refold.stores.ledger import counted, with_outcomes
 from refold.stores.state import State, published_rows
 
 _Place = tuple[Log, int]

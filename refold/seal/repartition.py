@@ -22,8 +22,9 @@ from refold.base.memory import limit_bytes
 from refold.canonical.encoding import as_one
 from refold.errors import Conflict, Damaged, FixInput
 from refold.landing.listing import LandingObject
-from refold.log.declaration import PROVENANCE, ConflictLimits, Log
+from refold.log.declaration import PROVENANCE, Log
 from refold.log.layout import LogLayout, SeenFile, SegmentFile
+from refold.log.limits import ConflictLimits
 from refold.log.reader import LogReader
 from refold.log.segment import write_segments
 from refold.log.snapshot import NO_EVENTS_YET, LogCut, Snapshot, SnapshotChain, cut_id

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from refold.base.memory import limit_bytes
 from refold.base.progress import track
@@ -24,13 +23,12 @@ from refold.dedup.rereader import Rereader
 from refold.errors import Damaged, Unproven
 from refold.log.reader import LogReader
 from refold.log.snapshot import Snapshot, SnapshotChain
-from refold.rules.outcome import Outcome
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import Checkpoints, StateRecord
 from refold.stores.declaration import Folded, Store
 from refold.stores.fold_engine import Engines, FoldEngine, LocalEngine, StateRef, describe_fold
 from refold.stores.folding import columns_to_read
-from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart
+from refold.stores.ledger import EMPTY_DIGEST, NO_EVENTS, LedgerPart, counted, with_outcomes
 from refold.stores.relating import RelationRunner
 from refold.stores.state import Result, State, published_rows
 from refold.types import describe
@@ -385,20 +383,3 @@ class Builder:
 def _tell(run: FoldProgress) -> None:
     for text in run.damaged:
         _log.warning("%s", text)
-
-
-def counted(ledger: pa.Table) -> pa.Table:
-    """A ledger without the events that a redaction put aside."""
-    return ledger.filter(pc.not_equal(ledger["outcome"], Outcome.EXCLUDED.name.lower()))
-
-
-def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:
-    """Events with `event_date` (where the log has an event time), `outcome` and `reason` as text."""
-    names = pa.array([outcome.name.lower() for outcome in Outcome])
-    reasons = pa.array([store.reasons.get(code) for code in range(256)], pa.string())
-    table = events.append_column("outcome", names.take(pa.array(part.outcomes)))
-    table = table.append_column("reason", reasons.take(pa.array(part.reasons)))
-    time = store.log.event_time
-    if time is not None:
-        table = table.append_column("event_date", pc.cast(events[time], pa.timestamp("us")).cast(pa.date32()))
-    return table.combine_chunks()

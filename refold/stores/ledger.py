@@ -13,15 +13,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refold.canonical.encoding import compiled, text_buffers
 from refold.log.snapshot import LogCut
 from refold.rules.outcome import Outcome
 from refold.storage.objects import canonical_json
+
+if TYPE_CHECKING:
+    from refold.stores.declaration import Folded
 
 Codes = npt.NDArray[np.uint8]
 
@@ -119,3 +124,20 @@ def _count(codes, found):  # type: ignore[no-untyped-def]
 
 def _blocks(codes: Codes) -> pa.Array:
     return pa.array([codes[at : at + _BLOCK].tobytes() for at in range(0, len(codes), _BLOCK)], pa.binary())
+
+
+def counted(ledger: pa.Table) -> pa.Table:
+    """A ledger without the events that a redaction put aside."""
+    return ledger.filter(pc.not_equal(ledger["outcome"], Outcome.EXCLUDED.name.lower()))
+
+
+def with_outcomes(store: Folded, events: pa.Table, part: LedgerPart) -> pa.Table:
+    """Events with `event_date` (where the log has an event time), `outcome` and `reason` as text."""
+    names = pa.array([outcome.name.lower() for outcome in Outcome])
+    reasons = pa.array([store.reasons.get(code) for code in range(256)], pa.string())
+    table = events.append_column("outcome", names.take(pa.array(part.outcomes)))
+    table = table.append_column("reason", reasons.take(pa.array(part.reasons)))
+    time = store.log.event_time
+    if time is not None:
+        table = table.append_column("event_date", pc.cast(events[time], pa.timestamp("us")).cast(pa.date32()))
+    return table.combine_chunks()

@@ -19,7 +19,8 @@ from typing import Any, cast
 from refold.config import Settings
 from refold.engine import Engine
 from refold.errors import FixInput
-from refold.log.declaration import POSITION, ConflictLimits, Log, QuarantineLimits
+from refold.log.declaration import POSITION, Log
+from refold.log.limits import ConflictLimits, QuarantineLimits
 from refold.project import Project
 from refold.proof.prover import Verdict
 from refold.seal.cadence import Cadence, Daily, Hourly
