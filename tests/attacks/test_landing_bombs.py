@@ -68,9 +68,9 @@ def test_an_object_read_in_pieces_is_read_as_a_whole(
     """Whatever its bytes come in, and however many lines are read together."""
     data = end.join(lines)
     whole = JsonLines().decode("a.jsonl", data, COLUMNS)
-    read, given_pieces = JsonLines()._reader(COLUMNS, (), fast=True), parted(data, given_bytes)
+    decoder, plan, given_pieces = JsonLines(), JsonLines().plan(COLUMNS, ()), parted(data, given_bytes)
     places = line_pieces("a.jsonl", given_pieces, LandingBounds(), piece_bytes, piece_lines)
-    pieces = [read(index).after(before) for before, index in places]
+    pieces = [plan.settled(decoder._records(index, plan, fast=True)).after(before) for before, index in places]
     found = joined(COLUMNS, pieces)
     assert found.rows.equals(whole.rows)
     assert found.lines.tolist() == whole.lines.tolist()

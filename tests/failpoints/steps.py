@@ -16,7 +16,6 @@ from refold.release.anchor_places import AnchorPlace, open_place
 from refold.release.releaser import Releaser
 from refold.release.retention import Pruner
 from refold.release.unsealing import Unsealer
-from refold.repair.garbage import remove_unreferenced
 from refold.repair.repair_objects import repair_objects
 from refold.stores import thinning
 from tests.failpoints.shop import DAYS, NOW, Shop
@@ -177,11 +176,9 @@ def roll_back(shop: Shop) -> None:
 
 def prune(shop: Shop) -> None:
     engine = opened(shop)
-    pruner = Pruner(engine.project, engine.releaser, engine.publisher, clock=lambda: NOW)
-    pruner.apply(pruner.plan(1, 0))
+    engine.pruner = Pruner(engine.project, engine.releaser, engine.publisher, clock=lambda: NOW)
     thinning.RECENT = 1  # so that three days are a long history
-    engine.thinner.apply(engine.thinner.plan(LONG_AFTER))
-    remove_unreferenced(engine.objects, LONG_AFTER)
+    engine.prune(*engine.plan_prune(1, 0, LONG_AFTER), LONG_AFTER)
 
 
 def compact(shop: Shop) -> None:

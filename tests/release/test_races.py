@@ -86,7 +86,7 @@ def test_a_release_that_was_overtaken_moves_no_sink_back(either: Little):
     either.release(2)
     for sink, moves in late:
         with pytest.raises(Superseded):
-            sink.release_together([move for _, move in moves], slow._confirm(2))
+            sink.release_together([move for _, move in moves], slow.confirm(2))
     slow.roll_forward()
     assert set(either.released().values()) == {2}
     assert shown(database(either)) == (2, {"3"})

@@ -190,7 +190,7 @@ def test_a_withdrawal_that_a_rollback_overtook_takes_nothing_away(either: Little
     late = slow.current()
     assert fewer(either).releaser().rollback(1).number == 3
     with pytest.raises(Superseded):
-        slow.withdrawals.withdraw(late, slow._confirm(2))
+        slow.withdrawals.withdraw(late, slow.confirm(2))
     assert read_whole(either) == (3, 0)
 
 
