@@ -32,7 +32,7 @@ def result() -> Result:
 
 
 def test_after_every_step_of_every_schedule_all_that_is_stored_and_served_is_right(result: Result):
-    assert result.failure == ""
+    assert not result.failure, result.failure
     assert result.schedules >= SCHEDULES
 
 
