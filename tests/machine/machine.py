@@ -162,7 +162,9 @@ class Machine(Landing):
         self.attempt("seal", lambda engine: _drain(engine.sealing.seal(last)), Effect(seals=self._seals(last)), crash)
 
     def _seals(self, last: str | None) -> list[str]:
-        last = last or max(name.split("/")[1].removeprefix("dt=") for name in self.log.landed)
+        taken = {name for day in self.log.days for name, _ in day.objects}
+        late = [key_of(self.next)] if self.log.landed.keys() - taken else []  # late objects wait for the next day alone
+        last = last or max([*late, *(name.split("/")[1].removeprefix("dt=") for name in self.log.landed)])
         keys = [key_of(place) for place in range(self.next, DAYS_MAX)]
         return [key for key in keys if key <= last]
 
