@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +58,7 @@ class MachineTable(Table):
     def __init__(self, title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None) -> None:
         super().__init__()
         names = list(columns or dict.fromkeys(name for row in rows for name in row))
-        values = [{name: row.get(name) for name in names} for row in rows]
+        values = [{name: _finite(row.get(name)) for name in names} for row in rows]
         self.content = {"kind": "table", "title": title, "columns": names, "rows": values}
 
 
@@ -81,6 +82,11 @@ def _content(shown: Any) -> dict[str, Any]:
         return {"kind": "error", "error": shown.kind, "message": str(shown), "notes": notes}
     text = shown.plain if isinstance(shown, Text) else Text.from_markup(str(shown)).plain
     return {"kind": "text", "text": text.strip()}
+
+
+def _finite(value: object) -> object:
+    """A value, as a text where it is a number that JSON does not have."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _value(value: object) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import smtplib
+import ssl
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,11 @@ class Mail:
         to: the addresses.
         sender: the address it is from.
         host, port: the server.
-        user_from, password_from: variables of the environment that hold the login; none without.
+        user_from, password_from: variables of the environment that hold the login; none without. It is sent only by
+            STARTTLS, to a server whose certificate is valid.
 
-    Raises OSError or smtplib.SMTPException where the mail is not taken.
+    Raises FixInput where a login is declared and the server has no STARTTLS, or the variables are not set; OSError or
+    smtplib.SMTPException where the mail is not taken.
     """
 
     to: Sequence[str]
@@ -94,11 +97,23 @@ class Mail:
         message.set_content(alert.text)
         with smtplib.SMTP(self.host, self.port, timeout=_SECONDS) as server:
             server.ehlo()
-            if server.has_extn("starttls"):
-                server.starttls()
-            if self.user_from and self.password_from:
-                server.login(os.environ[self.user_from], os.environ[self.password_from])
+            logs_in, is_private = bool(self.user_from or self.password_from), server.has_extn("starttls")
+            if is_private:
+                server.starttls(context=ssl.create_default_context() if logs_in else None)
+            if logs_in:
+                server.login(*self._login(is_private=is_private))
             server.send_message(message)
+
+    def _login(self, *, is_private: bool) -> list[str]:
+        login = [os.environ.get(name or "", "") for name in (self.user_from, self.password_from)]
+        if not is_private or not all(login):
+            found = "one of them not set" if is_private else "no STARTTLS, so that others could read them"
+            raise FixInput(
+                f"Expected to log in to {self.host}:{self.port} with {self.user_from} and {self.password_from}, found "
+                f"{found}.",
+                remedy="Set both variables, and name a server with STARTTLS; or declare no login.",
+            )
+        return login
 
 
 def raise_alert(hooks: Iterable[OnFailure], title: str, text: str) -> None:

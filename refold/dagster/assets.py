@@ -27,7 +27,7 @@ from refold.project import Project
 from refold.rebuild import RebuildRun
 from refold.rebuild.events import Released, StoreRefused
 from refold.release.pointer import Release
-from refold.seal.sealer import SealReport
+from refold.seal.report import SealReport
 from refold.seal.sealing import shortened
 from refold.sinks.base import Sink
 from refold.stores.declaration import Store

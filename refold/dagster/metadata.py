@@ -22,7 +22,7 @@ from refold.release.publisher import Published
 from refold.repair.served import Served
 from refold.seal.completeness import Completeness
 from refold.seal.refusal import DryRun
-from refold.seal.sealer import SealReport
+from refold.seal.report import SealReport
 from refold.sinks.base import Sink
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.checkpoint import StateRecord

@@ -196,14 +196,13 @@ def _size(name: str, held: bytes, at: int, position: int, *, is_varint: bool) ->
 
 
 def _base64_lines(name: str, plain: Iterable[bytes], bounds: LandingBounds) -> Iterator[bytes]:
-    """Messages on lines; a line that is not base64 is a message as it is, and then found to be none."""
-    for _, index in line_pieces(name, plain, bounds):
+    """Messages on lines. Raises UnreadableObject: the text of a line could be read as a message of some formats."""
+    for before, index in line_pieces(name, plain, bounds):
         for number in range(len(index)):
-            raw = index.raw(number).strip()
             try:
-                yield base64.b64decode(raw, validate=True)
-            except binascii.Error:
-                yield raw
+                yield base64.b64decode(index.raw(number).strip(), validate=True)
+            except binascii.Error as error:
+                raise _cut(name, f"no base64 in line {before + number + 1:,}") from error
 
 
 def _cut(name: str, found: str) -> UnreadableObject:

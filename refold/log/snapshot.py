@@ -119,6 +119,10 @@ class SnapshotChain:
         last = self.get(key).ordinal
         return [snapshot for snapshot in self if snapshot.ordinal <= last]
 
+    def before(self, snapshot: Snapshot) -> Snapshot | None:
+        """The snapshot before one; None before the first."""
+        return None if snapshot.parent_key is None else self.get(snapshot.parent_key)
+
     def create(self, snapshot: Snapshot, layout: Mapping[str, LogLayout]) -> None:
         """Seal: write the layout, then the manifest, once. Raises Conflict if another process sealed the key first."""
         self._objects.put_soon(_layout_name(snapshot, 0), self._layout_bytes(snapshot, 0, layout))

@@ -15,7 +15,7 @@ from refold.release.pointer import Release
 from refold.release.publisher import Published
 from refold.repair.served import Served
 from refold.seal.refusal import DryRun, joined
-from refold.seal.sealer import SealReport
+from refold.seal.report import SealReport
 from refold.seal.sealing import Waiting
 from refold.sinks.expectations import ExpectationResult
 from refold.stores.declaration import Store

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from refold.errors import Conflict, Damaged, FixInput, NotFound, Retry
-from refold.log.snapshot import Snapshot
+from refold.log.snapshot import Snapshot, SnapshotChain
 from refold.release.anchor import Anchor
 from refold.sinks import Connections, Sink, sink_class
 from refold.sinks.connections import DATABASE, OBJECTS, SEARCH
@@ -196,6 +196,19 @@ class Release:
     def moves_readers(self) -> bool:
         """Whether this number changed what is served; else it only gave up old versions."""
         return self.retired_by != self.number
+
+    def require_known(self, chain: SnapshotChain) -> None:
+        """Raise Damaged where its snapshot never had the identity that it names, by what is stored."""
+        if self.snapshot not in chain:
+            return
+        known = [each.id for each in chain.get(self.snapshot).versions]
+        if self.snapshot_id not in known:
+            raise Damaged(
+                f"{self} is of other logs than those in the store: expected snapshot {self.snapshot} with the id "
+                f"{self.snapshot_id}, found {' and before '.join(reversed(known))}.",
+                remedy=f"A redaction or manifest was removed or replaced: restore {folder_of(ObjectKind.MANIFEST)}/ "
+                "from a copy. What is served stays as it is.",
+            )
 
     def require_newer(self, snapshot: Snapshot) -> None:
         """Raise FixInput where releasing a snapshot after this would undo a rollback."""

@@ -32,7 +32,6 @@ from refold.release.pointer import Pointer, Release, ServedSink, describe_sink, 
 from refold.release.publisher import Publisher
 from refold.release.withdrawal import Withdrawals, reached, sinks_in
 from refold.sinks.base import Move, Sink, Target, refusing
-from refold.storage.names import ObjectKind, folder_of
 from refold.storage.objects import ObjectStore
 from refold.stores.checkpoint import StateRecord
 from refold.stores.declaration import Store
@@ -91,16 +90,14 @@ class Releaser:
         """Move readers of all sinks to one snapshot; a snapshot older than what is served leaves it as it is.
 
         A rerun with equal content makes no new number. `again` releases a snapshot that was rolled back from. The
-        stores `held` back, and those that the project releases together with one of them, stay where they are served;
-        one that was never served stays unserved.
+        stores `held` back, and those that the project releases together with one of them, stay as they are served.
 
         Raises:
             Unproven: a store is not proven, not published, or its expectations have not passed there.
             Damaged: what is served is of a log that the store no longer has, such as one whose redaction was removed.
             FixInput: a rollback left this snapshot or a later one; nothing was changed.
             SinkRefused: a sink could not follow; nothing was changed.
-            Conflict: another process moved the pointer meanwhile, and the message says who and where to; or unsealed
-                the snapshot.
+            Conflict: another process moved the pointer meanwhile, or unsealed the snapshot.
         """
         current = self.current()
         if current is not None and current.ordinal > snapshot.ordinal:
@@ -108,27 +105,15 @@ class Releaser:
             return current
         wanted = self._wanted(snapshot, current, self._project.held_with(held))
         if current is None or wanted.changes(current):
-            if current is not None and not again:
-                current.require_newer(snapshot)
+            if current is not None:
+                current.require_known(self._prover.chain)
+                if not again:
+                    current.require_newer(snapshot)
             self._refuse_retiring(wanted, current)
             require_sealed(self._objects, snapshot)
-            self._require_known(current)
             current = self._commit(wanted, current)
         self.roll_forward()
         return current
-
-    def _require_known(self, current: Release | None) -> None:
-        """Raise Damaged where what is served rests on an identity that its snapshot never had by what is stored."""
-        if current is None or current.snapshot not in self._prover.chain:
-            return
-        known = [each.id for each in self._prover.chain.get(current.snapshot).versions]
-        if current.snapshot_id not in known:
-            raise Damaged(
-                f"{current} is of other logs than those in the store: expected snapshot {current.snapshot} with the id "
-                f"{current.snapshot_id}, found {' and before '.join(reversed(known))}.",
-                remedy=f"A redaction or manifest was removed or replaced: restore {folder_of(ObjectKind.MANIFEST)}/ "
-                "from a copy. What is served stays as it is.",
-            )
 
     def would_move(self, snapshot: Snapshot, claimed: Mapping[str, StateRecord | ProofRecord]) -> bool:
         """Whether releasing a snapshot would move readers, once what is claimed of its stores is proven and published.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any
@@ -40,26 +39,11 @@ from refold.seal.deduplication import Deduplication
 from refold.seal.identity import faults_of_identity
 from refold.seal.new_events import NewEvents
 from refold.seal.refusal import DryRun, bad_records, check_size, joined, within_limits
+from refold.seal.report import SealReport
 from refold.seal.seen_index import newest_seen
 from refold.storage.content import StoredObject
 from refold.storage.names import is_retry
 from refold.storage.objects import ObjectInfo, ObjectStore, sha256_hex
-
-
-@dataclass(frozen=True)
-class SealReport:
-    """What sealing one key did: the snapshot, the late objects it took in, and sealed objects that are gone.
-
-    `skipped` are the objects in landing that are not data, of all keys alike. `stopped` says by log why the snapshot
-    has nothing new of it. `early` is whether the key was asked for by name before it was due.
-    """
-
-    snapshot: Snapshot
-    late: Sequence[str]
-    vanished: Sequence[str]
-    skipped: Sequence[Skipped]
-    stopped: Mapping[str, RefusedLanding]
-    early: bool = False
 
 
 class Sealer:

@@ -18,7 +18,8 @@ from refold.log.declaration import Log
 from refold.log.snapshot import SnapshotChain
 from refold.seal.cadence import Cadence
 from refold.seal.refusal import DryRun
-from refold.seal.sealer import Sealer, SealReport
+from refold.seal.report import SealReport
+from refold.seal.sealer import Sealer
 from refold.storage.objects import ObjectStore
 
 _SHOWN = 20

@@ -110,7 +110,7 @@ class Builder:
 
     def snapshot_before(self, snapshot: Snapshot) -> Snapshot | None:
         """The snapshot before one; None before the first."""
-        return ([None, *self.snapshots(snapshot)])[snapshot.ordinal]
+        return self._chain.before(snapshot)
 
     def inputs(self, store: Store, snapshot: Snapshot) -> str:
         """The identity of what a store is computed from at a snapshot.

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from refold.base.progress import Progress
 from refold.cli.group import COMMANDS, cli
+from refold.cli.machine import MachineConsole, MachineTable
 from refold.cli.terminal import ProgressLines, table
 
 
@@ -123,3 +124,9 @@ def test_a_title_is_one_line_over_a_narrow_table_and_one_thing_is_singular(proje
     console = Console(file=StringIO(), width=160)
     console.print(table(title, [{"n": 1}]))
     assert f"{title}\n" in console.file.getvalue().replace(" \n", "\n")
+
+
+def test_a_number_that_json_does_not_have_is_a_text(capsys: pytest.CaptureFixture[str]):
+    rows = [{"share": float("nan")}, {"share": float("inf")}, {"share": 0.5}]
+    MachineConsole().print(MachineTable("shares", rows, None))
+    assert [row["share"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["nan", "inf", 0.5]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,22 +16,11 @@ from refold.dagster import Alert, Mail, Slack, Webhook, build_defs
 from refold.dagster.alerts import OnFailure, raise_alert
 from refold.errors import FixInput, RefusedLanding
 from tests.dagster.house import House, day
+from tests.serving import serving
 from tests.support import moved
 
 LATER = "2026-01-20T00:00:00+00:00"
 ALERT = Alert("Run 1 of job rebuild_snapshot failed", "step seal: <!channel> `b.jsonl.gz` is cut off\nRestore it.")
-
-
-@contextmanager
-def serving(server: socketserver.TCPServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
@@ -94,6 +82,16 @@ def test_a_mail_is_sent():
     assert f"Subject: {ALERT.title}\r\n" in mail
     assert "To: ops@shop.example\r\n" in mail
     assert "Restore it.\r\n" in mail
+
+
+def test_a_login_is_not_sent_where_others_could_read_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAIL_USER", "ops")
+    monkeypatch.setenv("MAIL_PASSWORD", "secret")
+    with mail_server() as (port, taken):
+        mail = Mail(["ops@shop.example"], "refold@shop.example", "127.0.0.1", port, "MAIL_USER", "MAIL_PASSWORD")
+        with pytest.raises(FixInput, match="found no STARTTLS"):
+            mail(ALERT)
+    assert taken == []
 
 
 def test_an_alert_that_is_not_delivered_is_an_error_and_the_others_are_delivered(monkeypatch: pytest.MonkeyPatch):

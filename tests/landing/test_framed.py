@@ -110,12 +110,19 @@ def test_an_object_that_is_cut_within_a_message_is_refused_or_its_message_is_bad
         try:
             found = decoder.decode("a.bin", data[:end], COLUMNS)
         except UnreadableObject as error:
-            assert framing is not Framing.BASE64
             assert "Expected whole messages" in str(error)
         else:  # a line without its end may still be whole
             assert framing is Framing.BASE64
             assert found.read == sum(each < end for each in ends)
             assert found.bad or end + 1 in ends
+
+
+def test_a_line_that_is_no_base64_is_never_read_as_a_message() -> None:
+    """The bytes of such a line can be a bare Protobuf message."""
+    messages, one = ProtobufMessages(described(), "shop.Order"), b"\x08\x02"
+    assert Framed(messages=messages, framing=Framing.INT32).decode("a", b"\0\0\0\2" + one, {"id": int64()}).read == 1
+    with pytest.raises(UnreadableObject, match="no base64 in line 2"):
+        Framed(messages=messages, framing=Framing.BASE64).decode("a", b"CAI=\n" + one + b"\n", {"id": int64()})
 
 
 def test_a_message_that_is_none_is_bad_and_the_others_are_read() -> None:

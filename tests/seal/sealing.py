@@ -14,7 +14,7 @@ from assets.logs import stock_events
 from assets.stock import stock
 from refold import Daily, Project
 from refold.errors import RefoldError
-from refold.seal.sealer import SealReport
+from refold.seal.report import SealReport
 from tests.support import Shop, moved
 
 STOCK_ONLY = Project("stock", Daily(dt.date(2026, 1, 1)), [stock])

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +26,7 @@ from refold.storage.aws_profile import profile_settings
 from refold.storage.objects import ObjectStore
 from tests import shop
 from tests.s3 import BUCKET, KEYS, Proxy, s3, s3_address
+from tests.serving import Answering, serving
 from tests.support import Shop, digests
 
 __all__ = ["s3", "s3_address"]
@@ -125,30 +125,19 @@ def granting() -> Iterator[tuple[str, list[str]]]:
     """A server that grants the keys, as those of containers and of machines do, and what it was asked."""
     asked = list[str]()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_GET(self) -> None:
             asked.append(self.path)
             until = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
             names = dict(zip(("AccessKeyId", "SecretAccessKey"), KEYS.values(), strict=True))
             keys = {**names, "Token": "", "Expiration": until, "LastUpdated": until, "Code": "Success", "Type": "AWS"}
-            self._say(b"a-role" if self.path.endswith("/security-credentials/") else json.dumps(keys).encode())
+            self.say(b"a-role" if self.path.endswith("/security-credentials/") else json.dumps(keys).encode())
 
         def do_PUT(self) -> None:
-            self._say(b"token")
+            self.say(b"token")
 
-        def _say(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 @pytest.fixture
@@ -211,7 +200,7 @@ def listing(names: list[str]) -> Iterator[tuple[str, list[str]]]:
     """A server that lists sorted names in pages of a thousand, as S3 does, and the pages that were asked for."""
     pages = list[str]()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -230,18 +219,10 @@ def listing(names: list[str]) -> Iterator[tuple[str, list[str]]]:
                 f"<ListBucketResult><Name>b</Name><KeyCount>{len(page)}</KeyCount><MaxKeys>1000</MaxKeys>"
                 f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{found}</ListBucketResult>"
             ).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.say(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", pages
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}", pages
 
 
 def test_a_hundred_thousand_objects_are_listed_each_once_in_the_order_of_offsets(
