@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tests.machine.running import BATCH, PAGE, Result, run_all, run_batch, write_page
+from tests.machine.running import BATCH, PAGE, Result, run_all, run_alone, write_page
 
 
 @click.command(context_settings={"show_default": True})
@@ -14,13 +14,13 @@ from tests.machine.running import BATCH, PAGE, Result, run_all, run_batch, write
 @click.option("--seed", default=0, help="What all of them follow from.")
 @click.option("--workers", default=2, help="In how many processes.")
 @click.option("--minutes", default=60.0, help="Begin nothing new after so many minutes.")
-@click.option("--batch", type=int, help="Run one batch again, here, of as many schedules as --schedules says.")
+@click.option("--batch", type=int, help="Run one batch again, of as many schedules as --schedules says.")
 @click.option("--page/--no-page", default=True, help=f"Write the result to {PAGE.parent.name}/{PAGE.name}.")
 def main(schedules: int, seed: int, workers: int, minutes: float, batch: int | None, page: bool) -> None:
     """Run random schedules against a little project; ends with 1 where one fails, and says how to run it again."""
     result = Result()
     if batch is not None:
-        result, page = run_batch(seed, batch, schedules), False
+        result, page = run_alone(seed, batch, schedules), False
         _tell(result, min(schedules, BATCH))
     else:
         for result in run_all(schedules, seed, workers, minutes):

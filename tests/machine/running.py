@@ -71,6 +71,16 @@ def run_batch(whole_seed: int, number: int, size: int, *, shrink: bool = True) -
     return Result(machine.tally.schedules, machine.tally.steps, time.perf_counter() - started, failure)
 
 
+def run_alone(whole_seed: int, number: int, size: int) -> Result:
+    """Run one batch in a process of its own.
+
+    Hypothesis draws from the constants of all modules that are loaded, so that a seed gives the same schedules only
+    where the same ones are.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(run_batch, whole_seed, number, size).result()
+
+
 def command(whole_seed: int, number: int, size: int) -> str:
     """The command that runs one batch again."""
     return f"python -m tests.machine --seed {whole_seed} --schedules {size} --batch {number}"

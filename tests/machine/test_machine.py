@@ -14,7 +14,7 @@ import pytest
 from refold.canonical.encoding import kafka_partitions
 from tests.machine.machine import Machine
 from tests.machine.model import PARTITIONS, LogModel, partition_of
-from tests.machine.running import Result, command, run_batch, write_page
+from tests.machine.running import Result, command, run_alone, run_batch, write_page
 from tests.machine.served import Held, Refused, ServedModel
 
 SEED, SCHEDULES = 2, 60
@@ -28,7 +28,7 @@ NEEDED = {
 @pytest.fixture(scope="module")
 def result() -> Result:
     """What a few schedules came to."""
-    return run_batch(SEED, 0, SCHEDULES)
+    return run_alone(SEED, 0, SCHEDULES)
 
 
 def test_after_every_step_of_every_schedule_all_that_is_stored_and_served_is_right(result: Result):
