@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from refold.canonical.encoding import kafka_partitions
-from tests.machine.machine import Machine
+from tests.machine.machine import Machine, prepare
 from tests.machine.model import PARTITIONS, LogModel, partition_of
 from tests.machine.running import Result, command, run_alone, run_batch, write_page
 from tests.machine.served import Held, Refused, ServedModel
@@ -54,6 +54,7 @@ def test_a_schedule_that_fails_is_told_with_the_command_that_runs_it_again(monke
     def wrong(*_: object, **__: object) -> None:
         raise AssertionError("never right")
 
+    prepare()
     monkeypatch.setattr(Machine, "_settle", wrong)
     failed = run_batch(7, 3, 5, shrink=False)
     assert "never right" in failed.failure
